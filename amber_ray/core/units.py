@@ -1,0 +1,160 @@
+"""What a value is computed for: a segment of an asset, an asset, or a collection of assets.
+
+An asset is its content: two URIs with the same bytes are equal assets. Segments lie on a fixed grid that
+does not depend on the asset's duration, in whole microseconds, so that a unit's identity never hangs on
+a float. Must not know: features, files, how media is decoded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from amber_ray.errors import BadRequest
+
+Per = Literal["segment", "asset", "collection"]
+RANK: dict[str, int] = {"segment": 0, "asset": 1, "collection": 2}
+MICRO = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One elementary stream. Sizes in pixels, rates in 1/s; fields that don't apply are None."""
+
+    kind: Literal["video", "audio", "other"]
+    codec: str
+    width: int | None = None
+    height: int | None = None
+    frame_rate: str | None = None
+    frames: int | None = None
+    rotation: int | None = None
+    pixel_format: str | None = None
+    sample_rate: int | None = None
+    channels: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One media object, identified by the digest of its content.
+
+    `id` is the BLAKE2b-128 of the bytes in hex; `bytes` the size; `duration` seconds (None for a still
+    image); `uri` where it can be read now. Everything but `id` is left out of comparisons and keys.
+    """
+
+    id: str
+    uri: str = field(compare=False)
+    media_type: str = field(compare=False)
+    bytes: int = field(compare=False)
+    duration: float | None = field(compare=False, default=None)
+    streams: tuple[Stream, ...] = field(compare=False, default=())
+
+    @property
+    def kind(self) -> str:
+        """`video`, `audio` or `image`."""
+        return self.media_type.partition("/")[0]
+
+    @property
+    def unit_id(self) -> str:
+        """This unit as text, as it stands in keys and in Parquet."""
+        return self.id
+
+    @property
+    def has_video(self) -> bool:
+        """Whether there are pictures to look at (a still image counts)."""
+        return any(s.kind == "video" for s in self.streams)
+
+    @property
+    def has_audio(self) -> bool:
+        """Whether there is sound to listen to."""
+        return any(s.kind == "audio" for s in self.streams)
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A window of an asset on a fixed grid: `[start_us, start_us + length_us)`, in microseconds.
+
+    The grid's window may reach past the asset's end; `end` is cut there. A still image is one segment
+    of length 0. Features receive it under the name `clip`.
+    """
+
+    asset: Asset
+    start_us: int
+    length_us: int
+
+    @property
+    def index(self) -> int:
+        """Position on the grid, from 0."""
+        return self.start_us // self.length_us if self.length_us else 0
+
+    @property
+    def start(self) -> float:
+        """Seconds from the asset's beginning, inclusive."""
+        return self.start_us / MICRO
+
+    @property
+    def end(self) -> float:
+        """Seconds from the asset's beginning, exclusive; never past the asset's duration."""
+        end = (self.start_us + self.length_us) / MICRO
+        return end if self.asset.duration is None else min(end, self.asset.duration)
+
+    @property
+    def unit_id(self) -> str:
+        """This unit as text, as it stands in keys and in Parquet."""
+        return f"{self.asset.id}@{self.start_us}+{self.length_us}"
+
+
+Clip = Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A set of assets; order and repetition do not matter. Build it with `Collection.of`."""
+
+    assets: tuple[Asset, ...]
+
+    @classmethod
+    def of(cls, assets: Iterable[Asset]) -> Collection:
+        """Sort by id and drop repeats."""
+        unique = {a.id: a for a in assets}
+        if not unique:
+            raise BadRequest("a collection needs at least one asset")
+        return cls(tuple(unique[i] for i in sorted(unique)))
+
+    @property
+    def unit_id(self) -> str:
+        """This unit as text: the ids of its assets in order."""
+        return "{" + ",".join(a.id for a in self.assets) + "}"
+
+
+Unit = Segment | Asset | Collection
+
+
+def per_of(unit: Unit) -> Per:
+    """The grain of a unit."""
+    if isinstance(unit, Segment):
+        return "segment"
+    return "asset" if isinstance(unit, Asset) else "collection"
+
+
+def segments(asset: Asset, seconds: float, span: tuple[float, float] | None = None) -> tuple[Segment, ...]:
+    """The asset's segments of `seconds` each, in order; with `span`, only those that [A, B) touches.
+
+    An asset whose duration is unknown or zero is one segment. Raises `BadRequest` for a span that is
+    empty, negative, or wholly past the asset's end.
+    """
+    if asset.duration is None or asset.kind == "image":
+        return (Segment(asset, 0, 0),)
+    length = round(seconds * MICRO)
+    count = max(1, math.ceil(round(asset.duration * MICRO) / length))
+    first, last = 0, count - 1
+    if span is not None:
+        a, b = span
+        if not 0 <= a < b:
+            raise BadRequest(f"range must be [A, B) with 0 <= A < B in seconds, not [{a:g}, {b:g})")
+        if a >= asset.duration:
+            raise BadRequest(f"range starts at {a:g} s but the asset ends at {asset.duration:g} s")
+        first = min(last, round(a * MICRO) // length)
+        last = min(last, (round(min(b, asset.duration) * MICRO) - 1) // length)
+    return tuple(Segment(asset, i * length, length) for i in range(first, max(first, last) + 1))

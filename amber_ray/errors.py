@@ -1,0 +1,218 @@
+"""Every error that Amber raises, in one tree.
+
+    AmberError (500)
+    ├── BadRequest (400)            the caller's words are wrong; nothing was run
+    │   ├── UnknownFeature (404)
+    │   ├── UnknownParameter (400)
+    │   ├── BadParameter (400)
+    │   ├── UnknownKey (404)
+    │   ├── UnknownRequest (404)
+    │   ├── UnknownAsset (404)
+    │   ├── TooLarge (413)
+    │   └── NotAcceptable (406)
+    ├── DeclarationError (500)      a feature or a registry that can't be right; found before Ray is asked
+    ├── MediaError (422)            the media itself: missing, corrupt, not what it claims to be
+    │   ├── MediaNotFound (404)
+    │   └── Forbidden (403)         outside the media roots, or a scheme that is switched off
+    ├── FeatureError (422)          a feature's own code raised, or broke its declared type
+    ├── SystemFault (503)           a worker, node or the object store died; retried before a caller sees it
+    │   ├── StepTimeout (504)
+    │   └── MissingResource (503)   no node has, or can get, what the feature requires
+    ├── Unauthorized (401)
+    ├── Overloaded (429)            a bound of the service; carries `retry_after` seconds
+    ├── Unavailable (503)           the cluster or the server can't be reached
+    ├── Cancelled (409)             the request was cancelled
+    ├── Expired (504)               the request's deadline passed
+    └── StoreError (500)
+        ├── StoreBusy (409)         another server owns the store
+        └── DamagedPart (500)       a Parquet part fails its checksum; quarantined, its keys become misses
+
+`status` is the HTTP status and `kind` the class of failure that decides how long it is remembered
+(`core.ledger`): "input", "feature", "system", or None for errors that are never a step's outcome.
+An error's message is one sentence that names what was wrong and what would be right.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+__all__ = [
+    "AmberError",
+    "BadParameter",
+    "BadRequest",
+    "Cancelled",
+    "DamagedPart",
+    "DeclarationError",
+    "Expired",
+    "FeatureError",
+    "Forbidden",
+    "MediaError",
+    "MediaNotFound",
+    "MissingResource",
+    "NotAcceptable",
+    "Overloaded",
+    "StepTimeout",
+    "StoreBusy",
+    "StoreError",
+    "SystemFault",
+    "TooLarge",
+    "Unauthorized",
+    "Unavailable",
+    "UnknownAsset",
+    "UnknownFeature",
+    "UnknownKey",
+    "UnknownParameter",
+    "UnknownRequest",
+]
+
+
+class AmberError(Exception):
+    """Root of the tree; catches everything Amber raises on purpose."""
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str | None] = None
+
+
+class BadRequest(AmberError):
+    """The caller's words are wrong; nothing was run."""
+
+    status = 400
+
+
+class UnknownFeature(BadRequest):
+    """No feature of that name is registered."""
+
+    status = 404
+
+
+class UnknownParameter(BadRequest):
+    """A parameter that no step of the request declares."""
+
+
+class BadParameter(BadRequest):
+    """A parameter's value does not fit its declared type."""
+
+
+class UnknownKey(BadRequest):
+    """No value is stored under that key."""
+
+    status = 404
+
+
+class UnknownRequest(BadRequest):
+    """No request has that id (or it was forgotten after its retention time)."""
+
+    status = 404
+
+
+class UnknownAsset(BadRequest):
+    """No asset has that id; register its URI first."""
+
+    status = 404
+
+
+class TooLarge(BadRequest):
+    """A bound on what one caller may cost: body, depth, assets, media size or duration."""
+
+    status = 413
+
+
+class NotAcceptable(BadRequest):
+    """The value can't be given in any of the media types asked for."""
+
+    status = 406
+
+
+class DeclarationError(AmberError):
+    """A feature or registry that can't be right: cycle, duplicate name, unknown input, bad type."""
+
+
+class MediaError(AmberError):
+    """The media is corrupt, empty, or not what the feature needs."""
+
+    status = 422
+    kind = "input"
+
+
+class MediaNotFound(MediaError):
+    """Nothing is at that URI."""
+
+    status = 404
+
+
+class Forbidden(MediaError):
+    """The URI is outside the configured media roots, or its scheme is switched off."""
+
+    status = 403
+
+
+class FeatureError(AmberError):
+    """A feature's code raised, or returned something that is not of its declared type."""
+
+    status = 422
+    kind = "feature"
+
+
+class SystemFault(AmberError):
+    """A worker or node died, memory ran out, or an object was lost: retried, then reported."""
+
+    status = 503
+    kind = "system"
+
+
+class StepTimeout(SystemFault):
+    """A step ran past its `timeout` and was stopped."""
+
+    status = 504
+
+
+class MissingResource(SystemFault):
+    """The feature requires a resource that no node has or can get."""
+
+
+class Unauthorized(AmberError):
+    """The API token is missing or wrong."""
+
+    status = 401
+
+
+class Overloaded(AmberError):
+    """The service is at a bound; try again after `retry_after` seconds."""
+
+    status = 429
+
+    def __init__(self, message: str, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Unavailable(AmberError):
+    """The cluster, the cache actor or the server can't be reached."""
+
+    status = 503
+
+
+class Cancelled(AmberError):
+    """The request was cancelled before this step was done."""
+
+    status = 409
+
+
+class Expired(AmberError):
+    """The request's deadline passed before this step was done."""
+
+    status = 504
+
+
+class StoreError(AmberError):
+    """The value store can't be read or written."""
+
+
+class StoreBusy(StoreError):
+    """Another server owns this store."""
+
+    status = 409
+
+
+class DamagedPart(StoreError):
+    """A Parquet part fails its checksum or can't be parsed."""

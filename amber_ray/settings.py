@@ -1,0 +1,110 @@
+"""One frozen `Settings`, built once at an entry point (the command, a Serve deployment, `connect`).
+
+Nothing else reads the environment: a module that needs a number takes it from here, so a test can
+choose it and a reader can find it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from amber_ray.errors import BadRequest
+
+MIB = 1 << 20
+GIB = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds on what one caller can cost. Sizes in bytes, times in seconds."""
+
+    body_bytes: int = 4 * MIB
+    body_depth: int = 32
+    upload_bytes: int = 2 * GIB
+    assets_per_request: int = 10_000
+    steps_per_request: int = 500_000
+    requests_per_tenant: int = 10_000
+    wait_seconds: float = 60.0
+    media_bytes: int = 64 * GIB
+    media_seconds: float = 24 * 3600.0
+    decode_seconds: float = 600.0
+    frame_pixels: int = 16_384 * 16_384
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How one Amber runs.
+
+    `store` is a directory or an fsspec URL; `media_roots` the only places media is read from;
+    `features` modules or `.py` files registered beside the built-in ones; `memory_bytes` the budget of
+    values held in the object store; `attainable` resources that an autoscaler can add beyond the nodes
+    now up (`{"GPU": 8}`), so that a feature requiring them waits instead of failing.
+    """
+
+    store: str = "amber-store"
+    media_roots: tuple[str, ...] = ()
+    features: tuple[str, ...] = ()
+    builtins: bool = True
+    segment_seconds: float = 60.0
+    namespace: str = "amber"
+    shards: int = 1
+    replicas: int = 1
+    host: str = "127.0.0.1"
+    port: int = 8000
+    num_gpus: float | None = None
+    attainable: Mapping[str, float] = field(default_factory=dict)
+    tokens: tuple[str, ...] = ()
+    remote_schemes: tuple[str, ...] = ()
+    etag_identity: bool = False
+    memory_bytes: int = 1 * GIB
+    replica_cache_bytes: int = 256 * MIB
+    inline_bytes: int = 8 * 1024
+    spill_seconds: float = 0.25
+    spill_bytes: int = 64 * MIB
+    compact_parts: int = 64
+    grace_seconds: float = 2.0
+    pack_seconds: float = 0.5
+    lookahead: int = 2
+    retry_seconds: float = 0.2
+    input_failure_seconds: float = 86_400.0
+    feature_failure_seconds: float = 300.0
+    system_failure_seconds: float = 10.0
+    idle_actor_seconds: float = 60.0
+    request_seconds: float = 7 * 86_400.0
+    limits: Limits = field(default_factory=Limits)
+
+    def __post_init__(self) -> None:
+        if self.segment_seconds <= 0:
+            raise BadRequest(f"segment_seconds must be above 0, not {self.segment_seconds}")
+        if self.shards < 1 or self.replicas < 1:
+            raise BadRequest(
+                f"shards and replicas must be at least 1, not {self.shards} and {self.replicas}"
+            )
+
+    def replace(self, **changes: Any) -> Settings:
+        """A copy with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> str:
+        """One line of JSON that `from_json` reads back (a Serve config or a child process carries it)."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Settings:
+        """Read what `to_json` wrote; an unknown field is named in a `BadRequest`."""
+        return cls.from_mapping(json.loads(text))
+
+    @classmethod
+    def from_mapping(cls, data: Mapping[str, Any]) -> Settings:
+        """Build from plain data such as a Serve config's `args`; lists become tuples."""
+        names = {f.name for f in dataclasses.fields(cls)}
+        if unknown := sorted(set(data) - names):
+            raise BadRequest(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(names))}")
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        if isinstance(values.get("limits"), Mapping):
+            values["limits"] = Limits(**values["limits"])
+        return cls(**values)
