@@ -118,6 +118,7 @@ class Entry:
         "missing",
         "orphaned",
         "origin",
+        "paused",
         "rank",
         "seconds",
         "seq",
@@ -147,6 +148,7 @@ class Entry:
         self.tries = 0
         self.alone = False
         self.doomed = False
+        self.paused = False
         self.bytes = 0
         self.seconds: float | None = None
         self.failure: Failure | None = None
