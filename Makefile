@@ -1,0 +1,65 @@
+# The whole toolchain. `make demo` and `make test` need nothing but Python 3.11 or newer and a package index:
+# the environment is made once, in .venv, and again only when pyproject.toml or constraints.txt changes.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := amber_ray benchmarks tests
+
+export RAY_USAGE_STATS_ENABLED := 0
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help demo test check bench lint format types clean
+
+help: ## say what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: $(STAMP) ## compute features of a real video over HTTP, twice, and show what was cached
+	@$(BIN)/amber demo
+
+test: lint types ## lint, types and every test, on clusters that the tests start themselves
+	@$(BIN)/pytest
+
+check: lint types ## the quick half: lint, types, unit and property tests
+	@$(BIN)/pytest -q tests/unit tests/property
+
+bench: $(STAMP) ## run the benchmarks and write benchmarks/RESULTS.md
+	@$(BIN)/python -m benchmarks.run_all
+
+lint: $(STAMP) ## ruff: format and lint, changing nothing
+	@$(BIN)/ruff format --check --quiet $(CODE)
+	@$(BIN)/ruff check --quiet $(CODE)
+
+types: $(STAMP) ## mypy --strict on amber_ray
+	@$(BIN)/mypy --no-error-summary
+
+format: $(STAMP) ## ruff: format, and fix what can be fixed
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+clean: ## remove caches and what the demo wrote; keep the environment
+	rm -rf build dist demo-out *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# PYTHON=... chooses the interpreter; otherwise the first that is new enough and can make environments.
+$(BIN)/python:
+	@for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	    if "$$python" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        echo "making $(VENV) with $$("$$python" --version)"; \
+	        exec "$$python" -m venv $(VENV); \
+	    fi; \
+	done; \
+	echo "No Python 3.11 or newer with the venv module was found; install one (on Debian: apt-get install" \
+	     "python3 python3-venv) or name it: make PYTHON=/path/to/python3.11" >&2; \
+	exit 1
+
+# Written last, so that an interrupted installation is taken up again by the next make.
+$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+	@echo "installing into $(VENV): a few minutes and about 6 GB the first time (torch comes with its CUDA libraries)"
+	@$(BIN)/python -m pip install --quiet --editable '.[dev,models]' --constraint constraints.txt
+	@touch $@
