@@ -1,0 +1,299 @@
+"""The shape of the code: who may import whom, what the core must not touch, how long a file may be.
+
+Each rule is a function from parsed modules to the list of its breaches. It is run twice: on the package,
+where it must find nothing, and on a small broken package, where it must find the breach.
+"""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[2] / "amber_ray"
+Modules = Mapping[str, ast.Module]
+Rule = Callable[[Modules], list[str]]
+
+# A room may import from rooms with a smaller number, and from itself.
+LEVELS = {
+    "errors": 0,
+    "settings": 1,
+    "core": 2,
+    "media": 3,
+    "store": 3,
+    "features": 4,
+    "fabric": 5,
+    "serving": 6,
+    "client": 6,
+    "cli": 7,
+    "": 8,  # amber_ray/__init__.py
+}
+# Encodings are one set of modules for both ends of the wire.
+SHARED = ("serving.wire", "serving.problem", "serving.json_body", "serving.compute_body")
+IMPURE = {
+    *("asyncio", "datetime", "multiprocessing", "os", "pathlib", "random", "ray", "secrets", "shutil"),
+    *("socket", "subprocess", "tempfile", "threading", "time", "uuid", "concurrent"),
+}
+ENTRY_POINTS = ("cli", "serving.deployment")
+VAGUE = {"utils", "util", "helpers", "common", "misc"}
+LONGEST = 350
+HEAVY = ("av", "numpy", "pyarrow", "ray", "torch", "torchvision")
+
+
+def parse(root: Path) -> dict[str, ast.Module]:
+    """Modules by their dotted name below the package; an `__init__` has its directory's name."""
+    modules = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        modules[name] = ast.parse(path.read_text(), str(path))
+    return modules
+
+
+def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Line and full name of every import: at any depth, `importlib.import_module("...")` included."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import():
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            case ast.ImportFrom():
+                base = "." * node.level + (node.module or "")
+                yield from ((node.lineno, f"{base}.{alias.name}") for alias in node.names)
+            case ast.Call(
+                func=ast.Name(id="import_module" | "__import__") | ast.Attribute(attr="import_module"),
+                args=[ast.Constant(value=str(name)), *_],
+            ):
+                yield node.lineno, name
+
+
+def inner(modules: Modules, name: str) -> str | None:
+    """The module of the package that an imported name lives in; None for other packages."""
+    if name != "amber_ray" and not name.startswith("amber_ray."):
+        return None
+    path = name.removeprefix("amber_ray").removeprefix(".")
+    while path and path not in modules:
+        path = path.rpartition(".")[0]
+    return path
+
+
+def room(module: str) -> str:
+    return module.partition(".")[0]
+
+
+def upward_imports(modules: Modules) -> list[str]:
+    breaches = []
+    for module, tree in modules.items():
+        for line, name in imported(tree):
+            target = inner(modules, name)
+            if target is None or room(target) == room(module) or target in SHARED:
+                continue
+            if LEVELS[room(target)] >= LEVELS[room(module)]:
+                breaches.append(f"{module}:{line} imports {name}, which is not below it")
+    return breaches
+
+
+def unknown_rooms(modules: Modules) -> list[str]:
+    return [f"{module} is in no room of the design" for module in modules if room(module) not in LEVELS]
+
+
+def relative_imports(modules: Modules) -> list[str]:
+    return [
+        f"{module}:{line} imports {name}"
+        for module, tree in modules.items()
+        for line, name in imported(tree)
+        if name.startswith(".")
+    ]
+
+
+def import_cycles(modules: Modules) -> list[str]:
+    edges = {
+        module: {t for _, name in imported(tree) if (t := inner(modules, name)) is not None and t != module}
+        for module, tree in modules.items()
+    }
+    done: set[str] = set()
+    breaches = []
+
+    def visit(module: str, trail: tuple[str, ...]) -> None:
+        if module in trail:
+            breaches.append(" imports ".join((*trail[trail.index(module) :], module)))
+        elif module not in done:
+            for target in sorted(edges[module]):
+                visit(target, (*trail, module))
+            done.add(module)
+
+    for module in edges:
+        visit(module, ())
+    return breaches
+
+
+def impure_core(modules: Modules) -> list[str]:
+    breaches = []
+    for module, tree in modules.items():
+        if room(module) != "core":
+            continue
+        breaches += [
+            f"{module}:{line} imports {n}" for line, n in imported(tree) if n.split(".")[0] in IMPURE
+        ]
+        breaches += [
+            f"{module}:{node.lineno} opens a file"
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "open"
+        ]
+    return breaches
+
+
+def ray_outside_fabric(modules: Modules) -> list[str]:
+    return [
+        f"{module}:{line} imports {name}"
+        for module, tree in modules.items()
+        if room(module) != "fabric" and module != "serving.deployment"
+        for line, name in imported(tree)
+        if name.split(".")[0] == "ray"
+    ]
+
+
+def environment_reads(modules: Modules) -> list[str]:
+    breaches = []
+    for module, tree in modules.items():
+        if module in ENTRY_POINTS:
+            continue
+        for line, name in imported(tree):
+            if name in ("os.environ", "os.getenv"):
+                breaches.append(f"{module}:{line} imports {name}")
+        for node in ast.walk(tree):
+            match node:
+                case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "getenv" | "environb"):
+                    breaches.append(f"{module}:{node.lineno} uses os.{node.attr}")
+    return breaches
+
+
+def long_files(modules: Modules) -> list[str]:
+    return [
+        f"{module} reaches line {last}; a file is one noun of at most {LONGEST} lines"
+        for module, tree in modules.items()
+        if (last := max((node.end_lineno or 0 for node in tree.body), default=0)) > LONGEST
+    ]
+
+
+def vague_names(modules: Modules) -> list[str]:
+    return [f"{module} is named for no noun" for module in modules if module.rpartition(".")[2] in VAGUE]
+
+
+def pickles_from_the_wire(modules: Modules) -> list[str]:
+    return [
+        f"{module}:{line} imports {name}"
+        for module, tree in modules.items()
+        if room(module) in ("serving", "client")
+        for line, name in imported(tree)
+        if name.split(".")[0] in ("pickle", "cloudpickle", "marshal", "shelve", "dill")
+    ]
+
+
+def loaded_by(statement: str, *, path: Path) -> set[str]:
+    """Which heavy packages a fresh interpreter has loaded after `statement`."""
+    script = f"{statement}\nimport sys\nprint(*(sys.modules.keys() & {set(HEAVY)}))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=path, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return set(done.stdout.split())
+
+
+# Each rule with a package that breaks it, and what the rule must say of it.
+BROKEN: list[tuple[Rule, dict[str, str], str]] = [
+    (
+        upward_imports,
+        {
+            "core/plan.py": "def f():\n    from amber_ray.store.parquet import ValueStore\n",
+            "store/parquet.py": "",
+        },
+        "core.plan:2 imports amber_ray.store.parquet.ValueStore",
+    ),
+    (
+        upward_imports,
+        {
+            "core/plan.py": "import importlib\nimportlib.import_module('amber_ray.fabric.engine')\n",
+            "fabric/engine.py": "",
+        },
+        "core.plan:2 imports amber_ray.fabric.engine",
+    ),
+    (
+        upward_imports,
+        {"media/probe.py": "from amber_ray.store import parquet\n", "store/parquet.py": ""},
+        "media.probe:1 imports amber_ray.store.parquet",
+    ),
+    (
+        upward_imports,
+        {"client/http.py": "from amber_ray.serving.app import app\n", "serving/app.py": ""},
+        "client.http:1 imports amber_ray.serving.app.app",
+    ),
+    (
+        upward_imports,
+        {"features/frames.py": "from amber_ray import feature\n", "__init__.py": ""},
+        "features.frames:1 imports amber_ray.feature",
+    ),
+    (unknown_rooms, {"tools/clock.py": ""}, "tools.clock"),
+    (
+        relative_imports,
+        {"core/plan.py": "from . import keys\n", "core/keys.py": ""},
+        "core.plan:1 imports ..keys",
+    ),
+    (
+        import_cycles,
+        {
+            "core/a.py": "from amber_ray.core import b\n",
+            "core/b.py": "def f():\n    import amber_ray.core.a\n",
+        },
+        "core.a imports core.b imports core.a",
+    ),
+    (impure_core, {"core/ledger.py": "from time import monotonic\n"}, "core.ledger:1 imports time.monotonic"),
+    (impure_core, {"core/ledger.py": "def f():\n    import os.path\n"}, "core.ledger:2 imports os.path"),
+    (impure_core, {"core/code.py": "text = open('a').read()\n"}, "core.code:1 opens a file"),
+    (ray_outside_fabric, {"store/parquet.py": "def f():\n    import ray\n"}, "store.parquet:2 imports ray"),
+    (ray_outside_fabric, {"serving/app.py": "from ray import serve\n"}, "serving.app:1 imports ray.serve"),
+    (
+        environment_reads,
+        {"media/locate.py": "import os\nx = os.environ['A']\n"},
+        "media.locate:2 uses os.environ",
+    ),
+    (environment_reads, {"media/locate.py": "from os import getenv\n"}, "media.locate:1 imports os.getenv"),
+    (long_files, {"core/plan.py": "a = 1\n" * (LONGEST + 1)}, "core.plan reaches line 351"),
+    (vague_names, {"store/utils.py": ""}, "store.utils"),
+    (pickles_from_the_wire, {"serving/wire.py": "import pickle\n"}, "serving.wire:1 imports pickle"),
+]
+RULES = list(dict.fromkeys(rule for rule, _, _ in BROKEN))
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_package_keeps(rule: Rule) -> None:
+    modules = parse(PACKAGE)
+    assert len(modules) > 10
+    assert rule(modules) == []
+
+
+@pytest.mark.parametrize(("rule", "files", "breach"), BROKEN, ids=lambda x: getattr(x, "__name__", ""))
+def test_a_breach_is_found(rule: Rule, files: dict[str, str], breach: str, tmp_path: Path) -> None:
+    for name, text in files.items():
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    found = rule(parse(tmp_path))
+    assert len(found) == 1
+    assert breach in found[0]
+
+
+@pytest.mark.parametrize(
+    "module", ["amber_ray", "amber_ray.client", "amber_ray.errors", "amber_ray.settings"]
+)
+def test_importing_is_light(module: str) -> None:
+    assert loaded_by(f"import {module}", path=PACKAGE.parent) == set()
+
+
+def test_a_heavy_import_is_found(tmp_path: Path) -> None:
+    (tmp_path / "light.py").write_text("import ray\n")
+    (tmp_path / "ray.py").write_text("")
+    assert loaded_by("import light", path=tmp_path) == {"ray"}
