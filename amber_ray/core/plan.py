@@ -100,16 +100,17 @@ class Plan:
     steps: dict[str, Step]
     targets: tuple[Target, ...]
 
-    def closure(self, wanted: Iterable[str]) -> dict[str, Step]:
-        """The sub-graph under `wanted`, in the same order."""
-        keep: set[str] = set()
-        stack = list(wanted)
-        while stack:
-            key = stack.pop()
-            if key not in keep:
-                keep.add(key)
-                stack.extend(self.steps[key].needs)
-        return {key: step for key, step in self.steps.items() if key in keep}
+
+def closure(steps: Mapping[str, Step], wanted: Iterable[str]) -> dict[str, Step]:
+    """The sub-graph under `wanted`, in the same order."""
+    keep: set[str] = set()
+    stack = list(wanted)
+    while stack:
+        key = stack.pop()
+        if key not in keep:
+            keep.add(key)
+            stack.extend(steps[key].needs)
+    return {key: step for key, step in steps.items() if key in keep}
 
 
 def home_of(unit: Unit, shards: int) -> int:

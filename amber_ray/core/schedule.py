@@ -29,6 +29,10 @@ class Costs:
     def __init__(self, known: Mapping[tuple[str, str], tuple[float, float]] | None = None) -> None:
         self._means: dict[tuple[str, str], tuple[float, float]] = dict(known or {})
 
+    def preset(self, feature: str, version: str, seconds: float, size: float) -> None:
+        """What storage says of earlier runs; a mean that was learned here stands."""
+        self._means.setdefault((feature, version), (seconds, size))
+
     def learn(self, recipe: Recipe, seconds: float, size: int) -> None:
         """Fold in one run; recent runs weigh more (exponential mean, weight 1/8)."""
         name = recipe.feature, recipe.version
@@ -42,6 +46,10 @@ class Costs:
         """Expected run time of one step, or None before the first."""
         known = self._means.get((recipe.feature, recipe.version))
         return None if known is None else known[0]
+
+    def known(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+        """(seconds, bytes) by (feature, version)."""
+        return self._means
 
     def bytes(self, recipe: Recipe) -> float | None:
         """Expected size of one value, or None before the first."""

@@ -1,0 +1,541 @@
+"""The engine: `core.service.Service` inside the cluster, for Serve replicas, Python callers and the gateway.
+
+It resolves assets, plans, sends each shard its part in one call, and gathers the answers. Values that it has
+read stay in a bounded memory of its own: a key never changes its meaning, so they are right for ever.
+Anything that must outlive this process (work, requests, values) lives in the cache actors and the store.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import logging
+import pickle
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from typing import Any
+
+import ray
+
+from amber_ray.core.plan import Plan, Planner, Target, closure
+from amber_ray.core.registry import Registry
+from amber_ray.core.request import (
+    AssetFailure,
+    AssetRef,
+    ComputeRequest,
+    ExplainedStep,
+    Failure,
+    RequestView,
+)
+from amber_ray.core.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.units import Asset
+from amber_ray.errors import (
+    AmberError,
+    BadRequest,
+    MediaError,
+    Overloaded,
+    TooLarge,
+    Unavailable,
+    UnknownKey,
+    UnknownRequest,
+)
+from amber_ray.fabric import code, values
+from amber_ray.fabric.link import Link
+from amber_ray.fabric.messages import Found, News, PlanPart, Reply, Submission
+from amber_ray.fabric.pending import Pending, failures_from_json, failures_to_json
+from amber_ray.features import BUILTINS
+from amber_ray.media.locate import Locator
+from amber_ray.media.probe import Catalogue
+from amber_ray.settings import Settings
+
+log = logging.getLogger("amber.engine")
+
+PENDING_SECONDS = 300.0
+"""How long a finished request is answered from here before the shards are asked about it."""
+PROGRESS_SECONDS = 0.5
+PLANS = 512
+PLAN_STEPS = 4096
+RELOADS = 3
+
+
+class Engine:
+    """Implements `Service`. Make it with `Engine.start`; it belongs to the event loop it was started on."""
+
+    def __init__(self, settings: Settings, registry: Registry) -> None:
+        self.settings = settings
+        self.registry = registry
+        self._catalogue = Catalogue(
+            settings.store,
+            Locator(settings.media_roots, settings.remote_schemes),
+            settings.limits,
+            settings.etag_identity,
+        )
+        self._session = uuid.uuid4().hex
+        self._links: list[Link] = []
+        self._pending: dict[str, Pending] = {}
+        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._cache = values.Cache(settings.replica_cache_bytes)
+        self._sweeping: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def start(
+        cls, settings: Settings, *, features: Sequence[Any] = (), create: bool = True
+    ) -> Engine:
+        """Connect to the cache actors of this Ray cluster, made if `create`.
+
+        `features` are decorated functions or classes beside those of `settings`. With `create` False the
+        running cluster's settings are adopted. Raises `DeclarationError`, `StoreBusy`, `Unavailable`.
+        """
+        if not create:
+            settings = await _adopt(settings)
+        registry = await asyncio.to_thread(_registry, settings, features)
+        code.remember(registry)
+        engine = cls(settings, registry)
+        blobs = {registry.digest: await asyncio.to_thread(code.pack, registry)}
+        for number in range(settings.shards):
+            link = Link(settings, number, engine._session, blobs)
+            link.on_news = engine._news
+            link.on_reply = engine._reply
+            await link.open(create=create)
+            engine._links.append(link)
+        engine._sweeping = asyncio.create_task(engine._sweep())
+        return engine
+
+    async def aclose(self) -> None:
+        """Let go of the shards; what was accepted goes on without this engine."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        await asyncio.gather(*(link.close() for link in self._links))
+
+    # --- what there is
+
+    async def features(self) -> list[FeatureInfo]:
+        """Every registered feature, by name."""
+        return self.registry.info()
+
+    async def add_asset(self, uri: str) -> Asset:
+        """Identify and probe the media at `uri`."""
+        return await asyncio.to_thread(self._catalogue.add, uri)
+
+    async def get_asset(self, id: str) -> Asset:
+        """A known asset. Raises `UnknownAsset`."""
+        return await asyncio.to_thread(self._catalogue.get, id)
+
+    async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
+        """Keep the bytes under the store and return their asset."""
+        return await values.upload(self._catalogue, chunks, media_type, self.settings.limits.upload_bytes)
+
+    # --- requests
+
+    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
+        """Submit and wait up to `wait` seconds; see `Service.compute`."""
+        id = id or uuid.uuid4().hex
+        if id in self._pending:
+            return await self.status(id, wait)
+        assets, failed = await self._resolve(request.assets)
+        plan, refused = self._plan(request, assets)
+        failed = (*failed, *refused)
+        created = time.time()
+        parts = self._split(plan)
+        pending = Pending(id, plan.targets, failed, request.tenant, created, set(parts))
+        self._pending[id] = pending
+        if not parts:
+            pending.ended = time.monotonic()
+            return pending.view()
+        body = self._body(request, assets, failed) if wait <= 0 else None
+        try:
+            await self._submit(pending, parts, request, body)
+            if not await pending.wait(wait) and body is None:
+                body = self._body(request, assets, failed)
+                await asyncio.gather(*(self._links[n].accept(id, body) for n in sorted(pending.open)))
+            pending.accepted = body is not None
+        except asyncio.CancelledError:
+            # The caller has left before it was promised anything.
+            await asyncio.shield(self._withdraw(pending))
+            raise
+        except AmberError:
+            self._pending.pop(id, None)
+            await self._withdraw(pending)
+            raise
+        if pending.running:
+            await self._refresh_progress(pending)
+        return pending.view()
+
+    async def _submit(
+        self,
+        pending: Pending,
+        parts: Mapping[int, tuple[str, PlanPart]],
+        request: ComputeRequest,
+        body: Mapping[str, Any] | None,
+    ) -> None:
+        async def one(number: int, plan: str, part: PlanPart) -> None:
+            reply = await self._links[number].submit(
+                plan,
+                part,
+                Submission(
+                    id=pending.id,
+                    plan=plan,
+                    priority=int(request.priority),
+                    tenant=request.tenant,
+                    deadline_seconds=request.deadline_seconds,
+                    refresh=request.refresh,
+                    load=int(request.priority) > 0,
+                    created=pending.created,
+                    record=body,
+                ),
+            )
+            if reply.refused:
+                raise Overloaded(reply.refused)
+            self._reply(number, reply)
+
+        await asyncio.gather(*(one(n, plan, part) for n, (plan, part) in parts.items()))
+
+    async def status(self, id: str, wait: float = 0.0) -> RequestView:
+        """The request, as soon as it is finished or `wait` seconds have passed."""
+        pending = await self._follow(id)
+        if not await pending.wait(wait):
+            await self._refresh_progress(pending)
+        return pending.view()
+
+    async def events(self, id: str) -> AsyncIterator[RequestEvent]:
+        """What happens to the request from now on, beginning with what is already known."""
+        pending = await self._follow(id)
+        targets: dict[str, list[Target]] = {}
+        for target in pending.targets:
+            targets.setdefault(target.key, []).append(target)
+        told = 0
+        last = (-1, -1)
+        while True:
+            running = pending.running
+            view_progress = self._progress_of(pending)
+            if view_progress != last:
+                last = view_progress
+                yield RequestEvent("progress", *last)
+            while told < len(pending.order):
+                key = pending.order[told]
+                told += 1
+                for target in targets[key]:
+                    yield RequestEvent("result", *last, result=pending.result(target))
+            if not running:
+                view = pending.view()
+                yield RequestEvent("done", view.done, view.total, view=view)
+                return
+            if told == len(pending.order) and not await pending.change(PROGRESS_SECONDS):
+                await self._refresh_progress(pending)
+
+    async def cancel(self, id: str) -> RequestView:
+        """Withdraw the request; work that others wait for goes on."""
+        pending = await self._follow(id)
+        if pending.running:
+            await self._withdraw(pending)
+        return pending.view()
+
+    async def _withdraw(self, pending: Pending) -> None:
+        for number in sorted(pending.open):
+            await self._links[number].withdraw(pending.id)
+            pending.finish(number, "cancelled")
+
+    async def _follow(self, id: str) -> Pending:
+        """A request that this engine knows, or asks the shards about: any engine can answer for any request."""
+        pending = self._pending.get(id)
+        if pending is not None:
+            return pending
+        replies = await asyncio.gather(*(link.attach(id) for link in self._links))
+        known = {n: r for n, r in enumerate(replies) if r is not None}
+        if not known:
+            raise UnknownRequest(f"no request has the id {id!r}; ids come from POST /v1/compute")
+        if id in self._pending:
+            return self._pending[id]  # another caller asked meanwhile
+        first = next(iter(known.values()))
+        body = first.record or {}
+        pending = Pending(
+            id,
+            [t for r in known.values() for t in r.targets],
+            failures_from_json(body.get("failed_assets") or []),
+            first.tenant,
+            first.created,
+            set(known),
+            accepted=True,
+        )
+        self._pending[id] = pending
+        for number, reply in known.items():
+            pending.reply(number, reply)
+        return pending
+
+    def _progress_of(self, pending: Pending) -> tuple[int, int]:
+        done = sum(d for d, _ in pending.progress.values())
+        total = sum(t for _, t in pending.progress.values())
+        return (total if not pending.running else done), total
+
+    async def _refresh_progress(self, pending: Pending) -> None:
+        for number in sorted(pending.open):
+            known = await self._links[number].call("progress", [pending.id])
+            if pending.id in known:
+                pending.progress[number] = known[pending.id]
+
+    def _news(self, shard: int, news: News) -> None:
+        for id, key in news.about:
+            pending = self._pending.get(id)
+            if pending is not None:
+                pending.answer(news.answers[key])
+        for id, state in news.finished:
+            pending = self._pending.get(id)
+            if pending is not None:
+                pending.finish(shard, state)
+        self._cache.forget(news.purged)
+
+    def _reply(self, shard: int, reply: Reply) -> None:
+        pending = self._pending.get(reply.id)
+        if pending is not None:
+            pending.reply(shard, reply)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(10.0)
+            now = time.monotonic()
+            for id, pending in list(self._pending.items()):
+                if pending.ended and now - pending.ended > PENDING_SECONDS:
+                    del self._pending[id]
+
+    # --- planning
+
+    async def _resolve(self, refs: Sequence[AssetRef]) -> tuple[list[Asset], tuple[AssetFailure, ...]]:
+        """Assets for the references that have one, and a failure for each of the others."""
+        limit = self.settings.limits.assets_per_request
+        if len(refs) > limit:
+            raise TooLarge(f"a request may name {limit} assets, not {len(refs)}; send several requests")
+
+        def resolve_all() -> tuple[list[Asset], tuple[AssetFailure, ...]]:
+            assets: list[Asset] = []
+            failed: list[AssetFailure] = []
+            for ref in refs:
+                try:
+                    if ref.id is not None:
+                        assets.append(self._catalogue.get(ref.id))
+                    elif ref.uri is not None:
+                        assets.append(self._catalogue.add(ref.uri))
+                    else:
+                        raise BadRequest("an asset is named by its uri or its id")
+                except AmberError as error:
+                    failed.append(AssetFailure(ref, _asset_failure(ref, error)))
+            return assets, tuple(failed)
+
+        assets, failed = await asyncio.to_thread(resolve_all)
+        return list({a.id: a for a in assets}.values()), failed
+
+    def _plan(
+        self, request: ComputeRequest, assets: Sequence[Asset]
+    ) -> tuple[Plan, tuple[AssetFailure, ...]]:
+        name = (
+            request.features,
+            tuple(a.id for a in assets),
+            tuple(sorted((k, repr(v)) for k, v in request.params.items())),
+            request.range,
+        )
+        known = self._plans.get(name)
+        if known is not None:
+            self._plans.move_to_end(name)
+            return known, ()
+        planner = Planner(
+            self.registry,
+            features=request.features,
+            params=request.params,
+            segment_seconds=self.settings.segment_seconds,
+            shards=self.settings.shards,
+            max_steps=self.settings.limits.steps_per_request,
+        )
+        refused: list[AssetFailure] = []
+        for asset in assets:
+            try:
+                planner.add_asset(asset, request.range)
+            except TooLarge:
+                raise
+            except BadRequest as error:
+                if len(assets) == 1:
+                    raise
+                ref = AssetRef(uri=asset.uri, id=asset.id)
+                refused.append(AssetFailure(ref, _asset_failure(ref, error)))
+        if assets:
+            planner.add_collection(assets)
+        plan = planner.plan()
+        if not refused and len(plan.steps) <= PLAN_STEPS:
+            self._plans[name] = plan
+            if len(self._plans) > PLANS:
+                self._plans.popitem(last=False)
+        return plan, tuple(refused)
+
+    def _split(self, plan: Plan) -> dict[int, tuple[str, PlanPart]]:
+        """Each shard's part of the plan, under a name that equal parts share."""
+        parts: dict[int, tuple[str, PlanPart]] = {}
+        homes: dict[int, list[Target]] = {}
+        for target in plan.targets:
+            homes.setdefault(plan.steps[target.key].home, []).append(target)
+        for home, targets in homes.items():
+            keys = [t.key for t in targets]
+            name = hashlib.blake2b("".join(keys).encode(), digest_size=16).hexdigest()
+            steps = plan.steps if len(homes) == 1 else closure(plan.steps, keys)
+            parts[home] = name, PlanPart(steps, targets)
+        return parts
+
+    def _body(
+        self, request: ComputeRequest, assets: Sequence[Asset], failed: Sequence[AssetFailure]
+    ) -> dict[str, Any]:
+        """What the journal needs to plan the request again."""
+        return {
+            "features": list(request.features),
+            "params": dict(request.params),
+            "range": list(request.range) if request.range else None,
+            "priority_rank": int(request.priority),
+            "assets": {a.id: dataclasses.asdict(a) for a in assets},
+            "failed_assets": failures_to_json(failed),
+        }
+
+    async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
+        """What `compute` would do, step by step in dependency order; runs nothing."""
+        assets, failed = await self._resolve(request.assets)
+        if failed and not assets:
+            raise _as_error(failed[0].failure)
+        plan, _ = self._plan(request, assets)
+        homes: dict[int, list[str]] = {}
+        for key, step in plan.steps.items():
+            homes.setdefault(step.home, []).append(key)
+        states: dict[str, str] = {}
+        for number, keys in homes.items():
+            states.update(await self._links[number].call("states", keys))
+        names = {(s.recipe.feature, s.recipe.version) for s in plan.steps.values()}
+        seconds = await self._links[0].call("expected", sorted(names))
+        targets = {t.key for t in plan.targets}
+        return [
+            ExplainedStep(
+                feature=step.recipe.feature,
+                version=step.recipe.version,
+                key=key,
+                unit=step.unit,
+                state=states[key],  # type: ignore[arg-type]
+                inputs=step.needs,
+                seconds=seconds.get((step.recipe.feature, step.recipe.version)),
+                resources=step.recipe.resources.as_mapping(),
+                target=key in targets,
+            )
+            for key, step in plan.steps.items()
+        ]
+
+    # --- values
+
+    async def load(self, keys: Sequence[str]) -> list[StoredValue]:
+        """The values of ready keys, in order; see `Service.load`."""
+        loaded: dict[str, StoredValue] = {}
+        for key in keys:
+            cached = self._cache.get(key)
+            if cached is not None:
+                loaded[key] = cached
+        for attempt in range(RELOADS):
+            left = [key for key in dict.fromkeys(keys) if key not in loaded]
+            if not left:
+                break
+            lost = await self._load(left, loaded)
+            if lost and attempt == RELOADS - 1:
+                raise Unavailable(f"{len(lost)} values were lost from memory while they were read; ask again")
+        missing = [key for key in keys if key not in loaded]
+        if missing:
+            raise UnknownKey(f"no value is stored under key {missing[0]!r}; keys come from POST /v1/compute")
+        return [loaded[key] for key in keys]
+
+    async def _load(self, keys: Sequence[str], loaded: dict[str, StoredValue]) -> list[str]:
+        """Find and read values; returns keys whose objects were lost on the way."""
+        answers = await asyncio.gather(*(link.call("get", keys) for link in self._links))
+        refs: list[Any] = []
+        large: list[tuple[int, Found]] = []
+        for number, found_by_shard in enumerate(answers):
+            for found in found_by_shard:
+                if found is None or found.key in loaded:
+                    continue
+                if found.inline is not None:
+                    self._keep(found, pickle.loads(found.inline), len(found.inline), loaded)
+                else:
+                    refs.append(found.ref[0])
+                    large.append((number, found))
+        if not refs:
+            return []
+        unique = list(dict.fromkeys(refs))
+        try:
+            lists = dict(zip(unique, await asyncio.to_thread(ray.get, unique), strict=True))
+        except (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError) as error:
+            log.warning("values were lost from the object store: %s", error)
+            lost = [f.key for _, f in large]
+            for number, link in enumerate(self._links):
+                await link.call("lost", [f.key for n, f in large if n == number])
+            return lost
+        for (_, found), ref in zip(large, refs, strict=True):
+            self._keep(found, lists[ref][found.place], None, loaded)
+        return []
+
+    def _keep(self, found: Found, value: Any, size: int | None, loaded: dict[str, StoredValue]) -> None:
+        stored = values.stored(self.registry, found.key, found.feature, found.version, value)
+        self._cache.put(stored, values.size_of(value) if size is None else size)
+        loaded[found.key] = stored
+
+    async def purge(
+        self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
+    ) -> int:
+        """Forget values that match all the filters given; returns how many."""
+        if asset is None and feature is None and version is None:
+            raise BadRequest("purge needs at least one of asset, feature and version")
+        gone: set[str] = set()
+        for link in self._links:
+            gone.update(await link.call("purge", asset, feature, version))
+        self._cache.forget(gone)
+        return len(gone)
+
+    async def failures(self) -> list[Failure]:
+        """The failures that are remembered now."""
+        lists = await asyncio.gather(*(link.call("failures") for link in self._links))
+        return [failure for some in lists for failure in some]
+
+    async def stats(self) -> dict[str, float]:
+        """Counters and gauges, summed over the shards."""
+        total: dict[str, float] = {"shards": float(len(self._links))}
+        for stats in await asyncio.gather(*(link.call("stats") for link in self._links)):
+            for name, value in stats.items():
+                total[name] = total.get(name, 0.0) + value
+        total["replica_cache_bytes"] = float(self._cache.bytes)
+        return total
+
+
+def _registry(settings: Settings, features: Iterable[Any]) -> Registry:
+    base = Registry.from_modules((*(BUILTINS if settings.builtins else ()), *settings.features))
+    extra = [getattr(f, "__amber__", f) for f in features]
+    return Registry((*base, *extra)) if extra else base
+
+
+async def _adopt(settings: Settings) -> Settings:
+    """The settings of the Amber that runs here; media roots of the caller's own are added."""
+    from amber_ray.fabric import cluster
+
+    _, hello = await cluster.shard(settings, 0, create=False)
+    running = Settings.from_json(hello.settings)
+    roots = tuple(dict.fromkeys((*running.media_roots, *settings.media_roots)))
+    return running.replace(media_roots=roots)
+
+
+def _asset_failure(ref: AssetRef, error: AmberError) -> Failure:
+    return Failure(
+        kind="input",
+        type=type(error).__name__,
+        message=str(error),
+        step="asset",
+        key="",
+        unit=ref.id or ref.uri or "",
+        status=error.status,
+    )
+
+
+def _as_error(failure: Failure) -> AmberError:
+    import amber_ray.errors as errors
+
+    kind = getattr(errors, failure.type, MediaError)
+    error: AmberError = kind(failure.message)
+    return error

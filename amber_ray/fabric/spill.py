@@ -1,0 +1,305 @@
+"""Values between memory and Parquet: spill, restore, read-through, compaction, purge.
+
+Part of the cache actor's shell (`fabric.actor`). The order is always write, publish, index, then tell the
+ledger, which alone decides what leaves memory: a failure anywhere before leaves the value where it was.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import collections
+import json
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+
+from amber_ray.core import events as ev
+from amber_ray.core.states import AVAILABLE
+from amber_ray.core.units import Asset, Segment
+from amber_ray.fabric import faults, storage
+from amber_ray.fabric.dispatch import gather
+from amber_ray.fabric.messages import Found, Inline, RowWork, Slot, StepResult, Work
+from amber_ray.fabric.names import shard_name
+
+if TYPE_CHECKING:
+    from amber_ray.fabric.actor import CacheActor
+
+log = logging.getLogger("amber.spill")
+
+WRITERS = 2
+"""Parts written at once by one shard."""
+READ_SLOTS = 16
+
+
+class Shelf:
+    """Moves one shard's values to storage and back."""
+
+    def __init__(self, actor: CacheActor) -> None:
+        self._actor = actor
+        self._writers = asyncio.Semaphore(WRITERS)
+        self._write = ray.remote(storage.write).options(num_cpus=0, max_retries=0)
+        self._to_restore: list[str] = []
+        self._reading: dict[str, asyncio.Future[tuple[StepResult, Any] | None]] = {}
+        self._writing = 0
+
+    # --- to storage
+
+    def spill(self, keys: Sequence[str]) -> None:
+        """Write values, one part per feature and version; the ledger hears of each."""
+        groups: dict[tuple[str, str, str], list[str]] = collections.defaultdict(list)
+        for key in keys:
+            recipe = self._actor.ledger.entries[key].step.recipe
+            groups[recipe.registry, recipe.feature, recipe.version].append(key)
+        for (registry, feature, version), group in groups.items():
+            rows = [self._row(key) for key in group]
+            inline, places, slots = gather(self._actor.values, group)
+            self._writing += 1
+            self._actor.spawn(self._spill(registry, feature, version, group, rows, inline, places, slots))
+
+    def _row(self, key: str) -> RowWork:
+        step = self._actor.ledger.entries[key].step
+        recipe = step.recipe
+        return RowWork(
+            key=key,
+            asset=step.asset_id,
+            unit=step.unit_id,
+            params=json.dumps(dict(sorted((*recipe.model, *recipe.params)))),
+            inputs=step.needs,
+            code=recipe.code,
+            made=self._actor.values[key].made,
+        )
+
+    async def _spill(
+        self,
+        registry: str,
+        feature: str,
+        version: str,
+        keys: list[str],
+        rows: list[RowWork],
+        inline: dict[str, bytes],
+        places: dict[str, tuple[int, int]],
+        slots: list[Any],
+    ) -> None:
+        actor = self._actor
+        try:
+            async with self._writers:
+                blob = actor.blob(registry)
+                part = await self._write.remote(
+                    blob, registry, actor.settings.store, feature, version, rows, inline, places, *slots
+                )
+            actor.index.add(part, packed(keys))
+            actor.feed(ev.Stored(keys))
+        except Exception as error:
+            # The values are still in memory; the ledger will ask for them again.
+            log.error("%d values of %s could not be written: %s", len(keys), feature, error)
+            if faults.translate(error).inputs_lost:
+                actor.feed(ev.Lost([k for k in keys if isinstance(actor.values.get(k), Slot)]))
+            actor.feed(ev.StoreFailed(keys))
+        finally:
+            self._writing -= 1
+
+    # --- and back
+
+    def restore(self, keys: Sequence[str]) -> None:
+        """Read values back into memory; what is asked for in one turn of the loop is read together."""
+        if not self._to_restore:
+            asyncio.get_running_loop().call_soon(self._restore_now)
+        self._to_restore.extend(keys)
+
+    def _restore_now(self) -> None:
+        keys, self._to_restore = self._to_restore, []
+        self._actor.spawn(self._restore(keys))
+
+    async def _restore(self, keys: list[str]) -> None:
+        actor = self._actor
+        found = await self._read(keys)
+        sizes: dict[str, int] = {}
+        for key, pair in found.items():
+            if pair is None:
+                continue
+            result, ref = pair
+            assert result.made is not None
+            entry = actor.ledger.entries.get(key)
+            if entry is not None and entry.state not in AVAILABLE:
+                actor.values[key] = (
+                    Inline(result.inline, result.made)
+                    if result.inline is not None
+                    else Slot(ref, result.place, result.bytes, result.made)
+                )
+                sizes[key] = result.bytes
+        if sizes:
+            actor.feed(ev.Restored(sizes))
+        if missing := [key for key, pair in found.items() if pair is None]:
+            actor.feed(ev.RestoreFailed(missing))
+
+    async def read_through(self, keys: Sequence[str]) -> dict[str, Found | None]:
+        """Values for a reader who has only the keys: read for it alone, not kept in memory here."""
+        names = {key: self._actor.index.find(key) for key in keys}
+        found: dict[str, Found | None] = {}
+        for key, pair in (await self._read(list(keys))).items():
+            place = names[key]
+            if pair is None or place is None:
+                found[key] = None
+                continue
+            result, ref = pair
+            _, feature, version, _ = place[0].rsplit("/", 3)
+            found[key] = Found(
+                key, feature, version, result.inline, [] if ref is None else [ref], result.place
+            )
+        return found
+
+    async def _read(self, keys: Sequence[str]) -> dict[str, tuple[StepResult, Any] | None]:
+        """Read rows, each at most once at a time however many ask; None for what can't be read."""
+        loop = asyncio.get_running_loop()
+        mine = [key for key in dict.fromkeys(keys) if key not in self._reading]
+        for key in mine:
+            self._reading[key] = loop.create_future()
+        waits = {key: self._reading[key] for key in dict.fromkeys(keys)}
+        if mine:
+            try:
+                read = await self._read_rows(mine)
+            except Exception:
+                log.exception("%d values could not be read back", len(mine))
+                read = {}
+            finally:
+                futures = {key: self._reading.pop(key) for key in mine}
+            for key, future in futures.items():
+                future.set_result(read.get(key))
+        return {key: await future for key, future in waits.items()}
+
+    async def _read_rows(self, keys: Sequence[str]) -> dict[str, tuple[StepResult, Any]]:
+        actor = self._actor
+        read: dict[str, tuple[StepResult, Any]] = {}
+        left = list(keys)
+        # A second look: a part may have been rewritten or found damaged between the index and the read.
+        for attempt in range(3):
+            wanted: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
+            for key, place in zip(left, actor.index.find_many(left), strict=True):
+                if place is not None:
+                    wanted[place[0]].append((place[1], key))
+            if not wanted:
+                break
+            report, refs = await self._read_parts(wanted)
+            for result in report.results:
+                read[result.key] = result, refs[result.slot] if result.slot >= 0 else None
+            left = [key for key in left if key not in read]
+            for part, reason in report.damaged.items():
+                log.error("part %s is damaged and was quarantined: %s", part, reason)
+                actor.index.remove_part(part)
+            if report.vanished and attempt == 0:
+                await self._rescan(report.vanished)
+            elif report.vanished:
+                for part in report.vanished:
+                    actor.index.remove_part(part)
+            if not left:
+                break
+        return read
+
+    async def _read_parts(
+        self, wanted: dict[str, list[tuple[int, str]]]
+    ) -> tuple[storage.ReadReport, Sequence[Any]]:
+        actor = self._actor
+        count = sum(map(len, wanted.values()))
+        returns = max(1, min(count, READ_SLOTS))
+        registry = next(reversed(actor.registries))
+        work = Work(
+            0,
+            (),
+            frozenset(),
+            {},
+            {},
+            returns,
+            actor.settings.inline_bytes,
+            registry,
+            actor.settings.namespace,
+            shard_name(actor.shard),
+        )
+        function = ray.remote(storage.read).options(num_cpus=0, num_returns=1 + returns, max_retries=1)
+        refs = function.remote(actor.blob(registry), work, actor.settings.store, wanted)
+        return await refs[0], refs[1:]
+
+    async def _rescan(self, vanished: Sequence[str]) -> None:
+        """Parts are gone: another shard may have compacted them into one this index does not know."""
+        index, store = self._actor.index, self._actor.store
+        for part in vanished:
+            index.remove_part(part)
+        found = await asyncio.to_thread(lambda: list(store.scan()))
+        for part, keys in found:
+            index.add(part.name, keys)
+
+    # --- upkeep
+
+    async def compact(self) -> None:
+        """Join small parts, where a feature has gathered many."""
+        actor = self._actor
+        groups = collections.Counter(name.rpartition("/")[0] for name in actor.index.parts())
+        for folder, count in groups.items():
+            if count < actor.settings.compact_parts:
+                continue
+            _, feature, version = folder.split("/")
+            old, new = await asyncio.to_thread(
+                actor.store.compact, feature, version, actor.settings.compact_parts
+            )
+            if new is not None:
+                keys = await asyncio.to_thread(actor.store.keys, new.name)
+                await self._tell_all(list(old), {new.name: keys}, [])
+                await asyncio.to_thread(actor.store.remove_parts, old)
+
+    async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
+        """Forget what matches, in memory and on disk, in this shard and the others."""
+        actor = self._actor
+        while self._writing:  # what is being written must be found on disk, or it would come back
+            await asyncio.sleep(0.01)
+        gone: set[str] = set()
+        for key, entry in actor.ledger.entries.items():
+            recipe = entry.step.recipe
+            if (
+                (asset is None or _about(entry.step.unit, asset))
+                and (feature is None or recipe.feature == feature)
+                and (version is None or recipe.version == version)
+                and (entry.state in AVAILABLE or entry.failure is not None)
+            ):
+                gone.add(key)
+        removed: list[str] = []
+        added: dict[str, np.ndarray] = {}
+        if actor.shard == 0:
+            for old, new, kept, dropped in await asyncio.to_thread(
+                lambda: actor.store.purge(asset=asset, feature=feature, version=version)
+            ):
+                removed.append(old.name if hasattr(old, "name") else old)
+                if new is not None:
+                    added[new.name] = kept if isinstance(kept, np.ndarray) else packed(list(kept))
+                gone.update(dropped)
+        await self._tell_all(removed, added, sorted(gone))
+        return sorted(gone)
+
+    async def _tell_all(
+        self, removed: Sequence[str], added: dict[str, np.ndarray], gone: Sequence[str]
+    ) -> None:
+        actor = self._actor
+        await actor.reindex(removed, added, gone)
+        peers = [
+            ray.get_actor(shard_name(i), namespace=actor.settings.namespace).reindex.remote(
+                removed, added, gone
+            )
+            for i in range(actor.settings.shards)
+            if i != actor.shard
+        ]
+        for peer in peers:
+            await peer
+
+
+def packed(keys: Sequence[str]) -> np.ndarray:
+    """Hex keys as the index takes them: uint8[n, 16]."""
+    return np.frombuffer(bytes.fromhex("".join(keys)), dtype=np.uint8).reshape(-1, 16)
+
+
+def _about(unit: Any, asset: str) -> bool:
+    if isinstance(unit, Segment):
+        return unit.asset.id == asset
+    if isinstance(unit, Asset):
+        return unit.id == asset
+    return any(a.id == asset for a in unit.assets)

@@ -1,0 +1,99 @@
+"""Ray tasks that write values to Parquet and read them back, beside the object store that holds them.
+
+The actor only names keys and places; the bytes go from the object store to the file and back without
+passing through it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from amber_ray.errors import DamagedPart
+from amber_ray.fabric.messages import Made, RowWork, StepResult, Work
+from amber_ray.fabric.tasks import Outbox, registry_of, values_by_key
+from amber_ray.store.parquet import Row, ValueStore
+
+
+@functools.lru_cache(maxsize=8)
+def store_at(url: str) -> ValueStore:
+    """This process's view of a store."""
+    return ValueStore(url)
+
+
+def write(
+    blob: bytes,
+    registry: str,
+    url: str,
+    feature: str,
+    version: str,
+    rows: Sequence[RowWork],
+    inline: Mapping[str, bytes],
+    places: Mapping[str, tuple[int, int]],
+    *slots: list[Any],
+) -> str:
+    """Write one part of one feature and version, rows in the order given; returns its name."""
+    spec = registry_of(registry, blob).get(feature)
+    values = values_by_key(places, inline, slots)
+    part = store_at(url).write(
+        feature,
+        version,
+        spec.returns,
+        [
+            Row(
+                key=r.key,
+                asset=r.asset,
+                unit=r.unit,
+                params=r.params,
+                value=values[r.key],
+                inputs=r.inputs,
+                code=r.code,
+                seconds=r.made.seconds,
+                device=r.made.device,
+                created=r.made.created,
+            )
+            for r in rows
+        ],
+    )
+    return part.name
+
+
+@dataclass(slots=True)
+class ReadReport:
+    """What came of reading: results for what was there, and the parts that were damaged or gone."""
+
+    results: list[StepResult]
+    damaged: dict[str, str]
+    vanished: list[str]
+
+
+def read(
+    blob: bytes, work: Work, url: str, wanted: Mapping[str, Sequence[tuple[int, str]]]
+) -> tuple[Any, ...]:
+    """Read rows; `wanted` maps a part's name to (row, key) pairs. Returns a `ReadReport` and slots.
+
+    A damaged part is quarantined by the store; it and a vanished one are reported, the others still read.
+    """
+    registry_of(work.registry, blob)
+    store = store_at(url)
+    box = Outbox(work)
+    report = ReadReport([], {}, [])
+    for part, pairs in wanted.items():
+        try:
+            found = store.read(part, [row for row, _ in pairs])
+        except DamagedPart as error:
+            report.damaged[part] = str(error)
+            continue
+        except FileNotFoundError:
+            report.vanished.append(part)
+            continue
+        for (_, key), row in zip(pairs, found, strict=True):
+            if row.key != key:
+                # The part is not the one that was indexed; it is read anew before anything is believed.
+                report.vanished.append(part)
+                break
+            made = Made(row.seconds, row.device, row.created)
+            report.results.append(box.place(key, row.value, made))
+    return (report, *box.close()[1:])

@@ -1,0 +1,115 @@
+"""Values as an engine holds them: typed for encoding, in a bounded memory, and uploads on their way in."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections import OrderedDict
+from collections.abc import AsyncIterable, Iterable, Iterator
+from typing import Any
+
+from amber_ray.core.registry import Registry
+from amber_ray.core.service import StoredValue
+from amber_ray.core.units import Asset
+from amber_ray.errors import TooLarge, UnknownFeature
+from amber_ray.media.probe import Catalogue
+
+QUEUED_CHUNKS = 8
+"""Upload chunks held between the network and the disk."""
+
+
+class Cache:
+    """The most recently used values, up to a number of bytes."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[str, tuple[StoredValue, int]] = OrderedDict()
+        self.bytes = 0
+
+    def get(self, key: str) -> StoredValue | None:
+        """The value, now the most recently used; None if it is not here."""
+        found = self._values.get(key)
+        if found is None:
+            return None
+        self._values.move_to_end(key)
+        return found[0]
+
+    def put(self, value: StoredValue, size: int) -> None:
+        """Keep a value unless it is larger than a quarter of the limit."""
+        if size * 4 > self._limit or value.key in self._values:
+            return
+        self._values[value.key] = value, size
+        self.bytes += size
+        while self.bytes > self._limit:
+            _, (_, freed) = self._values.popitem(last=False)
+            self.bytes -= freed
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """These values were purged."""
+        for key in keys:
+            found = self._values.pop(key, None)
+            if found is not None:
+                self.bytes -= found[1]
+
+
+def stored(registry: Registry, key: str, feature: str, version: str, value: Any) -> StoredValue:
+    """A value with its type: the feature's declared one, or one read off the value for a feature now unknown."""
+    from amber_ray.core.types import of_value
+
+    try:
+        spec = registry.get(feature)
+        type = spec.returns if spec.version == version else of_value(value)
+    except UnknownFeature:
+        type = of_value(value)
+    return StoredValue(key, feature, version, type, value)
+
+
+def size_of(value: Any) -> int:
+    """A value's bytes, arrays counted by their buffers and not copied."""
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return 1 << 16
+    return len(head) + sum(b.raw().nbytes for b in buffers)
+
+
+async def upload(
+    catalogue: Catalogue, chunks: AsyncIterable[bytes], media_type: str | None, limit: int
+) -> Asset:
+    """Feed chunks from the network to the catalogue, which writes and digests them in a thread.
+
+    Raises `TooLarge` past `limit` bytes; nothing is kept then, nor when the sender stops early.
+    """
+    loop = asyncio.get_running_loop()
+    queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(QUEUED_CHUNKS)
+
+    def pull() -> Iterator[bytes]:
+        while True:
+            item = asyncio.run_coroutine_threadsafe(queue.get(), loop).result()
+            if item is None:
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    writer = asyncio.create_task(asyncio.to_thread(catalogue.upload, pull(), media_type))
+    size = 0
+    try:
+        async for chunk in chunks:
+            size += len(chunk)
+            if size > limit:
+                raise TooLarge(f"an upload may be {limit} bytes; this one is larger")
+            while queue.full() and not writer.done():
+                await asyncio.sleep(0.005)
+            if writer.done():
+                break
+            queue.put_nowait(bytes(chunk))
+    except BaseException as error:
+        queue.put_nowait(error) if not queue.full() else writer.cancel()
+        await asyncio.wait([writer], timeout=10.0)
+        raise
+    else:
+        if not writer.done():
+            await queue.put(None)
+    return await writer
