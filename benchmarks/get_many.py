@@ -1,0 +1,58 @@
+"""Many hot values at once through the Python client, against one call of a plain actor that holds a dict."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks.measure import Measured, paired, seconds
+from benchmarks.session import Session, main
+
+LAYERS = ["noop_top", "noop_left", "noop_right", "noop_leaf"]
+
+
+class Holder:
+    """What one writes when a cache need not compute, persist or survive anything."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, Any] = {}
+
+    def put_many(self, values: dict[str, Any]) -> None:
+        self.values.update(values)
+
+    async def get_many(self, keys: list[str]) -> list[Any]:
+        return [self.values[key] for key in keys]
+
+
+def run(session: Session) -> list[Measured]:
+    import ray
+
+    window, rounds = session.size((0.1, 7), (3.0, 2))
+    with session.client(segment_seconds=window) as client:
+        table = client.get_many(LAYERS, [session.video], progress=False)
+        values = {row.key: row.value for row in table}
+        keys = list(values)
+        holder = ray.remote(Holder).options(num_cpus=0).remote()
+        ray.get(holder.put_many.remote(values))
+
+        def ours() -> float:
+            return seconds(lambda: client.get_many(LAYERS, [session.video], progress=False))
+
+        def peer() -> float:
+            return seconds(lambda: ray.get(holder.get_many.remote(keys)))
+
+        measured = paired(ours, peer, rounds)
+        ray.kill(holder)
+    return [
+        Measured(
+            "get_many",
+            f"client.get_many of {len(keys)} hot values: 4 features, {len(keys) // 4} segments of one video",
+            f"one call of a plain Ray actor for the same {len(keys)} keys of its dict",
+            *measured,
+            "s",
+            10.0,
+        )
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(run))

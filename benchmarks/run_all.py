@@ -1,0 +1,66 @@
+"""Run every benchmark on one cluster and write RESULTS.md (`make bench`)."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.measure import Measured, shown
+from benchmarks.session import Session, argument_parser, opened
+
+RESULTS = Path(__file__).parent / "RESULTS.md"
+
+
+def run(session: Session) -> list[Measured]:
+    """All of them, each printed as it ends. Imported here: Ray reads its environment when it is imported."""
+    from benchmarks import cold_graph, get_many, hot_read, noop_graph, spill_restore, stampede
+
+    measured: list[Measured] = []
+    for module in (get_many, noop_graph, spill_restore, cold_graph, stampede, hot_read):
+        for one in module.run(session):
+            print(one.line(), flush=True)
+            measured.append(one)
+    return measured
+
+
+def table(measured: Sequence[Measured], *, where: str, small: bool) -> str:
+    """The page that is kept in the repository."""
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("ray", "pyarrow", "numpy"))
+    lines = [
+        "# Benchmark results",
+        "",
+        "Each row compares Amber with a peer that was measured in the same run. Smaller is better; read the",
+        "ratios, not the times: the machine was doing other things as well. `make bench` writes this page.",
+        "",
+        f"{datetime.date.today().isoformat()}, {where}, Python {platform.python_version()}, {versions}."
+        + (" A small run: it shows that everything works and measures little." if small else ""),
+        "",
+        "| benchmark | ratio | limit | Amber | peer | measured | against |",
+        "|---|---:|---:|---:|---:|---|---|",
+    ]
+    for m in measured:
+        ratio = f"{m.ratio:.2f}" if m.within else f"**{m.ratio:.2f}**"
+        ours, peer = shown(m.ours, m.unit), shown(m.peer, m.unit)
+        lines.append(f"| {m.name} | {ratio} | {m.limit:g} | {ours} | {peer} | {m.what} | {m.against} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Exit status 1 if a ratio is above its limit."""
+    parser = argument_parser()
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the page to write")
+    given = parser.parse_args(arguments)
+    where = f"the cluster at {given.address}" if given.address else f"one machine with {os.cpu_count()} CPUs"
+    with opened(given.address, small=given.small, folder=given.folder) as session:
+        measured = run(session)
+    given.output.write_text(table(measured, where=where, small=given.small))
+    print(f"wrote {given.output}")
+    return 0 if all(m.within for m in measured) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,165 @@
+"""The ground that benchmarks stand on: one Ray cluster, Serve on it, and Ambers in namespaces of their own.
+
+Without an address a cluster is started in this process and ends with it. With one ("auto" on a machine of the
+cluster), that cluster is used: the checkout must be importable and `--folder` reachable on all its nodes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import os
+import shutil
+import socket
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from benchmarks.measure import Measured
+
+if TYPE_CHECKING:
+    from amber_ray.client.sync import Client
+
+T = TypeVar("T")
+FEATURES = "benchmarks.features"
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a benchmark gets: where to work, how much of it, and ways to an Amber."""
+
+    folder: Path
+    small: bool
+
+    def size(self, full: T, small: T) -> T:
+        """How much to do."""
+        return small if self.small else full
+
+    @property
+    def video(self) -> Path:
+        """The clip that ships with the package: 30 s, 640x360."""
+        return ROOT / "amber_ray/samples/big-buck-bunny-30s.mp4"
+
+    def settings(self, **changes: Any) -> Any:
+        """Settings of an Amber apart: its own namespace, an empty store, the benchmarks' features."""
+        from amber_ray.settings import Settings
+
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        return Settings(
+            **{
+                "namespace": name,
+                "store": str(self.folder / name),
+                "media_roots": (str(self.video.parent), str(self.folder)),
+                "features": (FEATURES,),
+                **changes,
+            }
+        )
+
+    @contextlib.contextmanager
+    def client(self, **changes: Any) -> Iterator[Client]:
+        """A client in the cluster, of an Amber that ends with it."""
+        import amber_ray
+        from amber_ray.fabric import cluster
+
+        settings = self.settings(**changes)
+        try:
+            with amber_ray.connect("auto", settings=settings, store=settings.store) as client:
+                yield client
+        finally:
+            asyncio.run(cluster.close_shards(settings))
+            shutil.rmtree(settings.store, ignore_errors=True)
+
+    @contextlib.contextmanager
+    def server(self, **changes: Any) -> Iterator[Served]:
+        """Amber behind Serve, with an empty application of the same kind beside it."""
+        from ray import serve
+
+        from amber_ray.fabric import cluster
+        from amber_ray.serving import deployment
+        from benchmarks import empty_app
+
+        port = free_port()
+        settings = self.settings(host="127.0.0.1", port=port, **changes)
+        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        try:
+            serve.run(empty_app.build(settings.replicas), name="empty", route_prefix="/empty")
+            serve.run(deployment.build(settings.to_mapping()), name="amber", route_prefix="/")
+            base = f"http://127.0.0.1:{port}"
+            yield Served(base, f"{base}/empty")
+        finally:
+            serve.shutdown()
+            asyncio.run(cluster.close_shards(settings))
+            shutil.rmtree(settings.store, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """Where the two applications answer."""
+
+    amber: str
+    empty: str
+
+
+@contextlib.contextmanager
+def opened(address: str | None, *, small: bool, folder: Path | None) -> Iterator[Session]:
+    """Start or join a cluster, and leave it as it was."""
+    os.environ.update({k: v for k, v in _environment().items() if k not in os.environ})
+    import ray
+
+    from amber_ray.fabric import cluster
+    from amber_ray.settings import Settings
+
+    place = Path(tempfile.mkdtemp(prefix="amber-bench-", dir=folder))
+    if address is None:
+        cluster.start_local(Settings(), num_cpus=max(2, os.cpu_count() or 2))
+    else:
+        cluster.connect(address, "bench")
+    try:
+        yield Session(place, small)
+    finally:
+        ray.shutdown()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _environment() -> dict[str, str]:
+    """What `amber serve` sets before it starts Ray: the same ground for Amber and its peers."""
+    from amber_ray.fabric import cluster
+
+    return {**cluster.environment(), "RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def main(run: Callable[[Session], Sequence[Measured]], arguments: Sequence[str] | None = None) -> int:
+    """Run one benchmark by itself."""
+    parser = argument_parser()
+    given = parser.parse_args(arguments)
+    with opened(given.address, small=given.small, folder=given.folder) as session:
+        measured = run(session)
+    for one in measured:
+        print(one.line())
+    return 0 if all(one.within for one in measured) else 1
+
+
+def argument_parser() -> argparse.ArgumentParser:
+    """The options that all benchmarks share."""
+    parser = argparse.ArgumentParser(description="Amber against what one would write instead.")
+    parser.add_argument(
+        "--address", help='a Ray cluster to run on, such as "auto"; by default one of its own'
+    )
+    parser.add_argument("--small", action="store_true", help="a little of everything: shows that it works")
+    parser.add_argument(
+        "--folder", type=Path, help="where to write; on a cluster, a folder that all nodes share"
+    )
+    return parser
