@@ -51,7 +51,7 @@ class Request:
 
 
 def send(request: Request, *, total: int, processes: int, connections: int, timeout: float = 120.0) -> Load:
-    """Send `total` requests over `processes` x `connections` connections; a process that fails raises here."""
+    """Send `total` requests over `processes` x `connections` connections. Raises if a process fails."""
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(processes + 1)
     results = context.SimpleQueue()
