@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--output", type=Path, default=RESULTS, help="the page to write")
     given = parser.parse_args(arguments)
     where = f"the cluster at {given.address}" if given.address else f"one machine with {os.cpu_count()} CPUs"
-    with opened(given.address, small=given.small, folder=given.folder) as session:
+    with opened(given) as session:
         measured = run(session)
     given.output.write_text(table(measured, where=where, small=given.small))
     print(f"wrote {given.output}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import dataclasses
 import os
 import shutil
 import socket
@@ -35,6 +36,7 @@ class Session:
 
     folder: Path
     small: bool
+    port: int
 
     def size(self, full: T, small: T) -> T:
         """How much to do."""
@@ -83,16 +85,17 @@ class Session:
         from amber_ray.serving import deployment
         from benchmarks import empty_app
 
-        port = free_port()
-        settings = self.settings(host="127.0.0.1", port=port, **changes)
-        serve.start(http_options={"host": "127.0.0.1", "port": port})
+        settings = self.settings(host="127.0.0.1", port=self.port, **changes)
+        amber, empty = settings.namespace, f"{settings.namespace}-empty"
+        serve.start(http_options={"host": "127.0.0.1", "port": self.port})
         try:
-            serve.run(empty_app.build(settings.replicas), name="empty", route_prefix="/empty")
-            serve.run(deployment.build(settings.to_mapping()), name="amber", route_prefix="/")
-            base = f"http://127.0.0.1:{port}"
-            yield Served(base, f"{base}/empty")
+            serve.run(empty_app.build(settings.replicas), name=empty, route_prefix=f"/{empty}")
+            serve.run(deployment.build(dataclasses.asdict(settings)), name=amber, route_prefix=f"/{amber}")
+            base = f"http://127.0.0.1:{self.port}"
+            yield Served(f"{base}/{amber}", f"{base}/{empty}")
         finally:
-            serve.shutdown()
+            serve.delete(amber)
+            serve.delete(empty)
             asyncio.run(cluster.close_shards(settings))
             shutil.rmtree(settings.store, ignore_errors=True)
 
@@ -106,7 +109,7 @@ class Served:
 
 
 @contextlib.contextmanager
-def opened(address: str | None, *, small: bool, folder: Path | None) -> Iterator[Session]:
+def opened(given: argparse.Namespace) -> Iterator[Session]:
     """Start or join a cluster, and leave it as it was."""
     os.environ.update({k: v for k, v in _environment().items() if k not in os.environ})
     import ray
@@ -114,13 +117,13 @@ def opened(address: str | None, *, small: bool, folder: Path | None) -> Iterator
     from amber_ray.fabric import cluster
     from amber_ray.settings import Settings
 
-    place = Path(tempfile.mkdtemp(prefix="amber-bench-", dir=folder))
-    if address is None:
+    place = Path(tempfile.mkdtemp(prefix="amber-bench-", dir=given.folder))
+    if given.address is None:
         cluster.start_local(Settings(), num_cpus=max(2, os.cpu_count() or 2))
     else:
-        cluster.connect(address, "bench")
+        cluster.connect(given.address, "bench")
     try:
-        yield Session(place, small)
+        yield Session(place, given.small, given.port or (8000 if given.address else free_port()))
     finally:
         ray.shutdown()
         shutil.rmtree(place, ignore_errors=True)
@@ -145,7 +148,7 @@ def main(run: Callable[[Session], Sequence[Measured]], arguments: Sequence[str] 
     """Run one benchmark by itself."""
     parser = argument_parser()
     given = parser.parse_args(arguments)
-    with opened(given.address, small=given.small, folder=given.folder) as session:
+    with opened(given) as session:
         measured = run(session)
     for one in measured:
         print(one.line())
@@ -159,6 +162,9 @@ def argument_parser() -> argparse.ArgumentParser:
         "--address", help='a Ray cluster to run on, such as "auto"; by default one of its own'
     )
     parser.add_argument("--small", action="store_true", help="a little of everything: shows that it works")
+    parser.add_argument(
+        "--port", type=int, help="of Serve: by default 8000 on a given cluster, else a free one"
+    )
     parser.add_argument(
         "--folder", type=Path, help="where to write; on a cluster, a folder that all nodes share"
     )
