@@ -1,4 +1,4 @@
-"""Each benchmark runs once, small, on a cluster of its own. What it measured is not judged: the machine is busy."""
+"""Each benchmark runs once, small, on a cluster of its own. How fast is not judged: the machine is busy."""
 
 from __future__ import annotations
 

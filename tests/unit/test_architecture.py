@@ -22,6 +22,7 @@ Rule = Callable[[Modules], list[str]]
 LEVELS = {
     "errors": 0,
     "settings": 1,
+    "samples": 1,
     "core": 2,
     "media": 3,
     "store": 3,
@@ -38,7 +39,8 @@ IMPURE = {
     *("asyncio", "datetime", "multiprocessing", "os", "pathlib", "random", "ray", "secrets", "shutil"),
     *("socket", "subprocess", "tempfile", "threading", "time", "uuid", "concurrent"),
 }
-ENTRY_POINTS = ("serving.deployment",)
+# The command is one too; `client.embedded` is where `connect()` starts a Ray of its own.
+ENTRY_POINTS = ("serving.deployment", "client.embedded")
 VAGUE = {"utils", "util", "helpers", "common", "misc"}
 LONGEST = 350
 HEAVY = ("av", "numpy", "pyarrow", "ray", "torch", "torchvision")
@@ -54,9 +56,12 @@ def parse(root: Path) -> dict[str, ast.Module]:
     return modules
 
 
-def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
-    """Line and full name of every import: at any depth, `importlib.import_module("...")` included."""
-    for node in ast.walk(tree):
+def imported(tree: ast.Module, *, typing: bool = True) -> Iterator[tuple[int, str]]:
+    """Line and full name of every import: at any depth, `importlib.import_module("...")` included.
+
+    Without `typing`, those under `if TYPE_CHECKING` are left out.
+    """
+    for node in ast.walk(tree) if typing else running(tree):
         match node:
             case ast.Import():
                 yield from ((node.lineno, alias.name) for alias in node.names)
@@ -68,6 +73,17 @@ def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
                 args=[ast.Constant(value=str(name)), *_],
             ):
                 yield node.lineno, name
+
+
+def running(tree: ast.AST) -> Iterator[ast.AST]:
+    """What is run, ever: all nodes but the bodies of `if TYPE_CHECKING`."""
+    for node in ast.iter_child_nodes(tree):
+        yield node
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            for other in node.orelse:
+                yield from (other, *running(other))
+        else:
+            yield from running(node)
 
 
 def inner(modules: Modules, name: str) -> str | None:
@@ -111,7 +127,11 @@ def relative_imports(modules: Modules) -> list[str]:
 
 def import_cycles(modules: Modules) -> list[str]:
     edges = {
-        module: {t for _, name in imported(tree) if (t := inner(modules, name)) is not None and t != module}
+        module: {
+            target
+            for _, name in imported(tree, typing=False)
+            if (target := inner(modules, name)) is not None and target != module
+        }
         for module, tree in modules.items()
     }
     done: set[str] = set()
