@@ -1,0 +1,110 @@
+"""Pictures of an asset, by time: what the features that look at media are made from.
+
+Which frames are chosen depends on the asset and the rate alone, never on where segments begin, so the same
+picture carries the same time whatever the grid. Must not know: features, where values go.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from amber_ray.core.units import MICRO, Asset, Segment
+from amber_ray.errors import MediaError
+from amber_ray.media.container import demuxed, video_stream
+from amber_ray.media.locate import name_of
+from amber_ray.media.reader import Reader
+from amber_ray.media.scale import Size, native
+from amber_ray.media.source import opened
+from amber_ray.media.stills import still
+from amber_ray.settings import Limits
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """One upright picture: its exact time in seconds from the asset's beginning, and uint8[h, w, 3] RGB."""
+
+    time: float
+    rgb: np.ndarray
+
+
+def window(clip: Segment) -> tuple[float, float | None]:
+    """A segment as [start, end) in seconds; the last one is open, as a declared duration may fall short."""
+    end = (clip.start_us + clip.length_us) / MICRO
+    duration = clip.asset.duration
+    return clip.start, None if duration is None or end >= duration or not clip.length_us else end
+
+
+def pictures(
+    asset: Asset,
+    start: float = 0.0,
+    end: float | None = None,
+    fps: float | None = None,
+    size: Size | None = None,
+    limits: Limits | None = None,
+) -> Iterator[Picture]:
+    """The pictures whose time is in [start, end) seconds (None: to the end), in order.
+
+    With `fps`, time is cut into slots [k / fps, (k + 1) / fps) counted from the asset's beginning, and the
+    first picture of each slot is chosen, so a rate above the film's own gives every picture once. Without
+    it, every picture. A still is one picture at time 0. Times are the frames' own timestamps.
+
+    Raises `MediaError` for an asset without pictures, damage within the span, a stream that breaks off early,
+    or decoding that takes longer than `limits.decode_seconds`; `MediaNotFound` and `SystemFault` as
+    `source.opened`.
+    """
+    size, limits = size or native(), limits or Limits()
+    if asset.kind == "image":
+        if start <= 0:
+            yield Picture(0.0, _still(asset, size, limits))
+        return
+    with _reader(asset, limits) as source:
+        span = source.span(
+            _exact(start), None if end is None else _exact(end), None if fps is None else Fraction(fps)
+        )
+        for at, frame in span:
+            yield Picture(float(at), source.rgb(frame, size))
+
+
+def pictures_at(
+    asset: Asset, times: Sequence[float], size: Size | None = None, limits: Limits | None = None
+) -> Iterator[Picture]:
+    """For each of the ascending `times`, the picture on screen: the last one not after it, else the first.
+
+    Errors as `pictures`.
+    """
+    size, limits = size or native(), limits or Limits()
+    if asset.kind == "image":
+        picture = Picture(0.0, _still(asset, size, limits))
+        yield from (picture for _ in times)
+        return
+    with _reader(asset, limits) as source:
+        for moment in times:
+            at, frame = source.at(_exact(moment))
+            yield Picture(float(at), source.rgb(frame, size))
+
+
+@contextlib.contextmanager
+def _reader(asset: Asset, limits: Limits) -> Iterator[Reader]:
+    name = name_of(asset.uri)
+    if not asset.has_video:
+        raise MediaError(f"{name!r} has no pictures, only sound")
+    with opened(asset) as file, demuxed(file, name, limits) as container:
+        stream = video_stream(container)
+        if stream is None:
+            raise MediaError(f"{name!r} has no video stream")
+        yield Reader(container, stream, name, limits)
+
+
+def _still(asset: Asset, size: Size, limits: Limits) -> np.ndarray:
+    with opened(asset) as file:
+        return still(file, name_of(asset.uri), size, limits)
+
+
+def _exact(seconds: float) -> Fraction:
+    """Whole microseconds, in which segments are cut, so that 0.1 means 1/10."""
+    return Fraction(round(seconds * MICRO), MICRO)

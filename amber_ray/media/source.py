@@ -1,0 +1,97 @@
+"""The bytes of an asset, wherever they lie: one way to open them, on a server and on a worker.
+
+An asset's URI was resolved inside the media roots when it was registered; here it is only opened, and what
+is opened must still be what was registered. Must not know: what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from typing import BinaryIO, cast
+
+from amber_ray.core.units import Asset
+from amber_ray.errors import Forbidden, MediaError, MediaNotFound, SystemFault
+from amber_ray.media.locate import name_of
+
+GONE = "gone:"
+"""Stands before the URI of an asset whose media has left every place where it was seen."""
+
+REMOTE_BLOCK = 4 << 20
+"""Bytes of one read from a remote object."""
+
+
+def is_remote(uri: str) -> bool:
+    """Whether an asset's URI is a URL that fsspec opens; a real path never holds `//`."""
+    return "://" in uri
+
+
+@contextlib.contextmanager
+def opened(asset: Asset) -> Iterator[BinaryIO]:
+    """The asset's bytes as a seekable binary file.
+
+    Raises `MediaNotFound` when they are gone, `MediaError` when they are not those that were registered,
+    `SystemFault` when a remote store or a disk does not answer.
+    """
+    if asset.uri.startswith(GONE):
+        raise MediaNotFound(
+            f"{name_of(asset.uri[len(GONE) :])!r} is no longer where it was seen, or its content changed; "
+            "register its present place"
+        )
+    with open_uri(asset.uri) as (file, size):
+        if size != asset.bytes:
+            raise MediaError(
+                f"{name_of(asset.uri)!r} has changed since it was registered ({size} bytes instead of "
+                f"{asset.bytes}); register it again"
+            )
+        yield file
+
+
+@contextlib.contextmanager
+def open_uri(uri: str) -> Iterator[tuple[BinaryIO, int]]:
+    """A resolved URI as (seekable binary file, its size); errors as in `opened`."""
+    file, size = _open_remote(uri) if is_remote(uri) else _open_local(uri)
+    try:
+        yield file, size
+    finally:
+        file.close()
+
+
+def _open_local(path: str) -> tuple[BinaryIO, int]:
+    # A component may have been replaced by a symlink since the path was resolved.
+    if os.path.realpath(path) != path:
+        raise Forbidden(f"{name_of(path)!r} has moved since it was registered; register it again")
+    try:
+        # O_NONBLOCK: a FIFO put in the file's place must not hang the worker.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MediaNotFound(f"{name_of(path)!r} is no longer there") from error
+    except PermissionError as error:
+        raise Forbidden(f"{name_of(path)!r} can't be read: permission denied") from error
+    except OSError as error:
+        raise SystemFault(f"{name_of(path)!r} can't be opened: {error.strerror}") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise MediaError(f"{name_of(path)!r} is not a regular file")
+    return os.fdopen(descriptor, "rb"), status.st_size
+
+
+def _open_remote(url: str) -> tuple[BinaryIO, int]:
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url)
+        file = filesystem.open(path, "rb", block_size=REMOTE_BLOCK)
+        size = int(file.seek(0, os.SEEK_END))
+        file.seek(0)
+        return cast(BinaryIO, file), size
+    except FileNotFoundError as error:
+        raise MediaNotFound(f"{name_of(url)!r} is no longer there") from error
+    except PermissionError as error:
+        raise Forbidden(f"{name_of(url)!r} can't be read: permission denied") from error
+    except Exception as error:
+        # fsspec's back ends raise whatever their client library does (botocore, aiohttp, ...).
+        raise SystemFault(f"{name_of(url)!r} could not be reached: {type(error).__name__}") from error

@@ -1,0 +1,107 @@
+"""Media that callers sent as bytes: received into a part file, then kept under the digest of its content.
+
+Must not know: HTTP, what the bytes mean.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from amber_ray.errors import MediaError, StoreError, TooLarge
+from amber_ray.media.locate import Location, Locator
+from amber_ray.media.records import local_directory
+from amber_ray.settings import Limits
+
+_EXTENSIONS = {
+    "video/mp4": "mp4", "video/quicktime": "mov", "video/webm": "webm", "video/x-matroska": "mkv",
+    "video/x-msvideo": "avi", "video/mpeg": "mpg", "video/mp2t": "ts", "audio/mpeg": "mp3",
+    "audio/mp4": "m4a",
+    "audio/wav": "wav", "audio/flac": "flac", "audio/ogg": "ogg", "video/ogg": "ogv", "image/jpeg": "jpg",
+    "image/png": "png", "image/webp": "webp", "image/gif": "gif", "image/bmp": "bmp", "image/tiff": "tiff",
+    "image/avif": "avif",
+}  # fmt: skip
+_STALE_SECONDS = 86_400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes received and not yet published: the file, its BLAKE2b-128 in hex, its size in bytes."""
+
+    path: str
+    digest: str
+    size: int
+
+
+class Uploads:
+    """The folder `<store>/uploads`, local or remote; `root` is the media root it makes."""
+
+    def __init__(self, store_url: str, limits: Limits) -> None:
+        self._limits = limits
+        directory = local_directory(store_url)
+        self._local = directory is not None
+        self.root = os.path.join(directory, "uploads") if directory else store_url.rstrip("/") + "/uploads"
+        self._parts = os.path.join(directory, "uploads", ".parts") if directory else tempfile.gettempdir()
+        if self._local:
+            os.makedirs(self._parts, exist_ok=True)
+            self.root = os.path.realpath(self.root)
+            self._sweep()
+
+    @contextlib.contextmanager
+    def receive(self, chunks: Iterable[bytes]) -> Iterator[Part]:
+        """Write the chunks to a part file that is gone when the block ends, unless it was published.
+
+        Raises `TooLarge` past `limits.upload_bytes` and `MediaError` for no bytes at all.
+        """
+        path = os.path.join(self._parts, f"amber-{uuid.uuid4().hex}.part")
+        digest, size = hashlib.blake2b(digest_size=16), 0
+        try:
+            with open(path, "xb") as file:
+                for chunk in chunks:
+                    size += len(chunk)
+                    if size > self._limits.upload_bytes:
+                        raise TooLarge(
+                            f"an upload may have {self._limits.upload_bytes} bytes; this one has more"
+                        )
+                    digest.update(chunk)
+                    file.write(chunk)
+                file.flush()
+                os.fsync(file.fileno())
+            if not size:
+                raise MediaError("the upload is empty")
+            yield Part(path, digest.hexdigest(), size)
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    def publish(self, part: Part, media_type: str) -> Location:
+        """Give the part its lasting name, `<digest>.<extension>`; the same bytes twice are one file."""
+        name = f"{part.digest}.{_EXTENSIONS.get(media_type, 'bin')}"
+        if self._local:
+            path = os.path.join(self.root, name)
+            if not (os.path.exists(path) and os.path.getsize(path) == part.size):
+                os.replace(part.path, path)
+            return Locator([self.root]).resolve(path)
+        import fsspec
+
+        url = f"{self.root}/{name}"
+        try:
+            filesystem, path = fsspec.core.url_to_fs(url)
+            filesystem.put_file(part.path, path)
+        except OSError as error:
+            raise StoreError(f"the upload could not be kept in the store: {type(error).__name__}") from error
+        return Locator([self.root]).resolve(url)
+
+    def _sweep(self) -> None:
+        """Remove parts that a process left behind when it died."""
+        with os.scandir(self._parts) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    if time.time() - entry.stat().st_mtime > _STALE_SECONDS:
+                        os.unlink(entry.path)

@@ -1,0 +1,16 @@
+"""Media that ships with the package, so that a first run needs no download (see `ATTRIBUTION.md` beside it).
+
+Must not know: anything of Amber.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CLIP = "big-buck-bunny-30s.mp4"
+"""30.0 s, 640x360, 24 fps, H.264 and AAC stereo, with 4 cuts; CC BY 3.0, Blender Foundation."""
+
+
+def clip() -> Path:
+    """Where the sample clip lies; its folder, `clip().parent`, can serve as a media root."""
+    return Path(__file__).resolve().parent / CLIP

@@ -1,0 +1,146 @@
+"""Media made for tests, with known answers: flat colours, cuts at known frames, tones, rotations, damage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+RED, GREEN, BLUE, BLACK, WHITE, GREY = (
+    (255, 0, 0),
+    (0, 255, 0),
+    (0, 0, 255),
+    (0, 0, 0),
+    (255, 255, 255),
+    (128, 128, 128),
+)
+
+
+def flat(colour: tuple[int, int, int], width: int = 64, height: int = 48) -> np.ndarray:
+    """One picture of one colour: uint8[h, w, 3]."""
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def textured(seed: int, width: int = 64, height: int = 48) -> np.ndarray:
+    """One picture of smooth noise: coarse random blocks, so that codecs keep it."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
+    return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+
+
+def tone(seconds: float, hertz: float = 997.0, decibels: float = -20.0, rate: int = 48_000) -> np.ndarray:
+    """A sine with its peak at `decibels` below full scale: float32[n]."""
+    t = np.arange(round(seconds * rate)) / rate
+    return (10 ** (decibels / 20) * np.sin(2 * np.pi * hertz * t)).astype(np.float32)
+
+
+def write_video(
+    path: Path,
+    pictures: Iterable[np.ndarray],
+    fps: int = 24,
+    *,
+    codec: str = "libx264",
+    gop: int = 24,
+    rotation: int = 0,
+    first: int = 0,
+    time_base: Fraction | None = None,
+    stamp: Callable[[int], int] | None = None,
+    sound: np.ndarray | None = None,
+    rate: int = 48_000,
+    channels: int = 1,
+    options: dict[str, str] | None = None,
+    container_options: dict[str, str] | None = None,
+) -> Path:
+    """Encode pictures (uint8[h, w, 3], even sides) and, if given, sound (float32[n], in all channels).
+
+    `stamp` maps a frame's number to its timestamp in `time_base`; by default frame i is at i / fps.
+    """
+    with av.open(str(path), "w", options=container_options or {}) as out:
+        stream: Any = None
+        audio: Any = None
+        for number, picture in enumerate(pictures):
+            if stream is None:
+                height, width = picture.shape[:2]
+                stream = out.add_stream(
+                    codec,
+                    rate=fps,
+                    options=options if options is not None else {"crf": "12", "preset": "ultrafast"},
+                )
+                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                stream.codec_context.gop_size = gop
+                if time_base:
+                    stream.codec_context.time_base = time_base
+                if rotation:
+                    stream.set_display_rotation(rotation)
+                if sound is not None:
+                    audio = _audio(out, path, rate, channels)
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            frame.time_base = time_base or Fraction(1, fps)
+            frame.pts = stamp(number) if stamp else first + number
+            out.mux(stream.encode(frame))
+        if stream is not None:
+            out.mux(stream.encode(None))
+        if sound is not None:
+            _encode_sound(out, audio, sound, rate, channels)
+    return path
+
+
+def write_sound(
+    path: Path, sound: np.ndarray, rate: int = 48_000, channels: int = 1, codec: str | None = None
+) -> Path:
+    """Encode float32[n], the same in all channels, by the extension's usual codec."""
+    with av.open(str(path), "w") as out:
+        _encode_sound(out, _audio(out, path, rate, channels, codec), sound, rate, channels)
+    return path
+
+
+def write_picture(path: Path, picture: np.ndarray, orientation: int | None = None, **options: Any) -> Path:
+    """A still by Pillow; `orientation` is the EXIF tag."""
+    from PIL import Image
+
+    image = Image.fromarray(picture)
+    if orientation:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        options["exif"] = exif
+    image.save(path, **options)
+    return path
+
+
+def _audio(out: Any, path: Path, rate: int, channels: int, codec: str | None = None) -> Any:
+    usual = {
+        ".wav": "pcm_s16le",
+        ".flac": "flac",
+        ".mp3": "mp3",
+        ".ogg": "libvorbis",
+        ".webm": "libopus",
+        ".mka": "aac",
+    }
+    stream = out.add_stream(codec or usual.get(path.suffix, "aac"), rate=rate)
+    stream.layout = {1: "mono", 2: "stereo"}[channels]
+    return stream
+
+
+def _encode_sound(out: Any, stream: Any, sound: np.ndarray, rate: int, channels: int) -> None:
+    for start in range(0, len(sound), 1024):
+        block = np.repeat(sound[None, start : start + 1024], channels, axis=0)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(block), format="fltp", layout={1: "mono", 2: "stereo"}[channels]
+        )
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        out.mux(stream.encode(frame))
+    out.mux(stream.encode(None))
+
+
+def damage(path: Path, ranges: Sequence[tuple[float, float]]) -> Path:
+    """Overwrite parts of a file, given as fractions of its length, with noise."""
+    data = bytearray(path.read_bytes())
+    noise = np.random.default_rng(0)
+    for a, b in ranges:
+        start, end = int(a * len(data)), int(b * len(data))
+        data[start:end] = noise.integers(0, 256, end - start, np.uint8).tobytes()
+    path.write_bytes(bytes(data))
+    return path
