@@ -46,7 +46,7 @@ class Budget:
             heapq.heapify(self._heap)
 
     def withhold(self, key: str) -> None:
-        """The value must stay (a step is about to read it) or is gone."""
+        """The value must stay: a step is about to read it. What is known of its use is kept."""
         self._stamp.pop(key, None)
 
     def forget(self, key: str) -> None:

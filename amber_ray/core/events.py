@@ -42,7 +42,10 @@ class Left:
 
 @dataclass(slots=True)
 class StepReport:
-    """How one step of a task ended. `kept`: its value came back; otherwise it is gone again."""
+    """How one step of a task ended. `kept`: its value came back; otherwise it is gone again.
+
+    `failure.key` is that of the step that failed, which for a blocked one is another of its task.
+    """
 
     key: str
     bytes: int = 0
@@ -73,7 +76,7 @@ class TaskLost:
 
 @dataclass(slots=True)
 class Stored:
-    """These values are in Parquet and published."""
+    """These values, which a `Spill` named, are in Parquet and published."""
 
     keys: Sequence[str]
 
@@ -87,7 +90,7 @@ class StoreFailed:
 
 @dataclass(slots=True)
 class Restored:
-    """These values were read back; with their sizes in bytes."""
+    """These values were read back; with their sizes in bytes. What nothing waits for is dropped again."""
 
     sizes: Mapping[str, int]
 
@@ -108,7 +111,10 @@ class Lost:
 
 @dataclass(slots=True)
 class Purged:
-    """A caller wants these values forgotten; the index no longer has them."""
+    """A caller wants these values forgotten; the index no longer has them.
+
+    What was being written when the purge began may not put them back: the shell holds writes off meanwhile.
+    """
 
     keys: Sequence[str]
 
@@ -149,8 +155,9 @@ class Task:
     """What is run as one: fused and packed steps, inputs before users.
 
     `outputs` are the steps whose values must come back. `needs` are Ray resources it holds. `home` is
-    another shard when the task is to ask that shard for its steps. `pool` names warm actors.
-    `small`: every output is expected to be small enough to travel in the report.
+    another shard when the task is to ask that shard for its steps. `pool`: for warm actors (`recipe.pool`).
+    `priority` and `tenant` are the steps' own. `small`: every output is expected to be small enough to travel
+    in the report.
     """
 
     id: int
@@ -161,6 +168,7 @@ class Task:
     pool: bool = False
     home: int | None = None
     priority: int = 2
+    tenant: str = "default"
     small: bool = False
 
 
@@ -173,7 +181,7 @@ class Submit:
 
 @dataclass(slots=True)
 class Cancel:
-    """Stop the task if it still runs; its end is reported like any other and holds its resources until then."""
+    """Stop the task if it still runs; it holds its resources until its end is reported."""
 
     task: int
 

@@ -55,6 +55,8 @@ class Cause(enum.Enum):
     DROP = "nobody needs it, or it was purged"
     EXPIRE = "its failure is forgotten"
 
+    __hash__ = object.__hash__  # members are singletons; this is the fast one
+
 
 _S, _C = State, Cause
 TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = {
@@ -103,20 +105,30 @@ class IllegalTransition(AssertionError):
 Rank = tuple[int, float]
 """How urgent: (scheduling class, minus the deadline); larger is more urgent."""
 LEAST: Final[Rank] = (-1, float("-inf"))
+"""The rank of what nobody waits for."""
 
 
 class Entry:
-    """What the ledger knows of one key. `origin` finds the steps below it should they be needed again."""
+    """What the ledger knows of one key.
+
+    - `origin`: the plan that finds the steps below it should they be needed again; None once settled.
+    - `rank`, `tenant`: of the most urgent request or step that waits for it, while it is on its way.
+    - `waiters`, `dependents`: requests that want an answer, and steps yet to read the value; in order.
+    - `missing`: how many inputs have no value in memory, while it is WAITING and not paused.
+    - `task`: the attempt that runs it, or 0; `ticket`: its place in the queue, or 0.
+    - `tries`: system failures so far; `alone`: it shares no task until it has run; `paused`: until a retry.
+    - `until`: when its pause, its failure or the grace of its abandoned run is over.
+    - `asked`: a request was told that the value is there, so a transient one is not let go at once.
+    """
 
     __slots__ = (
         "alone",
+        "asked",
         "bytes",
         "dependents",
-        "doomed",
         "failure",
         "key",
         "missing",
-        "orphaned",
         "origin",
         "paused",
         "rank",
@@ -140,20 +152,19 @@ class Entry:
         self.tenant = tenant
         self.seq = seq
         self.state = State.ABSENT
-        self.waiters: set[str] = set()
-        self.dependents: set[str] = set()
+        self.waiters: dict[str, None] = {}
+        self.dependents: dict[str, Entry] = {}
         self.missing = 0
         self.task = 0
         self.ticket = 0
         self.tries = 0
         self.alone = False
-        self.doomed = False
         self.paused = False
+        self.asked = False
+        self.until = 0.0
         self.bytes = 0
         self.seconds: float | None = None
         self.failure: Failure | None = None
-        self.until = 0.0
-        self.orphaned = 0.0
 
     @property
     def wanted(self) -> bool:
@@ -162,12 +173,12 @@ class Entry:
 
     def move(self, cause: Cause) -> None:
         """Change state by the table, or raise `IllegalTransition` and change nothing."""
-        try:
-            self.state = TRANSITIONS[self.state, cause]
-        except KeyError:
+        state = TRANSITIONS.get((self.state, cause))
+        if state is None:
             raise IllegalTransition(
                 f"{self.step.recipe.feature} {self.key}: no way from {self.state.name} by {cause.name}"
-            ) from None
+            )
+        self.state = state
 
     def __repr__(self) -> str:
         return f"<Entry {self.step.recipe.feature} {self.key[:8]} {self.state.name}>"

@@ -1,0 +1,331 @@
+"""The keys that are known and the edges between them: what follows for the others when one changes.
+
+Downward: whoever needs a key makes its inputs needed (`ensure`, `plan`) and as urgent as itself (`Urgency`).
+Upward: a value makes its users ready (`available`), a failure fails them (`fail`), and a value that is gone
+makes them wait again (`void`). Interest that ends is only noted (`loosen`) and judged once the event has been
+taken in (`sweep`), so what is let go and needed again within one event is not touched.
+Must not know: events, tasks' ends, storage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+from collections.abc import Container, Iterator, Mapping, Sequence
+from typing import Literal
+
+from amber_ray.core import events as ev
+from amber_ray.core.callers import Callers
+from amber_ray.core.memory import Memory
+from amber_ray.core.plan import Step
+from amber_ray.core.request import Failure
+from amber_ray.core.schedule import Scheduler
+from amber_ray.core.states import AVAILABLE, LEAST, LIVE, Cause, Entry, Rank, State
+from amber_ray.core.urgency import Urgency
+from amber_ray.settings import Settings
+
+FOREIGN_TRIES = 8
+"""How often another shard is asked again for a step before that counts as a failure."""
+
+COUNTERS = ("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost")
+Alarm = Literal["deadline", "retry", "grace", "forget"]
+
+
+class Graph:
+    """Entries by key.
+
+    Commands that follow at once go to `out`; restores, drops and questions to other shards are gathered for
+    the end of the event.
+    """
+
+    def __init__(self, settings: Settings, index: Container[str], shard: int, scheduler: Scheduler) -> None:
+        self.settings = settings
+        self.index = index
+        self.shard = shard
+        self.scheduler = scheduler
+        self.entries: dict[str, Entry] = {}
+        self.out: list[ev.Command] = []
+        self.callers = Callers(self.out)
+        self.urgency = Urgency(self.entries, self.callers.requests, scheduler)
+        self.memory = Memory()
+        self.to_restore: list[str] = []
+        self.to_drop: list[str] = []
+        self.to_ask: dict[str, Entry] = {}
+        self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self._loose: dict[str, Entry] = {}
+        self.newest = 0
+        self._alarms: list[tuple[float, int, Alarm, str]] = []
+        self._alarm = 0
+
+    # --- downward: making sure that a key will have an answer
+
+    def ensure(self, key: str, origin: Mapping[str, Step], rank: Rank, tenant: str, now: float) -> Entry:
+        """The entry of a key that someone is about to wait for; made and set going if there was none."""
+        entry = self.entries.get(key)
+        if entry is not None and self.forgotten(entry, now):
+            self.remove(entry, Cause.EXPIRE)
+            entry = None
+        if entry is not None:
+            if entry.origin is None:
+                entry.origin = origin
+            if entry.state in LIVE:
+                self.urgency.raise_to(entry, rank, tenant)
+            return entry
+        entry = self.make(key, origin, rank, tenant)
+        if key in self.index:
+            entry.move(Cause.FIND)
+            self.restore(entry)
+        else:
+            entry.move(Cause.NEED)
+            self.plan(entry, now)
+        return entry
+
+    def make(self, key: str, origin: Mapping[str, Step], rank: Rank, tenant: str) -> Entry:
+        """A new entry, ABSENT as yet."""
+        self.newest += 1
+        entry = self.entries[key] = Entry(origin[key], origin, rank, tenant, self.newest)
+        return entry
+
+    def restore(self, entry: Entry) -> None:
+        """Have a COLD value read back."""
+        entry.move(Cause.RESTORE)
+        self.to_restore.append(entry.key)
+
+    def plan(self, entry: Entry, now: float) -> None:
+        """Register a WAITING step with its inputs, and queue it if they are all there.
+
+        Recursion through `ensure` is as deep as the feature graph.
+        """
+        step, origin = entry.step, entry.origin
+        assert origin is not None
+        if step.home != self.shard:
+            # Another shard owns it and its inputs: one question carries all such steps of this event.
+            self.to_ask[entry.key] = entry
+            return
+        lacking = self.scheduler.lacking(step.recipe)
+        if lacking is not None:
+            self.fail(entry, failure_of(entry, "MissingResource", lacking, 503), now)
+            return
+        missing = 0
+        for need in step.needs:
+            below = self.ensure(need, origin, entry.rank, entry.tenant, now)
+            if below.failure is not None:
+                self.fail(entry, below.failure, now)
+                return
+            below.dependents[entry.key] = entry
+            if below.state in AVAILABLE:
+                self.memory.must_stay(need)
+            else:
+                missing += 1
+        entry.missing = missing
+        if not missing:
+            entry.move(Cause.READY)
+            self.scheduler.push(entry)
+
+    def made_since(self, seq: int) -> Iterator[str]:
+        """The keys made after the one with that number, newest first."""
+        for key, entry in reversed(self.entries.items()):
+            if entry.seq <= seq:
+                return
+            yield key
+
+    # --- upward: what a value, or its lack, means for those above
+
+    def hold(self, entry: Entry, cause: Cause, size: int, now: float) -> None:
+        """A value came into memory: DONE or RESTORED."""
+        entry.move(cause)
+        entry.bytes = size
+        self.memory.hold(size)
+        if entry.state is State.HOT and self.durable(entry):
+            self.memory.write(entry.key, size, now + self.settings.spill_seconds)
+
+    def available(self, entry: Entry, outcome: ev.Ready) -> None:
+        """A value is in memory: users that lacked only this are ready, and everyone who waits is told."""
+        for user in entry.dependents.values():
+            if user.state is State.WAITING and not user.paused:
+                user.missing -= 1
+                if not user.missing:
+                    user.move(Cause.READY)
+                    self.scheduler.push(user)
+        if entry.waiters:
+            entry.asked = True
+            self.callers.answer(entry, outcome)
+        self.loosen(entry)
+
+    def consumed(self, entry: Entry) -> None:
+        """A step needs its inputs no longer."""
+        for below in self.urgency.inputs(entry):
+            del below.dependents[entry.key]
+            self.loosen(below)
+
+    def fail(self, entry: Entry, failure: Failure, now: float) -> None:
+        """No value: remember why, tell who waits, and fail what depends on it with the same reason."""
+        stack = [entry]
+        while stack:
+            one = stack.pop()
+            if one.state is State.FAILED:
+                continue  # two of its inputs failed
+            self.scheduler.pull(one)
+            one.move(Cause.FAIL)
+            one.task, one.paused = 0, False
+            one.failure = dataclasses.replace(failure, attempts=max(failure.attempts, one.tries))
+            one.until = now + self._remembered(failure)
+            self.alarm(one.until, "forget", one.key)
+            self.counters["failed"] += 1
+            self.callers.answer(one, one.failure)
+            users, one.dependents = one.dependents, {}
+            stack.extend(users.values())
+            self.consumed(one)
+            one.origin = None
+
+    def _remembered(self, failure: Failure) -> float:
+        return {
+            "input": self.settings.input_failure_seconds,
+            "feature": self.settings.feature_failure_seconds,
+            "system": self.settings.system_failure_seconds,
+        }[failure.kind]
+
+    def again(
+        self, entry: Entry, failure: Failure, now: float, *, count: bool = True, final: bool = False
+    ) -> None:
+        """After a system fault of a RUNNING step: try again after a pause that doubles, or give up.
+
+        Not its own fault (`count` False): at once. It stays registered with its inputs, so that they are not
+        let go; they are counted anew.
+        """
+        entry.task = 0
+        entry.tries += count
+        allowed = entry.step.recipe.retries if entry.step.home == self.shard else FOREIGN_TRIES
+        if final or entry.tries > allowed:
+            self.fail(entry, dataclasses.replace(failure, attempts=max(1, entry.tries)), now)
+            return
+        entry.move(Cause.RETRY)
+        self.counters["retried"] += 1
+        if not count:
+            self.plan(entry, now)
+        else:
+            entry.paused = True
+            entry.until = now + self.settings.retry_seconds * 2 ** (entry.tries - 1)
+            self.alarm(entry.until, "retry", entry.key)
+        self.loosen(entry)
+
+    def void(
+        self, entry: Entry, cause: Cause, now: float, *, wanted_by: tuple[Rank, str] | None = None
+    ) -> None:
+        """The value in memory is gone or no longer valid.
+
+        It is made anew for `wanted_by` and for steps that have yet to read it, or else forgotten. Tasks that
+        run with it hold it, or find out by themselves.
+        """
+        readers = [user for user in entry.dependents.values() if user.state is not State.RUNNING]
+        entry.dependents = {user.key: user for user in readers}
+        if not readers and wanted_by is None:
+            self.remove(entry, Cause.DROP)
+            return
+        self._release(entry)
+        entry.move(cause)
+        entry.asked = False
+        entry.rank, entry.tenant = max(self.urgency.due(entry), wanted_by or (LEAST, entry.tenant))
+        for user in readers:
+            if user.state is State.QUEUED:
+                self.scheduler.pull(user)
+                user.move(Cause.LOSE)
+                user.missing = 1
+            elif not user.paused:
+                user.missing += 1
+        if entry.state is State.COLD:
+            self.restore(entry)
+        else:
+            self.plan(entry, now)
+
+    # --- interest that ends
+
+    def loosen(self, entry: Entry) -> None:
+        """Somebody has less interest in the key than before: `sweep` sees what that means."""
+        self._loose[entry.key] = entry
+
+    def sweep(self, now: float) -> None:
+        """Judge every key that was loosened in this event, and what that loosens in turn (I6)."""
+        while self._loose:
+            key, entry = self._loose.popitem()
+            if self.entries.get(key) is not entry:
+                continue
+            if entry.state in AVAILABLE:
+                self._settle(entry)
+            elif entry.state not in LIVE:
+                continue
+            elif entry.wanted:
+                self.urgency.lower(entry)
+            elif entry.state is State.RUNNING:
+                # What has begun gets a grace period: its caller may come back, or another one.
+                entry.rank = LEAST
+                entry.until = now + self.settings.grace_seconds
+                self.alarm(entry.until, "grace", key)
+            elif entry.state is not State.RESTORING:  # a read is short, and its end finds nobody waiting
+                self.consumed(entry)
+                self.scheduler.pull(entry)
+                self.remove(entry, Cause.DROP)
+
+    def durable(self, entry: Entry) -> bool:
+        """Whether this shard writes its value to Parquet."""
+        return entry.step.recipe.store == "parquet" and entry.step.home == self.shard
+
+    def _settle(self, entry: Entry) -> None:
+        """A value that no step is about to read may be evicted once it is safe.
+
+        It goes at once if it was only made in passing.
+        """
+        if entry.wanted:
+            return
+        entry.origin = None
+        if entry.state is State.KEPT:
+            self.memory.may_go(entry.key, entry.bytes, None)
+        elif self.durable(entry):
+            pass  # until it is written
+        elif entry.asked or entry.step.recipe.store == "memory":
+            self.memory.may_go(entry.key, entry.bytes, entry.seconds or 0.0)
+        else:
+            self.remove(entry, Cause.DROP)
+
+    def remove(self, entry: Entry, cause: Cause) -> None:
+        """Forget a key that nobody waits for."""
+        if entry.state in AVAILABLE:
+            self._release(entry)
+        entry.move(cause)
+        del self.entries[entry.key]
+
+    def _release(self, entry: Entry) -> None:
+        self.memory.release(entry.key, entry.bytes)
+        self.to_drop.append(entry.key)
+        entry.bytes = 0
+
+    # --- time
+
+    def forgotten(self, entry: Entry, now: float) -> bool:
+        """Whether it is a failure whose time is over."""
+        return entry.state is State.FAILED and entry.until <= now
+
+    def alarm(self, when: float, what: Alarm, about: str) -> None:
+        """Wake up at `when`. An alarm that has lost its reason by then does nothing."""
+        self._alarm += 1
+        heapq.heappush(self._alarms, (when, self._alarm, what, about))
+
+    def alarms(self, now: float) -> Iterator[tuple[Alarm, str]]:
+        """The alarms that are due, earliest first."""
+        while self._alarms and self._alarms[0][0] <= now:
+            _, _, what, about = heapq.heappop(self._alarms)
+            yield what, about
+
+    def next_alarm(self) -> float:
+        """When the next alarm is due; infinity if there is none."""
+        return self._alarms[0][0] if self._alarms else float("inf")
+
+    def pending_alarms(self) -> Sequence[tuple[float, int, Alarm, str]]:
+        """All alarms that are set."""
+        return self._alarms
+
+
+def failure_of(entry: Entry, type: str, message: str, status: int) -> Failure:
+    """A system failure of a step."""
+    recipe = entry.step.recipe
+    return Failure("system", type, message, recipe.feature, entry.key, entry.step.unit_id, status)
