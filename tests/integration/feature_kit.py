@@ -1,0 +1,177 @@
+"""Features for integration tests: each run leaves a line on disk, and gates are files that tests make."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from amber_ray import Asset, Clip, Collection, feature
+
+
+def ran(name: str, what: str = "") -> None:
+    """Leave a trace of one run; appending a short line is atomic."""
+    with open(Path(os.environ["AMBER_TEST_DIR"]) / f"{name}.runs", "a") as file:
+        file.write(f"{what}\n")
+
+
+def gate(name: str, seconds: float = 60.0) -> None:
+    """Wait until the test opens the gate."""
+    path = Path(os.environ["AMBER_TEST_DIR"]) / f"{name}.open"
+    give_up = time.monotonic() + seconds
+    while not path.exists():
+        if time.monotonic() > give_up:
+            raise TimeoutError(f"gate {name} was not opened")
+        time.sleep(0.01)
+
+
+@feature(version="1")
+def size(asset: Asset) -> int:
+    ran("size", asset.id)
+    return asset.bytes
+
+
+@feature(version="1")
+def gated(asset: Asset, name: str = "gated") -> int:
+    ran("gated", asset.id)
+    gate(name)
+    return asset.bytes
+
+
+@feature(version="1", per="segment", store="never")
+def root(clip: Clip) -> UInt8[np.ndarray, "n"]:
+    ran("root", f"{clip.index}")
+    return np.arange(10, dtype=np.uint8) + clip.index
+
+
+@feature(version="1", per="segment")
+def left(root: np.ndarray) -> Float32[np.ndarray, "n"]:
+    ran("left")
+    return root.astype(np.float32) * 2
+
+
+@feature(version="1", per="segment")
+def right(root: np.ndarray) -> Float32[np.ndarray, "n"]:
+    ran("right")
+    return root.astype(np.float32) * 3
+
+
+@feature(version="1")
+def diamond(left: list[np.ndarray], right: list[np.ndarray]) -> float:
+    ran("diamond")
+    return float(sum(a.sum() + b.sum() for a, b in zip(left, right, strict=True)))
+
+
+@feature(version="1")
+def diamond_too(left: list[np.ndarray], right: list[np.ndarray]) -> float:
+    ran("diamond_too")
+    return float(len(left) + len(right))
+
+
+@feature(version="1", per="segment")
+def slow_left(clip: Clip) -> int:
+    ran("slow_left")
+    gate("slow_left")
+    return clip.index
+
+
+@feature(version="1")
+def first_leaf(slow_left: list[int]) -> int:
+    ran("first_leaf")
+    return sum(slow_left)
+
+
+@feature(version="1")
+def second_leaf(slow_left: list[int]) -> int:
+    ran("second_leaf")
+    return len(slow_left)
+
+
+@feature(version="1", per="segment")
+def big(clip: Clip, megabytes: int = 1) -> Float32[np.ndarray, "n"]:
+    ran("big", f"{clip.index}")
+    return np.full(megabytes * 262_144, clip.index, np.float32)
+
+
+@feature(version="1")
+def together(collection: Collection, size: list[int]) -> int:
+    ran("together")
+    return sum(size) + len(collection.assets)
+
+
+@dataclass
+class Odd:
+    name: str
+    scores: Float32[np.ndarray, "n 3"]
+    maybe: float | None
+
+
+@feature(version="1")
+def odd(asset: Asset) -> list[Odd]:
+    return [
+        Odd("NaN", np.array([[np.nan, -0.0, np.inf]], np.float32), None),
+        Odd("empty", np.zeros((0, 3), np.float32), 1.5),
+    ]
+
+
+@feature(version="1", per="segment", batch=8)
+class Doubler:
+    def __init__(self, factor: int = 2) -> None:
+        ran("doubler_init", str(factor))
+        self.factor = factor
+
+    def __call__(self, root: np.ndarray) -> int:
+        return self.batch([root])[0]
+
+    def batch(self, root: list[np.ndarray]) -> list[int]:
+        ran("doubler", str(len(root)))
+        return [int(r.sum()) * self.factor for r in root]
+
+
+@feature(version="1")
+def raises(asset: Asset) -> int:
+    ran("raises")
+    raise ValueError("the moon is full")
+
+
+@feature(version="1")
+def after_raises(raises: int) -> int:
+    return raises
+
+
+@feature(version="1")
+def wrong_type(asset: Asset) -> int:
+    return "text"  # type: ignore[return-value]
+
+
+@feature(version="1", retries=1)
+def dies(asset: Asset) -> int:
+    ran("dies")
+    os._exit(3)
+
+
+@feature(version="1", timeout=1.0, retries=0)
+def hangs(asset: Asset) -> int:
+    ran("hangs")
+    time.sleep(600)
+    return 1
+
+
+@feature(version="1", num_gpus=1)
+def needs_gpu(asset: Asset) -> int:
+    return 1
+
+
+@feature(version="1", num_gpus=0.5, gpu="preferred")
+def likes_gpu(asset: Asset) -> int:
+    return 1
+
+
+def values_of(results: Any) -> list[Any]:
+    """Values in order."""
+    return [r.value for r in results]
