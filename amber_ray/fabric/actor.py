@@ -119,7 +119,9 @@ class CacheActor:
 
     async def _start(self) -> None:
         if self.shard == 0:
-            await asyncio.to_thread(self._lease.acquire, f"the cluster of namespace {self.settings.namespace!r}")
+            await asyncio.to_thread(
+                self._lease.acquire, f"the cluster of namespace {self.settings.namespace!r}"
+            )
         for part, keys in await asyncio.to_thread(lambda: list(self._store.scan())):
             self._index.add(part.name, keys)
         for (feature, version), (seconds, size) in (await asyncio.to_thread(self._store.costs)).items():
@@ -323,7 +325,9 @@ class CacheActor:
             record = self._records.get(one.id)
             if record is None:
                 if live[one.tenant] >= self.settings.limits.requests_per_tenant:
-                    refused = f"tenant {one.tenant!r} has {live[one.tenant]} requests running, which is the limit"
+                    refused = (
+                        f"tenant {one.tenant!r} has {live[one.tenant]} requests running, which is the limit"
+                    )
                     replies.append(Reply(one.id, "failed", [], refused=refused))
                     continue
                 live[one.tenant] += 1
@@ -632,5 +636,3 @@ def _found(key: str, feature: str, version: str, handle: Handle) -> Found:
     if isinstance(handle, Inline):
         return Found(key, feature, version, inline=handle.data)
     return Found(key, feature, version, ref=[handle.ref], place=handle.place)
-
-

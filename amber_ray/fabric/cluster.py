@@ -47,7 +47,9 @@ def start_local(settings: Settings, **options: Any) -> None:
     `options` go to `ray.init`. Raises `Unavailable` if Ray is already running in this process.
     """
     if ray.is_initialized():
-        raise Unavailable("this process is already connected to a Ray cluster; use connect('auto') to join it")
+        raise Unavailable(
+            "this process is already connected to a Ray cluster; use connect('auto') to join it"
+        )
     memory = min(
         2 * settings.memory_bytes + 512 * MIB,
         int(0.8 * shutil.disk_usage("/dev/shm").free) if os.path.isdir("/dev/shm") else 512 * MIB,

@@ -94,9 +94,7 @@ class Dispatch:
         elif fault.inputs_lost:
             self._actor.feed(ev.Lost([k for k in tasks.inputs_of(task.steps) if self._in_store(k)]))
         if not isinstance(error, ray.exceptions.TaskCancelledError):
-            log.warning(
-                "task %d (%s) was lost: %s", task.id, ", ".join(_names(task.steps)), fault.message
-            )
+            log.warning("task %d (%s) was lost: %s", task.id, ", ".join(_names(task.steps)), fault.message)
             log.debug("task %d", task.id, exc_info=error)
         self._actor.feed(ev.TaskLost(task.id, faults.as_failure(fault), retry=fault.retry))
 
@@ -180,7 +178,9 @@ class Dispatch:
             if answer.failure is not None:
                 results.append(StepResult(answer.key, failure=answer.failure))
             elif found is not None and found.inline is not None:
-                results.append(StepResult(answer.key, answer.size, _made(answer.seconds), inline=found.inline))
+                results.append(
+                    StepResult(answer.key, answer.size, _made(answer.seconds), inline=found.inline)
+                )
             elif found is not None and found.ref:
                 results.append(
                     StepResult(
@@ -213,4 +213,3 @@ def _made(seconds: float | None) -> Made:
 
 def _names(steps: Sequence[Step]) -> list[str]:
     return sorted({s.recipe.feature for s in steps})
-

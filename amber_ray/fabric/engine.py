@@ -81,9 +81,7 @@ class Engine:
         self._sweeping: asyncio.Task[None] | None = None
 
     @classmethod
-    async def start(
-        cls, settings: Settings, *, features: Sequence[Any] = (), create: bool = True
-    ) -> Engine:
+    async def start(cls, settings: Settings, *, features: Sequence[Any] = (), create: bool = True) -> Engine:
         """Connect to the cache actors of this Ray cluster, made if `create`.
 
         `features` are decorated functions or classes beside those of `settings`. With `create` False the
