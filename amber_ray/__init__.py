@@ -1,0 +1,130 @@
+"""Amber on Ray: a media feature store that computes on demand.
+
+    import amber_ray as amber
+
+    @amber.feature(version="1")
+    def title(asset: amber.Asset) -> str: ...
+
+    with amber.connect() as client:
+        client.get("thumbnail", "clip.mp4")
+
+Names load their modules when first used; importing this loads neither ray, torch nor pyarrow.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from amber_ray import errors
+    from amber_ray.client import (
+        AsyncClient,
+        AsyncFuture,
+        Client,
+        Future,
+        Progress,
+        Results,
+        Row,
+        aconnect,
+        connect,
+    )
+    from amber_ray.core.feature import FeatureSpec, feature
+    from amber_ray.core.registry import Registry
+    from amber_ray.core.request import (
+        AssetRef,
+        ComputeRequest,
+        ExplainedStep,
+        Failure,
+        Priority,
+        RequestView,
+        Result,
+    )
+    from amber_ray.core.service import FeatureInfo, Service
+    from amber_ray.core.types import Jpeg, MediaType, Png
+    from amber_ray.core.units import Asset, Clip, Collection, Segment, Stream
+    from amber_ray.errors import AmberError
+    from amber_ray.settings import Limits, Settings
+
+_HOMES = {
+    "amber_ray.client": (
+        "AsyncClient",
+        "AsyncFuture",
+        "Client",
+        "Future",
+        "Progress",
+        "Results",
+        "Row",
+        "aconnect",
+        "connect",
+    ),
+    "amber_ray.core.feature": ("FeatureSpec", "feature"),
+    "amber_ray.core.registry": ("Registry",),
+    "amber_ray.core.request": (
+        "AssetRef",
+        "ComputeRequest",
+        "ExplainedStep",
+        "Failure",
+        "Priority",
+        "RequestView",
+        "Result",
+    ),
+    "amber_ray.core.service": ("FeatureInfo", "Service"),
+    "amber_ray.core.types": ("Jpeg", "MediaType", "Png"),
+    "amber_ray.core.units": ("Asset", "Clip", "Collection", "Segment", "Stream"),
+    "amber_ray.errors": ("AmberError",),
+    "amber_ray.settings": ("Limits", "Settings"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "AmberError",
+    "Asset",
+    "AssetRef",
+    "AsyncClient",
+    "AsyncFuture",
+    "Client",
+    "Clip",
+    "Collection",
+    "ComputeRequest",
+    "ExplainedStep",
+    "Failure",
+    "FeatureInfo",
+    "FeatureSpec",
+    "Future",
+    "Jpeg",
+    "Limits",
+    "MediaType",
+    "Png",
+    "Priority",
+    "Progress",
+    "Registry",
+    "RequestView",
+    "Result",
+    "Results",
+    "Row",
+    "Segment",
+    "Service",
+    "Settings",
+    "Stream",
+    "aconnect",
+    "connect",
+    "errors",
+    "feature",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """A public name, loaded when first used."""
+    if name == "errors":
+        return import_module("amber_ray.errors")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'amber_ray' has no attribute {name!r}")
+    value = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

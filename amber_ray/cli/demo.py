@@ -1,0 +1,170 @@
+"""`amber demo`: a server, a clip of a real film, every built-in feature, twice.
+
+Serves in a process of its own, asks over HTTP, and leaves images and the store behind to try things with.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from amber_ray.cli.summary import summary
+from amber_ray.cli.terminal import cell, console, note, say, seconds, table
+from amber_ray.client.address import connect
+from amber_ray.client.results import Results
+from amber_ray.client.sync import Client
+from amber_ray.errors import Unavailable
+
+CLIP = Path(__file__).parent.parent / "samples" / "big-buck-bunny-30s.mp4"
+CREDIT = "Big Buck Bunny, (c) copyright 2008, Blender Foundation / www.bigbuckbunny.org, CC BY 3.0"
+WANTED = (
+    "probe",
+    "brightness",
+    "colour",
+    "phash",
+    "loudness",
+    "thumbnail",
+    "contact_sheet",
+    "embedding",
+)
+START_SECONDS = 180.0
+STOP_SECONDS = 60.0
+MOST_SECONDS = 900.0
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell the whole story; 1 if a feature failed."""
+    out = Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    store = out / "store"
+    if (store / "values").is_dir():
+        shutil.rmtree(store)  # An earlier demo's: this one is to compute again.
+    say(f"clip     {CLIP.name}: {CREDIT}")
+    say("starting a server (its log is in " + str(out / "serve.log") + ")")
+    began = time.monotonic()
+    with served(store, out / "serve.log", args.port) as url, connect(url) as client:
+        say(f"serving  {url}, ready after {seconds(time.monotonic() - began)}")
+        known = {info.name for info in client.features()}
+        features = [name for name in WANTED if name in known]
+        say(f"asking   for {', '.join(features)}")
+        began = time.monotonic()
+        first = client.get_many(
+            features, str(CLIP), timeout=MOST_SECONDS, progress=False if args.quiet else None
+        )
+        took = time.monotonic() - began
+        again = {name: _again(client, name) for name in features}
+        _show(features, first, again)
+        computed = sum(not row.cached for row in first.rows)
+        say(f"first    {seconds(took)} for everything; {computed} values were computed")
+        cached = sum(found for _, found in again.values())
+        total = sum(t for t, _ in again.values())
+        say(f"again    {seconds(total)} for everything; {cached} of {len(first.rows)} values were there")
+        for path in _images(first, out):
+            say(f"wrote    {path}")
+    _next_steps(out)
+    for (feature, _), failure in first.failures.items():
+        note(f"amber: {feature} failed: {failure.message}")
+    return 1 if first.failures else 0
+
+
+def _again(client: Client, feature: str) -> tuple[float, int]:
+    """Ask for one feature once more: how long it took, and how many of its values were there."""
+    began = time.monotonic()
+    results = client.get_many(feature, str(CLIP), timeout=MOST_SECONDS, progress=False)
+    return time.monotonic() - began, sum(row.cached for row in results.rows)
+
+
+def _show(features: list[str], first: Results, again: dict[str, tuple[float, int]]) -> None:
+    rows = table("feature", "value", ">computed in", ">again in", "then it was")
+    for name in features:
+        mine = [row for row in first.rows if row.feature == name]
+        took, cached = again[name]
+        computing = [row.seconds for row in mine if row.seconds is not None]
+        values = [summary(row.failure.message if row.failure else row.value, 60) for row in mine]
+        rows.add_row(
+            name,
+            cell(values[0] if len(values) == 1 else f"{len(values)} segments, first: {values[0]}"),
+            seconds(sum(computing)) if computing else "",
+            seconds(took),
+            "cached" if cached == len(mine) else f"{cached} of {len(mine)} cached",
+        )
+    console().print(rows)
+
+
+def _images(results: Results, out: Path) -> Iterator[Path]:
+    for (feature, _), value in results.ready.items():
+        if isinstance(value, bytes):
+            path = out / f"{feature}.jpg"
+            path.write_bytes(value)
+            yield path
+
+
+def _next_steps(out: Path) -> None:
+    amber = "amber" if shutil.which("amber") else f"{os.path.relpath(sys.executable)} -m amber_ray.cli"
+    clip, store = _shown(CLIP), _shown(out / "store")
+    say("")
+    say("What to try next:")
+    say(f"  {amber} get thumbnail,loudness {clip} --store {store}    # reads what was just computed")
+    say(f"  {amber} get brightness {clip} --store {store} --format json")
+    say(f"  {amber} graph embedding")
+    say(f"  {amber} serve --media-root {_shown(CLIP.parent)} --store {store}    # and open its URL")
+
+
+def _shown(path: Path) -> str:
+    """A path as one would type it here."""
+    short = os.path.relpath(path)
+    return short if len(short) < len(str(path.resolve())) else str(path.resolve())
+
+
+@contextmanager
+def served(store: Path, log: Path, port: int = 0) -> Iterator[str]:
+    """A server of the samples in a process of its own, stopped (as by Ctrl-C) at the end; its URL."""
+    command = [sys.executable, "-m", "amber_ray.cli", "serve"]
+    command += ["--media-root", str(CLIP.parent), "--store", str(store), "--port", str(port or free_port())]
+    with log.open("wb") as errors:
+        # A session of its own, so that Ctrl-C here is not also delivered there: this process stops it.
+        server = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+        try:
+            yield _url(server, log)
+        finally:
+            server.send_signal(signal.SIGINT)
+            try:
+                server.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                server.kill()
+                server.wait(STOP_SECONDS)
+
+
+def _url(server: subprocess.Popen[str], log: Path) -> str:
+    """The one line that the server prints once it answers."""
+    lines: list[str] = []
+    assert server.stdout is not None
+    reader = threading.Thread(target=lambda: lines.append(server.stdout.readline()), daemon=True)  # type: ignore[union-attr]
+    reader.start()
+    reader.join(START_SECONDS)
+    words = lines[0].split() if lines else []
+    url = next((word for word in words if word.startswith("http")), None)
+    if url is None:
+        said = log.read_text(errors="replace").strip().splitlines()
+        raise Unavailable(f"the server did not come up: {said[-1] if said else f'see {log}'}")
+    return url
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,139 @@
+"""`amber features`, `explain`, `status` and `failures`: looking, without computing anything."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from amber_ray.cli.graph import label
+from amber_ray.cli.options import client_of, params_of, range_of, token_of, wanted
+from amber_ray.cli.registered import infos_of, known
+from amber_ray.cli.summary import summary
+from amber_ray.cli.terminal import cell, console, say, seconds, table
+from amber_ray.client.address import connect
+from amber_ray.core.request import Failure
+from amber_ray.core.service import FeatureInfo
+from amber_ray.core.units import Collection, Segment, Unit
+from amber_ray.serving import wire
+
+
+def features(args: argparse.Namespace) -> int:
+    """List features, or show one with its documentation."""
+    infos = infos_of(args)
+    if args.feature is not None:
+        by_name = {info.name: info for info in infos}
+        infos = [by_name[known(by_name, args.feature)]]
+    if args.format == "json":
+        say(json.dumps([wire.encode_feature(info) for info in infos], indent=1))
+    elif args.feature is not None:
+        _one(infos[0], label(infos[0]))
+    else:
+        rows = table("feature", "version", "per", "inputs", "parameters", "what it is")
+        for info in infos:
+            rows.add_row(
+                info.name,
+                info.version,
+                info.per,
+                ", ".join(info.inputs),
+                cell(", ".join(f"{n}={default}" for n, (_, default) in info.params.items())),
+                cell(info.doc.partition("\n")[0]),
+            )
+        console().print(rows)
+    return 0
+
+
+def _one(info: FeatureInfo, label: str) -> None:
+    say(label)
+    if info.inputs:
+        say(f"inputs      {', '.join(info.inputs)}")
+    for name, (type, default) in info.params.items():
+        say(f"parameter   {info.name}.{name}: {type} = {json.dumps(default)}")
+    say(f"returns     {json.dumps(info.returns)}")
+    say(f"code        {info.code_digest}")
+    if info.doc:
+        say("")
+        say(info.doc)
+
+
+def explain(args: argparse.Namespace) -> int:
+    """Say for each step whether it is there, running, failed or would run, and what it would take."""
+    with client_of(args, args.assets) as client:
+        steps = client.explain(
+            wanted(args.wanted),
+            args.assets,
+            params=params_of(client, args.param),
+            range=range_of(args.range),
+            refresh=args.refresh,
+        )
+    if args.format == "json":
+        say(json.dumps([wire.encode_step(step) for step in steps], indent=1))
+        return 0
+    rows = table("feature", "version", "unit", "state", ">expected", "needs")
+    for step in steps:
+        name = f"[bold]{step.feature}[/]" if step.target else step.feature
+        needs = ", ".join(f"{n} {a:g}" for n, a in step.resources.items())
+        rows.add_row(name, step.version, unit_label(step.unit), step.state, seconds(step.seconds), needs)
+    console().print(rows)
+    run = [s for s in steps if s.state == "missing"]
+    known = [s.seconds for s in run if s.seconds is not None]
+    about = f", about {seconds(sum(known))} of work" if known else ""
+    say(f"{len(steps) - len(run)} of {len(steps)} steps are there or under way; {len(run)} would run{about}")
+    return 0
+
+
+def unit_label(unit: Unit | None) -> str:
+    """A unit for people: a segment's seconds, an asset's id, a collection's size."""
+    if isinstance(unit, Segment):
+        whole = not unit.length_us
+        return "whole" if whole else f"{unit.start:g}-{unit.end:g} s"
+    if isinstance(unit, Collection):
+        return f"{len(unit.assets)} assets"
+    return "whole" if unit is not None else ""
+
+
+def status(args: argparse.Namespace) -> int:
+    """Show a server's counters, or how one request stands."""
+    with connect(args.server, token=token_of(args)) as client:
+        if args.request is None:
+            stats = client.stats()
+            if args.format == "json":
+                say(json.dumps(stats, indent=1, sort_keys=True))
+                return 0
+            rows = table("counter", ">value")
+            for name, value in sorted(stats.items()):
+                rows.add_row(name, f"{value:,.10g}")
+            console().print(rows)
+            return 0
+        future = client.future(args.request)
+        progress = future.progress()
+    if args.format == "json":
+        data = {"id": args.request, "state": progress.state, "done": progress.done, "total": progress.total}
+        say(json.dumps(data))
+    else:
+        say(f"{args.request}: {progress.state}, {progress.done} of {progress.total} steps done")
+    return 0
+
+
+def failures(args: argparse.Namespace) -> int:
+    """List the failures a server remembers, with the step that failed and why."""
+    with connect(args.server, token=token_of(args)) as client:
+        found = client.failures()
+    if args.format == "json":
+        say(json.dumps([wire.encode_failure(f) for f in found], indent=1))
+    elif found:
+        show_failures(found)
+    else:
+        say("no failures are remembered")
+    return 0
+
+
+def show_failures(found: Sequence[Failure | tuple[str, Failure]]) -> None:
+    """A table of failures; one that comes with a name is shown under it, else under its unit."""
+    rows = table("feature", "of", "kind", "error")
+    for item in found:
+        name, failure = item if isinstance(item, tuple) else (item.unit, item)
+        cells: list[Any] = [failure.step, name, failure.kind, f"{failure.type}: {failure.message}"]
+        rows.add_row(*(cell(summary(c, 160)) for c in cells))
+    console().print(rows)

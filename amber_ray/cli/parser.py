@@ -1,0 +1,209 @@
+"""The words of the command line. Must not know: what they do; `run` names the function, imported when run."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+DEFAULT_STORE = "./amber-store"
+PRIORITIES = ("interactive", "ingest", "backfill")
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with an error in one sentence."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong and where help is, then exit with status 2."""
+        self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists what can be given)\n")
+
+
+def build() -> Parser:
+    """The parser of the whole command."""
+    parser = Parser(
+        prog="amber",
+        description="A media feature store that computes on demand.",
+        epilog="Without --server, a command works on a local store by itself. See also: amber COMMAND --help",
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    serve = _command(commands, "serve", "serve features over HTTP", "serve:run")
+    _own(serve, store_required=False)
+    serve.add_argument(
+        "--host", default="127.0.0.1", help="address to listen on (other than loopback: needs tokens)"
+    )
+    serve.add_argument("--port", type=_port, default=8000)
+    serve.add_argument("--shards", type=int, default=1, metavar="N", help="cache actors (default 1)")
+    serve.add_argument("--replicas", type=int, default=1, metavar="N", help="HTTP replicas (default 1)")
+    serve.add_argument(
+        "--token",
+        action="append",
+        default=[],
+        help="an API token to accept, any number of times (or AMBER_TOKENS, separated by commas)",
+    )
+    serve.add_argument(
+        "--remote-scheme",
+        action="append",
+        default=[],
+        metavar="SCHEME",
+        help="also read media from SCHEME:// URLs",
+    )
+
+    get = _command(commands, "get", "compute features of assets, or read them", "get:run")
+    _asking(get)
+    _own(get)
+    _server(get)
+    get.add_argument("--format", choices=("table", "json", "arrow", "npy"), default="table")
+    get.add_argument("--out", metavar="FILE_OR_DIR", help="write values there; a JPEG becomes a .jpg file")
+    _waiting(get)
+
+    explain = _command(commands, "explain", "say what asking would do; run nothing", "look:explain")
+    _asking(explain)
+    _own(explain)
+    _server(explain)
+    _as_json(explain)
+
+    features = _command(commands, "features", "list features, or show one", "look:features")
+    features.add_argument("feature", nargs="?", metavar="FEATURE")
+    _features(features)
+    _server(features)
+    _as_json(features)
+
+    graph = _command(commands, "graph", "draw the graph of features, or what one stands on", "graph:run")
+    graph.add_argument("feature", nargs="?", metavar="FEATURE")
+    drawn = graph.add_mutually_exclusive_group()
+    drawn.add_argument("--dot", action="store_true", help="in Graphviz's language")
+    drawn.add_argument("--mermaid", action="store_true", help="in Mermaid's language")
+    _features(graph)
+    _server(graph)
+
+    status = _command(commands, "status", "show a server's counters, or one request", "look:status")
+    status.add_argument("request", nargs="?", metavar="REQUEST_ID")
+    _server(status, default=DEFAULT_SERVER)
+    _as_json(status)
+
+    failures = _command(commands, "failures", "list the failures a server remembers", "look:failures")
+    _server(failures, default=DEFAULT_SERVER)
+    _as_json(failures)
+
+    backfill = _command(
+        commands, "backfill", "compute features of many assets, least urgent first", "backfill:run"
+    )
+    backfill.add_argument("features_wanted", nargs="+", metavar="FEATURE")
+    backfill.add_argument(
+        "--assets",
+        action="append",
+        required=True,
+        metavar="GLOB_OR_LIST",
+        help="a path, URI, folder, glob pattern, or @FILE with one of these a line; any number of times",
+    )
+    backfill.add_argument("--param", action="append", default=[], metavar="FEATURE.NAME=VALUE")
+    backfill.add_argument(
+        "--window", type=int, default=200, metavar="N", help="assets in one request (default 200)"
+    )
+    _own(backfill)
+    _server(backfill)
+    _waiting(backfill, priority="backfill")
+
+    purge = _command(commands, "purge", "forget values", "store:purge")
+    purge.add_argument("--asset", help="of this path, URI or asset id")
+    purge.add_argument("--feature", help="of this feature")
+    purge.add_argument("--version", help="of this version")
+    _own(purge)
+    _server(purge)
+
+    check = _command(
+        commands, "check", "find features whose code changed under the same version", "store:check"
+    )
+    check.add_argument(
+        "--accept", action="store_true", help="take the code as it is now for what the version means"
+    )
+    _features(check)
+    check.add_argument("--store", default=DEFAULT_STORE, metavar="DIR_OR_URL")
+
+    demo = _command(
+        commands, "demo", "serve, compute features of a sample clip, and show what was cached", "demo:run"
+    )
+    demo.add_argument("--out", default="./demo-out", metavar="DIR", help="where images and the store go")
+    demo.add_argument("--port", type=_port, default=0, help="the server's port (default: a free one)")
+    return parser
+
+
+class _Version(argparse.Action):
+    """`--version`, which reads the package's metadata only when asked."""
+
+    def __init__(self, option_strings: list[str], dest: str, **_: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        from importlib.metadata import version
+
+        parser.exit(0, f"amber {version('amber-ray')}\n")
+
+
+def _command(commands: Any, name: str, says: str, run: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=says, description=says[0].upper() + says[1:] + ".", allow_abbrev=False
+    )
+    command.set_defaults(run=run)
+    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    command.add_argument("-q", "--quiet", action="store_true", help="no progress, nothing but the answer")
+    return command
+
+
+def _asking(command: argparse.ArgumentParser) -> None:
+    command.add_argument("wanted", metavar="FEATURE[,FEATURE...]")
+    command.add_argument("assets", nargs="+", metavar="PATH_OR_URI")
+    command.add_argument("--param", action="append", default=[], metavar="FEATURE.NAME=VALUE")
+    command.add_argument("--range", metavar="A:B", help="only the segments that seconds A to B touch")
+    command.add_argument("--refresh", action="store_true", help="compute anew")
+
+
+def _waiting(command: argparse.ArgumentParser, priority: str = "interactive") -> None:
+    command.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer than this")
+    command.add_argument("--priority", choices=PRIORITIES, default=priority)
+    command.add_argument("--tenant", default="default", help="in whose name to ask")
+
+
+def _features(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--features",
+        action="append",
+        default=[],
+        metavar="MODULE_OR_FILE",
+        help="also register this module's features, any number of times",
+    )
+
+
+def _own(command: argparse.ArgumentParser, store_required: bool = False) -> None:
+    """What an Amber of one's own is told; `--server` excludes it. Defaults are None to see what was given."""
+    _features(command)
+    command.add_argument(
+        "--media-root", action="append", default=[], metavar="DIR", help="read media from here only"
+    )
+    command.add_argument(
+        "--store", required=store_required, metavar="DIR_OR_URL", help=f"the values (default {DEFAULT_STORE})"
+    )
+    command.add_argument(
+        "--segment-seconds", type=float, metavar="S", help="length of a segment (default 60)"
+    )
+    command.add_argument("--num-gpus", type=float, metavar="N", help="GPUs to use (default: those there are)")
+    command.add_argument("--memory-bytes", type=int, metavar="N", help="memory for values (default 1 GiB)")
+
+
+def _server(command: argparse.ArgumentParser, default: str | None = None) -> None:
+    says = f" (default {default})" if default else ""
+    command.add_argument("--server", default=default, metavar="URL", help=f"ask this server{says}")
+    command.add_argument("--token", help="the server's API token (or AMBER_TOKEN)")
+
+
+def _as_json(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--format", choices=("table", "json"), default="table")
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port < 65536:
+        raise ValueError
+    return port

@@ -1,0 +1,186 @@
+"""`connect` and `aconnect`: from an address to a client, four ways.
+
+    None                     an Amber of one's own: a local Ray in this process's name, the store on disk
+    "http://host:port"       a server, over HTTP (https too)
+    "ray://host:port"        a cluster, from outside, through Ray Client
+    "auto" or "host:port"    the cluster that this program runs in
+
+Must not know: what lies behind an address; each way is imported only when taken.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Self
+
+from amber_ray.client.api import DEFAULT_TIMEOUT, AsyncClient
+from amber_ray.client.codebook import remember
+from amber_ray.client.loop import Loop
+from amber_ray.client.names import feature_name
+from amber_ray.client.sync import Client
+from amber_ray.core.service import Service
+from amber_ray.errors import BadRequest
+from amber_ray.settings import Settings
+
+WEB = ("http://", "https://")
+REMOTE = (*WEB, "ray://")
+
+FeatureSource = str | ModuleType | Callable[..., Any]
+"""Where features come from: a module's name, a `.py` file, a module, or a decorated function or class."""
+
+
+def connect(
+    address: str | None = None,
+    *,
+    features: Iterable[FeatureSource] = (),
+    media_roots: Iterable[str | os.PathLike[str]] = (),
+    store: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    token: str | None = None,
+    tenant: str = "default",
+    timeout: float = DEFAULT_TIMEOUT,
+) -> Client:
+    """A client of the Amber at `address`; use it in a `with`, or close it.
+
+    Args:
+        address: None, "http://host:port", "ray://host:port", or "auto" in a cluster.
+        features: modules, `.py` files and decorated functions to register beside the built-in features.
+        media_roots: the only folders media is read from. By default any file that this process may read.
+        store: the directory or URL of the stored values, by default `./amber-store`.
+        settings: everything else, for an Amber of one's own; the arguments above take precedence.
+        token: the API token of an HTTP server.
+        tenant: in whose name to ask.
+        timeout: seconds that a call without its own timeout may take.
+
+    Raises `BadRequest` for an address that is none, `Unavailable` if nobody answers there.
+    """
+    way = _Way.of(address, features, media_roots, store, settings, token)
+    loop = Loop()
+    try:
+        service, closing = loop.run(way.open())
+    except BaseException:
+        loop.close()
+        raise
+    return Client(AsyncClient(service, timeout=timeout, tenant=tenant, closing=closing), loop)
+
+
+async def aconnect(
+    address: str | None = None,
+    *,
+    features: Iterable[FeatureSource] = (),
+    media_roots: Iterable[str | os.PathLike[str]] = (),
+    store: str | os.PathLike[str] | None = None,
+    settings: Settings | None = None,
+    token: str | None = None,
+    tenant: str = "default",
+    timeout: float = DEFAULT_TIMEOUT,
+) -> AsyncClient:
+    """`connect` for asyncio programs: takes the same, gives an `AsyncClient` for this event loop."""
+    way = _Way.of(address, features, media_roots, store, settings, token)
+    service, closing = await way.open()
+    return AsyncClient(service, timeout=timeout, tenant=tenant, closing=closing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """How to reach an address. `own` says that the caller named settings, `functions` are its features."""
+
+    address: str | None
+    settings: Settings
+    functions: tuple[Callable[..., Any], ...]
+    own: bool
+    token: str | None
+
+    @classmethod
+    def of(
+        cls,
+        address: str | None,
+        features: Iterable[FeatureSource],
+        media_roots: Iterable[str | os.PathLike[str]],
+        store: str | os.PathLike[str] | None,
+        settings: Settings | None,
+        token: str | None,
+    ) -> Self:
+        """Check what was given; `BadRequest` for an address that is none and for what belongs to a server."""
+        if isinstance(features, str) or isinstance(media_roots, str | os.PathLike):
+            raise BadRequest("features and media_roots are lists, such as features=['my_features.py']")
+        if address is not None and ("://" in address or not address) and not address.startswith(REMOTE):
+            raise BadRequest(
+                f"address must be None, 'http(s)://host:port', 'ray://host:port' or 'auto', not {address!r}"
+            )
+        given = tuple(features)
+        functions = tuple(f for f in given if not isinstance(f, str | ModuleType))
+        for function in functions:
+            feature_name(function)
+        sources = tuple(source_name(f) for f in given if isinstance(f, str | ModuleType))
+        roots = tuple(_place(r) for r in media_roots)
+        own = bool(given or roots or store is not None or settings is not None)
+        if own and address is not None and address.startswith(REMOTE):
+            raise BadRequest(
+                f"features, media_roots, store and settings belong to the server at {address}: "
+                "give them to `amber serve`"
+            )
+        if token is not None and not (address or "").startswith(WEB):
+            raise BadRequest("a token is for an HTTP server: give its http:// or https:// address")
+        base = settings or Settings()
+        made = base.replace(
+            features=(*base.features, *sources),
+            media_roots=roots or base.media_roots or (os.path.abspath(os.sep),),
+            store=_place(base.store if store is None else store),
+        )
+        return cls(address, made, functions, own, token)
+
+    async def open(self) -> tuple[Service, Callable[[], Awaitable[None]] | None]:
+        """The service at the address, and what is left to do once it is closed."""
+        if self.address is None:
+            return await self._embedded()
+        if self.address.startswith(WEB):
+            from amber_ray.client.http import HttpService
+
+            http = HttpService(self.address, self.token)
+            try:
+                await http.ping()
+            except BaseException:
+                await http.aclose()
+                raise
+            return http, None
+        if self.address.startswith("ray://"):
+            from amber_ray.client.ray import connect_ray
+
+            return await connect_ray(self.address, self.settings), None
+        from amber_ray.client.embedded import join
+
+        return await join(self.address, self.settings, self.functions, own=self.own)
+
+    async def _embedded(self) -> tuple[Service, Callable[[], Awaitable[None]]]:
+        from amber_ray.client.embedded import start
+
+        service, closing = await start(self.settings, self.functions)
+        try:
+            await remember(self.settings.store, await service.features())
+        except BaseException:
+            await service.aclose()
+            await closing()
+            raise
+        return service, closing
+
+
+def _place(path: str | os.PathLike[str]) -> str:
+    """A URL as it is, a path absolute: workers have other working directories."""
+    text = os.fspath(path)
+    return text if "://" in text else os.path.abspath(os.path.expanduser(text))
+
+
+def source_name(source: str | ModuleType) -> str:
+    """A module's name, or a file's absolute path, as `Settings.features` takes it."""
+    if isinstance(source, str):
+        return os.path.abspath(os.path.expanduser(source)) if source.endswith(".py") else source
+    file: str | None = getattr(source, "__file__", None)
+    if source.__name__ != "__main__":
+        return source.__name__
+    if file is None:
+        raise BadRequest("an interpreter's session is no module: give the decorated functions themselves")
+    return os.path.abspath(file)

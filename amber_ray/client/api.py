@@ -1,0 +1,305 @@
+"""`AsyncClient`: what a Python program asks of Amber, over any `Service`.
+
+This is the one implementation; `client.sync.Client` runs it on a thread of its own. Assets are named by path,
+URI, id or `Asset`, features by name or by the decorated function. Must not know: HTTP, Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import mimetypes
+import os
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Self
+
+from amber_ray.client.asked import Asked, asked_for
+from amber_ray.client.exchange import answered, now
+from amber_ray.client.futures import AsyncFuture
+from amber_ray.client.names import (
+    AssetLike,
+    FeatureLike,
+    asset_name,
+    asset_ref,
+    feature_names,
+    priority_of,
+)
+from amber_ray.client.progress import Meter
+from amber_ray.client.results import Results, joined
+from amber_ray.client.windows import Window, windows
+from amber_ray.core.request import ComputeRequest, ExplainedStep, Failure, Priority
+from amber_ray.core.service import FeatureInfo, Service
+from amber_ray.core.units import Asset
+from amber_ray.errors import BadRequest, Expired, MediaNotFound, TooLarge
+
+DEFAULT_TIMEOUT = 86_400.0
+"""Seconds that a call without a `timeout` of its own may take."""
+WINDOWS_AT_ONCE = 2
+CHUNK = 1 << 20
+
+Params = Mapping[str, Any]
+Range = tuple[float, float]
+
+
+class AsyncClient:
+    """A connection to Amber for asyncio programs; see `amber_ray.aconnect`.
+
+    Errors are those of `amber_ray.errors`. A call that is cancelled withdraws its request; work that others
+    wait for goes on.
+    """
+
+    def __init__(
+        self,
+        service: Service,
+        *,
+        timeout: float = DEFAULT_TIMEOUT,
+        tenant: str = "default",
+        closing: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`timeout` and `tenant` stand where a call names none.
+
+        The client owns `service` and closes it; `closing` is what is then left to do, such as stopping Ray.
+        """
+        self.service = service
+        self.timeout = timeout
+        self.tenant = tenant
+        self._closing = closing
+
+    async def get(
+        self,
+        feature: FeatureLike,
+        assets: AssetLike | Iterable[AssetLike],
+        *,
+        params: Params | None = None,
+        range: Range | None = None,
+        timeout: float | None = None,
+        refresh: bool = False,
+        priority: Priority | str = Priority.INTERACTIVE,
+        tenant: str | None = None,
+    ) -> Any:
+        """The value of one feature, computed if nobody has yet.
+
+        Args:
+            feature: its name or the decorated function.
+            assets: one asset: its value; several: the list of their values, or the one value of a feature
+                per collection. A feature per segment gives the list of its segments' values.
+            params: parameters by `"feature.name"`, of the feature or anything under it.
+            range: [A, B) in seconds; only the segments it touches are computed and returned.
+            timeout: seconds to wait; past it the request is withdrawn and `Expired` raised.
+            refresh: compute anew even if there is a value.
+            priority: interactive, ingest or backfill.
+            tenant: whose share of the cluster this is.
+
+        Raises the feature's or its input's failure as its error class, the failed step named in the message.
+        """
+        names = feature_names(feature)
+        if len(names) > 1:
+            raise BadRequest(
+                f"get takes one feature, not {len(names)} ({', '.join(names)}); get_many takes several"
+            )
+        asked = asked_for(feature, assets)
+        request = self._request(asked, params, range, timeout, refresh, priority, tenant)
+        seconds = self.timeout if timeout is None else timeout
+        results, late = await answered(self.service, asked, request, now() + seconds)
+        if late:
+            raise Expired(
+                f"{names[0]} was not ready after {seconds:g} s, so request {results.id} was withdrawn"
+            )
+        return asked.pick(results)
+
+    async def get_many(
+        self,
+        features: FeatureLike | Iterable[FeatureLike],
+        assets: AssetLike | Iterable[AssetLike],
+        *,
+        params: Params | None = None,
+        range: Range | None = None,
+        timeout: float | None = None,
+        refresh: bool = False,
+        priority: Priority | str = Priority.INTERACTIVE,
+        tenant: str | None = None,
+        progress: bool | None = None,
+        values: bool = True,
+        window: int | None = None,
+    ) -> Results:
+        """Many features of many assets; a failure of one is an entry of the table, never an exception.
+
+        Takes what `get` takes, and:
+            progress: show a progress bar on stderr; by default, if that is a terminal.
+            values: fetch values that did not come along with the answer; False when only their being
+                stored matters.
+            window: assets sent in one request; by default as many as a server takes.
+
+        What was not ready within `timeout` stands in the table as `Expired`. Raises only what concerns the
+        whole request: unknown features and parameters, a server that can't be reached.
+        """
+        asked = asked_for(features, assets)
+        request = self._request(asked, params, range, timeout, refresh, priority, tenant)
+        until = now() + (self.timeout if timeout is None else timeout)
+        parts = windows(asked.assets, window)
+        if len(parts) > 1:
+            await self._check_splittable(asked)
+        gate = asyncio.Semaphore(WINDOWS_AT_ONCE)
+        with Meter(progress, label=", ".join(asked.features), parts=len(parts)) as meter:
+
+            async def one(part: Window) -> Results:
+                some = Asked(asked.features, part, tuple(a.name for a in part))
+                mine = dataclasses.replace(request, assets=tuple(a.ref for a in part))
+                async with gate:
+                    got, _ = await answered(self.service, some, mine, until, meter.part(), load=values)
+                    return got
+
+            return joined(await _all([one(part) for part in parts]))
+
+    async def submit(
+        self,
+        features: FeatureLike | Iterable[FeatureLike],
+        assets: AssetLike | Iterable[AssetLike],
+        *,
+        params: Params | None = None,
+        range: Range | None = None,
+        timeout: float | None = None,
+        refresh: bool = False,
+        priority: Priority | str = Priority.INTERACTIVE,
+        tenant: str | None = None,
+    ) -> AsyncFuture:
+        """Ask and don't wait: the request goes on whatever becomes of this process.
+
+        Its future's `result()` is what `get` would give for one feature's name, and a `Results` table for a
+        list of features. `timeout` is the request's own deadline.
+        """
+        asked = asked_for(features, assets)
+        request = self._request(asked, params, range, timeout, refresh, priority, tenant)
+        view = await self.service.compute(request, 0.0, uuid.uuid4().hex)
+        return AsyncFuture(self.service, view, asked, self.timeout)
+
+    async def future(self, id: str) -> AsyncFuture:
+        """The future of a request submitted earlier, here or elsewhere. Raises `UnknownRequest`."""
+        return AsyncFuture(self.service, await self.service.status(id), None, self.timeout)
+
+    async def explain(
+        self,
+        features: FeatureLike | Iterable[FeatureLike],
+        assets: AssetLike | Iterable[AssetLike],
+        *,
+        params: Params | None = None,
+        range: Range | None = None,
+        refresh: bool = False,
+    ) -> list[ExplainedStep]:
+        """What asking would do, step by step in dependency order; runs nothing."""
+        asked = asked_for(features, assets)
+        request = self._request(asked, params, range, None, refresh, Priority.INTERACTIVE, None)
+        return await self.service.explain(request)
+
+    async def features(self) -> list[FeatureInfo]:
+        """Every registered feature, by name."""
+        return await self.service.features()
+
+    async def failures(self) -> list[Failure]:
+        """The failures that are remembered now."""
+        return await self.service.failures()
+
+    async def stats(self) -> dict[str, float]:
+        """Counters and gauges by name."""
+        return await self.service.stats()
+
+    async def purge(
+        self,
+        *,
+        asset: AssetLike | None = None,
+        feature: FeatureLike | None = None,
+        version: str | None = None,
+    ) -> int:
+        """Forget the values that match all that is given; returns how many. At least one filter is needed."""
+        if asset is None and feature is None and version is None:
+            raise BadRequest("purge needs an asset, a feature or a version: it never forgets everything")
+        id = None
+        if asset is not None:
+            ref = asset_ref(asset)
+            id = ref.id or (await self.service.add_asset(ref.uri or "")).id
+        name = None if feature is None else feature_names(feature)[0]
+        return await self.service.purge(asset=id, feature=name, version=version)
+
+    async def asset(self, uri: str | os.PathLike[str]) -> Asset:
+        """Identify and probe the media at a path or URI."""
+        ref = asset_ref(uri)
+        if ref.uri is None:
+            raise BadRequest(f"{asset_name(uri)} is an asset's id already; give a path or a URI")
+        return await self.service.add_asset(ref.uri)
+
+    async def upload(self, path: str | os.PathLike[str], media_type: str | None = None) -> Asset:
+        """Send a file's bytes to where the server keeps uploads; returns their asset."""
+        guessed = media_type or mimetypes.guess_type(os.fspath(path))[0]
+        return await self.service.upload(_chunks(path), guessed)
+
+    async def aclose(self) -> None:
+        """Let go of the connection; an embedded Amber writes what is unwritten and stops its Ray."""
+        closing, self._closing = self._closing, None
+        try:
+            await self.service.aclose()
+        finally:
+            if closing is not None:
+                await closing()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
+
+    def _request(
+        self,
+        asked: Asked,
+        params: Params | None,
+        range: Range | None,
+        timeout: float | None,
+        refresh: bool,
+        priority: Priority | str,
+        tenant: str | None,
+    ) -> ComputeRequest:
+        """The request as it is sent; a caller's own timeout is its deadline there too."""
+        if timeout is not None and timeout < 0:
+            raise BadRequest(f"timeout must be 0 or more seconds, not {timeout:g}")
+        return ComputeRequest(
+            features=asked.features,
+            assets=tuple(a.ref for a in asked.assets),
+            params=dict(params or {}),
+            range=None if range is None else (float(range[0]), float(range[1])),
+            priority=priority_of(priority),
+            tenant=self.tenant if tenant is None else tenant,
+            refresh=refresh,
+            deadline_seconds=timeout or None,
+        )
+
+    async def _check_splittable(self, asked: Asked) -> None:
+        """Raise `TooLarge` if a feature per collection needs in one request what takes several."""
+        per = {info.name: info.per for info in await self.service.features()}
+        for name in asked.features:
+            if per.get(name) == "collection":
+                raise TooLarge(
+                    f"{name} is about all {len(asked.assets)} assets together, more than one request takes"
+                )
+
+
+async def _all(work: Sequence[Any]) -> list[Any]:
+    """Run coroutines together; the first error cancels the others, waits for them and is raised as it is."""
+    tasks = [asyncio.ensure_future(w) for w in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
+
+
+async def _chunks(path: str | os.PathLike[str]) -> AsyncIterator[bytes]:
+    """A file's bytes, read off the loop's thread; `MediaNotFound` if it can't be opened."""
+    try:
+        file = await asyncio.to_thread(open, path, "rb")
+    except OSError as error:
+        raise MediaNotFound(f"can't read {os.fspath(path)}: {error.strerror}") from error
+    with file:
+        while chunk := await asyncio.to_thread(file.read, CHUNK):
+            yield chunk

@@ -1,0 +1,70 @@
+"""An Amber of one's own, or the cluster's: the `Service` is the engine itself, in this process.
+
+Only doors: the engine and Ray are imported when somebody walks through. Must not know: Ray.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from amber_ray.core.service import Service
+from amber_ray.errors import Unavailable
+from amber_ray.settings import Settings
+
+Opened = tuple[Service, Callable[[], Awaitable[None]]]
+"""A service, and what is left to do once it is closed."""
+
+
+async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
+    """Start a local Ray and an engine on `settings.store`; `features` are this program's own functions.
+
+    Raises `StoreBusy` if another Amber has the store open, `DeclarationError` for impossible features.
+    """
+    cluster, engine = _doors("an embedded Amber")
+    for name, value in cluster.environment().items():
+        os.environ.setdefault(name, value)
+
+    async def stop() -> None:
+        try:
+            await cluster.close_shards(settings)
+        finally:
+            await asyncio.to_thread(cluster.stop)
+
+    await asyncio.to_thread(cluster.start_local, settings)
+    try:
+        return await engine.start(settings, features=features), stop
+    except BaseException:
+        await stop()
+        raise
+
+
+async def join(address: str, settings: Settings, features: Sequence[Any] = (), *, own: bool) -> Opened:
+    """The Amber of the cluster at `address` ("auto": the one this program runs in), from inside it.
+
+    One that runs there is joined as it is; if there is none, or `own` settings were given, one is made (or
+    found to have the same settings).
+    """
+    cluster, engine = _doors("joining a cluster")
+
+    async def leave() -> None:
+        """Ray stays connected: other clients of this process may use it."""
+
+    await asyncio.to_thread(cluster.connect, address, settings.namespace)
+    if not own:
+        try:
+            return await engine.start(settings, features=features, create=False), leave
+        except Unavailable:
+            pass  # None runs here yet; several programs may make it at once, and get the same one.
+    return await engine.start(settings, features=features), leave
+
+
+def _doors(what: str) -> tuple[Any, Any]:
+    try:
+        from amber_ray.fabric import cluster
+        from amber_ray.fabric.engine import Engine
+    except ModuleNotFoundError as error:
+        raise Unavailable(f"{what} needs the package {error.name!r}; install it") from error
+    return cluster, Engine

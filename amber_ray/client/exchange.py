@@ -1,0 +1,176 @@
+"""One request's way over a `Service`: submit, watch, collect, and withdraw when nobody waits any more.
+
+`AsyncClient` and `AsyncFuture` are both made of these functions. Every wait has a bound: a long poll lasts at
+most `POLL_SECONDS`, whatever the caller's own deadline. Must not know: which service it is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import uuid
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from amber_ray.client.asked import Asked
+from amber_ray.client.results import Results, Row, assigned, matched
+from amber_ray.core.request import MISSING, AssetRef, ComputeRequest, Failure, RequestView
+from amber_ray.core.service import RequestEvent, Service
+from amber_ray.errors import AmberError, Unavailable
+
+POLL_SECONDS = 30.0
+"""The longest that one long poll may last."""
+WITHDRAW_SECONDS = 5.0
+"""How long a caller who leaves waits for the server to hear of it."""
+LOAD_KEYS = 256
+"""Keys asked for in one `load`."""
+PROGRESS_AFTER = 0.5
+"""How long a call waits before it begins to show progress."""
+HASTE_SECONDS = 0.05
+"""A long poll that answers "running" sooner than this did not wait, so the client does."""
+
+Report = Callable[[int, int], None]
+"""Told (done, total) as a request goes on."""
+
+
+async def watched(
+    service: Service, view: RequestView, until: float, report: Report | None = None
+) -> RequestView:
+    """The request's final view, or how it stands at `until` (in the loop's time).
+
+    With `report` the request's events are followed, so that progress is seen as it happens; should the event
+    stream break off, polling takes over.
+    """
+    if report is not None and view.state == "running" and now() < until:
+        report(view.done, view.total)
+        try:
+            async with asyncio.timeout_at(until), aclosing(_events(service, view.id)) as events:
+                async for event in events:
+                    report(event.done, event.total)
+                    if event.view is not None:
+                        return event.view
+        except (TimeoutError, Unavailable):
+            pass  # The polls below find out how it stands, or that the server is really gone.
+    while view.state == "running" and (left := until - now()) > 0:
+        began = now()
+        wait = min(POLL_SECONDS if report is None else 1.0, left)
+        view = await service.status(view.id, wait)
+        if report is not None:
+            report(view.done, view.total)
+        if view.state == "running" and now() - began < min(HASTE_SECONDS, wait):
+            await asyncio.sleep(min(0.2, max(0.0, until - now())))
+    return view
+
+
+async def answered(
+    service: Service,
+    asked: Asked,
+    request: ComputeRequest,
+    until: float,
+    report: Report | None = None,
+    *,
+    load: bool = True,
+) -> tuple[Results, bool]:
+    """Ask, wait and collect; the second part is whether time ran out and the request was withdrawn.
+
+    The id is chosen here, so the request can be withdrawn even if its first answer never arrives.
+    """
+    id = uuid.uuid4().hex
+    try:
+        first = POLL_SECONDS if report is None else PROGRESS_AFTER
+        view = await service.compute(request, min(first, max(0.0, until - now())), id)
+        view = await watched(service, view, until, report)
+    except asyncio.CancelledError:
+        await withdraw(service, id)
+        raise
+    late = view.state == "running"
+    if late:
+        view = await withdraw(service, id) or view
+        late = view.state in ("running", "cancelled")
+    if report is not None:
+        report(view.done, view.total)
+    return await collected(service, view, asked, load=load), late
+
+
+def now() -> float:
+    """The running loop's time, which `until` is told in."""
+    return asyncio.get_running_loop().time()
+
+
+async def _events(service: Service, id: str) -> AsyncGenerator[RequestEvent, None]:
+    """The service's events as a generator that can be closed, whatever kind of iterator the service gives."""
+    async for event in service.events(id):
+        yield event
+
+
+async def withdraw(service: Service, id: str) -> RequestView | None:
+    """Cancel a request, for at most `WITHDRAW_SECONDS`; None if the server never had it or can't be told."""
+    try:
+        async with asyncio.timeout(WITHDRAW_SECONDS):
+            return await service.cancel(id)
+    except (AmberError, TimeoutError):
+        # The caller is leaving with an error of its own, which matters more; unshared work is cancelled
+        # by the request's deadline or by the server's noticing the disconnect.
+        return None
+
+
+async def collected(
+    service: Service, view: RequestView, asked: Asked | None, *, load: bool = True
+) -> Results:
+    """The finished view as `Results`, with values that did not come along loaded.
+
+    Without `asked` (a request found again by its id) assets go by their ids.
+    """
+
+    async def resolve(uri: str) -> str:
+        return (await service.add_asset(uri)).id
+
+    if asked is None:
+        names: dict[str, str | Failure] = {
+            r.asset.id: r.asset.id for r in view.results if r.asset is not None
+        }
+        names |= {f.ref.uri or f.ref.id or "": f.failure for f in view.failed_assets}
+        features: Sequence[str] = tuple(dict.fromkeys(r.feature for r in view.results))
+        asked_rows = assigned(view, features, names)
+        rows = [row for row in asked_rows if row.key or isinstance(names.get(row.asset or ""), Failure)]
+    else:
+        refs: dict[str, AssetRef] = {a.name: a.ref for a in asked.assets}
+        rows = assigned(view, asked.features, await matched(view, refs, resolve))
+    return Results(await _loaded(service, rows) if load else rows, view.id, view.state)
+
+
+async def _loaded(service: Service, rows: list[Row]) -> list[Row]:
+    """The rows with their values; a value that can't be had becomes that row's failure, not everyone's."""
+    missing = list(dict.fromkeys(r.key for r in rows if r.state == "ready" and r.value is MISSING))
+    if not missing:
+        return rows
+    values: dict[str, Any] = {}
+    for i in range(0, len(missing), LOAD_KEYS):
+        values |= await _load(service, missing[i : i + LOAD_KEYS])
+    return [
+        row if row.key not in values else _filled(row, values[row.key]) if row.value is MISSING else row
+        for row in rows
+    ]
+
+
+async def _load(service: Service, keys: Sequence[str]) -> dict[str, Any]:
+    """Values by key, all at once; if that fails, one by one, so that the failure finds its own key."""
+    try:
+        return {stored.key: stored.value for stored in await service.load(keys)}
+    except AmberError as error:
+        if len(keys) == 1:
+            return {keys[0]: error}
+    found: dict[str, Any] = {}
+    for key in keys:
+        found |= await _load(service, [key])
+    return found
+
+
+def _filled(row: Row, value: Any) -> Row:
+    if not isinstance(value, AmberError):
+        return dataclasses.replace(row, value=value)
+    unit = row.unit.unit_id if row.unit is not None else ""
+    name = type(value).__name__
+    failure = Failure("system", name, str(value), row.feature, row.key, unit, type(value).status)
+    return dataclasses.replace(row, state="failed", failure=failure)

@@ -1,0 +1,267 @@
+"""`HttpService`: the `Service` protocol over a server's HTTP interface.
+
+One pooled connection set; calls that may happen twice are repeated while the server is away, within the
+call's time; answers become the dataclasses of `core` through `serving.wire`, errors those of
+`amber_ray.errors`. Must not know: Ray, how values are computed; pyarrow only once a value is fetched.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+
+from amber_ray.client import retry
+from amber_ray.client.inline import Decoder
+from amber_ray.client.sse import events
+from amber_ray.core.request import ComputeRequest, ExplainedStep, Failure, RequestView
+from amber_ray.core.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.units import Asset
+from amber_ray.errors import AmberError, MissingResource, Unavailable
+from amber_ray.serving import wire
+
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 30.0
+"""How long an answer may take beyond the time that the server was asked to wait."""
+PATIENCE_SECONDS = 60.0
+"""How long a server may be away, as while it restarts, before a call fails."""
+CONNECTIONS = 64
+VALUES_AT_ONCE = 16
+
+
+class HttpService:
+    """Amber behind an HTTP server. `patience` is how long the server may be away before a call fails."""
+
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        patience: float = PATIENCE_SECONDS,
+        transport: httpx.AsyncBaseTransport | None = None,
+    ) -> None:
+        """`url` is the server's root; `token` is sent as a bearer token; `transport` replaces the network."""
+        self.url = url.rstrip("/")
+        self._patience = patience
+        self._client = httpx.AsyncClient(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(ANSWER_SECONDS, connect=CONNECT_SECONDS),
+            limits=httpx.Limits(max_connections=CONNECTIONS, max_keepalive_connections=CONNECTIONS),
+            transport=transport,
+        )
+        self._decoder = Decoder()
+        self._values = asyncio.Semaphore(VALUES_AT_ONCE)
+
+    async def ping(self) -> None:
+        """One look whether a server answers, without patience; `Unavailable` says that none does."""
+        await self._send("GET", "/healthz", patience=0.0)
+
+    async def features(self) -> list[FeatureInfo]:
+        """`GET /v1/features`."""
+        data = await self._json("GET", "/v1/features")
+        infos = [wire.decode_feature(item) for item in data["features"]]
+        self._decoder.learn(infos)
+        return infos
+
+    async def add_asset(self, uri: str) -> Asset:
+        """`POST /v1/assets`; the same URI again is the same asset, so it may be repeated."""
+        return wire.decode_asset(await self._json("POST", "/v1/assets", json={"uri": uri}))
+
+    async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
+        """`POST /v1/assets` with a raw body; sent once, since a stream can't be sent again."""
+        headers = {"Content-Type": media_type or "application/octet-stream"}
+        response = await self._send(
+            "POST", "/v1/assets", again=False, content=chunks, headers=headers, wait=3600.0
+        )
+        return wire.decode_asset(response.json())
+
+    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
+        """`POST /v1/compute`. With an `id` it may be repeated, since the same id is the same request."""
+        headers = _prefer(wait) | ({wire.REQUEST_ID_HEADER: id} if id is not None else {})
+        data = await self._json(
+            "POST",
+            "/v1/compute",
+            json=wire.encode_request(request),
+            headers=headers,
+            wait=wait,
+            again=id is not None,
+        )
+        return await self._view(data)
+
+    async def status(self, id: str, wait: float = 0.0) -> RequestView:
+        """`GET /v1/requests/{id}`, as a long poll if `wait` is above 0."""
+        data = await self._json("GET", f"/v1/requests/{quote(id, safe='')}", headers=_prefer(wait), wait=wait)
+        return await self._view(data)
+
+    async def events(self, id: str) -> AsyncIterator[RequestEvent]:
+        """`GET /v1/requests/{id}/events`; a stream that breaks off before `done` raises `Unavailable`."""
+        path = f"/v1/requests/{quote(id, safe='')}/events"
+        try:
+            async with self._client.stream("GET", path, headers={"Accept": "text/event-stream"}) as response:
+                if response.is_error:
+                    await response.aread()
+                    raise _error(response)
+                async for name, data in events(response.aiter_lines()):
+                    plain = json.loads(data)
+                    if name == "error":
+                        raise wire.error_of_problem(int(plain.get("status", 500)), plain)
+                    await self._learn_for(_results(name, plain))
+                    yield wire.decode_event(name, plain, self._decoder)
+                    if name == "done":
+                        return
+        except httpx.HTTPError as error:
+            raise Unavailable(f"the event stream of {self.url} broke off: {_reason(error)}") from error
+        raise Unavailable(f"the event stream of {self.url} ended before request {id} was done")
+
+    async def cancel(self, id: str) -> RequestView:
+        """`DELETE /v1/requests/{id}`."""
+        return await self._view(await self._json("DELETE", f"/v1/requests/{quote(id, safe='')}"))
+
+    async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
+        """`POST /v1/explain`."""
+        data = await self._json("POST", "/v1/explain", json=wire.encode_request(request))
+        return [wire.decode_step(step) for step in data["steps"]]
+
+    async def load(self, keys: Sequence[str]) -> list[StoredValue]:
+        """`GET /v1/values/{key}` as Arrow streams, at most `VALUES_AT_ONCE` at a time."""
+        return list(await asyncio.gather(*(self._value(key) for key in keys)))
+
+    async def purge(
+        self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
+    ) -> int:
+        """`DELETE /v1/values`."""
+        given = {"asset": asset, "feature": feature, "version": version}
+        data = await self._json(
+            "DELETE", "/v1/values", params={k: v for k, v in given.items() if v is not None}
+        )
+        return int(data["purged"])
+
+    async def failures(self) -> list[Failure]:
+        """`GET /v1/failures`."""
+        data = await self._json("GET", "/v1/failures")
+        return [wire.decode_failure(item) for item in data["failures"]]
+
+    async def stats(self) -> dict[str, float]:
+        """`GET /v1/stats`."""
+        data: dict[str, float] = await self._json("GET", "/v1/stats")
+        return data
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        await self._client.aclose()
+
+    async def _value(self, key: str) -> StoredValue:
+        async with self._values:
+            response = await self._send(
+                "GET", f"/v1/values/{quote(key, safe='')}", headers={"Accept": wire.ARROW_TYPE}
+            )
+        type, value = await asyncio.to_thread(_from_arrow, response.content)
+        feature, version = (response.headers.get(h, "") for h in ("Amber-Feature", "Amber-Version"))
+        return StoredValue(key, feature, version, type, value)
+
+    async def _view(self, data: Mapping[str, Any]) -> RequestView:
+        await self._learn_for(data.get("results", ()))
+        return wire.decode_view(data, self._decoder)
+
+    async def _learn_for(self, results: Sequence[Mapping[str, Any]]) -> None:
+        """Know the types of inline values; a feature not met before (a new server) is asked for once."""
+        if any("value" in r and not self._decoder.knows(r["feature"]) for r in results):
+            await self.features()
+
+    async def _json(self, method: str, path: str, **options: Any) -> Any:
+        response = await self._send(method, path, **options)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise Unavailable(
+                f"{self.url} did not answer {method} {path} in JSON: is it an Amber server?"
+            ) from error
+
+    async def _send(
+        self,
+        method: str,
+        path: str,
+        *,
+        again: bool = True,
+        wait: float = 0.0,
+        patience: float | None = None,
+        **options: Any,
+    ) -> httpx.Response:
+        """Send until there is an answer; errors of the network and problem documents become `AmberError`s.
+
+        `again` says that the call may happen twice; one that never left may always be repeated. `wait` is how
+        long the server was asked to hold its answer.
+        """
+        timeout = httpx.Timeout(wait + ANSWER_SECONDS, connect=CONNECT_SECONDS)
+        now = asyncio.get_running_loop().time
+        give_up = now() + (self._patience if patience is None else patience)
+        for attempt in range(1_000_000):
+            asked: float | None = None
+            try:
+                response = await self._client.request(method, path, timeout=timeout, **options)
+            except retry.LOST as error:
+                if not (again or isinstance(error, retry.UNSENT)):
+                    raise Unavailable(f"lost {self.url} while it answered: {_reason(error)}") from error
+                failed: AmberError = Unavailable(f"can't reach {self.url}: {_reason(error)}")
+                failed.__cause__ = error
+            except httpx.HTTPError as error:
+                raise Unavailable(f"can't talk to {self.url}: {_reason(error)}") from error
+            else:
+                if not response.is_error:
+                    return response
+                failed, asked = _error(response), retry.asked_wait(response)
+                lasting = isinstance(failed, MissingResource)
+                if response.status_code not in retry.BUSY or lasting or not again:
+                    raise failed
+            pause = retry.backoff(attempt, random.random, asked)
+            if now() + pause > give_up:
+                raise failed
+            await asyncio.sleep(pause)
+        raise AssertionError("unreachable: the time to give up comes first")
+
+
+def _prefer(wait: float) -> dict[str, str]:
+    """The header that says how long the server may hold its answer (RFC 7240)."""
+    return {"Prefer": f"wait={wait:.3f}"}
+
+
+def _results(event: str, data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    """The results that an event's data carries."""
+    if event == "done":
+        found: Sequence[Mapping[str, Any]] = data.get("results", ())
+        return found
+    return (data["result"],) if "result" in data else ()
+
+
+def _error(response: httpx.Response) -> AmberError:
+    """The error an answer stands for: its problem document, or its status where a proxy answered."""
+    try:
+        data = response.json()
+    except ValueError:
+        data = None
+    return wire.error_of_problem(response.status_code, data)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or type(error).__name__
+
+
+def _from_arrow(body: bytes) -> tuple[Any, Any]:
+    """A value's type and the value from its Arrow stream; pyarrow is imported with the first one."""
+    import pyarrow as pa
+
+    from amber_ray.core.types import from_spec
+    from amber_ray.store.types import from_arrow_table
+
+    try:
+        with pa.ipc.open_stream(body) as reader:
+            table = reader.read_all()
+    except pa.ArrowInvalid as error:
+        raise Unavailable(f"a value did not arrive whole: {error}") from error
+    return from_spec(json.loads(table.schema.metadata[b"amber.type"])), from_arrow_table(table)

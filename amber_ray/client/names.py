@@ -1,0 +1,127 @@
+"""How callers name things: features by name or by the decorated function, assets by path, URI, id or `Asset`.
+
+One place decides, so that what a caller passes to `get_many` is also what looks the answer up in `Results`.
+Must not know: how a request travels.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from amber_ray.core.request import AssetRef, Priority
+from amber_ray.core.units import Asset
+from amber_ray.errors import BadRequest
+
+FeatureLike = str | Callable[..., Any]
+"""A feature's name, or the function or class that `@feature` decorated."""
+
+AssetLike = str | os.PathLike[str] | Asset | AssetRef
+"""A path, a URI, an asset id (32 hex digits), an `Asset` or an `AssetRef`."""
+
+_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An asset under the name its caller used, and the reference that is sent."""
+
+    name: str
+    ref: AssetRef
+
+
+def feature_name(feature: FeatureLike) -> str:
+    """The name of a feature given by name or as the decorated function; `BadRequest` for anything else."""
+    if isinstance(feature, str):
+        return feature
+    name = getattr(getattr(feature, "__amber__", None), "name", None)
+    if isinstance(name, str):
+        return name
+    shown = getattr(feature, "__name__", repr(feature))
+    raise BadRequest(f"{shown} is not a feature: give a feature's name or a function decorated with @feature")
+
+
+def feature_names(features: FeatureLike | Iterable[FeatureLike]) -> tuple[str, ...]:
+    """One or many features as unique names, in order. A string may hold several: `"shots,loudness"`."""
+    if isinstance(features, str):
+        given: Iterable[FeatureLike] = [part.strip() for part in features.split(",")]
+    else:
+        given = [features] if callable(features) else features
+    names = tuple(dict.fromkeys(feature_name(f) for f in given))
+    if not names or "" in names:
+        raise BadRequest("ask for at least one feature, by name")
+    return names
+
+
+def asset_name(asset: AssetLike) -> str:
+    """The text under which an asset's results are found: what the caller wrote."""
+    if isinstance(asset, Asset):
+        return asset.id
+    if isinstance(asset, AssetRef):
+        return asset.uri or asset.id or ""
+    try:
+        return os.fspath(asset)
+    except TypeError:
+        raise BadRequest(
+            f"an asset is named by a path, a URI or an id, not by {type(asset).__name__}"
+        ) from None
+
+
+def asset_ref(asset: AssetLike) -> AssetRef:
+    """What is sent for an asset.
+
+    A path that exists here becomes absolute, since a server has another working directory; any other text is
+    sent as it is, since a server may see files that this machine does not.
+    """
+    if isinstance(asset, Asset):
+        return AssetRef(id=asset.id)
+    if isinstance(asset, AssetRef):
+        if not (asset.uri or asset.id):
+            raise BadRequest("an asset needs a uri or an id")
+        return asset
+    text = asset_name(asset)
+    if not text:
+        raise BadRequest("an asset's path or URI is empty")
+    if "://" in text:
+        return AssetRef(uri=text)
+    path = os.path.abspath(os.path.expanduser(text))
+    if os.path.exists(path):
+        return AssetRef(uri=path)
+    return AssetRef(id=text) if _ID.match(text) else AssetRef(uri=text)
+
+
+def named_assets(assets: AssetLike | Iterable[AssetLike]) -> tuple[Named, ...]:
+    """One or many assets, each name once, in order; `BadRequest` if there is none."""
+    named = {asset_name(a): asset_ref(a) for a in as_list(assets)}
+    if not named:
+        raise BadRequest("name at least one asset")
+    return tuple(Named(name, ref) for name, ref in named.items())
+
+
+def is_one(assets: AssetLike | Iterable[AssetLike]) -> bool:
+    """Whether a single asset was named rather than several."""
+    return isinstance(assets, str | os.PathLike | Asset | AssetRef)
+
+
+def as_list(assets: AssetLike | Iterable[AssetLike]) -> list[AssetLike]:
+    """The assets as a list, a single one as a list of one; `BadRequest` for what is neither."""
+    if is_one(assets):
+        return [cast(AssetLike, assets)]
+    try:
+        return list(cast(Iterable[AssetLike], assets))
+    except TypeError:
+        return [cast(AssetLike, assets)]  # `asset_name` says what is wrong with it.
+
+
+def priority_of(priority: Priority | str) -> Priority:
+    """A `Priority` from itself or its name in any case."""
+    if isinstance(priority, Priority):
+        return priority
+    try:
+        return Priority[priority.upper()]
+    except (KeyError, AttributeError):
+        names = ", ".join(p.name.lower() for p in reversed(Priority))
+        raise BadRequest(f"priority must be one of {names}, not {priority!r}") from None

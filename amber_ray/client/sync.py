@@ -1,0 +1,137 @@
+"""`Client` and `Future`: the async ones for programs without an event loop.
+
+Nothing is written twice: each method here is made from its async twin, which runs on the client's own loop
+thread, and keeps that one's parameters for type checkers, editors and `help`.
+Must not know: what the methods do.
+"""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import threading
+import weakref
+from collections.abc import Callable, Coroutine
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+
+from amber_ray.client.api import AsyncClient
+from amber_ray.client.futures import AsyncFuture
+from amber_ray.client.loop import Loop
+
+P = ParamSpec("P")
+I = TypeVar("I")  # noqa: E741
+T = TypeVar("T")
+
+
+class Facade(Generic[I]):
+    """Something async and the loop it runs on."""
+
+    def __init__(self, inner: I, loop: Loop) -> None:
+        self._inner = inner
+        self._loop = loop
+
+
+def blocking(
+    method: Callable[Concatenate[I, P], Coroutine[Any, Any, T]],
+) -> Callable[Concatenate[Facade[I], P], T]:
+    """The method that runs an async one to its end."""
+
+    @functools.wraps(method)
+    def call(self: Facade[I], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._loop.run(method(self._inner, *args, **kwargs))
+
+    return call
+
+
+def giving_future(
+    method: Callable[Concatenate[AsyncClient, P], Coroutine[Any, Any, AsyncFuture]],
+) -> Callable[Concatenate[Facade[AsyncClient], P], Future]:
+    """The same for a method whose result is a future, which becomes a `Future`."""
+
+    @functools.wraps(method)
+    def call(self: Facade[AsyncClient], /, *args: P.args, **kwargs: P.kwargs) -> Future:
+        return Future(self._loop.run(method(self._inner, *args, **kwargs)), self._loop)
+
+    return call
+
+
+class Future(Facade[AsyncFuture]):
+    """A submitted request; see `AsyncFuture`, whose methods these are."""
+
+    progress = blocking(AsyncFuture.progress)
+    done = blocking(AsyncFuture.done)
+    result = blocking(AsyncFuture.result)
+    results = blocking(AsyncFuture.results)
+    cancel = blocking(AsyncFuture.cancel)
+
+    @property
+    def id(self) -> str:
+        """What `client.future(id)` takes, in this process or another."""
+        return self._inner.id
+
+    def __repr__(self) -> str:
+        return repr(self._inner).replace("AsyncFuture", "Future")
+
+    def add_done_callback(self, function: Callable[[Future], object]) -> None:
+        """Call `function(future)` on a thread of its own once the request has ended."""
+
+        def ended(_: AsyncFuture) -> None:
+            # Not on the loop's thread: the function may well call `future.result()`, which needs that thread.
+            threading.Thread(target=function, args=(self,), name="amber-callback", daemon=True).start()
+
+        self._loop.call(lambda: self._inner.add_done_callback(ended))
+
+
+class Client(Facade[AsyncClient]):
+    """A connection to Amber; see `amber_ray.connect`. Threads may share it. Close it, or use it in a `with`.
+
+    Ctrl-C during a call withdraws its request; work that others wait for goes on.
+    """
+
+    get = blocking(AsyncClient.get)
+    get_many = blocking(AsyncClient.get_many)
+    explain = blocking(AsyncClient.explain)
+    features = blocking(AsyncClient.features)
+    failures = blocking(AsyncClient.failures)
+    stats = blocking(AsyncClient.stats)
+    purge = blocking(AsyncClient.purge)
+    asset = blocking(AsyncClient.asset)
+    upload = blocking(AsyncClient.upload)
+    submit = giving_future(AsyncClient.submit)
+    future = giving_future(AsyncClient.future)
+
+    def __init__(self, inner: AsyncClient, loop: Loop) -> None:
+        """Made by `connect`."""
+        super().__init__(inner, loop)
+        _at_exit(self)
+
+    def close(self) -> None:
+        """Let go of the connection; an embedded Amber writes what is unwritten and stops its Ray."""
+        if self._loop.closed:
+            return
+        try:
+            self._loop.run(self._inner.aclose())
+        finally:
+            self._loop.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def _at_exit(client: Client) -> None:
+    """Close a forgotten client when the interpreter ends.
+
+    `threading._register_atexit` runs while executors still take work, which an embedded engine's last writes
+    need; plain `atexit` comes after they have shut down, and serves where the former is missing.
+    """
+    known = weakref.ref(client)
+
+    def close() -> None:
+        left = known()
+        if left is not None:
+            left.close()
+
+    getattr(threading, "_register_atexit", atexit.register)(close)
