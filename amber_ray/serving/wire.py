@@ -178,7 +178,9 @@ def encode_event(
 
 
 def decode_event(kind: str, data: Mapping[str, Any], decode: Encode | None = None) -> RequestEvent:
-    """What `encode_event` wrote, under its event name."""
+    """What `encode_event` wrote, under its event name; raises the error that an `error` event tells of."""
+    if kind == "error":
+        raise error_of_problem(int(data.get("status", 500)), data)
     with Reading("an event"):
         if kind == "done":
             view = decode_view(data, decode)

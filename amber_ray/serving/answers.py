@@ -1,0 +1,74 @@
+"""Responses: JSON bodies, and every error as an RFC 9457 problem document with the headers that belong to it.
+
+Must not know: routes, the service.
+"""
+
+from __future__ import annotations
+
+import http
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from amber_ray.errors import AmberError, Overloaded, SystemFault, Unauthorized, Unavailable
+from amber_ray.serving.problem import problem
+
+JSON_TYPE = "application/json"
+PROBLEM_TYPE = "application/problem+json"
+NO_STORE = "no-store"
+
+
+def encode_json(data: Any) -> bytes:
+    """JSON text. Non-finite floats must have been turned to strings before (`ValueType.to_json` does)."""
+    try:
+        return orjson.dumps(data)
+    except TypeError:
+        # Past what orjson takes: integers of more than 64 bits, halves of surrogate pairs, dates in a table.
+        return json.dumps(data, default=str).encode()
+
+
+def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """A JSON body that no cache keeps, unless `headers` says otherwise."""
+    return Response(encode_json(data), status, {"Cache-Control": NO_STORE, **(headers or {})}, JSON_TYPE)
+
+
+def error_response(error: Exception, request_id: str | None = None) -> Response:
+    """The problem document for an error of Amber or of the framework; anything else is a plain 500."""
+    headers = {"Cache-Control": NO_STORE}
+    if isinstance(error, AmberError):
+        document = problem(error, request_id)
+        if isinstance(error, Overloaded):
+            headers["Retry-After"] = seconds(error.retry_after)
+        elif isinstance(error, (SystemFault, Unavailable)) and error.status == 503:
+            headers["Retry-After"] = "1"
+        if isinstance(error, Unauthorized):
+            headers["WWW-Authenticate"] = 'Bearer realm="amber"'
+    elif isinstance(error, HTTPException):
+        document = _plain(error.status_code, error.detail, request_id)
+        headers.update(error.headers or {})
+    else:
+        # What went wrong is in the log under the request's id; a stranger learns nothing from it.
+        document = _plain(500, "the server failed; its log has the reason under this id", request_id)
+    return Response(encode_json(document), document["status"], headers, PROBLEM_TYPE)
+
+
+def seconds(value: float) -> str:
+    """A `Retry-After`: whole seconds, at least 1."""
+    return str(max(1, math.ceil(value)))
+
+
+def _plain(status: int, detail: str, request_id: str | None) -> dict[str, Any]:
+    """A problem that its HTTP status says all about (`about:blank`, RFC 9457 section 4.2.1)."""
+    try:
+        title = http.HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    data = {"type": "about:blank", "title": title, "status": status, "detail": detail}
+    if request_id is not None:
+        data["instance"] = request_id
+    return data

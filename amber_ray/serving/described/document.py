@@ -1,0 +1,41 @@
+"""The OpenAPI 3.1 document: every row of the HTTP contract, with an example of each."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from typing import Any
+
+from amber_ray.serving.answers import PROBLEM_TYPE
+from amber_ray.serving.described import reads, work
+from amber_ray.serving.described.parts import RETRY, answer
+from amber_ray.serving.described.schemas import EXAMPLES, ref, schemas
+
+
+def document(bearer: bool) -> dict[str, Any]:
+    """The whole description; `bearer` says whether API tokens are configured here."""
+    problem = {PROBLEM_TYPE: {"schema": ref("Problem"), "example": EXAMPLES["Problem"]}}
+    components: dict[str, Any] = {
+        "schemas": schemas(),
+        "responses": {"Problem": answer("Refused or failed, and why", problem, headers=RETRY)},
+    }
+    described: dict[str, Any] = {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Amber on Ray",
+            "version": _version(),
+            "description": "A media feature store that computes on demand. Errors are RFC 9457 documents.",
+        },
+        "paths": {**work.paths(), **reads.paths()},
+        "components": components,
+    }
+    if bearer:
+        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        described["security"] = [{"token": []}]
+    return described
+
+
+def _version() -> str:
+    try:
+        return metadata.version("amber-ray")
+    except metadata.PackageNotFoundError:  # run from a source tree that was never installed
+        return "0"

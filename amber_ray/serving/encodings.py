@@ -1,0 +1,84 @@
+"""A stored value as bytes: JSON, an Arrow stream, `.npy`, or the media type it has of its own.
+
+Must not know: HTTP headers, where values come from.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from typing import Any
+
+from amber_ray.core.service import StoredValue
+from amber_ray.serving.answers import JSON_TYPE, encode_json
+from amber_ray.serving.wire import ARROW_TYPE, NPY_TYPE
+
+IN_LOOP = 32 * 1024
+"""Bytes that are encoded in the event loop; a larger value goes to a thread."""
+
+
+def offers(stored: StoredValue) -> tuple[str, ...]:
+    """The media types that this value can be had as; the first is what a caller without a wish gets."""
+    own = stored.type.media_type if isinstance(stored.value, (bytes, bytearray, memoryview)) else None
+    first = (JSON_TYPE,) if own is None else (own, JSON_TYPE)
+    if isinstance(stored.value, (bool, int, float)) or _is_array(stored.value):
+        return (*first, ARROW_TYPE, NPY_TYPE)
+    return (*first, ARROW_TYPE)
+
+
+async def encode(stored: StoredValue, media_type: str) -> bytes:
+    """The value as `media_type`, which must be one of its offers; a large one is encoded in a thread."""
+    if media_type == ARROW_TYPE or weight(stored.value) > IN_LOOP:
+        return await asyncio.to_thread(encode_now, stored, media_type)
+    return encode_now(stored, media_type)
+
+
+def encode_now(stored: StoredValue, media_type: str) -> bytes:
+    """The value as `media_type`, in this thread."""
+    if media_type == JSON_TYPE:
+        return encode_json(stored.type.to_json(stored.value))
+    if media_type == ARROW_TYPE:
+        return _arrow(stored)
+    if media_type == NPY_TYPE:
+        return _npy(stored.value)
+    return bytes(stored.value)
+
+
+def weight(value: Any) -> int:
+    """Roughly how many bytes a value has, cheaply: exact for arrays, tables, bytes and text."""
+    size = getattr(value, "nbytes", None)
+    if size is not None:
+        return int(size)
+    if isinstance(value, (bytes, str)):
+        return len(value)
+    if isinstance(value, (list, tuple)):
+        return len(value) * weight(value[0]) if value else 0
+    if isinstance(value, dict):
+        return sum(map(weight, value.values()))
+    fields = getattr(value, "__dataclass_fields__", None)
+    return 8 if fields is None else sum(weight(getattr(value, name)) for name in fields)
+
+
+def _is_array(value: Any) -> bool:
+    """Whether this is a numpy array that `.npy` can hold without pickling."""
+    return hasattr(value, "__array_interface__") and not value.dtype.hasobject
+
+
+def _npy(value: Any) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.save(buffer, np.asarray(value), allow_pickle=False)
+    return buffer.getvalue()
+
+
+def _arrow(stored: StoredValue) -> bytes:
+    import pyarrow as pa
+
+    from amber_ray.store.types import to_arrow_table
+
+    table = to_arrow_table(stored.type, stored.value)
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
+    return bytes(sink.getvalue())

@@ -1,0 +1,163 @@
+"""The guard: the outermost ASGI layer. It decides who is answered, and makes every error a problem document.
+
+With API tokens, a caller shows one. Without, only this machine is answered, whichever port a request came
+by: the peer's address must be one of its own, the `Host` must name it (or a page elsewhere could have its
+own name resolve here), and nothing may have been forwarded, since behind a proxy the peer is the proxy.
+A page of another site may not write in either case. Must not know: routes, the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import os
+import re
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from amber_ray.errors import AmberError, Forbidden, Overloaded, Unauthorized
+from amber_ray.serving.answers import error_response
+from amber_ray.serving.peers import Locals
+from amber_ray.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+OPEN = frozenset({"/", "/healthz", "/openapi.json", "/page/page.css", "/page/page.js"})
+"""Paths that show no data: answered without a token, so that probes and the page's first load work."""
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
+WANTED = frozenset({b"host", b"authorization", b"origin", b"sec-fetch-site", b"x-request-id"}) | FORWARDED
+REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
+SECURITY = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
+
+
+class Guard:
+    """Pure ASGI, so that a hot read pays for one function call and one wrapped `send`.
+
+    `ongoing` bounds the requests under way here; one more gets 429. `echo` adds `X-Request-Id` to every
+    answer (off where the server in front does that itself).
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        settings: Settings,
+        *,
+        own: Locals | None = None,
+        ongoing: int = 2048,
+        echo: bool = True,
+    ) -> None:
+        self.app = app
+        self._tokens = tuple(token.encode() for token in settings.tokens)
+        self._own = own or Locals()
+        self._most = ongoing
+        self._echo = echo
+        self._ongoing = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer or refuse one request; websockets are always refused."""
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        found: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            if name in WANTED:
+                found[name] = found[name] + b"," + value if name in found else value
+        given = found.get(b"x-request-id", b"")
+        request_id = given.decode() if REQUEST_ID.match(given) else os.urandom(12).hex()
+        scope["amber.request_id"] = request_id
+        extra = (*SECURITY, (b"x-request-id", request_id.encode())) if self._echo else SECURITY
+        head = scope["method"] == "HEAD"
+        started = False
+
+        async def answer(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                message["headers"] = [*message["headers"], *extra]
+            elif head and message["type"] == "http.response.body":
+                message = {**message, "body": b""}
+            await send(message)
+
+        try:
+            self._admit(scope, found)
+        except AmberError as error:
+            await error_response(error, request_id)(scope, receive, answer)
+            return
+        self._ongoing += 1
+        try:
+            await self.app(scope, receive, answer)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # the last boundary: logged here, and told as a problem
+            if not isinstance(error, (AmberError, HTTPException)):
+                logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            if started:
+                raise  # too late to say so: the server cuts the connection, which the caller can see
+            await error_response(error, request_id)(scope, receive, answer)
+        finally:
+            self._ongoing -= 1
+
+    def _admit(self, scope: Scope, found: dict[bytes, bytes]) -> None:
+        """Raise for a request that must not be answered."""
+        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        if not self._tokens:
+            self._from_this_machine(scope, found)
+        elif path not in OPEN:
+            self._authorized(found.get(b"authorization", b""))
+        if scope["method"] not in SAFE:
+            _same_site(found)
+        if self._ongoing >= self._most and path != "/healthz":
+            raise Overloaded(f"{self._most:,} requests are under way here; try again in a second")
+
+    def _from_this_machine(self, scope: Scope, found: dict[bytes, bytes]) -> None:
+        client = scope.get("client")
+        if client is None or client[0] not in self._own:
+            raise Forbidden(
+                f"this server has no API tokens, so it answers only callers on its own machine, "
+                f"not {client[0] if client else 'one without an address'}; configure tokens to open it"
+            )
+        if FORWARDED & found.keys():
+            raise Forbidden(
+                "this server has no API tokens, so it answers no request that a proxy forwarded; "
+                "configure tokens to put it behind one"
+            )
+        host = found.get(b"host")
+        if host is not None and not self._own.is_host(host.decode("latin-1")):
+            raise Forbidden(
+                f"this server has no API tokens, so it answers to localhost and its own addresses, "
+                f"not to the name {host.decode('latin-1')[:128]!r}"
+            )
+
+    def _authorized(self, header: bytes) -> None:
+        scheme, _, given = header.partition(b" ")
+        given = given.strip()
+        # Every token is compared, each in constant time: how long it takes tells neither which nor where.
+        known = 0
+        for token in self._tokens:
+            known |= hmac.compare_digest(given, token)
+        if scheme.lower() != b"bearer" or not known:
+            what = "the API token is not known" if header else "an API token is needed"
+            raise Unauthorized(f"{what}; send it as 'Authorization: Bearer TOKEN'")
+
+
+def _same_site(found: dict[bytes, bytes]) -> None:
+    """Refuse a write that a page of another site makes a browser send."""
+    site = found.get(b"sec-fetch-site")
+    origin = found.get(b"origin")
+    foreign = site is not None and site not in (b"same-origin", b"none")
+    if origin is not None and not foreign:
+        foreign = urlsplit(origin).netloc.lower() != found.get(b"host", b"").lower()
+    if foreign:
+        raise Forbidden(
+            "a page of another site may not write here; call from a program or this server's page"
+        )

@@ -1,0 +1,166 @@
+"""What a request carries, read under bounds: bodies, preferences, ids.
+
+Must not know: routes, the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from amber_ray.core.request import ComputeRequest
+from amber_ray.errors import BadRequest, TooLarge, UnknownRequest
+from amber_ray.serving.compute_body import REQUEST_ID, decode_request
+from amber_ray.serving.json_body import describe, loads
+from amber_ray.serving.presence import ClientGone
+from amber_ray.settings import Limits
+
+BODY_SECONDS = 30.0
+"""How long a JSON body may take to arrive."""
+IDLE_SECONDS = 60.0
+"""How long an upload may pause between two pieces."""
+IN_LOOP = 64 * 1024
+"""Bytes of JSON that are decoded or encoded in the event loop; more goes to a thread."""
+
+_PREFERENCE = re.compile(r"""\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*(?:=\s*("[^"]*"|[^;,"]*))?\s*(?:;[^,]*)?""")
+
+
+@dataclass(frozen=True, slots=True)
+class Prefer:
+    """What is honoured of RFC 7240: how long to wait, and what to say in `Preference-Applied`."""
+
+    wait: float
+    applied: str | None
+
+
+def prefer(request: Request, otherwise: float, limits: Limits) -> Prefer:
+    """Seconds to wait: as preferred, at most `limits.wait_seconds`; what is malformed is ignored."""
+    headers = request.headers.getlist("prefer")
+    if not headers:
+        return Prefer(min(otherwise, limits.wait_seconds), None)
+    wait: float | None = None
+    at_once = False
+    for item in ",".join(headers).split(","):
+        if (match := _PREFERENCE.fullmatch(item)) is None:
+            continue
+        name, value = match[1].lower(), (match[2] or "").strip().strip('"')
+        if name == "respond-async":
+            at_once = True
+        elif name == "wait" and wait is None and re.fullmatch(r"\d{1,9}(\.\d{1,9})?", value):
+            wait = min(float(value), limits.wait_seconds)
+    if wait is not None:
+        return Prefer(wait, f"wait={wait:g}")
+    if at_once:
+        return Prefer(0.0, "respond-async")
+    return Prefer(min(otherwise, limits.wait_seconds), None)
+
+
+def request_id(value: str) -> str:
+    """A compute request's id out of a path; what can't be one is unknown."""
+    if not REQUEST_ID.match(value):
+        raise UnknownRequest(f"there is no request {describe(value)}; ids are letters, digits, '_' and '-'")
+    return value
+
+
+def chosen_id(value: str | None) -> str | None:
+    """The id that a caller chose for its compute request (`X-Amber-Request-Id`), if it did."""
+    if value is not None and not REQUEST_ID.match(value):
+        raise BadRequest(
+            "X-Amber-Request-Id must be 6 to 64 letters, digits, '_' or '-', "
+            f"beginning with a letter or digit, not {describe(value)}"
+        )
+    return value
+
+
+async def compute_request(request: Request, limits: Limits) -> ComputeRequest:
+    """The body of a compute or explain call."""
+    body = await json_body(request, limits)
+    if len(body) > IN_LOOP:
+        return await asyncio.to_thread(_decode, body, limits)
+    return _decode(body, limits)
+
+
+def _decode(body: bytes, limits: Limits) -> ComputeRequest:
+    asked = decode_request(loads(body, limits), limits)
+    if asked.callback is not None:
+        # Calling a URL of the caller's choosing is server-side request forgery unless its hosts are listed,
+        # and no setting lists any.
+        raise BadRequest(
+            "callback is switched off on this server; poll the request's Location or read its events instead"
+        )
+    return asked
+
+
+async def json_value(request: Request, limits: Limits) -> Any:
+    """A small JSON body, decoded."""
+    return loads(await json_body(request, limits), limits)
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body says it is JSON."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+
+
+async def json_body(request: Request, limits: Limits) -> bytes:
+    """The body of a request that says it is JSON, at most `limits.body_bytes` of it.
+
+    The type is required because a page of another site can make a browser post text or a form here without
+    asking, but not JSON.
+    """
+    if not is_json(request):
+        raise HTTPException(415, "the body must be JSON, with 'Content-Type: application/json'")
+    most = limits.body_bytes
+    refuse_longer(request, most, "the body")
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            message = await request.receive()
+            body: bytes = message.get("body", b"")
+            if message.get("more_body"):
+                parts, size = [body], len(body)
+                while size <= most and message.get("more_body"):
+                    message = await request.receive()
+                    parts.append(message.get("body", b""))
+                    size += len(parts[-1])
+                body = b"".join(parts)
+    except TimeoutError:
+        raise HTTPException(408, f"the body did not arrive within {BODY_SECONDS:g} seconds") from None
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    if len(body) > most:
+        raise TooLarge(f"the body has more than {most:,} bytes, which is as many as are taken")
+    return body
+
+
+async def pieces(request: Request, most: int) -> AsyncIterator[bytes]:
+    """An uploaded body piece by piece; `TooLarge` as soon as it passes `most` bytes."""
+    size = 0
+    while True:
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                message = await request.receive()
+        except TimeoutError:
+            raise HTTPException(408, f"the upload paused for more than {IDLE_SECONDS:g} seconds") from None
+        if message["type"] == "http.disconnect":
+            raise ClientGone
+        piece: bytes = message.get("body", b"")
+        size += len(piece)
+        if size > most:
+            raise TooLarge(f"the upload has more than {most:,} bytes, which is as many as are taken")
+        if piece:
+            yield piece
+        if not message.get("more_body"):
+            return
+
+
+def refuse_longer(request: Request, most: int, what: str) -> None:
+    """Refuse by the announced length, before a byte is read."""
+    announced = request.headers.get("content-length", "")
+    if announced.isascii() and announced.isdigit() and int(announced[:20]) > most:
+        raise TooLarge(f"{what} has {int(announced[:20]):,} bytes; at most {most:,} are taken")

@@ -1,0 +1,69 @@
+"""Which representation to answer with: `Accept` with its q-values (RFC 9110 12.5.1), and `If-None-Match`.
+
+Must not know: what the representations are.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+_QUALITY = re.compile(r"(?:1(?:\.0{0,3})?|0(?:\.\d{0,3})?)\Z")
+
+
+@lru_cache(maxsize=256)
+def choose(accept: str | None, offers: tuple[str, ...]) -> str | None:
+    """The offer that `accept` ranks highest, the earlier of equals; None if it takes none of them.
+
+    >>> choose("application/json;q=0.5, image/*", ("application/json", "image/jpeg"))
+    'image/jpeg'
+    """
+    if accept is None or not accept.strip():
+        return offers[0]
+    ranges = [parsed for item in accept.split(",") if (parsed := _range(item)) is not None]
+    best, highest = None, 0.0
+    for offer in offers:
+        quality = _quality(offer, ranges)
+        if quality > highest:
+            best, highest = offer, quality
+    return best
+
+
+def _range(item: str) -> tuple[str, float] | None:
+    """One media range and its q; None where it is malformed. Parameters other than q are not told apart."""
+    kind, *parameters = item.split(";")
+    kind = kind.strip().lower()
+    if kind == "*":
+        kind = "*/*"  # what some old clients mean by it
+    if kind.count("/") != 1:
+        return None
+    quality = 1.0
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip().lower() == "q":
+            if not _QUALITY.match(value.strip()):
+                return None
+            quality = float(value.strip())
+    return kind, quality
+
+
+def _quality(offer: str, ranges: list[tuple[str, float]]) -> float:
+    """How much an offer is wanted: the most specific range that matches it decides."""
+    best, specific = 0.0, -1
+    for kind, quality in ranges:
+        if kind == offer:
+            rank = 2
+        elif kind == offer.partition("/")[0] + "/*":
+            rank = 1
+        elif kind == "*/*":
+            rank = 0
+        else:
+            continue
+        if rank > specific:
+            best, specific = quality, rank
+    return best
+
+
+def has_etag(if_none_match: str, tag: str) -> bool:
+    """Whether an `If-None-Match` lists the entity tag `"tag"`, compared weakly as RFC 9110 asks."""
+    return any(item.strip().removeprefix("W/") == f'"{tag}"' for item in if_none_match.split(","))

@@ -1,0 +1,70 @@
+"""`GET /v1/features` and `GET /v1/features/{name}`: what is registered, and one feature's graph."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from amber_ray.core.service import FeatureInfo
+from amber_ray.errors import UnknownFeature
+from amber_ray.serving.answers import json_response
+from amber_ray.serving.json_body import quote
+from amber_ray.serving.routes.endpoint import route
+from amber_ray.serving.site import Site
+from amber_ray.serving.wire import encode_feature
+
+
+def routes(site: Site) -> list[Route]:
+    """The two rows, over `site`."""
+
+    async def every(request: Request) -> Response:
+        return json_response({"features": [encode_feature(info) for info in await site.service.features()]})
+
+    async def one(request: Request) -> Response:
+        name = request.path_params["name"]
+        known = {info.name: info for info in await site.service.features()}
+        if name not in known:
+            near = get_close_matches(name[:64], known, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "GET /v1/features lists them"
+            raise UnknownFeature(f"there is no feature {quote(name)}; {hint}")
+        return json_response({**encode_feature(known[name]), "graph": graph(name, known)})
+
+    return [route("/v1/features", GET=every), route("/v1/features/{name}", GET=one)]
+
+
+def graph(name: str, known: Mapping[str, FeatureInfo]) -> dict[str, Any]:
+    """What a feature is computed from, inputs first, and which features are computed from it.
+
+    `edges` are `[input, feature]` pairs among `nodes`; `dependents` are direct and indirect.
+    """
+    nodes: dict[str, None] = {}
+
+    def visit(node: str) -> None:
+        if node not in nodes:
+            for source in known[node].inputs:
+                visit(source)
+            nodes[node] = None
+
+    visit(name)
+    dependents: dict[str, None] = {}
+    for node in sorted(known):
+        above: list[str] = [node]
+        seen: set[str] = set()
+        while above:
+            here = above.pop()
+            if here == name and node != name:
+                dependents[node] = None
+                break
+            if here not in seen:
+                seen.add(here)
+                above.extend(known[here].inputs)
+    return {
+        "nodes": list(nodes),
+        "edges": [[source, node] for node in nodes for source in known[node].inputs],
+        "dependents": list(dependents),
+    }
