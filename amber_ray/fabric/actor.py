@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -529,6 +530,10 @@ class CacheActor:
             for e in self._ledger.entries.values()
             if e.state is State.FAILED and e.failure is not None and e.failure.key == e.key
         ]
+
+    async def pid(self) -> int:
+        """This shard's process, on its node."""
+        return os.getpid()
 
     async def timed_out(self, task: int, key: str) -> None:
         """A worker is about to end itself because this step ran past its timeout."""

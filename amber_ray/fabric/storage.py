@@ -76,13 +76,15 @@ def read(
 
     A damaged part is quarantined by the store; it and a vanished one are reported, the others still read.
     """
-    registry_of(work.registry, blob)
+    registry = registry_of(work.registry, blob)
     store = store_at(url)
     box = Outbox(work)
     report = ReadReport([], {}, [])
     for part, pairs in wanted.items():
         try:
-            found = store.read(part, [row for row, _ in pairs])
+            feature = part.split("/")[1]
+            declared = registry.get(feature).returns if feature in registry else None
+            found = store.read(part, [row for row, _ in pairs], declared)
         except DamagedPart as error:
             report.damaged[part] = str(error)
             continue

@@ -168,14 +168,21 @@ class ValueStore:
 
     # --- reading
 
-    def read(self, part: str, rows: Sequence[int]) -> list[StoredRow]:
+    def read(
+        self, part: str, rows: Sequence[int], declared: vt.ValueType | None = None
+    ) -> list[StoredRow]:
         """Rows of a part, in the order asked for.
+
+        `declared` is the feature's type today: where the part has the same one, its dataclasses come back as
+        such, else as dicts.
 
         Raises `FileNotFoundError` for a part that has vanished and `DamagedPart`, after moving it to quarantine,
         for one that fails its checksums.
         """
         try:
             file, type = self._file(part)
+            if declared is not None and declared.spec() == type.spec():
+                type = declared
             starts = np.zeros(file.num_row_groups + 1, np.int64)
             np.cumsum(
                 [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)], out=starts[1:]

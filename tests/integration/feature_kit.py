@@ -6,7 +6,6 @@ import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, UInt8
@@ -33,6 +32,7 @@ def gate(name: str, seconds: float = 60.0) -> None:
 @feature(version="1")
 def size(asset: Asset) -> int:
     ran("size", asset.id)
+    ran("order", "size")
     return asset.bytes
 
 
@@ -40,23 +40,24 @@ def size(asset: Asset) -> int:
 def gated(asset: Asset, name: str = "gated") -> int:
     ran("gated", asset.id)
     gate(name)
+    ran("order", "gated")
     return asset.bytes
 
 
 @feature(version="1", per="segment", store="never")
-def root(clip: Clip) -> UInt8[np.ndarray, "n"]:
+def root(clip: Clip) -> UInt8[np.ndarray, " n"]:
     ran("root", f"{clip.index}")
     return np.arange(10, dtype=np.uint8) + clip.index
 
 
 @feature(version="1", per="segment")
-def left(root: np.ndarray) -> Float32[np.ndarray, "n"]:
+def left(root: np.ndarray) -> Float32[np.ndarray, " n"]:
     ran("left")
     return root.astype(np.float32) * 2
 
 
 @feature(version="1", per="segment")
-def right(root: np.ndarray) -> Float32[np.ndarray, "n"]:
+def right(root: np.ndarray) -> Float32[np.ndarray, " n"]:
     ran("right")
     return root.astype(np.float32) * 3
 
@@ -93,7 +94,7 @@ def second_leaf(slow_left: list[int]) -> int:
 
 
 @feature(version="1", per="segment")
-def big(clip: Clip, megabytes: int = 1) -> Float32[np.ndarray, "n"]:
+def big(clip: Clip, megabytes: int = 1) -> Float32[np.ndarray, " n"]:
     ran("big", f"{clip.index}")
     return np.full(megabytes * 262_144, clip.index, np.float32)
 
@@ -172,6 +173,26 @@ def likes_gpu(asset: Asset) -> int:
     return 1
 
 
-def values_of(results: Any) -> list[Any]:
-    """Values in order."""
-    return [r.value for r in results]
+@feature(version="1", num_gpus=8)
+def needs_gpus(asset: Asset) -> int:
+    return 1
+
+
+@feature(version="1", num_gpus=0.5, num_cpus=0)
+def half_gpu(asset: Asset) -> int:
+    """Counts how many run at once with files that stand while they run."""
+    folder = Path(os.environ["AMBER_TEST_DIR"])
+    mine = folder / f"{asset.id}.running"
+    mine.touch()
+    ran("half_gpu")
+    try:
+        gate("half_gpu")
+        ran("half_gpu_peak", str(len(list(folder.glob("*.running")))))
+        # Those that run now stay until each has counted.
+        give_up = time.monotonic() + 30
+        while len(list(folder.glob("half_gpu_peak.runs"))) == 0 and time.monotonic() < give_up:
+            time.sleep(0.01)
+        time.sleep(0.1)
+    finally:
+        mine.unlink()
+    return 1

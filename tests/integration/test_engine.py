@@ -1,0 +1,394 @@
+"""The engine on a real Ray: what the foundation must show, without HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+
+from amber_ray.core.request import MISSING, AssetRef, ComputeRequest, Priority
+from amber_ray.errors import BadParameter, BadRequest, UnknownFeature, UnknownParameter, UnknownRequest
+
+pytestmark = pytest.mark.timeout(180)
+
+
+def ask(features: str, *uris: str, **more: Any) -> ComputeRequest:
+    return ComputeRequest(tuple(features.split(",")), tuple(AssetRef(uri=u) for u in uris), **more)
+
+
+def run(coroutine: Any) -> Any:
+    return asyncio.run(asyncio.wait_for(coroutine, 150))
+
+
+async def value(engine: Any, request: ComputeRequest) -> Any:
+    """The value of a request for one target."""
+    view = await engine.compute(request, 60)
+    assert view.state == "done", view
+    (result,) = view.results
+    return result.value if result.value is not MISSING else (await engine.load([result.key]))[0].value
+
+
+def test_a_leaf_computes_its_ancestors_once_and_asking_again_computes_nothing(amber, traces, clip):
+    async def story():
+        async with amber() as engine:
+            first = await engine.compute(ask("diamond", clip), 60)
+            counts = {n: traces.runs(n) for n in ("root", "left", "right", "diamond")}
+            segments = traces.runs("left")
+            again = await engine.compute(ask("diamond", clip), 60)
+            assert first.results[0].value == again.results[0].value
+            assert (first.results[0].cached, again.results[0].cached) == (False, True)
+            # `root` is never stored, yet each segment's was made once for both of its users.
+            assert counts == {"root": segments, "left": segments, "right": segments, "diamond": 1}
+            assert {n: traces.runs(n) for n in counts} == counts
+
+    run(story())
+
+
+def test_a_second_leaf_joins_what_is_in_flight(amber, traces, clip):
+    async def story():
+        async with amber() as engine:
+            one = asyncio.create_task(engine.compute(ask("first_leaf", clip), 60))
+            await traces.until(lambda: traces.runs("slow_left") > 0)
+            two = asyncio.create_task(engine.compute(ask("second_leaf", clip), 60))
+            while (await engine.stats())["requests_running"] < 2:
+                await asyncio.sleep(0.01)
+            traces.open("slow_left")
+            views = await asyncio.gather(one, two)
+            segments = views[1].results[0].value
+            assert [v.state for v in views] == ["done", "done"]
+            assert traces.runs("slow_left") == segments
+
+    run(story())
+
+
+def test_a_thousand_identical_requests_are_one_computation(amber, traces, clip):
+    async def story():
+        async with amber() as engine:
+            waiting = [asyncio.create_task(engine.compute(ask("gated", clip), 60)) for _ in range(1000)]
+            await traces.until(lambda: traces.runs("gated") > 0)
+            traces.open("gated")
+            views = await asyncio.gather(*waiting)
+            assert traces.runs("gated") == 1
+            assert {v.results[0].value for v in views} == {os.path.getsize(clip)}
+
+    run(story())
+
+
+def test_a_stored_leaf_is_answered_without_its_ancestors(amber, traces, clip):
+    async def story():
+        async with amber() as engine:
+            await engine.compute(ask("diamond", clip), 60)
+            await stored(engine)
+            assert await engine.purge(feature="left") > 0
+            assert await engine.purge(feature="right") > 0
+        traces.clear()
+        async with amber() as engine:
+            view = await engine.compute(ask("diamond", clip), 60)
+            assert view.results[0].cached
+            assert traces.runs("left") == traces.runs("right") == traces.runs("root") == 0
+            states = {s.feature: s.state for s in await engine.explain(ask("diamond", clip))}
+            assert states["left"] == "missing"
+            assert states["diamond"] == "kept"
+
+    run(story())
+
+
+async def stored(engine: Any) -> None:
+    """Until all that should be in Parquet is."""
+    async with asyncio.timeout(30):
+        while True:
+            stats = await engine.stats()
+            if not (stats["keys_hot"] or stats["unspilled_bytes"] or stats["spilling_keys"]):
+                return
+            await asyncio.sleep(0.02)
+
+
+def test_names_and_touches_do_not_matter_and_content_does(amber, traces, many_clips, tmp_path):
+    (original,) = many_clips(1)
+
+    async def story():
+        async with amber() as engine:
+            before = await value(engine, ask("size", original))
+            copy = tmp_path / "another name.mp4"
+            shutil.copy(original, copy)
+            os.utime(original)
+            assert await value(engine, ask("size", str(copy))) == before
+            assert await value(engine, ask("size", original)) == before
+            assert traces.runs("size") == 1
+            with open(original, "ab") as file:
+                file.write((12).to_bytes(4, "big") + b"free" + b"more")
+            assert await value(engine, ask("size", original)) == before + 12
+            assert await value(engine, ask("size", str(copy))) == before
+            assert traces.runs("size") == 2
+
+    run(story())
+
+
+def test_a_range_runs_only_the_segments_it_touches(amber, traces, clip):
+    async def story():
+        async with amber() as engine:
+            view = await engine.compute(ask("big", clip, range=(12.0, 20.0)), 60)
+            assert [(r.unit.start, r.state) for r in view.results] == [(10.0, "ready")]
+            assert traces.lines("big") == ["1"]
+
+    run(story())
+
+
+def test_a_budget_below_the_values_answers_everything_and_holds(amber, traces, clip):
+    async def story():
+        async with amber(memory_bytes=3 << 20, replica_cache_bytes=0) as engine:
+            request = ask("big", clip, params={"big.megabytes": 2})
+            views = [await engine.compute(request, 60)]
+            await stored(engine)
+            assert (await engine.stats())["hot_bytes"] <= 3 << 20
+            runs = traces.runs("big")
+            views.append(await engine.compute(request, 60))
+            for view in views:
+                values = await engine.load([r.key for r in view.results])
+                for i, found in enumerate(values):
+                    assert np.array_equal(found.value, np.full(2 * 262_144, i, np.float32))
+            assert traces.runs("big") == runs
+
+    run(story())
+
+
+def test_odd_values_come_back_from_parquet_bit_for_bit(amber, clip):
+    async def story():
+        async with amber() as engine:
+            hot = await value(engine, ask("odd", clip))
+        async with amber() as engine:
+            cold = await value(engine, ask("odd", clip))
+        first, second = (
+            [(type(o).__name__, o.name, o.scores.tobytes(), o.scores.shape, o.maybe) for o in odd]
+            for odd in (hot, cold)
+        )
+        assert first == second
+
+    run(story())
+
+
+def test_class_features_load_their_model_once_and_take_batches(amber, traces, clip):
+    async def story():
+        async with amber() as engine:
+            view = await engine.compute(ask("doubler", clip), 60)
+            assert [r.value for r in view.results][:3] == [90, 110, 130]
+            assert traces.runs("doubler_init") <= 2  # at most one per CPU
+            other = await engine.compute(ask("doubler", clip, params={"doubler.factor": 3}), 60)
+            assert other.results[0].value == 135
+
+    run(story())
+
+
+def test_collections_take_any_order_and_one_bad_asset_fails_alone(amber, traces, many_clips, tmp_path):
+    clips = many_clips(5)
+
+    async def story():
+        async with amber() as engine:
+            one = await value(engine, ask("together", *clips))
+            two = await value(engine, ask("together", *reversed(clips)))
+            assert one == two
+            assert traces.runs("together") == 1
+            assert traces.runs("size") == 5
+            view = await engine.compute(ask("size", *clips, str(tmp_path / "no.mp4")), 60)
+            assert [r.state for r in view.results] == ["ready"] * 5
+            (failed,) = view.failed_assets
+            assert failed.failure.type == "MediaNotFound"
+            assert view.state == "done"
+
+    run(story())
+
+
+@pytest.mark.parametrize(
+    ("feature", "type", "words"),
+    [
+        ("raises", "FeatureError", "the moon is full"),
+        ("wrong_type", "FeatureError", "must be int, not str"),
+        ("dies", "SystemFault", "worker process died"),
+        ("hangs", "StepTimeout", "timeout of 1 s"),
+    ],
+)
+def test_failures_name_the_step_and_leave_the_service_unharmed(amber, traces, clip, feature, type, words):
+    async def story():
+        async with amber() as engine:
+            view = await engine.compute(ask(feature, clip), 60)
+            failure = view.results[0].failure
+            assert (view.state, failure.type, failure.step) == ("failed", type, feature)
+            assert words in failure.message
+            assert await value(engine, ask("size", clip)) == os.path.getsize(clip)
+
+    run(story())
+
+
+def test_a_blocked_step_names_the_one_that_failed(amber, clip):
+    async def story():
+        async with amber() as engine:
+            view = await engine.compute(ask("after_raises", clip), 60)
+            assert view.results[0].failure.step == "raises"
+            assert "the moon is full" in view.results[0].failure.traceback
+
+    run(story())
+
+
+def test_what_can_not_be_planned_is_refused_in_a_sentence(amber, clip):
+    async def story():
+        async with amber() as engine:
+            for request, error, words in [
+                (ask("sise", clip), UnknownFeature, "did you mean 'size'"),
+                (ask("size", clip, params={"size.x": 1}), UnknownParameter, "unknown parameter 'size.x'"),
+                (ask("big", clip, params={"big.megabytes": "2"}), BadParameter, "'big.megabytes'"),
+                (ask("big", clip, range=(20.0, 10.0)), BadRequest, "range must be"),
+                (ask("big", clip, range=(100.0, 200.0)), BadRequest, "ends at 30"),
+            ]:
+                with pytest.raises(error, match=words):
+                    await engine.compute(request, 5)
+            with pytest.raises(UnknownRequest):
+                await engine.status("nothing")
+
+    run(story())
+
+
+def test_gpus_are_counted_and_their_absence_is_told_at_once(amber, clip, ray_cluster):
+    async def story():
+        async with amber() as engine:
+            assert await value(engine, ask("needs_gpu", clip)) == 1
+            view = await engine.compute(ask("needs_gpus", clip), 10)
+            assert view.results[0].failure.type == "MissingResource"
+            assert "8 GPUs" in view.results[0].failure.message
+
+    run(story())
+
+
+def test_half_a_gpu_each_runs_four_at_once_and_no_more(amber, traces, many_clips):
+    clips = many_clips(8)
+
+    async def story():
+        async with amber() as engine:
+            view = asyncio.create_task(engine.compute(ask("half_gpu", *clips), 90))
+            await traces.until(lambda: traces.runs("half_gpu") >= 4, 60)
+            traces.open("half_gpu")
+            assert (await view).state == "done"
+            peak = max(int(line) for line in traces.lines("half_gpu_peak"))
+            assert peak == 4
+
+    run(story())
+
+
+def test_an_accepted_request_outlives_its_caller_and_any_engine_can_answer_for_it(amber, traces, clip):
+    from amber_ray.fabric.engine import Engine
+
+    async def story():
+        async with amber() as engine:
+            view = await engine.compute(ask("gated", clip), 0)
+            assert view.state == "running"
+            await traces.until(lambda: traces.runs("gated") > 0)
+            other = await Engine.start(engine.settings)
+            try:
+                waiting = asyncio.create_task(other.status(view.id, 60))
+                events = asyncio.create_task(collect(other, view.id))
+                await asyncio.sleep(0)
+                traces.open("gated")
+                assert (await waiting).results[0].value == os.path.getsize(clip)
+                assert (await events)[-1] == "done"
+            finally:
+                await other.aclose()
+
+    run(story())
+
+
+async def collect(engine: Any, id: str) -> list[str]:
+    return [event.kind async for event in engine.events(id)]
+
+
+def test_cancelling_stops_unshared_work_and_not_shared_work(amber, traces, clip):
+    async def story():
+        async with amber() as engine:
+            one = await engine.compute(ask("gated", clip), 0)
+            two = await engine.compute(ask("gated", clip), 0)
+            await traces.until(lambda: traces.runs("gated") > 0)
+            assert (await engine.cancel(one.id)).state == "cancelled"
+            assert (await engine.status(two.id)).state == "running"
+            await engine.cancel(two.id)
+            async with asyncio.timeout(30):
+                while (await engine.stats())["tasks_running"]:
+                    await asyncio.sleep(0.02)
+
+    run(story())
+
+
+def test_an_interactive_request_overtakes_a_backfill(amber, traces, many_clips, clip):
+    clips = many_clips(12)
+
+    async def story():
+        async with amber() as engine:
+            slow = asyncio.create_task(engine.compute(ask("gated", *clips, priority=Priority.BACKFILL), 60))
+            await traces.until(lambda: traces.runs("gated") >= 2)
+            quick = asyncio.create_task(engine.compute(ask("size", clip), 60))
+            while (await engine.stats())["requests_running"] < 2:
+                await asyncio.sleep(0.01)
+            traces.open("gated")
+            assert (await quick).state == "done"
+            assert (await slow).state == "done"
+            # Two run and two more were handed over when it came; all the others had to let it pass.
+            assert traces.lines("order").index("size") <= 4
+
+    run(story())
+
+
+def test_the_cache_actor_killed_in_mid_work_loses_no_caller_and_no_stored_value(amber, traces, many_clips):
+    clips = many_clips(40)
+
+    async def story():
+        async with amber() as engine:
+            await engine.compute(ask("size", *clips), 60)
+            await stored(engine)
+            sizes = traces.runs("size")
+            waiting = [asyncio.create_task(engine.compute(ask("gated,size", c), 90)) for c in clips]
+            await traces.until(lambda: traces.runs("gated") >= 2)
+            kill_actor(engine.settings.namespace)
+            traces.open("gated")
+            views = await asyncio.gather(*waiting)
+            assert {r.state for v in views for r in v.results} == {"ready"}
+            assert traces.runs("size") == sizes
+
+    run(story())
+
+
+def kill_actor(namespace: str) -> None:
+    actor = ray.get_actor("cache-0", namespace=namespace)
+    os.kill(ray.get(actor.pid.remote(), timeout=30), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("shards", [2, 3])
+def test_several_shards_give_the_same_answers(amber, traces, many_clips, shards):
+    clips = many_clips(6)
+
+    async def story():
+        async with amber(shards=shards, builtins=False) as engine:
+            assert await value(engine, ask("together", *clips)) == sum(map(os.path.getsize, clips)) + 6
+            assert traces.runs("size") == 6
+            view = await engine.compute(ask("size", *clips), 60)
+            assert [r.value for r in view.results] == [os.path.getsize(c) for c in clips]
+            assert traces.runs("size") == 6
+
+    run(story())
+
+
+def test_the_store_is_plain_parquet(amber, clip, tmp_path: Path):
+    import duckdb
+
+    async def story():
+        async with amber() as engine:
+            await engine.compute(ask("size", clip), 60)
+            await stored(engine)
+
+    run(story())
+    parts = tmp_path / "store" / "values" / "size" / "*" / "*.parquet"
+    rows = duckdb.sql(f"select value, device from '{parts}'").fetchall()
+    assert rows == [(os.path.getsize(clip), "cpu")]
