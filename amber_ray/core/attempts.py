@@ -158,9 +158,8 @@ class Attempts:
         gone = "the nodes that could run it are gone"
         for task in list(self.tasks.values()):
             if task.home is None and not self._scheduler.capacity.can_run(task.needs):
-                held = list(self.held_by(task))
-                if held:
+                if any(self.held_by(task)):
                     self._graph.out.append(ev.Cancel(task.id))
-                for entry in held:
+                for entry in self.held_by(task):  # one that fails may take the next ones along
                     failure = failure_of(entry, "SystemFault", gone, 503)
                     self._graph.again(entry, failure, now, count=False)

@@ -91,6 +91,14 @@ class Graph:
         entry.move(Cause.RESTORE)
         self.to_restore.append(entry.key)
 
+    def unreadable(self, entry: Entry, now: float) -> None:
+        """A RESTORING value can't be read back, or no longer counts: it is made anew if someone waits."""
+        if entry.wanted:
+            entry.move(Cause.MISS)
+            self.plan(entry, now)
+        else:
+            self.remove(entry, Cause.DROP)
+
     def plan(self, entry: Entry, now: float) -> None:
         """Register a WAITING step with its inputs, and queue it if they are all there.
 
@@ -256,15 +264,16 @@ class Graph:
                 continue
             elif entry.wanted:
                 self.urgency.lower(entry)
-            elif entry.state is State.RUNNING:
-                # What has begun gets a grace period: its caller may come back, or another one.
-                entry.rank = LEAST
-                entry.until = now + self.settings.grace_seconds
-                self.alarm(entry.until, "grace", key)
-            elif entry.state is not State.RESTORING:  # a read is short, and its end finds nobody waiting
+            elif entry.state in (State.WAITING, State.QUEUED):
                 self.consumed(entry)
                 self.scheduler.pull(entry)
                 self.remove(entry, Cause.DROP)
+            else:
+                # What has begun may find a new caller: a task has a grace period, a read is short anyway.
+                self.urgency.lower(entry)
+                if entry.state is State.RUNNING:
+                    entry.until = now + self.settings.grace_seconds
+                    self.alarm(entry.until, "grace", key)
 
     def durable(self, entry: Entry) -> bool:
         """Whether this shard writes its value to Parquet."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amber_ray.core.budget import OVERHEAD
 from amber_ray.core.capacity import charged
 from amber_ray.core.ledger import Ledger
-from amber_ray.core.states import AVAILABLE, LEAST, LIVE, Entry, State
+from amber_ray.core.states import AVAILABLE, LEAST, LIVE, State
 
 
 class Broken(AssertionError):
@@ -139,16 +139,12 @@ def _interest(ledger: Ledger) -> None:
         if entry.state is State.FAILED:
             _want(("forget", entry.key) in alarms, "failed for ever", entry)
         if entry.state is State.RUNNING and not entry.wanted:
-            task = ledger.tasks[entry.task]
-            needed = any(_needed(ledger.entries.get(s.key), task.id) for s in task.steps)
-            _want(needed or ("grace", entry.key) in alarms, "runs for nobody", entry)
+            mates = list(ledger.attempts.held_by(ledger.tasks[entry.task]))
+            heard = any(mate.wanted or ("grace", mate.key) in alarms for mate in mates)
+            _want(heard, "runs for nobody", entry)
     for request in ledger.requests.values():
         timed = request.deadline is None or ("deadline", request.id) in alarms
         _want(timed, "a deadline without an alarm", request.id)
-
-
-def _needed(entry: Entry | None, task: int) -> bool:
-    return entry is not None and entry.task == task and entry.wanted
 
 
 def _queue(ledger: Ledger) -> None:

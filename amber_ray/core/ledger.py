@@ -234,9 +234,7 @@ class Ledger:
         for key in event.keys:
             entry = self.entries.get(key)
             if entry is not None and entry.state is State.RESTORING:
-                entry.move(Cause.MISS)
-                self.graph.plan(entry, now)
-                self.graph.loosen(entry)
+                self.graph.unreadable(entry, now)
 
     def _lost(self, event: ev.Lost, now: float) -> None:
         for key in event.keys:
@@ -255,9 +253,7 @@ class Ledger:
             elif entry.state is State.FAILED:
                 self.graph.remove(entry, Cause.DROP)
             elif entry.state is State.RESTORING:
-                entry.move(Cause.MISS)
-                self.graph.plan(entry, now)
-                self.graph.loosen(entry)
+                self.graph.unreadable(entry, now)
             # else it is being made now, so it is newer than the purge
 
     # --- time and room
