@@ -1,0 +1,17 @@
+"""The features that Amber brings: real answers about real media, one small module per kind.
+
+`BUILTINS` names the modules; importing this package loads none of them.
+"""
+
+from __future__ import annotations
+
+BUILTINS: tuple[str, ...] = (
+    "amber_ray.features.probe",
+    "amber_ray.features.frames",
+    "amber_ray.features.light",
+    "amber_ray.features.motion",
+    "amber_ray.features.phash",
+    "amber_ray.features.preview",
+    "amber_ray.features.loudness",
+    "amber_ray.features.embedding",
+)

@@ -45,13 +45,15 @@ def pictures(
     end: float | None = None,
     fps: float | None = None,
     size: Size | None = None,
+    lead: bool = False,
     limits: Limits | None = None,
 ) -> Iterator[Picture]:
     """The pictures whose time is in [start, end) seconds (None: to the end), in order.
 
     With `fps`, time is cut into slots [k / fps, (k + 1) / fps) counted from the asset's beginning, and the
     first picture of each slot is chosen, so a rate above the film's own gives every picture once. Without
-    it, every picture. A still is one picture at time 0. Times are the frames' own timestamps.
+    it, every picture; with `lead` also the one on screen just before `start`, first, where there is one.
+    A still is one picture at time 0. Times are the frames' own timestamps.
 
     Raises `MediaError` for an asset without pictures, damage within the span, a stream that breaks off early,
     or decoding that takes longer than `limits.decode_seconds`; `MediaNotFound` and `SystemFault` as
@@ -63,9 +65,9 @@ def pictures(
             yield Picture(0.0, _still(asset, size, limits))
         return
     with _reader(asset, limits) as source:
-        span = source.span(
-            _exact(start), None if end is None else _exact(end), None if fps is None else Fraction(fps)
-        )
+        first, last = _exact(start), None if end is None else _exact(end)
+        rate = None if fps is None else Fraction(fps)
+        span = source.led(first, last) if lead else source.span(first, last, rate)
         for at, frame in span:
             yield Picture(float(at), source.rgb(frame, size))
 

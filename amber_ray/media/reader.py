@@ -38,6 +38,9 @@ _SLACK = Fraction(1)
 """Seconds by which a stream may end before its declared end and still count as whole."""
 
 
+_INSTANT = Fraction(1, 1_000_000)
+
+
 class Reader:
     """Decoded frames of one video stream by time, in exact seconds from the container's beginning."""
 
@@ -59,9 +62,29 @@ class Reader:
 
     def span(self, start: Fraction, end: Fraction | None, fps: Fraction | None) -> Iterator[Timed]:
         """Frames of [start, end): all of them, or the first of each slot of 1 / fps seconds."""
+        if fps is None:
+            return (timed for timed in self.led(start, end) if timed[0] >= start)
+        return self._sampled(start, end, fps)
+
+    def led(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
+        """All frames of [start, end), and before them the one on screen just before `start`, if any."""
+        before: Timed | None = None
+        for at, frame in self._from(start - _INSTANT if start > 0 else start, end):
+            timed = max(at, Fraction(0)), frame
+            if at < start and start > 0:
+                before = timed
+                continue
+            if before is not None:
+                yield before
+                before = None
+            if end is not None and at >= end:
+                return
+            yield timed
+
+    def _sampled(self, start: Fraction, end: Fraction | None, fps: Fraction) -> Iterator[Timed]:
         taken = -1
         position = start
-        if fps is not None and start > 0:
+        if start > 0:
             # Begin with the slot that holds `start`: its first frame may belong to the segment before.
             taken = self._slot(start, fps) - 1
             position = self._begin(taken + 1, fps)
@@ -69,10 +92,6 @@ class Reader:
             for at, frame in self._from(position, end):
                 if end is not None and at >= end:
                     return
-                if fps is None:
-                    if at >= start or start <= 0:
-                        yield max(at, Fraction(0)), frame
-                    continue
                 if (slot := self._slot(at, fps)) <= taken:
                     continue
                 taken = slot
@@ -151,7 +170,7 @@ class Reader:
                     return
                 if frame is not None and at is not None and end is not None and at >= end:
                     return
-        self._check_end(run.tail, end)
+        self._check_end(run.tail, start, end)
 
     def _seek(self, to: Fraction | None) -> None:
         import av
@@ -195,8 +214,8 @@ class Reader:
             if frame.pts is not None:
                 yield frame.pts * self._base - self._origin, frame, None
 
-    def _check_end(self, tail: Fraction | None, end: Fraction | None) -> None:
-        """Raise where the file ran out before the pictures that it declares, or that were asked for."""
+    def _check_end(self, tail: Fraction | None, start: Fraction, end: Fraction | None) -> None:
+        """Raise where the file ran out before the pictures that it declares and that were asked for."""
         reached = tail or Fraction(0)
         declared = _declared_end(self._container, self._stream, self._origin)
         if declared is None:
@@ -205,8 +224,9 @@ class Reader:
             declared = Fraction(self._container.duration or 0, 1_000_000)
         wanted = declared if end is None else min(declared, end)
         if reached + max(_SLACK, _period(self._stream)) < wanted:
+            where = f"before {float(start):.2f} s" if tail is None else f"at {float(reached):.2f} s"
             raise MediaError(
-                f"{self._name!r} breaks off at {float(reached):.2f} s of {float(declared):.2f} s; "
+                f"{self._name!r} breaks off {where} of {float(declared):.2f} s; "
                 "the file is truncated or damaged"
             )
 

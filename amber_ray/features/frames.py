@@ -1,0 +1,62 @@
+"""`frames`: pictures of a segment at a steady rate, the input of most features that look at media."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, UInt8
+
+from amber_ray.core.feature import feature
+from amber_ray.core.units import Clip
+from amber_ray.errors import FeatureError
+from amber_ray.media.decode import Picture, pictures, window
+from amber_ray.media.scale import shorter_side
+
+LARGEST = 2 << 30
+"""Bytes of pictures that one segment may take."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Frames:
+    """Upright RGB pictures and their exact times in seconds from the asset's beginning."""
+
+    times: Float64[np.ndarray, " t"]
+    images: UInt8[np.ndarray, "t h w 3"]
+
+
+@feature(version="1", per="segment", store="never")
+def frames(clip: Clip, fps: float = 2.0, size: int = 224) -> Frames:
+    """The first picture of every 1 / `fps` seconds, counted from the asset's beginning.
+
+    The shorter side is scaled to `size` pixels and the shape kept (0: no scaling); rotation and pixel shape
+    are honoured. A rate above the film's own gives every picture once; a still is one picture at time 0; a
+    segment in which no new picture appears has none (t = 0). Which pictures are chosen does not depend on
+    how the asset is cut into segments.
+    """
+    if not (math.isfinite(fps) and fps > 0):
+        raise FeatureError(f"frames.fps must be above 0, not {fps}")
+    if not 0 <= size <= 8192:
+        raise FeatureError(f"frames.size must be 0 to 8192 pixels, not {size}")
+    start, end = window(clip)
+    chosen: list[Picture] = []
+    taken = 0
+    for picture in pictures(clip.asset, start, end, fps=fps, size=shorter_side(size)):
+        taken += picture.rgb.nbytes
+        if taken > LARGEST:
+            raise FeatureError(
+                f"the pictures of {clip.start:g} to {clip.end:g} s take more than {LARGEST >> 30} GiB; "
+                "ask for fewer (frames.fps) or smaller ones (frames.size)"
+            )
+        chosen.append(picture)
+    return Frames(
+        np.array([p.time for p in chosen], np.float64),
+        np.stack([p.rgb for p in chosen]) if chosen else np.zeros((0, size, size, 3), np.uint8),
+    )
+
+
+@feature(version="1", per="segment")
+def frame_times(frames: Frames) -> Float64[np.ndarray, " t"]:
+    """When each of the segment's `frames` is, in seconds: the clock of all features made from frames."""
+    return frames.times
