@@ -31,19 +31,19 @@ def noop_top(clip: Clip, salt: int = 0) -> int:
     return clip.index
 
 
-@feature(version="1", store="memory")
+@feature(version="1", per="segment", store="memory")
 def noop_left(noop_top: int) -> int:
     """One side."""
     return noop_top
 
 
-@feature(version="1", store="memory")
+@feature(version="1", per="segment", store="memory")
 def noop_right(noop_top: int) -> int:
     """The other side."""
     return noop_top
 
 
-@feature(version="1", store="memory")
+@feature(version="1", per="segment", store="memory")
 def noop_leaf(noop_left: int, noop_right: int) -> int:
     """Where the sides meet."""
     return noop_left + noop_right

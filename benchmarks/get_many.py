@@ -29,7 +29,7 @@ def run(session: Session) -> list[Measured]:
     window, rounds = session.size((0.1, 7), (3.0, 2))
     with session.client(segment_seconds=window) as client:
         table = client.get_many(LAYERS, [session.video], progress=False)
-        values = {row.key: row.value for row in table}
+        values = {row.key: row.value for row in table.rows}
         keys = list(values)
         holder = ray.remote(Holder).options(num_cpus=0).remote()
         ray.get(holder.put_many.remote(values))

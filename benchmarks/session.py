@@ -29,6 +29,15 @@ T = TypeVar("T")
 FEATURES = "benchmarks.features"
 ROOT = Path(__file__).parents[1]
 
+# Read when Ray is imported, and inherited by its workers; HAProxy mode is how `amber serve` runs Serve.
+ENVIRONMENT = {
+    "PYTHONPATH": str(ROOT),
+    "RAY_AUTH_MODE": "token",
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -58,6 +67,7 @@ class Session:
                 "store": str(self.folder / name),
                 "media_roots": (str(self.video.parent), str(self.folder)),
                 "features": (FEATURES,),
+                "builtins": False,
                 **changes,
             }
         )
@@ -111,7 +121,8 @@ class Served:
 @contextlib.contextmanager
 def opened(given: argparse.Namespace) -> Iterator[Session]:
     """Start or join a cluster, and leave it as it was."""
-    os.environ.update({k: v for k, v in _environment().items() if k not in os.environ})
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     import ray
 
     from amber_ray.fabric import cluster
@@ -127,13 +138,6 @@ def opened(given: argparse.Namespace) -> Iterator[Session]:
     finally:
         ray.shutdown()
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _environment() -> dict[str, str]:
-    """What `amber serve` sets before it starts Ray: the same ground for Amber and its peers."""
-    from amber_ray.fabric import cluster
-
-    return {**cluster.environment(), "RAY_SERVE_ENABLE_HA_PROXY": "1", "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
 
 
 def free_port() -> int:

@@ -23,11 +23,11 @@ MEGABYTES = 1
 
 def run(session: Session) -> list[Measured]:
     window, rounds = session.size((0.25, 3), (5.0, 1))
-    count = round(30 / window)
-    budget = max(1, count // 8) * MEGABYTES << 20
+    count, budget = 0, 0
     ours, peers = [], []
     for _ in range(rounds):
-        ours.append(through_amber(session, window, budget, count))
+        *seconds, count, budget = through_amber(session, window)
+        ours.append(seconds)
         peers.append(by_hand(session.folder / "raw", count))
     size = f"{count} arrays of {MEGABYTES} MiB"
     return [
@@ -52,10 +52,12 @@ def run(session: Session) -> list[Measured]:
     ]
 
 
-def through_amber(session: Session, window: float, budget: int, count: int) -> tuple[float, float]:
-    """Seconds to compute and spill, and to restore."""
+def through_amber(session: Session, window: float) -> tuple[float, float, int, int]:
+    """Seconds to compute and spill, seconds to restore, how many values, and the memory they had in bytes."""
+    budget = round(30 / window / 8) * MEGABYTES << 20
     with session.client(segment_seconds=window, memory_bytes=budget) as client:
-        client.get("noop_leaf", session.video)  # worker processes are up, as the peer's is
+        # Worker processes are up before the clock runs, as the peer's is.
+        count = len(client.get("noop_leaf", session.video))
         started = time.perf_counter()
         client.get_many("block", [session.video], values=False, progress=False)
         settle(client, budget)
@@ -63,7 +65,7 @@ def through_amber(session: Session, window: float, budget: int, count: int) -> t
         values = client.get("block", session.video)
         ended = time.perf_counter()
     check(values, count)
-    return spilled - started, ended - spilled
+    return spilled - started, ended - spilled, count, budget
 
 
 def settle(client: Client, budget: int) -> None:
