@@ -130,7 +130,7 @@ def arm(stop: threading.Event) -> None:
 
 @contextmanager
 def answer_only() -> Iterator[Callable[[str], None]]:
-    """A function that writes to stdout, while everybody else's stdout (Ray's, a feature module's) is stderr."""
+    """A function that writes to stdout; what others write there (Ray, a module) goes to stderr meanwhile."""
     sys.stdout.flush()
     answer = os.dup(1)
     os.dup2(2, 1)

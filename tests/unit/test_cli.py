@@ -91,7 +91,7 @@ def test_get_prints_json(amber: Amber) -> None:
     assert results[-1]["unit"] == {"collection": sorted(results[-1]["unit"]["collection"])}
     assert (results[-1]["asset"], results[-1]["value"]) == (None, {"assets": 2})
     vectors = [r for r in results if r["feature"] == "vector" and r["asset"] == "/b.mp4"]
-    assert [r["unit"] for r in vectors][0] == {"index": 0, "start": 0.0, "end": 10.0}
+    assert vectors[0]["unit"] == {"index": 0, "start": 0.0, "end": 10.0}
     assert [r["value"] for r in vectors] == [[0.0, 0.5], [1.0, 0.5], [2.0, 0.5]]
 
 
@@ -281,7 +281,7 @@ def test_a_shared_part_is_unfolded_once() -> None:
         "   └─ b  1  per asset  (see above)",
     ]
     assert list(dot(graph))[-1] == "}"
-    assert list(mermaid(graph))[0] == "graph LR"
+    assert next(iter(mermaid(graph))) == "graph LR"
 
 
 def test_explain_says_what_would_run(amber: Amber) -> None:
@@ -461,7 +461,8 @@ def test_every_end_has_its_status(
 
 def test_starting_loads_little() -> None:
     script = "import sys; from amber_ray.cli import main; main(['get', '--help'])\n"
-    script += "print(sorted({m.split('.')[0] for m in sys.modules} & {'ray','torch','pyarrow','numpy','httpx','rich','asyncio','fsspec'}), file=sys.stderr)"
+    heavy = {"ray", "torch", "pyarrow", "numpy", "httpx", "rich", "asyncio", "fsspec"}
+    script += f"print(sorted({{m.split('.')[0] for m in sys.modules}} & {heavy}), file=sys.stderr)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
     )
@@ -473,9 +474,11 @@ def test_a_reader_who_leaves_is_no_error() -> None:
     script = "import sys; from amber_ray.cli import main; sys.exit(main(['graph', '--server', 'x']))"
     patch = """
 import amber_ray.cli.registered as r
-from tests.unit.test_cli import FeatureInfo
+from dataclasses import replace
+from amber_ray.core.service import FeatureInfo
 from amber_ray.cli import graph
-infos = [FeatureInfo(f"f{i}", "1", "asset", (), {}, {}, {}, "parquet", "", True, "", False) for i in range(50_000)]
+one = FeatureInfo("f", "1", "asset", (), {}, {}, {}, "parquet", "", True, "", False)
+infos = [replace(one, name=f"f{i}") for i in range(50_000)]
 graph.infos_of = lambda args: infos
 """
     server = subprocess.Popen(
