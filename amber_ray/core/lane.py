@@ -90,13 +90,16 @@ class Tenants:
 
     def queued(self, tenant: str) -> None:
         """One more of its steps waits in the queue."""
+        if not self._queued:  # a new busy period: all start level
+            self._level = max(self.served.values(), default=self._level)
+            self.served.clear()
         waiting = self._queued.get(tenant, 0)
         if not waiting:
             self.served[tenant] = max(self.served.get(tenant, 0.0), self._level)
         self._queued[tenant] = waiting + 1
 
     def unqueued(self, tenant: str) -> None:
-        """One less; who has none left and is not ahead of the others is forgotten."""
+        """One less."""
         self._queued[tenant] -= 1
         if not self._queued[tenant]:
             del self._queued[tenant]
@@ -106,11 +109,11 @@ class Tenants:
         self._queued.clear()
 
     def turn_of(self, tenant: str) -> None:
-        """Its step is next."""
+        """Its step is next; who is not ahead of it and has nothing queued need not be remembered."""
         self._level = max(self._level, self.served[tenant])
         if len(self.served) > 2 * len(self._queued) + 64:
             self.served = {t: s for t, s in self.served.items() if t in self._queued or s > self._level}
 
     def charge(self, tenant: str, seconds: float) -> None:
         """Work of that many seconds was handed over for it."""
-        self.served[tenant] = self.served.get(tenant, 0.0) + seconds
+        self.served[tenant] = max(self.served.get(tenant, 0.0), self._level) + seconds

@@ -1,4 +1,4 @@
-"""Many small clusters under trouble. A failing seed is in the test's name: `pytest -k 'test_a_world[SEED]'`."""
+"""Many small clusters under trouble. A failing seed is in the test name: `pytest -k "test_a_world[SEED]"`."""
 
 from __future__ import annotations
 
