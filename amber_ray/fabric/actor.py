@@ -24,12 +24,12 @@ import ray
 from amber_ray.core import events as ev
 from amber_ray.core.index import KeyIndex
 from amber_ray.core.ledger import Ledger
-from amber_ray.core.plan import Planner, closure
 from amber_ray.core.registry import Registry
 from amber_ray.core.request import Failure
 from amber_ray.core.states import AVAILABLE, State
 from amber_ray.errors import AmberError
 from amber_ray.fabric import code
+from amber_ray.fabric.desk import Desk
 from amber_ray.fabric.dispatch import Dispatch
 from amber_ray.fabric.messages import (
     Answer,
@@ -43,30 +43,14 @@ from amber_ray.fabric.messages import (
     Slot,
     Submission,
 )
-from amber_ray.fabric.records import Record, asset_from_json
 from amber_ray.fabric.spill import Shelf
 from amber_ray.settings import Settings
-from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
 
 log = logging.getLogger("amber.actor")
 
-SESSION_SECONDS = 60.0
-"""A session that has not polled for so long is gone, and its unaccepted requests with it."""
-RECORD_SECONDS = 600.0
-"""How long the answers of a finished request that was not journaled are remembered."""
-
-
-class Session:
-    """One engine that asks this shard: what it is to be told, and when it was last heard."""
-
-    __slots__ = ("news", "seen", "wake")
-
-    def __init__(self, now: float) -> None:
-        self.news = News()
-        self.wake = asyncio.Event()
-        self.seen = now
+FETCH_POLL_SECONDS = 15.0
 
 
 class CacheActor:
@@ -79,18 +63,15 @@ class CacheActor:
         self.incarnation = uuid.uuid4().hex
         self._lease = Lease(settings.store)
         self._store = ValueStore(settings.store)
-        self._journal = Journal(settings.store)
         self._index = KeyIndex()
         self._ledger = Ledger(settings, self._index, shard=shard)
         self._values: dict[str, Handle] = {}
-        self._sessions: dict[str, Session] = {}
-        self._records: dict[str, Record] = {}
-        self._ended: collections.deque[tuple[float, str]] = collections.deque()
         self._registries: dict[str, Any] = {}
         self._poke = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self._dispatch = Dispatch(self)
         self._shelf = Shelf(self)
+        self._desk = Desk(self)
         self._started: asyncio.Task[None] | None = None
         self._closing = False
         # Ray restarts this actor when its process dies, perhaps with nobody there to call it: accepted
@@ -100,7 +81,7 @@ class CacheActor:
     # --- life
 
     async def hello(self) -> Hello:
-        """Bring the shard up if it is not, and introduce it. Raises `StoreBusy` if the store has another owner."""
+        """Bring the shard up if it is not, and introduce it. Raises `StoreBusy` if the store is another's."""
         await self._up()
         return Hello(
             self.shard,
@@ -132,7 +113,7 @@ class CacheActor:
         await self._learn_capacity()
         self.spawn(self._clock())
         self.spawn(self._housekeeping())
-        await self._resume(registry)
+        await self._desk.resume(registry)
 
     def publish_registry(self, digest: str, blob: bytes) -> None:
         """Put a registry's code where tasks find it; this actor owns it, so it outlives whoever sent it."""
@@ -177,17 +158,13 @@ class CacheActor:
             if beat % 3 == 0:
                 await self._learn_capacity()
             self._dispatch.pools.retire_idle(now)
-            for id, session in list(self._sessions.items()):
-                if now - session.seen > SESSION_SECONDS:
-                    self._end_session(id)
-            while self._ended and now - self._ended[0][0] > RECORD_SECONDS:
-                self._records.pop(self._ended.popleft()[1], None)
+            self._desk.sweep(now)
             if self.shard == 0:
                 self._lease.renew(time.time())
                 if beat % 30 == 0:
                     await self._shelf.compact()
                 if beat % 3600 == 0:
-                    await asyncio.to_thread(self._journal.sweep, time.time() - self.settings.request_seconds)
+                    await self._desk.sweep_journal()
 
     async def _learn_capacity(self) -> None:
         nodes = await asyncio.to_thread(ray.nodes)
@@ -198,28 +175,6 @@ class CacheActor:
                 total[name] = total.get(name, 0.0) + amount
         self._dispatch.pools.set_total(total)
         self.feed(ev.Capacity(alive, self.settings.attainable))
-
-    async def _resume(self, registry: Registry) -> None:
-        """Go on with accepted requests that an earlier incarnation left unfinished."""
-        shards = self.settings.shards
-        for data in await asyncio.to_thread(lambda: list(self._journal.unfinished())):
-            id, _, home = str(data["id"]).partition(".")
-            # Requests of shards that no longer exist are taken over by the first.
-            if int(home or 0) % shards != self.shard and not (int(home or 0) >= shards and self.shard == 0):
-                continue
-            try:
-                record = Record.from_json({**data, "id": id})
-                part = _replan(registry, self.settings, record, self.shard)
-            except (AmberError, KeyError, ValueError, TypeError) as error:
-                log.error("request %s can't be resumed: %s", id, error)
-                await asyncio.to_thread(self._journal.write, data["id"], {**data, "state": "failed"})
-                continue
-            record.targets = tuple(part.targets)
-            record.answers = {}
-            record.state = "running"
-            body = record.body or {}
-            self._records[id] = record
-            self._begin(record, part, priority=int(body.get("priority_rank", 2)), load=False)
 
     async def close(self, timeout: float) -> bool:
         """Write what is unwritten and let go of everything; True if all was written in time."""
@@ -249,9 +204,9 @@ class CacheActor:
                 case ev.Cancel(task_id):
                     self._dispatch.cancel(task_id)
                 case ev.Deliver(request, key, outcome):
-                    self._deliver(request, key, outcome)
+                    self._desk.deliver(request, key, outcome)
                 case ev.Finished(request):
-                    self._finished(request)
+                    self._desk.finished(request)
                 case ev.Spill(keys):
                     self._shelf.spill(keys)
                 case ev.Restore(keys):
@@ -262,177 +217,38 @@ class CacheActor:
         if self._ledger.wake_at() < before:
             self._poke.set()
 
-    def _deliver(self, id: str, key: str, outcome: ev.Ready | Failure) -> None:
-        record = self._records[id]
-        answer = self._answer(key, outcome)
-        record.answers[key] = answer
-        for session_id in record.sessions:
-            session = self._sessions.get(session_id)
-            if session is not None:
-                session.news.answers[key] = answer
-                session.news.about.append((id, key))
-                session.wake.set()
-
-    def _answer(self, key: str, outcome: ev.Ready | Failure) -> Answer:
-        if isinstance(outcome, Failure):
-            return Answer(key, failure=outcome)
-        handle = self._values.get(key)
-        return Answer(
-            key,
-            cached=outcome.cached,
-            seconds=outcome.seconds if outcome.seconds is not None else handle and handle.made.seconds,
-            size=handle.size if handle else 0,
-            inline=handle.data if isinstance(handle, Inline) else None,
-        )
-
-    def _finished(self, id: str) -> None:
-        record = self._records[id]
-        record.settle()
-        record.ended = time.monotonic()
-        self._ended.append((record.ended, id))
-        for session_id in record.sessions:
-            session = self._sessions.get(session_id)
-            if session is not None:
-                session.news.finished.append((id, record.state))
-                session.wake.set()
-        if record.accepted:
-            self.spawn(self._write_record(record))
-
-    async def _write_record(self, record: Record) -> None:
-        name = f"{record.id}.{self.shard}"
-        data = record.to_json()
-        data["id"] = name
-        await asyncio.to_thread(self._journal.write, name, data)
-
-    # --- what engines ask
+    # --- what engines ask: requests (the desk answers)
 
     async def submit(
         self, session: str, plans: Mapping[str, PlanPart], submissions: Sequence[Submission]
     ) -> list[Reply] | str:
-        """Take requests in. Returns a reply each, or the digest of a registry that must be published first."""
+        """Take requests in; see `Desk.submit`."""
         await self._up()
-        for part in plans.values():
-            for step in part.steps.values():
-                if step.recipe.registry not in self._registries:
-                    return step.recipe.registry
-                break
-        box = self._session(session)
-        replies: list[Reply] = []
-        journal: list[Record] = []
-        live: dict[str, int] = collections.Counter(
-            r.tenant for r in self._records.values() if r.state == "running"
-        )
-        for one in submissions:
-            record = self._records.get(one.id)
-            if record is None:
-                if live[one.tenant] >= self.settings.limits.requests_per_tenant:
-                    refused = (
-                        f"tenant {one.tenant!r} has {live[one.tenant]} requests running, which is the limit"
-                    )
-                    replies.append(Reply(one.id, "failed", [], refused=refused))
-                    continue
-                live[one.tenant] += 1
-                record = Record(one.id, tuple(plans[one.plan].targets), one.tenant, one.created)
-                self._records[one.id] = record
-                if one.record is not None:
-                    record.accepted, record.body = True, one.record
-                    journal.append(record)
-                self._begin(
-                    record,
-                    plans[one.plan],
-                    priority=one.priority,
-                    load=one.load,
-                    deadline=one.deadline_seconds,
-                    refresh=one.refresh,
-                )
-            # Joined only now: what was answered at once is in the reply, what comes later is news.
-            record.sessions.add(session)
-            replies.append(record.reply(*self._progress(record)))
-        for record in journal:
-            if record.state == "running":
-                await self._write_record(record)
-        box.seen = time.monotonic()
-        return replies
-
-    def _begin(
-        self,
-        record: Record,
-        part: PlanPart,
-        *,
-        priority: int,
-        load: bool,
-        deadline: float | None = None,
-        refresh: bool = False,
-    ) -> None:
-        self.feed(
-            ev.Requested(
-                id=record.id,
-                steps=part.steps,
-                targets=[t.key for t in part.targets],
-                priority=priority,
-                tenant=record.tenant,
-                deadline=None if deadline is None else time.monotonic() + deadline,
-                refresh=refresh,
-                load=load,
-            )
-        )
-
-    def _progress(self, record: Record) -> tuple[int, int]:
-        if record.id in self._ledger.requests:
-            return self._ledger.progress(record.id)
-        return len(record.targets), len(record.targets)
+        return await self._desk.submit(session, plans, submissions)
 
     async def accept(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
-        """Journal requests that are about to be answered 202; returns when they are on disk."""
+        """Journal requests; see `Desk.accept`."""
         await self._up()
-        writes = []
-        for id, body in bodies.items():
-            record = self._records.get(id)
-            if record is not None and not record.accepted:
-                record.accepted, record.body = True, body
-                writes.append(self._write_record(record))
-        await asyncio.gather(*writes)
+        await self._desk.accept(bodies)
 
     async def poll(self, session: str, timeout: float) -> News:
-        """What happened to this session's requests; waits up to `timeout` seconds for something."""
-        box = self._session(session)
-        if not box.news:
-            box.wake.clear()
-            try:
-                await asyncio.wait_for(box.wake.wait(), timeout)
-            except TimeoutError:
-                pass
-        news, box.news = box.news, News()
-        box.seen = time.monotonic()
-        return news
+        """A session's news; see `Desk.poll`."""
+        return await self._desk.poll(session, timeout)
 
     async def attach(self, session: str, id: str) -> Reply | None:
-        """Tell a session all about a request, and from now on its news; None if it is unknown here."""
+        """All about one request; see `Desk.attach`."""
         await self._up()
-        record = self._records.get(id)
-        if record is None:
-            data = await asyncio.to_thread(self._journal.read, f"{id}.{self.shard}")
-            if data is None:
-                return None
-            record = self._records.setdefault(id, Record.from_json({**data, "id": id}))
-            self._ended.append((time.monotonic(), id))
-        self._session(session)
-        record.sessions.add(session)
-        return record.reply(*self._progress(record), full=True)
+        return await self._desk.attach(session, id)
 
     async def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
-        """(done, total) steps of the requests that are known here."""
-        return {id: self._progress(self._records[id]) for id in ids if id in self._records}
+        """(done, total) steps; see `Desk.progress`."""
+        return self._desk.progress(ids)
 
-    async def withdraw(self, ids: Sequence[str], state: str = "cancelled") -> None:
-        """End requests: their waiters leave; what others wait for goes on."""
-        for id in ids:
-            record = self._records.get(id)
-            if record is None or record.state != "running":
-                continue
-            record.state = state
-            self.feed(ev.Left(id))
-            self._finished(id)
+    async def withdraw(self, ids: Sequence[str]) -> None:
+        """End requests; see `Desk.withdraw`."""
+        await self._desk.withdraw(ids)
+
+    # --- what engines ask: values
 
     async def get(self, keys: Sequence[str]) -> list[Found | None]:
         """Where the values of keys are; cold ones are read back first. None for keys without a value here."""
@@ -457,24 +273,26 @@ class CacheActor:
         self, id: str, part: PlanPart, priority: int, tenant: str
     ) -> list[tuple[Answer, Found | None]]:
         """Another shard needs steps of this one: wait for them all and hand over their places."""
+        await self._up()
+        desk = self._desk
         session = f"peer/{id}"
         submission = Submission(id, "p", priority, tenant, None, False, True, time.time())
-        replies = await self.submit(session, {"p": part}, [submission])
+        replies = await desk.submit(session, {"p": part}, [submission])
         if isinstance(replies, str):
             raise AmberError(f"registry {replies} is not known to shard {self.shard}")
         try:
-            record = self._records[id]
+            record = desk.records[id]
             while record.state == "running":
-                await self.poll(session, SESSION_SECONDS / 4)
+                await desk.poll(session, FETCH_POLL_SECONDS)
         except asyncio.CancelledError:
-            await self.withdraw([id])
+            await desk.withdraw([id])
             raise
         finally:
-            self._sessions.pop(session, None)
+            desk.end(session)
         answers = list(record.answers.values())
         places = await self.get([a.key for a in answers if a.failure is None])
         by_key = {f.key: f for f in places if f is not None}
-        self._records.pop(id, None)
+        desk.records.pop(id, None)
         return [(a, by_key.get(a.key)) for a in answers]
 
     async def states(self, keys: Sequence[str]) -> dict[str, str]:
@@ -519,9 +337,7 @@ class CacheActor:
         if gone:
             self._index.remove(gone)
             self.feed(ev.Purged(list(gone)))
-            for session in self._sessions.values():
-                session.news.purged.extend(gone)
-                session.wake.set()
+            self._desk.tell_purged(gone)
 
     async def failures(self) -> list[Failure]:
         """The failures remembered now, those of blocked descendants left out."""
@@ -554,8 +370,8 @@ class CacheActor:
             "spilling_keys": float(len(ledger.spilling)),
             "tasks_running": float(len(ledger.tasks)),
             "requests_running": float(len(ledger.requests)),
-            "requests_remembered": float(len(self._records)),
-            "sessions": float(len(self._sessions)),
+            "requests_remembered": float(len(self._desk.records)),
+            "sessions": float(self._desk.sessions),
             "warm_actors": float(len(self._dispatch.pools)),
         }
         return stats
@@ -591,50 +407,12 @@ class CacheActor:
         """The ref of a registry's code."""
         return self._registries[registry]
 
-    # --- sessions
-
-    def _session(self, id: str) -> Session:
-        box = self._sessions.get(id)
-        if box is None:
-            box = self._sessions[id] = Session(time.monotonic())
-        return box
-
-    def _end_session(self, id: str) -> None:
-        """An engine is gone: its requests that were not accepted have nobody left to answer."""
-        del self._sessions[id]
-        for record in list(self._records.values()):
-            if id in record.sessions:
-                record.sessions.discard(id)
-                if record.state == "running" and not record.accepted and not record.sessions:
-                    self.spawn(self.withdraw([record.id]))
-
 
 def _registry(settings: Settings) -> Registry:
     """The registry that these settings name: the built-in features and the user's."""
     from amber_ray.features import BUILTINS
 
     return Registry.from_modules((*(BUILTINS if settings.builtins else ()), *settings.features))
-
-
-def _replan(registry: Registry, settings: Settings, record: Record, shard: int) -> PlanPart:
-    """Plan a journaled request again, with today's registry; the part of it that this shard owns."""
-    body = record.body or {}
-    assets = {i: asset_from_json(a) for i, a in (body.get("assets") or {}).items()}
-    planner = Planner(
-        registry,
-        features=body["features"],
-        params=body.get("params") or {},
-        segment_seconds=settings.segment_seconds,
-        shards=settings.shards,
-        max_steps=settings.limits.steps_per_request,
-    )
-    span = tuple(body["range"]) if body.get("range") else None
-    for asset in assets.values():
-        planner.add_asset(asset, span)
-    planner.add_collection(assets.values())
-    plan = planner.plan()
-    mine = [t for t in plan.targets if plan.steps[t.key].home == shard]
-    return PlanPart(closure(plan.steps, [t.key for t in mine]), mine)
 
 
 def _found(key: str, feature: str, version: str, handle: Handle) -> Found:

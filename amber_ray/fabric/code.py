@@ -24,12 +24,12 @@ def pack(registry: Registry) -> bytes:
     """Pickle a registry with the code of its user modules."""
     by_value = [m for m in _user_modules(registry) if m is not None]
     for module in by_value:
-        cloudpickle.register_pickle_by_value(module)
+        cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
     try:
-        return bytes(cloudpickle.dumps((registry.digest, tuple(registry))))
+        return bytes(cloudpickle.dumps((registry.digest, tuple(registry))))  # type: ignore[no-untyped-call]
     finally:
         for module in by_value:
-            cloudpickle.unregister_pickle_by_value(module)
+            cloudpickle.unregister_pickle_by_value(module)  # type: ignore[no-untyped-call]
 
 
 def unpack(blob: bytes) -> Registry:

@@ -76,7 +76,7 @@ class Dispatch:
             results, refs = await body
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it was, the task has ended and the ledger must know
             self._lost(task, error)
             return
         finally:
@@ -112,10 +112,10 @@ class Dispatch:
                 self._actor.values[r.key] = (
                     Inline(r.inline, r.made)
                     if r.inline is not None
-                    else Slot(refs[r.slot], r.place, r.bytes, r.made)
+                    else Slot(refs[r.slot], r.place, r.size, r.made)
                 )
             seconds = r.made.seconds if r.made else 0.0
-            reports.append(ev.StepReport(r.key, r.bytes, seconds, kept, r.failure))
+            reports.append(ev.StepReport(r.key, r.size, seconds, kept, r.failure))
         self._actor.feed(ev.Reported(task.id, reports))
 
     async def _run(self, task: ev.Task) -> tuple[list[StepResult], list[Any]]:
@@ -151,7 +151,7 @@ class Dispatch:
         kind = (tuple(task.needs.items()), task.recipe.resources.accelerator_type, returns)
         function = self._options.get(kind)
         if function is None:
-            # Ray's own retries are off: an attempt it repeats in silence would be one the ledger does not know.
+            # Ray's own retries are off: an attempt repeated in silence is one the ledger does not know.
             function = self._options[kind] = ray.remote(tasks.run).options(
                 num_returns=1 + returns, max_retries=0, **ray_options(task.needs, task.recipe)
             )
@@ -160,7 +160,7 @@ class Dispatch:
     async def _ask(self, task: ev.Task, home: int) -> tuple[list[StepResult], list[Any]]:
         """Ask the shard that owns the steps; their values stay its own, this shard borrows them."""
         actor = self._actor
-        peer = ray.get_actor(shard_name(home), namespace=actor.settings.namespace)
+        peer: Any = ray.get_actor(shard_name(home), namespace=actor.settings.namespace)
         origin: dict[str, Step] = {}
         for step in task.steps:
             entry = actor.ledger.entries.get(step.key)
@@ -168,7 +168,7 @@ class Dispatch:
                 origin.update(closure(entry.origin, [step.key]))
         part = PlanPart(origin, [Target(s.recipe.feature, s.unit, s.key) for s in task.steps])
         first = actor.ledger.entries[task.steps[0].key]
-        ref = peer.fetch.remote(
+        ref: Any = peer.fetch.remote(
             f"{actor.shard}-{actor.incarnation[:8]}-{task.id}", part, task.priority, first.tenant
         )
         self._refs[task.id] = ref

@@ -8,23 +8,15 @@ Anything that must outlive this process (work, requests, values) lives in the ca
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import hashlib
 import logging
-import pickle
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any
 
-import ray
-
-from amber_ray.core.plan import Plan, Planner, Target, closure
+from amber_ray.core.plan import Target
 from amber_ray.core.registry import Registry
 from amber_ray.core.request import (
-    AssetFailure,
-    AssetRef,
     ComputeRequest,
     ExplainedStep,
     Failure,
@@ -37,15 +29,14 @@ from amber_ray.errors import (
     BadRequest,
     MediaError,
     Overloaded,
-    TooLarge,
-    Unavailable,
-    UnknownKey,
     UnknownRequest,
 )
 from amber_ray.fabric import code, values
 from amber_ray.fabric.link import Link
-from amber_ray.fabric.messages import Found, News, PlanPart, Reply, Submission
-from amber_ray.fabric.pending import Pending, failures_from_json, failures_to_json
+from amber_ray.fabric.messages import News, PlanPart, Reply, Submission
+from amber_ray.fabric.pending import Pending, failures_from_json
+from amber_ray.fabric.planning import Planning
+from amber_ray.fabric.reading import Reader
 from amber_ray.features import BUILTINS
 from amber_ray.media.locate import Locator
 from amber_ray.media.probe import Catalogue
@@ -56,9 +47,8 @@ log = logging.getLogger("amber.engine")
 PENDING_SECONDS = 300.0
 """How long a finished request is answered from here before the shards are asked about it."""
 PROGRESS_SECONDS = 0.5
-PLANS = 512
-PLAN_STEPS = 4096
-RELOADS = 3
+PENDINGS = 20_000
+"""Finished requests remembered at most."""
 
 
 class Engine:
@@ -76,8 +66,10 @@ class Engine:
         self._session = uuid.uuid4().hex
         self._links: list[Link] = []
         self._pending: dict[str, Pending] = {}
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._planning = Planning(settings, registry, self._catalogue)
         self._cache = values.Cache(settings.replica_cache_bytes)
+        self._answers = values.Answers(settings.replica_cache_bytes // 4)
+        self._reader = Reader(registry, self._links, self._cache)
         self._sweeping: asyncio.Task[None] | None = None
 
     @classmethod
@@ -133,21 +125,23 @@ class Engine:
         id = id or uuid.uuid4().hex
         if id in self._pending:
             return await self.status(id, wait)
-        assets, failed = await self._resolve(request.assets)
-        plan, refused = self._plan(request, assets)
+        assets, failed = await self._planning.resolve(request.assets)
+        plan, refused = self._planning.plan(request, assets)
         failed = (*failed, *refused)
         created = time.time()
-        parts = self._split(plan)
+        parts = self._planning.split(plan)
         pending = Pending(id, plan.targets, failed, request.tenant, created, set(parts))
         self._pending[id] = pending
-        if not parts:
-            pending.ended = time.monotonic()
+        if not parts or (not request.refresh and self._known(pending, parts)):
             return pending.view()
-        body = self._body(request, assets, failed) if wait <= 0 else None
+        if request.refresh:
+            self._answers.forget(t.key for t in plan.targets)
+            self._cache.forget(t.key for t in plan.targets)
+        body = self._planning.body(request, assets, failed) if wait <= 0 else None
         try:
             await self._submit(pending, parts, request, body)
             if not await pending.wait(wait) and body is None:
-                body = self._body(request, assets, failed)
+                body = self._planning.body(request, assets, failed)
                 await asyncio.gather(*(self._links[n].accept(id, body) for n in sorted(pending.open)))
             pending.accepted = body is not None
         except asyncio.CancelledError:
@@ -161,6 +155,19 @@ class Engine:
         if pending.running:
             await self._refresh_progress(pending)
         return pending.view()
+
+    def _known(self, pending: Pending, parts: Mapping[int, tuple[str, PlanPart]]) -> bool:
+        """Answer a request from this process's memory, if it has all of it: no call, no wait."""
+        answers = [self._answers.get(t.key) for t in pending.targets]
+        if any(a is None for a in answers):
+            return False
+        for answer in answers:
+            if answer is not None:
+                pending.answer(answer)
+        for number in parts:
+            pending.progress[number] = len(answers), len(answers)
+            pending.finish(number, "done")
+        return True
 
     async def _submit(
         self,
@@ -237,7 +244,7 @@ class Engine:
             pending.finish(number, "cancelled")
 
     async def _follow(self, id: str) -> Pending:
-        """A request that this engine knows, or asks the shards about: any engine can answer for any request."""
+        """A request known here, or asked of the shards: any engine can answer for any request."""
         pending = self._pending.get(id)
         if pending is not None:
             return pending
@@ -279,13 +286,18 @@ class Engine:
             pending = self._pending.get(id)
             if pending is not None:
                 pending.answer(news.answers[key])
+        for answer in news.answers.values():
+            self._answers.put(answer)
         for id, state in news.finished:
             pending = self._pending.get(id)
             if pending is not None:
                 pending.finish(shard, state)
         self._cache.forget(news.purged)
+        self._answers.forget(news.purged)
 
     def _reply(self, shard: int, reply: Reply) -> None:
+        for answer in reply.answers:
+            self._answers.put(answer)
         pending = self._pending.get(reply.id)
         if pending is not None:
             pending.reply(shard, reply)
@@ -295,108 +307,15 @@ class Engine:
             await asyncio.sleep(10.0)
             now = time.monotonic()
             for id, pending in list(self._pending.items()):
-                if pending.ended and now - pending.ended > PENDING_SECONDS:
+                if pending.ended and (now - pending.ended > PENDING_SECONDS or len(self._pending) > PENDINGS):
                     del self._pending[id]
-
-    # --- planning
-
-    async def _resolve(self, refs: Sequence[AssetRef]) -> tuple[list[Asset], tuple[AssetFailure, ...]]:
-        """Assets for the references that have one, and a failure for each of the others."""
-        limit = self.settings.limits.assets_per_request
-        if len(refs) > limit:
-            raise TooLarge(f"a request may name {limit} assets, not {len(refs)}; send several requests")
-
-        def resolve_all() -> tuple[list[Asset], tuple[AssetFailure, ...]]:
-            assets: list[Asset] = []
-            failed: list[AssetFailure] = []
-            for ref in refs:
-                try:
-                    if ref.id is not None:
-                        assets.append(self._catalogue.get(ref.id))
-                    elif ref.uri is not None:
-                        assets.append(self._catalogue.add(ref.uri))
-                    else:
-                        raise BadRequest("an asset is named by its uri or its id")
-                except AmberError as error:
-                    failed.append(AssetFailure(ref, _asset_failure(ref, error)))
-            return assets, tuple(failed)
-
-        assets, failed = await asyncio.to_thread(resolve_all)
-        return list({a.id: a for a in assets}.values()), failed
-
-    def _plan(
-        self, request: ComputeRequest, assets: Sequence[Asset]
-    ) -> tuple[Plan, tuple[AssetFailure, ...]]:
-        name = (
-            request.features,
-            tuple(a.id for a in assets),
-            tuple(sorted((k, repr(v)) for k, v in request.params.items())),
-            request.range,
-        )
-        known = self._plans.get(name)
-        if known is not None:
-            self._plans.move_to_end(name)
-            return known, ()
-        planner = Planner(
-            self.registry,
-            features=request.features,
-            params=request.params,
-            segment_seconds=self.settings.segment_seconds,
-            shards=self.settings.shards,
-            max_steps=self.settings.limits.steps_per_request,
-        )
-        refused: list[AssetFailure] = []
-        for asset in assets:
-            try:
-                planner.add_asset(asset, request.range)
-            except TooLarge:
-                raise
-            except BadRequest as error:
-                if len(assets) == 1:
-                    raise
-                ref = AssetRef(uri=asset.uri, id=asset.id)
-                refused.append(AssetFailure(ref, _asset_failure(ref, error)))
-        if assets:
-            planner.add_collection(assets)
-        plan = planner.plan()
-        if not refused and len(plan.steps) <= PLAN_STEPS:
-            self._plans[name] = plan
-            if len(self._plans) > PLANS:
-                self._plans.popitem(last=False)
-        return plan, tuple(refused)
-
-    def _split(self, plan: Plan) -> dict[int, tuple[str, PlanPart]]:
-        """Each shard's part of the plan, under a name that equal parts share."""
-        parts: dict[int, tuple[str, PlanPart]] = {}
-        homes: dict[int, list[Target]] = {}
-        for target in plan.targets:
-            homes.setdefault(plan.steps[target.key].home, []).append(target)
-        for home, targets in homes.items():
-            keys = [t.key for t in targets]
-            name = hashlib.blake2b("".join(keys).encode(), digest_size=16).hexdigest()
-            steps = plan.steps if len(homes) == 1 else closure(plan.steps, keys)
-            parts[home] = name, PlanPart(steps, targets)
-        return parts
-
-    def _body(
-        self, request: ComputeRequest, assets: Sequence[Asset], failed: Sequence[AssetFailure]
-    ) -> dict[str, Any]:
-        """What the journal needs to plan the request again."""
-        return {
-            "features": list(request.features),
-            "params": dict(request.params),
-            "range": list(request.range) if request.range else None,
-            "priority_rank": int(request.priority),
-            "assets": {a.id: dataclasses.asdict(a) for a in assets},
-            "failed_assets": failures_to_json(failed),
-        }
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """What `compute` would do, step by step in dependency order; runs nothing."""
-        assets, failed = await self._resolve(request.assets)
+        assets, failed = await self._planning.resolve(request.assets)
         if failed and not assets:
             raise _as_error(failed[0].failure)
-        plan, _ = self._plan(request, assets)
+        plan, _ = self._planning.plan(request, assets)
         homes: dict[int, list[str]] = {}
         for key, step in plan.steps.items():
             homes.setdefault(step.home, []).append(key)
@@ -425,56 +344,7 @@ class Engine:
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """The values of ready keys, in order; see `Service.load`."""
-        loaded: dict[str, StoredValue] = {}
-        for key in keys:
-            cached = self._cache.get(key)
-            if cached is not None:
-                loaded[key] = cached
-        for attempt in range(RELOADS):
-            left = [key for key in dict.fromkeys(keys) if key not in loaded]
-            if not left:
-                break
-            lost = await self._load(left, loaded)
-            if lost and attempt == RELOADS - 1:
-                raise Unavailable(f"{len(lost)} values were lost from memory while they were read; ask again")
-        missing = [key for key in keys if key not in loaded]
-        if missing:
-            raise UnknownKey(f"no value is stored under key {missing[0]!r}; keys come from POST /v1/compute")
-        return [loaded[key] for key in keys]
-
-    async def _load(self, keys: Sequence[str], loaded: dict[str, StoredValue]) -> list[str]:
-        """Find and read values; returns keys whose objects were lost on the way."""
-        answers = await asyncio.gather(*(link.call("get", keys) for link in self._links))
-        refs: list[Any] = []
-        large: list[tuple[int, Found]] = []
-        for number, found_by_shard in enumerate(answers):
-            for found in found_by_shard:
-                if found is None or found.key in loaded:
-                    continue
-                if found.inline is not None:
-                    self._keep(found, pickle.loads(found.inline), len(found.inline), loaded)
-                else:
-                    refs.append(found.ref[0])
-                    large.append((number, found))
-        if not refs:
-            return []
-        unique = list(dict.fromkeys(refs))
-        try:
-            lists = dict(zip(unique, await asyncio.to_thread(ray.get, unique), strict=True))
-        except (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError) as error:
-            log.warning("values were lost from the object store: %s", error)
-            lost = [f.key for _, f in large]
-            for number, link in enumerate(self._links):
-                await link.call("lost", [f.key for n, f in large if n == number])
-            return lost
-        for (_, found), ref in zip(large, refs, strict=True):
-            self._keep(found, lists[ref][found.place], None, loaded)
-        return []
-
-    def _keep(self, found: Found, value: Any, size: int | None, loaded: dict[str, StoredValue]) -> None:
-        stored = values.stored(self.registry, found.key, found.feature, found.version, value)
-        self._cache.put(stored, values.size_of(value) if size is None else size)
-        loaded[found.key] = stored
+        return await self._reader.load(keys)
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
@@ -486,6 +356,7 @@ class Engine:
         for link in self._links:
             gone.update(await link.call("purge", asset, feature, version))
         self._cache.forget(gone)
+        self._answers.forget(gone)
         return len(gone)
 
     async def failures(self) -> list[Failure]:
@@ -517,18 +388,6 @@ async def _adopt(settings: Settings) -> Settings:
     running = Settings.from_json(hello.settings)
     roots = tuple(dict.fromkeys((*running.media_roots, *settings.media_roots)))
     return running.replace(media_roots=roots)
-
-
-def _asset_failure(ref: AssetRef, error: AmberError) -> Failure:
-    return Failure(
-        kind="input",
-        type=type(error).__name__,
-        message=str(error),
-        step="asset",
-        key="",
-        unit=ref.id or ref.uri or "",
-        status=error.status,
-    )
 
 
 def _as_error(failure: Failure) -> AmberError:

@@ -92,13 +92,13 @@ class GatewayService:
         async for chunk in chunks:
             data += chunk
             if len(data) > UPLOAD_BYTES:
-                raise TooLarge(f"an upload through ray:// may be {UPLOAD_BYTES} bytes; use HTTP for larger ones")
+                raise TooLarge(
+                    f"an upload through ray:// may be {UPLOAD_BYTES} bytes; use HTTP for larger ones"
+                )
         asset: Asset = await self._get(self._handle.upload.remote(bytes(data), media_type))
         return asset
 
-    async def compute(
-        self, request: ComputeRequest, wait: float = 0.0, id: str | None = None
-    ) -> RequestView:
+    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         """See `Service.compute`."""
         view: RequestView = await self._call("compute", request, wait, id, wait=wait)
         return view

@@ -93,7 +93,7 @@ class Link:
             batch, self._queue = self._queue, []
             try:
                 replies = await self._submit_all([(p, part, s) for p, part, s, _ in batch])
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - handed to each caller, who raises it
                 for _, _, submission, future in batch:
                     self._live.pop(submission.id, None)
                     if not future.done():
@@ -138,7 +138,7 @@ class Link:
         return reply
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        """Call the actor; while its process restarts, wait for it and call again. All calls are repeatable."""
+        """Call the actor; while its process restarts, wait and call again. All calls are repeatable."""
         give_up = time.monotonic() + REVIVE_SECONDS
         while True:
             try:

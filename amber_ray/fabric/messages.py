@@ -29,7 +29,7 @@ class StepResult:
     """One step of a finished task. `inline` is the pickled value, else `slot` and `place` say where it is."""
 
     key: str
-    bytes: int = 0
+    size: int = 0
     made: Made | None = None
     inline: bytes | None = None
     slot: int = -1
@@ -132,7 +132,7 @@ class Answer:
 
 @dataclass(slots=True)
 class Reply:
-    """A request as one shard knows it. `state` is that of `RequestView`; `targets` only when attached anew."""
+    """A request as one shard knows it, in the words of `RequestView`; `targets` only when attached anew."""
 
     id: str
     state: str

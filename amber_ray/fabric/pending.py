@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import pickle
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any
 
 from amber_ray.core.plan import Target
 from amber_ray.core.request import MISSING, AssetFailure, AssetRef, Failure, RequestView, Result, State
+from amber_ray.fabric import pickled
 from amber_ray.fabric.messages import Answer, Reply
 
 
@@ -120,7 +120,7 @@ class Pending:
             target.key,
             target.unit,
             "ready",
-            value=MISSING if answer.inline is None else pickle.loads(answer.inline),
+            value=MISSING if answer.inline is None else pickled.loads(answer.inline),
             seconds=answer.seconds,
             cached=answer.cached,
         )

@@ -88,7 +88,7 @@ class Pools:
         return refs
 
     def cancel(self, task: int, force: bool) -> None:
-        """Stop a batch: one that waits in the actor's queue is taken out, a running one takes the actor with it."""
+        """Stop a batch: a waiting one is taken out of the actor's queue, a running one ends the actor."""
         running = self._running.get(task)
         if running is None:
             return

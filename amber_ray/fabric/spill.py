@@ -44,6 +44,8 @@ class Shelf:
         self._to_restore: list[str] = []
         self._reading: dict[str, asyncio.Future[tuple[StepResult, Any] | None]] = {}
         self._writing = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     # --- to storage
 
@@ -57,6 +59,7 @@ class Shelf:
             rows = [self._row(key) for key in group]
             inline, places, slots = gather(self._actor.values, group)
             self._writing += 1
+            self._idle.clear()
             self._actor.spawn(self._spill(registry, feature, version, group, rows, inline, places, slots))
 
     def _row(self, key: str) -> RowWork:
@@ -92,7 +95,7 @@ class Shelf:
                 )
             actor.index.add(part, packed(keys))
             actor.feed(ev.Stored(keys))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - any failure leaves the values in memory and is told
             # The values are still in memory; the ledger will ask for them again.
             log.error("%d values of %s could not be written: %s", len(keys), feature, error)
             if faults.translate(error).inputs_lost:
@@ -100,6 +103,8 @@ class Shelf:
             actor.feed(ev.StoreFailed(keys))
         finally:
             self._writing -= 1
+            if not self._writing:
+                self._idle.set()
 
     # --- and back
 
@@ -127,9 +132,9 @@ class Shelf:
                 actor.values[key] = (
                     Inline(result.inline, result.made)
                     if result.inline is not None
-                    else Slot(ref, result.place, result.bytes, result.made)
+                    else Slot(ref, result.place, result.size, result.made)
                 )
-                sizes[key] = result.bytes
+                sizes[key] = result.size
         if sizes:
             actor.feed(ev.Restored(sizes))
         if missing := [key for key, pair in found.items() if pair is None]:
@@ -218,16 +223,15 @@ class Shelf:
             shard_name(actor.shard),
         )
         function = ray.remote(storage.read).options(num_cpus=0, num_returns=1 + returns, max_retries=1)
-        refs = function.remote(actor.blob(registry), work, actor.settings.store, wanted)
+        refs: Any = function.remote(actor.blob(registry), work, actor.settings.store, wanted)
         return await refs[0], refs[1:]
 
     async def _rescan(self, vanished: Sequence[str]) -> None:
         """Parts are gone: another shard may have compacted them into one this index does not know."""
         index, store = self._actor.index, self._actor.store
-        for part in vanished:
-            index.remove_part(part)
-        found = await asyncio.to_thread(lambda: list(store.scan()))
-        for part, keys in found:
+        for name in vanished:
+            index.remove_part(name)
+        for part, keys in await asyncio.to_thread(lambda: list(store.scan())):
             index.add(part.name, keys)
 
     # --- upkeep
@@ -251,8 +255,7 @@ class Shelf:
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         """Forget what matches, in memory and on disk, in this shard and the others."""
         actor = self._actor
-        while self._writing:  # what is being written must be found on disk, or it would come back
-            await asyncio.sleep(0.01)
+        await self._idle.wait()  # what is being written must be found on disk, or it would come back
         gone: set[str] = set()
         for key, entry in actor.ledger.entries.items():
             recipe = entry.step.recipe
@@ -269,9 +272,9 @@ class Shelf:
             for old, new, kept, dropped in await asyncio.to_thread(
                 lambda: actor.store.purge(asset=asset, feature=feature, version=version)
             ):
-                removed.append(old.name if hasattr(old, "name") else old)
+                removed.append(old)
                 if new is not None:
-                    added[new.name] = kept if isinstance(kept, np.ndarray) else packed(list(kept))
+                    added[new.name] = kept
                 gone.update(dropped)
         await self._tell_all(removed, added, sorted(gone))
         return sorted(gone)
@@ -281,7 +284,7 @@ class Shelf:
     ) -> None:
         actor = self._actor
         await actor.reindex(removed, added, gone)
-        peers = [
+        peers: list[Any] = [
             ray.get_actor(shard_name(i), namespace=actor.settings.namespace).reindex.remote(
                 removed, added, gone
             )

@@ -26,7 +26,7 @@ from amber_ray.core.plan import Nested, Step, leaves
 from amber_ray.core.registry import Registry
 from amber_ray.core.request import Failure
 from amber_ray.errors import AmberError
-from amber_ray.fabric import code
+from amber_ray.fabric import code, pickled
 from amber_ray.fabric.messages import Made, StepResult, Work
 
 KILL_GRACE_SECONDS = 5.0
@@ -56,7 +56,7 @@ def run(blob: bytes, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
                 value = spec.returns.check(spec.target(**arguments(spec, step, values)))
         except AmberError as error:
             failure = failure_of(step, error)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
             failure = failure_of(step, error)
         else:
             values.put(step, value)
@@ -78,7 +78,7 @@ def arguments(spec: FeatureSpec, step: Step, values: Inputs) -> dict[str, Any]:
 
 
 class Inputs:
-    """Values that steps read: sent along, or made earlier in the same task and dropped after their last use."""
+    """Values that steps read: sent along, or made earlier in the task and dropped after their last use."""
 
     def __init__(self, work: Work, slots: Sequence[list[Any]]) -> None:
         self._work = work
@@ -98,7 +98,7 @@ class Inputs:
             return self._made[nested]
         data = self._work.inline.get(nested)
         if data is not None:
-            return pickle.loads(data)
+            return pickled.loads(data)
         argument, place = self._work.slots[nested]
         return self._slots[argument][place]
 
@@ -172,7 +172,7 @@ def measure(value: Any, inline_bytes: int) -> tuple[int, bytes | None]:
     except (pickle.PicklingError, AttributeError, TypeError):
         # A class of a user module that travelled by value is known to this process only.
         buffers.clear()
-        head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-untyped-call]
         dumps = cloudpickle.dumps
     size = len(head) + sum(b.raw().nbytes for b in buffers)
     if size > inline_bytes:
@@ -207,7 +207,7 @@ def deadline(work: Work, *steps: Step) -> Iterator[None]:
     """End this process when the step runs past its timeout: a hung call can't be stopped any other way.
 
     First a Python thread says which step it was and exits; should the call hold the interpreter lock, a
-    watchdog in C (faulthandler) ends the process a little later, and the actor reads the fault from the clock.
+    watchdog in C (faulthandler) ends the process a little later.
     """
     limits = [s.recipe.timeout for s in steps]
     timeout = None if None in limits else sum(t for t in limits if t is not None)
@@ -255,7 +255,7 @@ def values_by_key(
     wanted: Mapping[str, tuple[int, int]], inline: Mapping[str, bytes], slots: Sequence[list[Any]]
 ) -> dict[str, Any]:
     """Resolve keys that were sent inline or in slots, for tasks that write them."""
-    values: dict[str, Any] = {key: pickle.loads(data) for key, data in inline.items()}
+    values: dict[str, Any] = {key: pickled.loads(data) for key, data in inline.items()}
     for key, (argument, place) in wanted.items():
         values[key] = slots[argument][place]
     return values

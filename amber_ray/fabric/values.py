@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import pickle
 from collections import OrderedDict
 from collections.abc import AsyncIterable, Iterable, Iterator
@@ -10,10 +11,14 @@ from typing import Any
 
 from amber_ray.core.registry import Registry
 from amber_ray.core.service import StoredValue
+from amber_ray.core.types import of_value
 from amber_ray.core.units import Asset
 from amber_ray.errors import TooLarge, UnknownFeature
+from amber_ray.fabric.messages import Answer
 from amber_ray.media.probe import Catalogue
 
+ANSWER_BYTES = 512
+"""Charged per remembered answer beside its value."""
 QUEUED_CHUNKS = 8
 """Upload chunks held between the network and the disk."""
 
@@ -52,10 +57,41 @@ class Cache:
                 self.bytes -= found[1]
 
 
-def stored(registry: Registry, key: str, feature: str, version: str, value: Any) -> StoredValue:
-    """A value with its type: the feature's declared one, or one read off the value for a feature now unknown."""
-    from amber_ray.core.types import of_value
+class Answers:
+    """Answers with small values, most recently used: what makes a repeated request cost no call at all."""
 
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: str) -> Answer | None:
+        """The answer, as a cache hit; None if it is not here."""
+        found = self._answers.get(key)
+        if found is not None:
+            self._answers.move_to_end(key)
+        return found
+
+    def put(self, answer: Answer) -> None:
+        """Remember an answer if it carries its value."""
+        if answer.inline is None or answer.key in self._answers:
+            return
+        self._answers[answer.key] = dataclasses.replace(answer, cached=True)
+        self._bytes += len(answer.inline) + ANSWER_BYTES
+        while self._bytes > self._limit:
+            _, gone = self._answers.popitem(last=False)
+            self._bytes -= len(gone.inline or b"") + ANSWER_BYTES
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """These values were purged, or are being made anew."""
+        for key in keys:
+            gone = self._answers.pop(key, None)
+            if gone is not None:
+                self._bytes -= len(gone.inline or b"") + ANSWER_BYTES
+
+
+def stored(registry: Registry, key: str, feature: str, version: str, value: Any) -> StoredValue:
+    """A value with its type: the declared one, or one read off the value if its feature is now unknown."""
     try:
         spec = registry.get(feature)
         type = spec.returns if spec.version == version else of_value(value)
@@ -93,6 +129,13 @@ async def upload(
                 raise item
             yield item
 
+    async def push(item: bytes | BaseException | None) -> None:
+        """Hand over an item, unless the writer has ended: nobody would take it then."""
+        put = asyncio.create_task(queue.put(item))
+        await asyncio.wait({put, writer}, return_when=asyncio.FIRST_COMPLETED)
+        if not put.done():
+            put.cancel()
+
     writer = asyncio.create_task(asyncio.to_thread(catalogue.upload, pull(), media_type))
     size = 0
     try:
@@ -100,16 +143,14 @@ async def upload(
             size += len(chunk)
             if size > limit:
                 raise TooLarge(f"an upload may be {limit} bytes; this one is larger")
-            while queue.full() and not writer.done():
-                await asyncio.sleep(0.005)
+            await push(bytes(chunk))
             if writer.done():
                 break
-            queue.put_nowait(bytes(chunk))
     except BaseException as error:
-        queue.put_nowait(error) if not queue.full() else writer.cancel()
-        await asyncio.wait([writer], timeout=10.0)
+        stop = asyncio.create_task(push(error))
+        await asyncio.wait({writer, stop}, timeout=10.0)
+        if writer.done() and not writer.cancelled():
+            writer.exception()  # it is this very error
         raise
-    else:
-        if not writer.done():
-            await queue.put(None)
+    await push(None)
     return await writer

@@ -17,8 +17,10 @@ from amber_ray.fabric.tasks import Inputs, Outbox, arguments, deadline, failure_
 
 
 class Warm:
-    """Runs the steps of one class feature. The model is made at the first call, so that a load that fails
-    is the feature's failure and names the step that asked for it.
+    """Runs the steps of one class feature.
+
+    The model is made at the first call, so that a load that fails is the feature's failure and names the step
+    that asked for it.
     """
 
     def __init__(self, blob: bytes, registry: str, feature: str, model: tuple[tuple[str, Any], ...]) -> None:
@@ -39,7 +41,7 @@ class Warm:
             with deadline(work, *steps):
                 if self._model is None:
                     self._model = self._spec.target(**self._model_params)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - user code; the failure is the result
             for step in steps:
                 box.failed(step, failure_of(step, error))
             return box.close()
@@ -51,7 +53,7 @@ class Warm:
         try:
             with deadline(work, *steps):
                 made = self._call(steps, values)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - user code; the failure is the result
             if len(steps) == 1:
                 box.failed(steps[0], failure_of(steps[0], error))
                 return

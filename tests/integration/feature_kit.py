@@ -32,7 +32,6 @@ def gate(name: str, seconds: float = 60.0) -> None:
 @feature(version="1")
 def size(asset: Asset) -> int:
     ran("size", asset.id)
-    ran("order", "size")
     return asset.bytes
 
 
@@ -40,7 +39,13 @@ def size(asset: Asset) -> int:
 def gated(asset: Asset, name: str = "gated") -> int:
     ran("gated", asset.id)
     gate(name)
-    ran("order", "gated")
+    return asset.bytes
+
+
+@feature(version="1")
+def held(asset: Asset) -> int:
+    ran("held", asset.id)
+    gate(asset.id)
     return asset.bytes
 
 

@@ -1,0 +1,84 @@
+"""Values from where they are to who reads them: this process, an actor, the object store, Parquet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+
+from amber_ray.core.registry import Registry
+from amber_ray.core.service import StoredValue
+from amber_ray.errors import Unavailable, UnknownKey
+from amber_ray.fabric import pickled, values
+from amber_ray.fabric.link import Link
+from amber_ray.fabric.messages import Found
+
+log = logging.getLogger("amber.reading")
+
+RELOADS = 3
+"""How often a value whose object was lost on the way is asked for again."""
+
+
+class Reader:
+    """Reads values by key for one engine."""
+
+    def __init__(self, registry: Registry, links: Sequence[Link], cache: values.Cache) -> None:
+        self._registry = registry
+        self._links = links
+        self._cache = cache
+
+    async def load(self, keys: Sequence[str]) -> list[StoredValue]:
+        """The values of ready keys, in order; see `Service.load`."""
+        loaded: dict[str, StoredValue] = {}
+        for key in keys:
+            cached = self._cache.get(key)
+            if cached is not None:
+                loaded[key] = cached
+        for attempt in range(RELOADS):
+            left = [key for key in dict.fromkeys(keys) if key not in loaded]
+            if not left:
+                break
+            lost = await self._load(left, loaded)
+            if lost and attempt == RELOADS - 1:
+                raise Unavailable(f"{len(lost)} values were lost from memory while they were read; ask again")
+        missing = [key for key in keys if key not in loaded]
+        if missing:
+            raise UnknownKey(f"no value is stored under key {missing[0]!r}; keys come from POST /v1/compute")
+        return [loaded[key] for key in keys]
+
+    async def _load(self, keys: Sequence[str], loaded: dict[str, StoredValue]) -> list[str]:
+        """Find and read values; returns keys whose objects were lost on the way."""
+        answers = await asyncio.gather(*(link.call("get", keys) for link in self._links))
+        refs: list[Any] = []
+        large: list[tuple[int, Found]] = []
+        for number, found_by_shard in enumerate(answers):
+            for found in found_by_shard:
+                if found is None or found.key in loaded:
+                    continue
+                if found.inline is not None:
+                    self._keep(found, pickled.loads(found.inline), len(found.inline), loaded)
+                else:
+                    refs.append(found.ref[0])
+                    large.append((number, found))
+        if not refs:
+            return []
+        unique = list(dict.fromkeys(refs))
+        try:
+            lists = dict(zip(unique, await asyncio.to_thread(ray.get, unique), strict=True))
+        except (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError) as error:
+            log.warning("values were lost from the object store: %s", error)
+            lost = [f.key for _, f in large]
+            for number, link in enumerate(self._links):
+                await link.call("lost", [f.key for n, f in large if n == number])
+            return lost
+        for (_, found), ref in zip(large, refs, strict=True):
+            self._keep(found, lists[ref][found.place], None, loaded)
+        return []
+
+    def _keep(self, found: Found, value: Any, size: int | None, loaded: dict[str, StoredValue]) -> None:
+        stored = values.stored(self._registry, found.key, found.feature, found.version, value)
+        self._cache.put(stored, values.size_of(value) if size is None else size)
+        loaded[found.key] = stored

@@ -1,0 +1,78 @@
+"""A server over the in-memory service, as a program: `python serving_kit.py PORT [SERVE_HOST]`.
+
+It prints its URL when it answers and stops when its standard input ends. What happens to requests is written
+to the file that KIT_LOG names. With SERVE_HOST, Serve's front listens there whatever the settings say.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from typing import Any
+
+from amber_ray.core.request import ComputeRequest, RequestView
+from amber_ray.errors import AmberError
+from amber_ray.serving import deployment, front
+from amber_ray.settings import Settings
+from tests.memory_service import MemoryService
+
+
+def log(line: str) -> None:
+    with open(os.environ["KIT_LOG"], "a") as file:
+        file.write(line + "\n")
+
+
+class Told(MemoryService):
+    """Holds everything back from a request of tenant `hold` until one of tenant `open`; writes what befalls."""
+
+    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
+        log(f"asked {request.tenant}")
+        if request.tenant == "hold":
+            self.gate.clear()
+        if request.tenant == "open":
+            self.gate.set()
+        try:
+            return await super().compute(request, wait, id)
+        except asyncio.CancelledError:
+            log("withdrawn")
+            raise
+
+    async def aclose(self) -> None:
+        log("closed")
+
+
+async def start(settings: Settings) -> Told:
+    return Told()
+
+
+def main(port: int, serve_host: str | None) -> None:
+    settings = Settings(port=port)
+    os.environ.update(deployment.environment(settings), RAY_USAGE_STATS_ENABLED="0")
+    import ray
+
+    options: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 100 << 20}
+    ray.init(
+        address="local",
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        _node_ip_address="127.0.0.1",
+        **options,
+    )
+    try:
+        if serve_host is not None:
+            front.serve_host = lambda settings: serve_host  # type: ignore[assignment]
+        try:
+            print(deployment.run(settings, start), flush=True)
+            sys.stdin.read()
+        except AmberError as error:
+            print(f"{type(error).__name__}: {error}", flush=True)
+        deployment.shutdown()
+    finally:
+        ray.shutdown()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2] if len(sys.argv) > 2 else None)
