@@ -25,7 +25,7 @@ def log(line: str) -> None:
 
 
 class Told(MemoryService):
-    """Holds everything back from a request of tenant `hold` until one of tenant `open`; writes what befalls."""
+    """Holds everything back from a request of tenant `hold` until one of tenant `open`."""
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         log(f"asked {request.tenant}")

@@ -130,6 +130,5 @@ def test_one_server_from_its_start_to_its_end(tmp_path: Path) -> None:
 def test_an_open_front_without_tokens_does_not_come_up(tmp_path: Path) -> None:
     with server(tmp_path / "log", "0.0.0.0") as (said, process):
         assert said.startswith("Unavailable: the HTTP replicas did not start")
-        rest = process.stdout.read() if process.stdout else ""
-        assert "there are no API tokens" in said + rest
+        assert "there are no API tokens" in said
     assert process.returncode == 0

@@ -1,0 +1,220 @@
+"""Amber on Ray Serve: the replica, the builder that Serve's config files name, and a server of one's own.
+
+The replica is a shell around `create_app`: everything that can be tested without Ray is there. This is the
+only file of this room that imports Ray, and it does so as late as it can: Ray reads its environment when it
+is imported, and `environment` says what that should be.
+
+    serve deploy deployments/serve.yaml        `build` makes the application from the file's `args`
+    amber serve                                `environment`, then Ray, then `run` ... `shutdown`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from amber_ray.core.service import Service
+from amber_ray.errors import BadRequest, Unavailable
+from amber_ray.serving import front
+from amber_ray.serving.app import ONGOING, create_app
+from amber_ray.settings import Settings
+
+if TYPE_CHECKING:
+    from ray import serve
+
+Start = Callable[[Settings], Any]
+"""What makes a replica's service: a coroutine function."""
+
+APPLICATION = "amber"
+READY_SECONDS = 120.0
+"""Longest wait for an answer through the front port: replicas read the registry and find the cache actors."""
+CLOSE_SECONDS = 10.0
+QUEUED_MESSAGES = 16
+"""Pieces of a body that wait in memory for an upload to be written."""
+TOKENS = "AMBER_TOKENS"
+"""API tokens separated by commas, for `build`: secrets come to containers by their environment."""
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables that must be set before Ray starts, for a server of one's own.
+
+    Raises `BadRequest` for an open host without tokens, `Unavailable` if the port is taken.
+    """
+    front.refuse_unsafe(settings)
+    front.refuse_taken(settings)
+    return front.environment(settings)
+
+
+def build(args: dict[str, Any]) -> serve.Application:
+    """The application for a Serve config file; `args` are fields of `Settings`. Raises `BadRequest`.
+
+    Tokens may come by the environment instead (`AMBER_TOKENS`).
+    """
+    settings = Settings.from_mapping(args)
+    if not settings.tokens:
+        tokens = (token.strip() for token in os.environ.get(TOKENS, "").split(","))
+        settings = settings.replace(tokens=tuple(token for token in tokens if token))
+    return application(settings)
+
+
+def application(settings: Settings, start: Start | None = None) -> serve.Application:
+    """The application for `settings`; `start` (for tests) makes the service instead of the engine."""
+    from ray import serve
+    from ray.serve.config import BackpressureConfig
+    from ray.serve.schema import LoggingConfig
+
+    front.refuse_unsafe(settings)
+    deployed: Any = serve.deployment(
+        name="http",
+        num_replicas=settings.replicas,
+        # Above the app's own bound, so that its 429 with a reason comes before Serve's bare 503.
+        max_ongoing_requests=ONGOING + 256,
+        max_queued_requests=1024,
+        backpressure_config=BackpressureConfig(status_code=503, retry_after_s=1),
+        # It plans, encodes and waits: CPUs are for features.
+        ray_actor_options={"num_cpus": 0},
+        health_check_period_s=5,
+        health_check_timeout_s=30,
+        graceful_shutdown_timeout_s=CLOSE_SECONDS,
+        logging_config=LoggingConfig(enable_access_log=False),
+    )
+    bound: serve.Application = deployed(serve.ingress()(Replica)).bind(settings.to_json(), start)
+    return bound
+
+
+def run(settings: Settings, start: Start | None = None) -> str:
+    """Serve on the Ray that this process is connected to; the URL, once it answers.
+
+    `environment` must have been set before that Ray started. Raises what the engine raises when it starts
+    (`DeclarationError`, `StoreBusy`), and `Unavailable` if nothing answers in time.
+    """
+    from ray import serve
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    asyncio.run(_rehearse(settings, start))
+    behind_haproxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+    host = front.serve_host(settings) if behind_haproxy else settings.host
+    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": settings.port})
+    serve.run_many(
+        [serve.RunTarget(application(settings, start), name=APPLICATION, route_prefix="/")],
+        wait_for_applications_running=False,
+    )
+    until = time.monotonic() + READY_SECONDS
+    _await_running(until)
+    host = "127.0.0.1" if settings.host in ("localhost", "0.0.0.0", "::") else settings.host
+    url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+    _await_answer(f"{url}/healthz", until)
+    return url
+
+
+def shutdown() -> None:
+    """Stop serving: the replicas let go of the engine, HAProxy ends, its files go. Ray goes on."""
+    from ray import serve
+
+    serve.shutdown()  # type: ignore[no-untyped-call]
+    front.remove(os.environ.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE"))
+
+
+async def _engine(settings: Settings) -> Service:
+    from amber_ray.fabric.engine import Engine
+
+    engine: Service = await Engine.start(settings)
+    return engine
+
+
+async def _rehearse(settings: Settings, start: Start | None) -> None:
+    """Start and close a service here first: what is wrong is raised as itself, not as a replica's text."""
+    service = await (start or _engine)(settings)
+    await service.aclose()
+
+
+def _await_running(until: float) -> None:
+    from ray import serve
+
+    while time.monotonic() < until:
+        told = serve.status().applications.get(APPLICATION)
+        status = told.status if told is not None else "NOT_STARTED"
+        if status == "RUNNING":
+            return
+        if told is not None and status in ("DEPLOY_FAILED", "UNHEALTHY"):
+            # The replica's own words come last in what Serve tells of it, below a traceback.
+            words = [
+                line for d in told.deployments.values() for line in d.message.splitlines() if line.strip()
+            ]
+            raise Unavailable(f"the HTTP replicas did not start: {(words or [told.message])[-1].strip()}")
+        time.sleep(0.05)
+    raise Unavailable(f"the HTTP replicas did not start within {READY_SECONDS:g} s")
+
+
+def _await_answer(url: str, until: float) -> None:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    reason: Exception | None = None
+    while time.monotonic() < until:
+        try:
+            with opener.open(url, timeout=5):
+                return
+        except (OSError, urllib.error.URLError) as error:
+            reason = error
+            time.sleep(0.05)
+    raise Unavailable(f"nothing answered at {url} within {READY_SECONDS:g} s: {reason}")
+
+
+def _refuse_open_front(settings: Settings) -> None:
+    """Without tokens, raise unless Serve's front listens on loopback only.
+
+    Behind an open front every caller looks like this machine. A config file says where Serve listens beside
+    the application's own settings, so the two can disagree, and Serve in HAProxy mode listens everywhere
+    unless it is told otherwise.
+    """
+    if settings.tokens:
+        return
+    from ray.serve.context import _get_global_client
+
+    client = _get_global_client()
+    host = None if client is None else client.http_config.host
+    if host is None or not front.is_loopback(host):
+        raise BadRequest(
+            f"Serve listens on {host}, where other machines reach it, and there are no API tokens; "
+            f"give tokens (args: tokens, or {TOKENS} in the environment), "
+            f"or set http_options: host: {front.LOOPBACK}"
+        )
+
+
+class Replica:
+    """One HTTP process. Serve cancels its handlers when their callers disconnect; work is not in them."""
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, settings: str, start: Start | None = None
+    ) -> None:
+        self._settings = Settings.from_json(settings)
+        _refuse_open_front(self._settings)
+        self._service = await (start or _engine)(self._settings)
+
+    def __serve_build_asgi_app__(self) -> Any:
+        """Called by Serve after the constructor.
+
+        A bare function and not the FastAPI app: Serve would match every request against an app's routes a
+        second time, for a label of its metrics.
+        """
+        app = create_app(self._service, self._settings, echo=False)  # Serve echoes X-Request-Id itself
+
+        async def bounded(scope: Any, receive: Any, send: Any) -> None:
+            # Serve reads a body as fast as it comes into a queue without end; with an end, a slow disk slows
+            # the sender down instead of filling this process's memory.
+            queue = getattr(receive, "queue", None)
+            if isinstance(queue, asyncio.Queue):
+                queue._maxsize = QUEUED_MESSAGES  # type: ignore[attr-defined]
+            await app(scope, receive, send)
+
+        return bounded
+
+    async def __del__(self) -> None:
+        """Called by Serve when the replica is told to stop."""
+        async with asyncio.timeout(CLOSE_SECONDS):
+            await self._service.aclose()

