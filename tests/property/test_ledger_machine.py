@@ -1,0 +1,224 @@
+"""A Hypothesis machine over the ledger: any order of events that a shell could tell, with a model beside it.
+
+Unlike the simulation it has no clock of its own and no habits: a write may end before a later one began,
+a task may end hours later, and every sequence that breaks a promise is shrunk to the shortest one.
+The model is small: what each caller was told, which writes, reads and tasks are under way.
+"""
+
+from __future__ import annotations
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from amber_ray.core import events as ev
+from amber_ray.core.feature import Resources
+from amber_ray.core.states import AVAILABLE, State
+from tests.core_kit import GPU_NODE, NODE, Graph, Story, asset, broken, clip, fault
+
+KEYS = ("probe", "frames", "look", "embed", "hash", "film", "far", "match")
+
+
+def graph() -> Graph:
+    """Never-stored, memory-only, class, GPU and foreign steps over one asset."""
+    made = Graph()
+    made.add("probe")
+    made.add("frames", store="never")
+    made.add("look", "frames")
+    made.add("embed", "frames", is_class=True, resources=Resources(num_gpus=1, gpu="preferred"))
+    made.add("hash", "look", "probe", store="memory", retries=0)
+    made.add("film", "look", "embed", "probe", unit=clip(asset(), 0), key="film")
+    made.add("far", home=1)
+    made.add("match", "film", "far", resources=Resources(num_gpus=1))
+    return made
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """One shard."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = graph().steps
+        self.story = Story(
+            nodes=[GPU_NODE],
+            lookahead=0,
+            memory_bytes=4000,
+            spill_bytes=1500,
+            sizes=1000,
+            pack_seconds=1.0,
+            feature_failure_seconds=5.0,
+        )
+        self.asked: dict[str, set[str]] = {}
+        self.left: set[str] = set()
+        self.writes: list[tuple[str, ...]] = []
+        self.reads: list[tuple[str, ...]] = []
+        self.ended: list[ev.Reported] = []
+        self.count = 0
+
+    def tell(self, event: ev.Event) -> None:
+        story = self.story
+        for command in story.do(event):
+            if isinstance(command, ev.Spill):
+                under_way = {key for keys in self.writes for key in keys}
+                assert not under_way & set(command.keys), "two writers of one key"
+                self.writes.append(command.keys)
+            elif isinstance(command, ev.Restore):
+                self.reads.append(command.keys)
+
+    # --- callers
+
+    @rule(
+        keys=st.lists(st.sampled_from(KEYS), max_size=3),
+        priority=st.integers(0, 2),
+        tenant=st.sampled_from("ab"),
+        patience=st.sampled_from((None, None, None, 0.0, 3.0)),
+        refresh=st.booleans(),
+        load=st.sampled_from((True, True, False)),
+    )
+    def ask(
+        self,
+        keys: list[str],
+        priority: int,
+        tenant: str,
+        patience: float | None,
+        refresh: bool,
+        load: bool,
+    ) -> None:
+        self.count += 1
+        id = f"r{self.count}"
+        self.asked[id] = set(keys)
+        deadline = None if patience is None else self.story.now + patience
+        self.tell(ev.Requested(id, self.steps, keys, priority, tenant, deadline, refresh, load))
+
+    @precondition(lambda self: self.story.ledger.requests)
+    @rule(data=st.data())
+    def leave(self, data: st.DataObject) -> None:
+        id = data.draw(st.sampled_from(sorted(self.story.ledger.requests)))
+        self.left.add(id)
+        self.tell(ev.Left(id))
+
+    # --- tasks
+
+    @precondition(lambda self: self.story.ledger.tasks)
+    @rule(data=st.data())
+    def task_ends(self, data: st.DataObject) -> None:
+        task = self.story.ledger.tasks[data.draw(st.sampled_from(sorted(self.story.ledger.tasks)))]
+        kind = data.draw(st.sampled_from((None, None, None, "input", "feature", "system")))
+        first = data.draw(st.sampled_from(task.steps))
+        bad = {first.key} if kind is not None else set()
+        reports = []
+        for step in task.steps:
+            if step.key in bad or bad & set(step.needs):
+                bad.add(step.key)
+                reports.append(ev.StepReport(step.key, kept=False, failure=broken(first, kind)))
+            else:
+                reports.append(ev.StepReport(step.key, 1000, 0.5, step.key in task.outputs))
+        if len(reports) > 1 and data.draw(st.booleans()):
+            reports.pop()
+        event = ev.Reported(task.id, reports)
+        self.ended.append(event)
+        self.tell(event)
+
+    @precondition(lambda self: self.ended)
+    @rule(data=st.data())
+    def report_comes_again(self, data: st.DataObject) -> None:
+        before = self.story.ledger.counters["superseded"]
+        self.tell(data.draw(st.sampled_from(self.ended)))
+        assert self.story.ledger.counters["superseded"] == before + 1
+
+    @precondition(lambda self: self.story.ledger.tasks)
+    @rule(data=st.data(), retry=st.sampled_from((True, True, False)))
+    def task_is_lost(self, data: st.DataObject, retry: bool) -> None:
+        self.tell(ev.TaskLost(data.draw(st.sampled_from(sorted(self.story.ledger.tasks))), fault(), retry))
+
+    # --- storage
+
+    @precondition(lambda self: self.writes)
+    @rule(data=st.data(), well=st.booleans())
+    def write_ends(self, data: st.DataObject, well: bool) -> None:
+        keys = self.writes.pop(data.draw(st.integers(0, len(self.writes) - 1)))
+        if well:
+            self.story.index.update(keys)
+        self.tell(ev.Stored(keys) if well else ev.StoreFailed(keys))
+
+    @precondition(lambda self: self.reads)
+    @rule(data=st.data(), well=st.booleans())
+    def read_ends(self, data: st.DataObject, well: bool) -> None:
+        keys = self.reads.pop(data.draw(st.integers(0, len(self.reads) - 1)))
+        if well:
+            self.tell(ev.Restored(dict.fromkeys(keys, 1000)))
+        else:
+            self.story.index.difference_update(keys)
+            self.tell(ev.RestoreFailed(keys))
+
+    @rule(keys=st.lists(st.sampled_from(KEYS), max_size=3))
+    def values_are_lost(self, keys: list[str]) -> None:
+        self.tell(ev.Lost(keys))
+
+    @precondition(lambda self: not self.writes)
+    @rule(keys=st.lists(st.sampled_from(KEYS), min_size=1, max_size=3))
+    def values_are_purged(self, keys: list[str]) -> None:
+        self.story.index.difference_update(keys)
+        self.tell(ev.Purged(keys))
+
+    # --- time and room
+
+    @rule(seconds=st.sampled_from((0.0, 0.3, 2.5, 20.0)))
+    def time_passes(self, seconds: float) -> None:
+        self.story.now += seconds
+        self.tell(ev.Tick())
+
+    @rule(nodes=st.sampled_from(([GPU_NODE], [NODE], [{"CPU": 1.0}])))
+    def nodes_change(self, nodes: list[dict[str, float]]) -> None:
+        self.tell(ev.Capacity(nodes))
+
+    # --- what must be so; `Story` runs `check` and forbids a second answer
+
+    @invariant()
+    def finished_means_told_of_everything(self) -> None:
+        story = self.story
+        for id, targets in self.asked.items():
+            told = story.told.get(id, {}).keys()
+            if id in story.finished:
+                assert told == targets
+            elif id not in self.left:
+                assert story.ledger.requests[id].pending.keys() == targets - told
+
+    @invariant()
+    def reads_and_writes_are_of_what_the_ledger_says(self) -> None:
+        ledger = self.story.ledger
+        assert {k for keys in self.writes for k in keys} == ledger.spilling
+        reading = {k for k, e in ledger.entries.items() if e.state is State.RESTORING}
+        assert reading <= {k for keys in self.reads for k in keys}
+
+    def teardown(self) -> None:
+        """Without further faults everything comes to rest: all told, memory within its budget."""
+        story = self.story
+        self.tell(ev.Capacity([GPU_NODE]))
+        for _ in range(300):
+            if self.writes:
+                self.story.index.update(self.writes[0])
+                self.tell(ev.Stored(self.writes.pop(0)))
+            elif self.reads:
+                self.tell(ev.Restored(dict.fromkeys(self.reads.pop(0), 1000)))
+            elif story.ledger.tasks:
+                task = next(iter(story.ledger.tasks.values()))
+                self.tell(
+                    ev.Reported(
+                        task.id, [ev.StepReport(s.key, 1000, 0.5, s.key in task.outputs) for s in task.steps]
+                    )
+                )
+            elif story.ledger.wake_at() < float("inf"):
+                story.now = max(story.now, story.ledger.wake_at())
+                self.tell(ev.Tick())
+            else:
+                break
+        assert not story.ledger.requests
+        assert not story.ledger.tasks
+        assert {e.state for e in story.ledger.entries.values()} <= AVAILABLE
+        assert story.ledger.hot_bytes <= 4000
+        self.finished_means_told_of_everything()
+
+
+TestLedgerMachine = LedgerMachine.TestCase
+TestLedgerMachine.settings = settings(max_examples=200, stateful_step_count=50)
