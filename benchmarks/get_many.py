@@ -45,7 +45,7 @@ def run(session: Session) -> list[Measured]:
     return [
         Measured(
             "get_many",
-            f"client.get_many of {len(keys)} hot values: 4 features, {len(keys) // 4} segments of one video",
+            f"client.get_many of {len(keys)} hot values, planned and looked up anew: 4 features of one video",
             f"one call of a plain Ray actor for the same {len(keys)} keys of its dict",
             *measured,
             "s",

@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import dataclasses
+import logging
 import os
 import shutil
 import socket
@@ -29,12 +30,10 @@ T = TypeVar("T")
 FEATURES = "benchmarks.features"
 ROOT = Path(__file__).parents[1]
 
-# Read when Ray is imported, and inherited by its workers; HAProxy mode is how `amber serve` runs Serve.
+# Read when Ray is imported, and inherited by its workers.
 ENVIRONMENT = {
     "PYTHONPATH": str(ROOT),
     "RAY_AUTH_MODE": "token",
-    "RAY_SERVE_ENABLE_HA_PROXY": "1",
-    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's workers step back behind other processes, by 15. Here they compete with peers that don't.
     "RAY_worker_niceness": "0",
@@ -98,6 +97,7 @@ class Session:
         from benchmarks import empty_app
 
         settings = self.settings(host="127.0.0.1", port=self.port, **changes)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         amber, empty = settings.namespace, f"{settings.namespace}-empty"
         serve.start(http_options={"host": "127.0.0.1", "port": self.port})
         try:
@@ -123,12 +123,16 @@ class Served:
 @contextlib.contextmanager
 def opened(given: argparse.Namespace) -> Iterator[Session]:
     """Start or join a cluster, and leave it as it was."""
-    for name, value in ENVIRONMENT.items():
+    from amber_ray.serving import front
+    from amber_ray.settings import Settings
+
+    port = given.port or (8000 if given.address else free_port())
+    proxy = {} if given.address else front.environment(Settings(port=port))
+    for name, value in (ENVIRONMENT | proxy).items():
         os.environ.setdefault(name, value)
     import ray
 
     from amber_ray.fabric import cluster
-    from amber_ray.settings import Settings
 
     place = Path(tempfile.mkdtemp(prefix="amber-bench-", dir=given.folder))
     if given.address is None:
@@ -136,9 +140,10 @@ def opened(given: argparse.Namespace) -> Iterator[Session]:
     else:
         cluster.connect(given.address, "bench")
     try:
-        yield Session(place, given.small, given.port or (8000 if given.address else free_port()))
+        yield Session(place, given.small, port)
     finally:
         ray.shutdown()
+        front.remove(proxy.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE"))
         shutil.rmtree(place, ignore_errors=True)
 
 
