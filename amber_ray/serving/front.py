@@ -7,12 +7,14 @@ becomes HAProxy. Must not know: Ray, the app.
 
 from __future__ import annotations
 
+import fcntl
 import ipaddress
 import os
 import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -22,6 +24,15 @@ from amber_ray.settings import Settings
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
 STATS, METRICS, FALLBACK, FALLBACK_GRPC = 8404, 9101, 8500, 9500
+PLACE, PREFIX = "/tmp", "amber-"
+"""Where a server's own folder is made. Not the user's temporary folder: HAProxy's socket has a long name of
+Serve's below this one, and the path of a socket is at most 107 bytes."""
+OWNER = "owner"
+"""A file in that folder that is locked while the server's process lives, however that process ends."""
+YOUNG = 60.0
+"""Seconds in which a folder may not be locked yet."""
+
+_owned: dict[str, int] = {}
 
 SCRIPT = """#!/bin/sh
 # Serve runs this as HAProxy. Statistics and metrics are for this machine; the front is where Amber was told.
@@ -88,9 +99,9 @@ def environment(settings: Settings) -> dict[str, str]:
     haproxy = _haproxy()
     if haproxy is None:
         return variables
-    # Not below a temporary folder of the user's: HAProxy's socket has a long name of Serve's below this one,
-    # and a socket's path is at most 107 bytes.
-    base = Path(tempfile.mkdtemp(prefix="amber-", dir="/tmp"))
+    sweep()
+    base = Path(tempfile.mkdtemp(prefix=PREFIX, dir=PLACE))
+    _claim(base)
     host = LOOPBACK if settings.host == "localhost" else settings.host
     script = base / "haproxy"
     script.write_text(
@@ -120,9 +131,35 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 def remove(base: str | None) -> None:
-    """Delete the folder of a server that was stopped (`RAY_SERVE_HAPROXY_SERVER_STATE_BASE`)."""
-    if base is not None and Path(base, "haproxy").is_file():
+    """Delete the folder of this process's server, now stopped (`RAY_SERVE_HAPROXY_SERVER_STATE_BASE`)."""
+    if base in _owned:
         shutil.rmtree(base, ignore_errors=True)
+        os.close(_owned.pop(base))
+
+
+def sweep() -> None:
+    """Delete the folders of servers that were killed: those whose owner holds its lock no more."""
+    for owner in Path(PLACE).glob(f"{PREFIX}*/{OWNER}"):
+        base = owner.parent
+        try:
+            if time.time() - owner.stat().st_mtime < YOUNG or owner.stat().st_uid != os.getuid():
+                continue
+            lock = os.open(owner, os.O_RDWR | os.O_NOFOLLOW)
+        except OSError:
+            continue  # deleted meanwhile
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(base, ignore_errors=True)
+        except BlockingIOError:
+            continue  # its server lives
+        finally:
+            os.close(lock)
+
+
+def _claim(base: Path) -> None:
+    lock = os.open(base / OWNER, os.O_CREAT | os.O_RDWR, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    _owned[str(base)] = lock
 
 
 def free_ports(wanted: Iterable[int]) -> list[int]:

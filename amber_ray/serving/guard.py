@@ -25,7 +25,8 @@ from amber_ray.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-OPEN = frozenset({"/", "/healthz", "/openapi.json", "/page/page.css", "/page/page.js"})
+OPEN = frozenset({"/", "/healthz", "/openapi.json"})
+OPEN_BELOW = "/page/"
 """Paths that show no data: answered without a token, so that probes and the page's first load work."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
@@ -112,7 +113,7 @@ class Guard:
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not self._tokens:
             self._from_this_machine(scope, found)
-        elif path not in OPEN:
+        elif path not in OPEN and not path.startswith(OPEN_BELOW):
             self._authorized(found.get(b"authorization", b""))
         if scope["method"] not in SAFE:
             _same_site(found)

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,30 @@ def test_two_servers_share_neither_files_nor_folders(monkeypatch):
     finally:
         front.remove(one["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
         front.remove(two["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
+
+
+def test_folders_of_killed_servers_are_swept_and_of_living_ones_kept(monkeypatch, tmp_path: Path):
+    monkeypatch.setattr(front, "_haproxy", lambda: shutil.which("true"))
+    monkeypatch.setattr(front, "PLACE", str(tmp_path))
+    living = Path(front.environment(Settings())["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
+    # A process of its own makes a folder and ends without a word.
+    code = (
+        "import os, sys\nfrom amber_ray.serving import front\nfrom amber_ray.settings import Settings\n"
+        "front.PLACE, front._haproxy = sys.argv[1], lambda: '/bin/true'\n"
+        "front.environment(Settings())\nos._exit(9)\n"
+    )
+    assert (
+        subprocess.run([sys.executable, "-c", code, str(tmp_path)], timeout=60, check=False).returncode == 9
+    )
+    [killed] = {path.parent for path in tmp_path.glob("amber-*/haproxy")} - {living}
+    front.sweep()
+    assert killed.exists()  # too young: its owner may be about to lock it
+    for owner in (living, killed):
+        os.utime(owner / front.OWNER, (0, 0))
+    front.sweep()
+    assert not killed.exists()
+    assert living.exists()
+    front.remove(str(living))
 
 
 def test_only_a_folder_of_its_own_is_removed(tmp_path: Path):

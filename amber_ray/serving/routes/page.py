@@ -19,8 +19,12 @@ from amber_ray.serving.routes.endpoint import Handler, route
 
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
+    "/page/icon.svg": ("icon.svg", "image/svg+xml"),
     "/page/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    **{
+        f"/page/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
+        for name in ("page", "api", "graph", "results")
+    },
 }
 HEADERS = {
     "Cache-Control": "no-cache",
