@@ -20,7 +20,7 @@ def run(session: Session) -> list[Measured]:
     from benchmarks import cold_graph, get_many, hot_read, noop_graph, spill_restore, stampede
 
     measured: list[Measured] = []
-    for module in (get_many, noop_graph, spill_restore, cold_graph, stampede, hot_read):
+    for module in (stampede, hot_read, get_many, noop_graph, spill_restore, cold_graph):
         for one in module.run(session):
             print(one.line(), flush=True)
             measured.append(one)

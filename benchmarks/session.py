@@ -127,7 +127,7 @@ def opened(given: argparse.Namespace) -> Iterator[Session]:
     from amber_ray.settings import Settings
 
     port = given.port or (8000 if given.address else free_port())
-    proxy = {} if given.address else front.environment(Settings(port=port))
+    proxy = {} if given.address else front.environment(Settings(port=port)) | proxy_ports()
     for name, value in (ENVIRONMENT | proxy).items():
         os.environ.setdefault(name, value)
     import ray
@@ -145,6 +145,12 @@ def opened(given: argparse.Namespace) -> Iterator[Session]:
         ray.shutdown()
         front.remove(proxy.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE"))
         shutil.rmtree(place, ignore_errors=True)
+
+
+def proxy_ports() -> dict[str, str]:
+    """HAProxy's other ports, away from the usual ones: a server may run on this machine."""
+    names = ("HAPROXY_STATS", "HAPROXY_METRICS", "FALLBACK_PROXY_HTTP", "FALLBACK_PROXY_GRPC")
+    return {f"RAY_SERVE_{name}_PORT": str(free_port()) for name in names}
 
 
 def free_port() -> int:
