@@ -25,6 +25,7 @@ from benchmarks.measure import Measured
 
 if TYPE_CHECKING:
     from amber_ray.client.sync import Client
+    from amber_ray.settings import Settings
 
 T = TypeVar("T")
 FEATURES = "benchmarks.features"
@@ -57,7 +58,7 @@ class Session:
         """The clip that ships with the package: 30 s, 640x360."""
         return ROOT / "amber_ray/samples/big-buck-bunny-30s.mp4"
 
-    def settings(self, **changes: Any) -> Any:
+    def settings(self, **changes: Any) -> Settings:
         """Settings of an Amber apart: its own namespace, an empty store, the benchmarks' features."""
         from amber_ray.settings import Settings
 
@@ -74,18 +75,23 @@ class Session:
         )
 
     @contextlib.contextmanager
-    def client(self, **changes: Any) -> Iterator[Client]:
+    def client(self, settings: Settings | None = None, **changes: Any) -> Iterator[Client]:
         """A client in the cluster, of an Amber that ends with it."""
-        import amber_ray
         from amber_ray.fabric import cluster
 
-        settings = self.settings(**changes)
+        settings = settings or self.settings(**changes)
         try:
-            with amber_ray.connect("auto", settings=settings, store=settings.store) as client:
+            with self.joined(settings) as client:
                 yield client
         finally:
             asyncio.run(cluster.close_shards(settings))
             shutil.rmtree(settings.store, ignore_errors=True)
+
+    def joined(self, settings: Settings) -> Client:
+        """One more client of the Amber with these settings."""
+        import amber_ray
+
+        return amber_ray.connect("auto", settings=settings, store=settings.store)
 
     @contextlib.contextmanager
     def server(self, **changes: Any) -> Iterator[Served]:
