@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 import av
 import numpy as np
+
+from amber_ray.media.locate import Locator
+from amber_ray.media.probe import Catalogue
 
 RED, GREEN, BLUE, BLACK, WHITE, GREY = (
     (255, 0, 0),
@@ -143,4 +147,16 @@ def damage(path: Path, ranges: Sequence[tuple[float, float]]) -> Path:
         start, end = int(a * len(data)), int(b * len(data))
         data[start:end] = noise.integers(0, 256, end - start, np.uint8).tobytes()
     path.write_bytes(bytes(data))
+    return path
+
+
+def catalogue(folder: Path, **options: Any) -> Catalogue:
+    """A catalogue whose store lies in `folder`, which is its only media root too."""
+    return Catalogue(str(folder / "store"), Locator([str(folder)]), **options)
+
+
+def settled(path: Path) -> Path:
+    """Wait until a file's time stamp is old enough for its signature to be remembered."""
+    while time.time_ns() - path.stat().st_ctime_ns < 25_000_000:
+        time.sleep(0.005)
     return path

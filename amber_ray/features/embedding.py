@@ -51,14 +51,13 @@ class Embedding:
 
         vectors: list[np.ndarray] = []
         waiting: list[torch.Tensor] = []
-        for images in (
-            f.images[i : i + self._chunk] for f in frames for i in range(0, len(f.images), self._chunk)
-        ):
+        chunk = self._chunk  # For this call: it may shrink on the way.
+        for images in (f.images[i : i + chunk] for f in frames for i in range(0, len(f.images), chunk)):
             waiting.append(self._prepared(images))
-            if sum(map(len, waiting)) >= self._chunk:
+            if sum(map(len, waiting)) >= chunk:
                 together = torch.cat(waiting)
-                vectors.append(self._vectors(together[: self._chunk]))
-                waiting = [together[self._chunk :]]
+                vectors.append(self._vectors(together[:chunk]))
+                waiting = [together[chunk:]]
         if sum(map(len, waiting)) or not vectors:
             vectors.append(self._vectors(torch.cat(waiting)) if waiting else self._none())
         whole = np.concatenate(vectors)

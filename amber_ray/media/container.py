@@ -101,6 +101,8 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
                 f"{name!r} is not a film, sound or picture of a kind that can be read"
             ) from error
         with container:
+            for stream in container.streams.video:
+                stream.codec_context.options = {"max_pixels": str(limits.frame_pixels)}
             yield container
     except av.error.FFmpegError as error:
         if source.failure is not None:

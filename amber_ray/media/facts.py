@@ -65,7 +65,7 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
                     f"{name!r} has pictures of {stream.width}x{stream.height}; "
                     f"at most {limits.frame_pixels} pixels are allowed"
                 )
-        rotation = _first_decoded(container, name)
+        rotation = _first_decoded(container, name, limits)
         streams = tuple(_stream(s, rotation, still) for s in container.streams)
         declared = container.duration / 1_000_000 if container.duration else None
         estimated = container.format.name in ESTIMATED
@@ -108,7 +108,7 @@ def _media_type(container: InputContainer) -> str:
     return found if pictures or found.startswith("audio/") else "audio/" + found.partition("/")[2]
 
 
-def _first_decoded(container: InputContainer, name: str) -> int | None:
+def _first_decoded(container: InputContainer, name: str, limits: Limits) -> int | None:
     """Decode until one picture (else one piece of sound) comes out; the picture's rotation in degrees."""
     import av
 
@@ -128,7 +128,10 @@ def _first_decoded(container: InputContainer, name: str) -> int | None:
         if count > _TRIES or (heard and picture is None):
             break
     if not heard:
-        raise MediaError(f"nothing in {name!r} can be decoded; it is truncated or damaged")
+        raise MediaError(
+            f"nothing in {name!r} can be decoded: it is truncated or damaged, "
+            f"or its pictures have more than {limits.frame_pixels} pixels"
+        )
     return None
 
 

@@ -80,6 +80,8 @@ class Reader:
             if end is not None and at >= end:
                 return
             yield timed
+        if before is not None:
+            yield before
 
     def _sampled(self, start: Fraction, end: Fraction | None, fps: Fraction) -> Iterator[Timed]:
         taken = -1

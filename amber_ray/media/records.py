@@ -35,11 +35,14 @@ class Records:
     def read(self, name: str) -> dict[str, Any] | None:
         """The document, or None where there is none or it is damaged."""
         try:
-            found = json.loads(self._read(name))
+            data = self._read(name)
         except FileNotFoundError:
             return None
-        except OSError as error:
-            raise StoreError(f"the store's record {name!r} can't be read: {type(error).__name__}") from error
+        except Exception as error:
+            # An object store's client raises more than OSError.
+            raise StoreError(f"the store's record {name!r} can't be read: {_why(error)}") from error
+        try:
+            found = json.loads(data)
         except ValueError:
             log.warning("record %s of the store is damaged; it will be written anew", name)
             return None
@@ -50,10 +53,8 @@ class Records:
         data = json.dumps(document, sort_keys=True).encode()
         try:
             self._write(name, data)
-        except OSError as error:
-            raise StoreError(
-                f"the store's record {name!r} can't be written: {error.strerror or error}"
-            ) from error
+        except Exception as error:
+            raise StoreError(f"the store's record {name!r} can't be written: {_why(error)}") from error
 
     def _read(self, name: str) -> bytes:
         if self._directory is not None:
@@ -69,9 +70,12 @@ class Records:
             import fsspec
 
             filesystem, path = fsspec.core.url_to_fs(f"{self._url}/{name}")
-            if "s3" not in filesystem.protocol:
+            try:
+                filesystem.pipe_file(path, data)
+            except FileNotFoundError:
+                # Not an object store but one with folders.
                 filesystem.makedirs(posixpath.dirname(path), exist_ok=True)
-            filesystem.pipe_file(path, data)
+                filesystem.pipe_file(path, data)
             return
         path = os.path.join(self._directory, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
@@ -84,3 +88,7 @@ class Records:
         finally:
             if os.path.exists(temporary):
                 os.unlink(temporary)
+
+
+def _why(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__

@@ -18,8 +18,9 @@ Size = Callable[[int, int], tuple[int, int]]
 """From the upright picture's width and height to those wanted, in pixels."""
 
 _AREA, _BICUBIC = 0x20, 0x4
-# Rounding that does not depend on the CPU's vector units: a value is the same on every node.
-_EXACT = 0x40000 | 0x80000
+# swscale's full chroma interpolation, accurate rounding and bit-exactness. Without the first, scaled pictures
+# are two levels too dark (white is 253); with the others a value does not depend on the CPU's vector units.
+_EXACT = 0x2000 | 0x40000 | 0x80000
 _UNSPECIFIED, _BT709, _BT601 = 2, 1, 5
 _FULL_RANGE = 2
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 _RUN_UP = Fraction(1, 2)
 """Seconds decoded before the wanted span, for decoders and the resampler to settle."""
 
+_GAP = 0.05
+"""Seconds by which a frame may begin off the end of the one before; codecs' rounding stays below."""
+
 
 @contextlib.contextmanager
 def heard(
@@ -87,11 +90,10 @@ def mono(
 ) -> np.ndarray:
     """The sound of [start, end) seconds (None: to the asset's end) as float32[n] at `rate` samples a second.
 
-    Channels are mixed down by FFmpeg's matrix; full scale is 1. Sample i is at `start` + i / `rate` on the
-    asset's clock; silence fills what the stream leaves out. Raises as `heard`.
+    Channels are mixed down by FFmpeg's matrix, scaled so that nothing clips: full scale is 1. Sample i is at
+    `start` + i / `rate` on the asset's clock; silence before the stream begins, in its gaps and after its
+    end. Raises as `heard`.
     """
-    import av
-
     end = end if end is not None else asset.duration or 0.0
     first, count = math.ceil(start * rate), max(0, math.ceil(end * rate) - math.ceil(start * rate))
     samples = np.zeros(count, np.float32)
@@ -102,25 +104,70 @@ def mono(
         if target > 0:
             container.seek(math.floor((target + origin) / base), stream=stream)
             stream.codec_context.flush_buffers()
-        resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-        place: int | None = None
-        for frame in _then_flush(frames):
-            if frame is not None and place is None:
-                if frame.pts is None or frame.time_base is None:
-                    continue
-                place = round((frame.pts * frame.time_base - origin) * rate) - first
-            for block in resampler.resample(frame):
-                data = block.to_ndarray()[0]
-                at = place or 0
-                a, b = max(0, at), min(count, at + len(data))
+
+        def put(blocks: Iterator[tuple[int, np.ndarray]]) -> None:
+            for place, data in blocks:
+                a, b = max(0, place - first), min(count, place - first + len(data))
                 if a < b:
-                    samples[a:b] = data[a - at : b - at]
-                place = at + len(data)
-            if (place or 0) >= count:
-                break
+                    samples[a:b] = data[a - place + first : b - place + first]
+
+        resampler: Resampler | None = None
+        for frame in frames:
+            at = None
+            if frame.pts is not None and frame.time_base is not None:
+                at = round((frame.pts * Fraction(frame.time_base) - origin) * frame.sample_rate)
+            if resampler is not None and at is not None and resampler.astray(at):
+                put(resampler.resample(None))
+                resampler = None
+            if resampler is None:
+                if at is None:
+                    continue
+                resampler = Resampler(stream, frame.sample_rate, rate, at)
+            put(resampler.resample(frame))
+            if resampler.place - first >= count:
+                return samples
+        if resampler is not None:
+            put(resampler.resample(None))
     return samples
 
 
-def _then_flush(frames: Iterator[AudioFrame]) -> Iterator[AudioFrame | None]:
-    yield from frames
-    yield None
+class Resampler:
+    """Mono samples at `rate` from a stream's frames, the first of which begins at its sample number `began`.
+
+    Frames may begin anywhere, but the output's samples lie at whole multiples of 1 / `rate` on the asset's
+    clock: so many input samples are dropped first that one falls on such a multiple.
+    """
+
+    def __init__(self, stream: AudioStream, given: int, rate: int, began: int) -> None:
+        import av
+
+        self._given = given
+        self._came = began
+        drop = -began % (given // math.gcd(given, rate))
+        self.place = (began + drop) * rate // given
+        # Held: the filters only borrow it, and using one after it is gone crashes the process.
+        self._graph = graph = av.filter.Graph()
+        self._source = graph.add_abuffer(template=stream)
+        trim = graph.add("atrim", f"start_sample={drop}")
+        mix = graph.add("aresample", f"osr={rate}:out_chlayout=mono:out_sample_fmt=fltp:rematrix_maxval=1")
+        self._sink = graph.add("abuffersink")
+        graph.link_nodes(self._source, trim, mix, self._sink).configure()
+
+    def astray(self, at: int) -> bool:
+        """Whether a frame that begins at sample number `at` does not follow on the last one."""
+        return abs(at - self._came) > self._given * _GAP
+
+    def resample(self, frame: AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of samples, each with the number of its first one on the asset's clock; None flushes."""
+        import av
+
+        self._source.push(frame)
+        self._came += 0 if frame is None else frame.samples
+        while True:
+            try:
+                block = self._sink.pull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            data: np.ndarray = block.to_ndarray()[0]  # type: ignore[attr-defined]
+            yield self.place, data
+            self.place += len(data)

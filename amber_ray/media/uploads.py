@@ -94,7 +94,7 @@ class Uploads:
         try:
             filesystem, path = fsspec.core.url_to_fs(url)
             filesystem.put_file(part.path, path)
-        except OSError as error:
+        except Exception as error:
             raise StoreError(f"the upload could not be kept in the store: {type(error).__name__}") from error
         return Locator([self.root]).resolve(url)
 

@@ -1,0 +1,465 @@
+"""The catalogue: identity is content, digests are remembered, and what is no media is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from amber_ray.errors import Forbidden, MediaError, MediaNotFound, StoreError, TooLarge, UnknownAsset
+from amber_ray.media import probe, source
+from amber_ray.media.decode import pictures
+from amber_ray.media.locate import Locator
+from amber_ray.media.probe import Catalogue
+from amber_ray.settings import Limits
+from tests.media import (
+    RED,
+    catalogue,
+    flat,
+    settled,
+    textured,
+    tone,
+    write_picture,
+    write_sound,
+    write_video,
+)
+
+
+class Opened(list[str]):
+    """The URIs whose bytes were read, one entry for each time."""
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
+    """Counts digests: each opens the file once."""
+    seen = Opened()
+    real = probe.open_uri
+
+    def counted(uri: str) -> object:
+        seen.append(uri)
+        return real(uri)
+
+    monkeypatch.setattr(probe, "open_uri", counted)
+    return seen
+
+
+@pytest.fixture
+def film(tmp_path: Path) -> Path:
+    """A film of 1 s, old enough to be remembered."""
+    return settled(write_video(tmp_path / "film.mp4", [flat(RED)] * 24, sound=tone(1.0)))
+
+
+def test_the_id_is_the_digest_of_the_bytes(tmp_path: Path, film: Path) -> None:
+    asset = catalogue(tmp_path).add(str(film))
+    assert asset.id == hashlib.blake2b(film.read_bytes(), digest_size=16).hexdigest()
+    assert (asset.uri, asset.bytes) == (str(film), film.stat().st_size)
+    assert (asset.media_type, asset.duration) == ("video/mp4", pytest.approx(1.0, abs=0.05))
+    video, audio = asset.streams
+    assert (video.kind, video.codec, video.width, video.height, video.frame_rate, video.frames) == (
+        *("video", "h264", 64, 48, "24"),
+        24,
+    )
+    assert (audio.kind, audio.codec, audio.sample_rate, audio.channels) == ("audio", "aac", 48_000, 1)
+
+
+def test_a_known_uri_costs_one_stat_and_reads_nothing(
+    tmp_path: Path, film: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalogue(tmp_path)
+    first = known.add(str(film))
+    assert opened == [str(film)]
+    stats: list[object] = []
+    real = os.stat
+    monkeypatch.setattr(os, "stat", lambda *a, **k: (stats.append(a[0]), real(*a, **k))[1])
+    monkeypatch.setattr(Locator, "resolve", lambda *a: pytest.fail("resolved again"))
+    assert known.add(str(film)) == first
+    assert stats == [str(film)]
+    assert opened == [str(film)]
+
+
+def test_after_a_restart_nothing_is_digested(tmp_path: Path, film: Path, opened: Opened) -> None:
+    first = catalogue(tmp_path).add(str(film))
+    again = catalogue(tmp_path).add(f"file://{film}")
+    assert (again.id, again.uri, again.streams) == (first.id, first.uri, first.streams)
+    assert len(opened) == 1
+
+
+def test_the_same_bytes_under_another_name_are_the_same_asset(tmp_path: Path, film: Path) -> None:
+    known = catalogue(tmp_path)
+    first = known.add(str(film))
+    copy = tmp_path / "copy.bin"
+    copy.write_bytes(film.read_bytes())
+    os.link(film, tmp_path / "linked.mp4")
+    assert known.add(str(copy)) == first
+    assert known.add(str(tmp_path / "linked.mp4")) == first
+    film.rename(tmp_path / "renamed.mov")
+    assert known.add(str(tmp_path / "renamed.mov")) == first
+    with pytest.raises(MediaNotFound):
+        known.add(str(film))
+
+
+def test_a_touch_digests_once_and_probes_never(
+    tmp_path: Path, film: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalogue(tmp_path)
+    first = known.add(str(film))
+    monkeypatch.setattr(probe, "facts", lambda *a: pytest.fail("probed again"))
+    os.utime(film)
+    settled(film)
+    assert known.add(str(film)) == first
+    assert known.add(str(film)) == first
+    assert len(opened) == 2
+
+
+def test_changed_bytes_of_the_same_size_and_time_are_another_asset(tmp_path: Path, film: Path) -> None:
+    known = catalogue(tmp_path)
+    first = known.add(str(film))
+    before = film.stat()
+    data = bytearray(film.read_bytes())
+    data[-1] ^= 1
+    film.write_bytes(bytes(data))
+    os.utime(film, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert film.stat().st_size == before.st_size
+    assert film.stat().st_mtime_ns == before.st_mtime_ns
+    assert known.add(str(film)).id != first.id
+
+
+def test_a_signature_too_young_to_tell_changes_by_is_not_remembered(
+    tmp_path: Path, film: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalogue(tmp_path)
+    monkeypatch.setattr(probe.time, "time_ns", lambda: film.stat().st_ctime_ns + 1_000_000)
+    known.add(str(film))
+    known.add(str(film))
+    catalogue(tmp_path).add(str(film))
+    assert len(opened) == 3
+
+
+def test_a_symlink_that_is_turned_elsewhere_leads_to_the_other_asset(tmp_path: Path, film: Path) -> None:
+    other = settled(write_video(tmp_path / "other.mp4", [textured(1)] * 24))
+    link = tmp_path / "link.mp4"
+    link.symlink_to(film)
+    known = catalogue(tmp_path)
+    first = known.add(str(link))
+    link.unlink()
+    link.symlink_to(other)
+    assert known.add(str(link)).id != first.id
+    link.unlink()
+    link.symlink_to("/etc/passwd")
+    with pytest.raises(Forbidden):
+        known.add(str(link))
+
+
+def test_a_file_that_keeps_changing_is_refused(
+    tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = probe.facts
+
+    def busy(*arguments: object) -> object:
+        with film.open("ab") as file:
+            file.write(b"more")
+        return real(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(probe, "facts", busy)
+    with pytest.raises(MediaError, match="keeps changing"):
+        catalogue(tmp_path).add(str(film))
+
+
+def test_one_file_asked_for_by_many_threads_is_digested_once(
+    tmp_path: Path, film: Path, opened: Opened
+) -> None:
+    known = catalogue(tmp_path)
+    gate = threading.Barrier(8)
+
+    def add(_: int) -> str:
+        gate.wait(timeout=10)
+        return known.add(str(film)).id
+
+    with ThreadPoolExecutor(8) as threads:
+        ids = set(threads.map(add, range(8)))
+    assert len(ids) == 1
+    assert len(opened) == 1
+
+
+def test_two_catalogues_share_a_store(tmp_path: Path, film: Path, opened: Opened) -> None:
+    one, two = catalogue(tmp_path), catalogue(tmp_path)
+    asset = one.add(str(film))
+    assert two.get(asset.id) == asset
+    assert two.get(asset.id).uri == str(film)
+    assert len(opened) == 1
+
+
+def test_get_finds_the_asset_where_it_still_is(tmp_path: Path, film: Path) -> None:
+    known = catalogue(tmp_path)
+    first = known.add(str(film))
+    copy = tmp_path / "copy.mp4"
+    copy.write_bytes(film.read_bytes())
+    known.add(str(copy))
+    copy.write_bytes(b"something else")
+    assert known.get(first.id).uri == str(film)
+
+
+def test_an_asset_whose_media_is_gone_is_known_but_can_not_be_read(tmp_path: Path, film: Path) -> None:
+    known = catalogue(tmp_path)
+    first = known.add(str(film))
+    film.unlink()
+    found = known.get(first.id)
+    assert (found.id, found.duration) == (first.id, first.duration)
+    with pytest.raises(MediaNotFound, match=r"film\.mp4"), source.opened(found):
+        pass
+
+
+def test_content_that_changed_under_a_registered_asset_is_not_read(tmp_path: Path, film: Path) -> None:
+    asset = catalogue(tmp_path).add(str(film))
+    write_video(film, [textured(3)] * 48)
+    with pytest.raises(MediaError, match="changed since"), source.opened(asset):
+        pass
+    film.unlink()
+    film.symlink_to("/etc/passwd")
+    with pytest.raises(Forbidden), source.opened(asset):
+        pass
+
+
+@pytest.mark.parametrize("id", ["", "0" * 32, "../../etc/passwd", "z" * 32, "0" * 31 + "\n"])
+def test_an_unknown_id_is_told_so(tmp_path: Path, id: str) -> None:
+    with pytest.raises(UnknownAsset):
+        catalogue(tmp_path).get(id)
+
+
+def test_a_damaged_record_is_written_anew(tmp_path: Path, film: Path, opened: Opened) -> None:
+    first = catalogue(tmp_path).add(str(film))
+    for record in (tmp_path / "store" / "assets").rglob("*.json"):
+        record.write_text('{"half')
+    assert catalogue(tmp_path).add(str(film)) == first
+    assert catalogue(tmp_path).add(str(film)) == first
+    assert len(opened) == 2
+    assert not list((tmp_path / "store").rglob("*.tmp"))
+
+
+def test_a_store_that_can_not_be_written_is_a_store_error(tmp_path: Path, film: Path) -> None:
+    known = catalogue(tmp_path)
+    (tmp_path / "store" / "assets").write_text("in the way")
+    with pytest.raises(StoreError):
+        known.add(str(film))
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "media_type"),
+    [
+        (
+            "a.bin",
+            lambda p: write_video(p.with_suffix(".mkv"), [flat(RED)] * 8).rename(p),
+            "video/x-matroska",
+        ),
+        (
+            "a.webm",
+            lambda p: write_video(p, [flat(RED)] * 8, codec="libvpx-vp9", options={}),
+            "video/webm",
+        ),
+        ("a.mov", lambda p: write_video(p, [flat(RED)] * 8), "video/quicktime"),
+        ("a.ts", lambda p: write_video(p, [flat(RED)] * 8), "video/mp2t"),
+        ("a.avi", lambda p: write_video(p, [flat(RED)] * 8, codec="mpeg4", options={}), "video/x-msvideo"),
+        ("a.wav", lambda p: write_sound(p, tone(0.5)), "audio/wav"),
+        ("a.mp3", lambda p: write_sound(p, tone(0.5)), "audio/mpeg"),
+        ("a.flac", lambda p: write_sound(p, tone(0.5)), "audio/flac"),
+        ("a.m4a", lambda p: write_sound(p, tone(0.5)), "audio/mp4"),
+        ("a.mka", lambda p: write_sound(p, tone(0.5)), "audio/x-matroska"),
+        ("a.mp4", lambda p: write_picture(p, flat(RED), format="PNG"), "image/png"),
+        ("a.jpg", lambda p: write_picture(p, flat(RED)), "image/jpeg"),
+        ("a.webp", lambda p: write_picture(p, flat(RED)), "image/webp"),
+        ("a.gif", lambda p: write_picture(p, flat(RED)), "image/gif"),
+    ],
+)
+def test_the_media_type_comes_from_the_content(tmp_path: Path, name: str, write, media_type: str) -> None:
+    write(tmp_path / name)
+    asset = catalogue(tmp_path).add(str(tmp_path / name))
+    assert asset.media_type == media_type
+    kind = media_type.partition("/")[0]
+    assert asset.kind == kind
+    assert asset.has_video == (kind != "audio")
+    assert asset.has_audio == (kind == "audio")
+    if kind == "image":
+        assert asset.duration is None
+    else:
+        assert asset.duration == pytest.approx(0.5 if kind == "audio" else 8 / 24, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"just some text\n" * 200,
+        b"x",
+        bytes(5000),
+        b"<html><body>hello</body></html>" * 50,
+        b"#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\n{film}\n#EXT-X-ENDLIST\n",
+        b"ffconcat version 1.0\nfile '{film}'\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\nc=IN IP4 127.0.0.1\nm=video 5004 RTP/AVP 96\n",
+        b'<svg xmlns="http://www.w3.org/2000/svg"><image href="file://{film}"/></svg>',
+        b'<?xml version="1.0"?><MPD><Period><BaseURL>{film}</BaseURL></Period></MPD>',
+        b"[playlist]\nFile1={film}\n",
+        b"WEBVTT\n\n00:00.000 --> 00:01.000\nhello\n",
+    ],
+)
+def test_what_is_no_film_sound_or_picture_is_a_media_error(
+    tmp_path: Path, film: Path, content: bytes
+) -> None:
+    path = tmp_path / "false.mp4"
+    path.write_bytes(content.replace(b"{film}", str(film).encode()))
+    with pytest.raises(MediaError, match=r"'false\.mp4'") as caught:
+        catalogue(tmp_path).add(str(path))
+    assert caught.value.status == 422
+    assert str(tmp_path) not in str(caught.value)
+
+
+def test_a_film_without_its_index_or_its_data_is_a_media_error(tmp_path: Path) -> None:
+    whole = write_video(tmp_path / "whole.mp4", [textured(i) for i in range(48)]).read_bytes()
+    front = write_video(
+        tmp_path / "front.mp4",
+        [textured(i) for i in range(48)],
+        container_options={"movflags": "faststart"},
+    ).read_bytes()
+    data = front.index(b"mdat") + 4
+    for content in (whole[: len(whole) // 2], front[: data + 8], front[:data] + bytes(len(front) - data)):
+        path = tmp_path / "cut.mp4"
+        path.write_bytes(content)
+        with pytest.raises(MediaError, match=r"cut\.mp4"):
+            catalogue(tmp_path).add(str(path))
+
+
+def test_a_film_that_breaks_off_is_registered_and_fails_where_it_breaks(tmp_path: Path) -> None:
+    path = write_video(
+        tmp_path / "front.mp4", [textured(i) for i in range(96)], container_options={"movflags": "faststart"}
+    )
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 6 // 10])
+    asset = catalogue(tmp_path).add(str(path))
+    assert asset.duration == pytest.approx(4.0, abs=0.1)
+    assert len(list(pictures(asset, 0.0, 1.0))) == 24
+    with pytest.raises(MediaError, match=r"front\.mp4"):
+        list(pictures(asset, 2.0, 4.0))
+
+
+def test_cover_art_is_no_picture_to_look_at(tmp_path: Path) -> None:
+    import av
+
+    path = tmp_path / "song.mp3"
+    cover = write_picture(tmp_path / "cover.jpg", flat(RED)).read_bytes()
+    with av.open(str(path), "w") as out:
+        sound = out.add_stream("mp3", rate=48_000)
+        art = out.add_stream("mjpeg", rate=1)
+        art.width, art.height, art.pix_fmt = 64, 48, "yuvj420p"
+        art.disposition = av.stream.Disposition.attached_pic
+        out.start_encoding()
+        packet = av.Packet(cover)
+        packet.stream, packet.pts, packet.dts = art, 0, 0
+        out.mux(packet)
+        frame = av.AudioFrame.from_ndarray(tone(1.0)[None], format="fltp", layout="mono")
+        frame.sample_rate = 48_000
+        out.mux(sound.encode(frame))
+        out.mux(sound.encode(None))
+    asset = catalogue(tmp_path).add(str(path))
+    assert (asset.media_type, asset.has_video, asset.has_audio) == ("audio/mpeg", False, True)
+
+
+def test_limits_on_media_are_kept(tmp_path: Path, film: Path) -> None:
+    for limits in (
+        Limits(media_bytes=film.stat().st_size - 1),
+        Limits(media_seconds=0.5),
+    ):
+        with pytest.raises(TooLarge):
+            Catalogue(str(tmp_path / "store"), Locator([str(tmp_path)]), limits).add(str(film))
+    picture = write_picture(tmp_path / "large.png", flat(RED, 640, 480))
+    with pytest.raises((TooLarge, MediaError)):
+        catalogue(tmp_path, limits=Limits(frame_pixels=64 * 48)).add(str(picture))
+
+
+def test_an_upload_is_kept_and_deduplicated(tmp_path: Path, film: Path, opened: Opened) -> None:
+    known = catalogue(tmp_path)
+    data = film.read_bytes()
+    chunks = [data[i : i + 1000] for i in range(0, len(data), 1000)]
+    asset = known.upload(iter(chunks), "application/octet-stream")
+    assert asset == known.upload([data])
+    assert asset.id == known.add(str(film)).id
+    assert asset.uri == str(tmp_path / "store" / "uploads" / f"{asset.id}.mp4")
+    assert known.add(asset.uri) == asset
+    assert opened == [str(film)]
+    film.unlink()
+    with source.opened(Catalogue(str(tmp_path / "store"), Locator([])).get(asset.id)) as file:
+        assert file.read() == data
+
+
+@pytest.mark.parametrize("content", [b"", b"text, not media" * 100])
+def test_a_bad_upload_leaves_nothing_behind(tmp_path: Path, content: bytes) -> None:
+    with pytest.raises(MediaError):
+        catalogue(tmp_path).upload([content])
+    assert [p for p in (tmp_path / "store").rglob("*") if p.is_file()] == []
+
+
+def test_an_upload_that_is_too_large_or_breaks_off_leaves_nothing_behind(tmp_path: Path) -> None:
+    known = catalogue(tmp_path, limits=Limits(upload_bytes=1000))
+    with pytest.raises(TooLarge):
+        known.upload(b"x" * 400 for _ in range(1_000_000))
+
+    def broken() -> Iterator[bytes]:
+        yield b"x" * 400
+        raise ConnectionResetError
+
+    with pytest.raises(ConnectionResetError):
+        known.upload(broken())
+    assert [p for p in (tmp_path / "store").rglob("*") if p.is_file()] == []
+
+
+@pytest.fixture
+def bucket(film: Path) -> Iterator[str]:
+    """The film in fsspec's memory file system."""
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/films/film.mp4", film.read_bytes())
+    yield "memory://films"
+    memory.rm("/", recursive=True)
+
+
+def test_a_remote_film_is_the_same_asset_and_decodes(
+    tmp_path: Path, film: Path, bucket: str, opened: Opened
+) -> None:
+    known = Catalogue(str(tmp_path / "store"), Locator([str(tmp_path), bucket]))
+    asset = known.add(f"{bucket}/film.mp4")
+    assert asset.id == known.add(str(film)).id
+    assert known.add(f"{bucket}/film.mp4").uri == f"{bucket}/film.mp4"
+    assert opened == [f"{bucket}/film.mp4", str(film)]
+    assert len(list(pictures(asset))) == 24
+
+
+def test_a_store_on_a_remote_url_keeps_records_and_uploads(film: Path, bucket: str, opened: Opened) -> None:
+    def known() -> Catalogue:
+        return Catalogue("memory://amber/store", Locator([str(film.parent)]))
+
+    asset = known().add(str(film))
+    assert known().add(str(film)) == asset
+    assert len(opened) == 1
+    uploaded = known().upload([film.read_bytes()])
+    assert uploaded.uri == f"memory://amber/store/uploads/{asset.id}.mp4"
+    film.unlink()
+    assert len(list(pictures(known().get(asset.id)))) == 24
+
+
+def test_the_etag_can_be_the_identity_of_a_remote_film(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from amber_ray.media import locate
+
+    etags = iter(['"one"', '"one"', '"two"', 'W/"weak"'])
+    real = locate._remote_info
+    monkeypatch.setattr(locate, "_remote_info", lambda *a: {**real(*a), "ETag": next(etags)})
+    known = Catalogue(str(tmp_path / "store"), Locator([bucket]), etag_identity=True)
+    uri = f"{bucket}/film.mp4"
+    first = known.add(uri)
+    digest = hashlib.blake2b(fsspec.filesystem("memory").cat_file("/films/film.mp4"), digest_size=16)
+    assert first.id != digest.hexdigest()
+    assert known.add(uri) == first
+    assert known.add(uri) != first
+    assert known.add(uri).id == digest.hexdigest()
