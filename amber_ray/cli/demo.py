@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -27,16 +28,6 @@ from amber_ray.errors import Unavailable
 
 CLIP = Path(__file__).parent.parent / "samples" / "big-buck-bunny-30s.mp4"
 CREDIT = "Big Buck Bunny, (c) copyright 2008, Blender Foundation / www.bigbuckbunny.org, CC BY 3.0"
-WANTED = (
-    "probe",
-    "brightness",
-    "colour",
-    "phash",
-    "loudness",
-    "thumbnail",
-    "contact_sheet",
-    "embedding",
-)
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
 MOST_SECONDS = 900.0
@@ -54,8 +45,7 @@ def run(args: argparse.Namespace) -> int:
     began = time.monotonic()
     with served(store, out / "serve.log", args.port) as url, connect(url) as client:
         say(f"serving  {url}, ready after {seconds(time.monotonic() - began)}")
-        known = {info.name for info in client.features()}
-        features = [name for name in WANTED if name in known]
+        features = [i.name for i in client.features() if i.store == "parquet" and i.per != "collection"]
         say(f"asking   for {', '.join(features)}")
         began = time.monotonic()
         first = client.get_many(
@@ -110,20 +100,25 @@ def _images(results: Results, out: Path) -> Iterator[Path]:
 
 
 def _next_steps(out: Path) -> None:
-    amber = "amber" if shutil.which("amber") else f"{os.path.relpath(sys.executable)} -m amber_ray.cli"
+    """Commands that work when pasted where the demo was run."""
+    script = Path(sys.prefix) / "bin" / "amber"
+    amber = f"{_shown(Path(sys.executable))} -m amber_ray.cli"
+    if script.exists():
+        found = shutil.which("amber")
+        amber = "amber" if found is not None and Path(found).samefile(script) else _shown(script)
     clip, store = _shown(CLIP), _shown(out / "store")
     say("")
     say("What to try next:")
-    say(f"  {amber} get thumbnail,loudness {clip} --store {store}    # reads what was just computed")
-    say(f"  {amber} get brightness {clip} --store {store} --format json")
-    say(f"  {amber} graph embedding")
+    say(f"  {amber} get thumbnail,cuts {clip} --store {store}    # reads what was just computed")
+    say(f"  {amber} get loudness {clip} --store {store} --format json")
+    say(f"  {amber} graph mean_embedding")
     say(f"  {amber} serve --media-root {_shown(CLIP.parent)} --store {store}    # and open its URL")
 
 
 def _shown(path: Path) -> str:
-    """A path as one would type it here."""
-    short = os.path.relpath(path)
-    return short if len(short) < len(str(path.resolve())) else str(path.resolve())
+    """A path as one would type it here; a link (such as an environment's Python) is not followed."""
+    short, full = os.path.relpath(path), os.path.abspath(path)
+    return shlex.quote(min(short, full, key=len))
 
 
 @contextmanager

@@ -13,15 +13,16 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
 from amber_ray.cli.options import settings_of, tokens_of, warn_of_changes
 from amber_ray.cli.terminal import note
 from amber_ray.client.codebook import record
+from amber_ray.client.embedded import prepare
 from amber_ray.core.service import FeatureInfo
-from amber_ray.serving import deployment
+from amber_ray.serving import deployment, front
 from amber_ray.settings import Settings
 
 CHOICES = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
@@ -33,18 +34,24 @@ def run(args: argparse.Namespace) -> int:
     settings = served_settings(args)
     began = time.monotonic()
     served = deployment.environment(settings)
-    infos = _infos(settings)
-    warn_of_changes(settings.store, infos)
-    with stopping() as stop, answer_only() as tell, _running(settings, infos, served, stop) as url:
-        if not stop.is_set():
-            tell(f"Amber is ready at {url}\n")
+    try:
+        # Ray reads its environment when it is imported, which a feature's module may do.
+        os.environ.update({k: v for k, v in served.items() if k not in CHOICES or k not in os.environ})
+        prepare()
+        infos = _infos(settings)
+        warn_of_changes(settings.store, infos)
+        with stopping() as stop, answer_only() as tell, _running(settings, infos, stop) as url:
+            if not stop.is_set():
+                tell(f"Amber is ready at {url}\n")
+                if not args.quiet:
+                    up = time.monotonic() - began
+                    note(f"{len(infos)} features, values in {settings.store}, up in {up:.1f} s")
+            while not stop.wait(1.0):
+                pass
             if not args.quiet:
-                up = time.monotonic() - began
-                note(f"{len(infos)} features, values in {settings.store}, up in {up:.1f} s")
-        while not stop.wait(1.0):
-            pass
-        if not args.quiet:
-            note("stopping")
+                note("stopping")
+    finally:
+        front.remove(served.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE"))
     return 0
 
 
@@ -76,19 +83,13 @@ def _infos(settings: Settings) -> list[FeatureInfo]:
 
 
 @contextmanager
-def _running(
-    settings: Settings, infos: Iterable[FeatureInfo], served: Mapping[str, str], stop: threading.Event
-) -> Iterator[str]:
+def _running(settings: Settings, infos: Iterable[FeatureInfo], stop: threading.Event) -> Iterator[str]:
     """Start everything, give the URL, and at the end stop everything in reverse order.
 
     A signal that comes meanwhile is heeded once all has started, so that nothing is left half-way.
-    Ray reads its environment when it is imported, so that is set first.
     """
-    os.environ.update({k: v for k, v in served.items() if k not in CHOICES or k not in os.environ})
     from amber_ray.fabric import cluster
 
-    for name, value in cluster.environment().items():
-        os.environ.setdefault(name, value)
     try:
         cluster.start_local(settings)
         arm(stop)  # Ray has put its own handler of SIGTERM in place of ours.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -23,9 +24,8 @@ async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
 
     Raises `StoreBusy` if another Amber has the store open, `DeclarationError` for impossible features.
     """
+    prepare()
     cluster, engine = _doors("an embedded Amber")
-    for name, value in cluster.environment().items():
-        os.environ.setdefault(name, value)
 
     async def stop() -> None:
         try:
@@ -39,6 +39,20 @@ async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
     except BaseException:
         await stop()
         raise
+
+
+def prepare() -> None:
+    """Set the variables of a Ray that this process is about to start, where the user has not set them.
+
+    Ray takes its authentication mode from the environment when it is first imported, the rest when it starts.
+    If it was imported before, the mode is left to Ray, which turns tokens on for a local cluster by itself.
+    """
+    if "ray" not in sys.modules:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    cluster, _ = _doors("a local Ray")
+    for name, value in cluster.environment().items():
+        if name != "RAY_AUTH_MODE":
+            os.environ.setdefault(name, value)
 
 
 async def join(address: str, settings: Settings, features: Sequence[Any] = (), *, own: bool) -> Opened:

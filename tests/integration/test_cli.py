@@ -1,0 +1,194 @@
+"""The command as users type it: processes of their own, a real Ray, the sample clip."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server import CLIP, KIT, MARK, SAMPLES, Server
+
+pytestmark = pytest.mark.timeout(300)
+ROOT = Path(__file__).parents[2]
+BOUND = 120.0
+
+
+class Shell:
+    """Runs the command in an empty folder; its processes carry a mark, so that leftovers are seen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = Server(folder)
+        self.server.mark = uuid.uuid4().hex
+        # The repository is on the path, so that the folder does not need an installed package.
+        self.environment = {
+            **os.environ,
+            MARK: self.server.mark,
+            "AMBER_TEST_DIR": str(self.server.traces),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def start(self, *words: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [sys.executable, "-m", "amber_ray.cli", *map(str, words)],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *words: str | Path) -> tuple[int, str, str]:
+        process = self.start(*words)
+        out, err = process.communicate(timeout=BOUND)
+        return process.returncode, out, err
+
+    def nothing_is_left(self) -> None:
+        self.server.until(lambda: not self.server.processes(), 20)
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Iterator[Shell]:
+    made = Shell(tmp_path)
+    yield made
+    made.server.kill_everything()
+
+
+def test_a_second_get_reads_the_store_that_the_first_left(shell: Shell) -> None:
+    words = ("get", "thumbnail,brightness", CLIP, "--features", KIT, "--format", "json")
+    status, out, err = shell.run(*words)
+    assert (status, err) == (0, "")
+    first = json.loads(out)["results"]
+    assert [r["cached"] for r in first] == [False, False]
+    shell.nothing_is_left()
+    assert (shell.folder / "amber-store/values/thumbnail").is_dir()
+
+    status, out, err = shell.run("get", "thumbnail,brightness,size", CLIP, "--features", KIT, "--out", "o/")
+    assert status == 0, err
+    assert [line.split()[-1] for line in out.splitlines() if CLIP.name[:8] in line][:3] == [
+        "cached",
+        "cached",
+        "computed",
+    ]
+    assert (shell.folder / f"o/{CLIP.stem}.thumbnail.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+    shell.nothing_is_left()
+
+
+def test_failures_have_status_1_and_bad_words_status_2(shell: Shell) -> None:
+    text = shell.folder / "text.mp4"
+    text.write_text("this is no film")
+    status, _, err = shell.run("get", "probe", CLIP, text, shell.folder / "none.mp4")
+    assert status == 1
+    assert [line.partition(" failed: ")[0] for line in err.splitlines()] == [
+        f"amber: probe of {text}",
+        f"amber: probe of {shell.folder / 'none.mp4'}",
+    ]
+    status, out, err = shell.run("get", "prob", CLIP)
+    assert (status, out) == (2, "")
+    assert "probe" in err
+    shell.nothing_is_left()
+
+
+def test_an_interrupt_stops_everything_with_status_130(shell: Shell) -> None:
+    process = shell.start("get", "gated", CLIP, "--features", KIT)
+    shell.server.until(lambda: shell.server.runs("gated") == 1, BOUND)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=BOUND)
+    assert (process.returncode, out) == (130, "")
+    assert err == "amber: interrupted\n"
+    shell.nothing_is_left()
+
+
+def served(shell: Shell, *words: str) -> tuple[subprocess.Popen[str], str]:
+    process = shell.start(
+        "serve", "--media-root", SAMPLES, "--store", "store", "--port", "0", "--num-gpus", "0", *words
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert line.startswith("Amber is ready at http://127.0.0.1:"), line
+    return process, line.split()[-1]
+
+
+def ended(shell: Shell, process: subprocess.Popen[str], sign: signal.Signals) -> None:
+    process.send_signal(sign)
+    out, err = process.communicate(timeout=BOUND)
+    assert (process.returncode, out) == (0, "")
+    assert "Traceback" not in err
+    shell.nothing_is_left()
+
+
+def test_ctrl_c_ends_a_server(shell: Shell) -> None:
+    process, _ = served(shell, "-q")
+    ended(shell, process, signal.SIGINT)
+
+
+def test_a_server_has_its_port_and_its_store_to_itself(shell: Shell) -> None:
+    process, url = served(shell)
+    status, out, err = shell.run("get", "probe", CLIP, "--server", url, "--format", "json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["results"][0]["value"]["width"] == 640
+
+    status, out, err = shell.run("serve", "--port", url.rpartition(":")[2])
+    assert (status, out) == (3, "")
+    assert "can't listen" in err
+    status, out, err = shell.run("serve", "--port", "0", "--store", "store")
+    assert (status, out) == (3, "")
+    assert "is in use" in err
+    assert err.count("\n") == 1
+    status, out, err = shell.run("get", "probe", CLIP, "--store", "store")
+    assert (status, out) == (3, "")
+    assert "is in use" in err
+
+    ended(shell, process, signal.SIGTERM)
+
+
+def test_a_module_that_can_not_be_right_does_not_start_a_server(shell: Shell) -> None:
+    cyclic = shell.folder / "cyclic.py"
+    cyclic.write_text(
+        "from amber_ray import feature\n\n"
+        "@feature(version='1')\ndef one(two: int) -> int:\n    return two\n\n"
+        "@feature(version='1')\ndef two(one: int) -> int:\n    return one\n"
+    )
+    began = time.monotonic()
+    status, out, err = shell.run("serve", "--features", "cyclic.py", "--port", "0")
+    assert (status, out) == (2, "")
+    assert "one" in err
+    assert "two" in err
+    assert err.count("\n") == 1
+    assert time.monotonic() - began < BOUND
+    shell.nothing_is_left()
+
+
+def test_the_demo_tells_its_story_and_its_advice_works(shell: Shell) -> None:
+    status, out, err = shell.run("demo")
+    assert status == 0, err
+    assert (shell.folder / "demo-out/contact_sheet.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+    lines = out.splitlines()
+    assert sum(line.rstrip().endswith(" cached") for line in lines) >= 8
+    assert any(line.startswith("again ") for line in lines)
+    shell.nothing_is_left()
+    advice = [line.partition("#")[0] for line in lines[lines.index("What to try next:") + 1 :]]
+    assert len(advice) == 4
+    for line in (advice[0], advice[2]):
+        done = subprocess.run(
+            shlex.split(line),
+            cwd=shell.folder,
+            env=shell.environment,
+            capture_output=True,
+            text=True,
+            timeout=BOUND,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout
+    shell.nothing_is_left()
