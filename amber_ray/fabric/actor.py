@@ -248,6 +248,10 @@ class CacheActor:
         """End requests; see `Desk.withdraw`."""
         await self._desk.withdraw(ids)
 
+    async def leave(self, session: str) -> None:
+        """An engine ends: its requests that were not accepted end with it."""
+        self._desk.end(session)
+
     # --- what engines ask: values
 
     async def get(self, keys: Sequence[str]) -> list[Found | None]:

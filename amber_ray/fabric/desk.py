@@ -266,7 +266,7 @@ class Desk:
         """Forget sessions that are gone and records that are old."""
         for id, session in list(self._sessions.items()):
             if now - session.seen > SESSION_SECONDS:
-                self._end_session(id)
+                self.end(id)
         while self._ended and (now - self._ended[0][0] > RECORD_SECONDS or len(self.records) > RECORDS):
             record = self.records.get(self._ended[0][1])
             if record is not None and record.state != "running":
@@ -283,21 +283,17 @@ class Desk:
             session.news.purged.extend(keys)
             session.wake.set()
 
-    def end(self, session: str) -> None:
-        """Forget a session that was made for one question."""
-        self._sessions.pop(session, None)
-
     @property
     def sessions(self) -> int:
         """How many there are."""
         return len(self._sessions)
 
-    def _end_session(self, id: str) -> None:
+    def end(self, session: str) -> None:
         """An engine is gone: its requests that were not accepted have nobody left to answer."""
-        del self._sessions[id]
+        self._sessions.pop(session, None)
         for record in list(self.records.values()):
-            if id in record.sessions:
-                record.sessions.discard(id)
+            if session in record.sessions:
+                record.sessions.discard(session)
                 if record.state == "running" and not record.accepted and not record.sessions:
                     self._actor.spawn(self.withdraw([record.id]))
 

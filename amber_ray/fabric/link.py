@@ -66,15 +66,13 @@ class Link:
     async def close(self) -> None:
         """Stop polling; requests that were not accepted are withdrawn."""
         self._closed = True
-        waiting = [id for id, (_, _, s) in self._live.items() if s.record is None]
         for task in (self._polling, self._sending, self._reviving):
             if task is not None:
                 task.cancel()
-        if waiting:
-            try:
-                await asyncio.wait_for(self._handle.withdraw.remote(waiting), 5.0)
-            except (*GONE, TimeoutError) as error:
-                log.info("could not withdraw %d requests: %s", len(waiting), error)
+        try:
+            await asyncio.wait_for(self._handle.leave.remote(self._session), 5.0)
+        except (*GONE, TimeoutError) as error:
+            log.info("shard %d was not told that this engine leaves: %s", self.shard, error)
 
     # --- requests
 

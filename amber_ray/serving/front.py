@@ -23,7 +23,6 @@ from amber_ray.settings import Settings
 
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
-STATS, METRICS, FALLBACK, FALLBACK_GRPC = 8404, 9101, 8500, 9500
 PLACE, PREFIX = "/tmp", "amber-"
 """Where a server's own folder is made. Not the user's temporary folder: HAProxy's socket has a long name of
 Serve's below this one, and the path of a socket is at most 107 bytes."""
@@ -108,7 +107,8 @@ def environment(settings: Settings) -> dict[str, str]:
         SCRIPT.format(loopback=LOOPBACK, host=f"[{host}]" if ":" in host else host, haproxy=haproxy)
     )
     script.chmod(0o700)
-    stats, metrics, fallback, fallback_grpc = free_ports((STATS, METRICS, FALLBACK, FALLBACK_GRPC))
+    # Any free ones: two servers that start together would both find the usual ones free.
+    stats, metrics, fallback, fallback_grpc = free_ports((0, 0, 0, 0))
     return variables | {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(script),

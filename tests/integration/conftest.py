@@ -65,7 +65,7 @@ def ray_cluster(traces_folder: Path) -> Iterator[Any]:
     cluster.stop()
 
 
-@pytest.fixture()
+@pytest.fixture
 def traces(traces_folder: Path) -> Traces:
     found = Traces(traces_folder)
     found.clear()
@@ -75,7 +75,7 @@ def traces(traces_folder: Path) -> Traces:
 Start = Callable[..., AbstractAsyncContextManager[Any]]
 
 
-@pytest.fixture()
+@pytest.fixture
 def amber(ray_cluster: Any, traces: Traces, tmp_path: Path) -> Start:
     """`async with amber(...) as engine:` an Amber with a store of its own; settings as keywords."""
     from amber_ray.fabric.engine import Engine
@@ -102,7 +102,7 @@ def amber(ray_cluster: Any, traces: Traces, tmp_path: Path) -> Start:
     return start
 
 
-@pytest.fixture()
+@pytest.fixture
 def clip() -> str:
     """The shipped clip: 30 s, so three or four segments of 10 s."""
     return str(CLIP)
@@ -115,7 +115,7 @@ def short_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_video(path, [flat((128, 128, 128))] * 24)
 
 
-@pytest.fixture()
+@pytest.fixture
 def many_clips(tmp_path: Path) -> Callable[[int], list[str]]:
     """Distinct one-second clips."""
 

@@ -1,0 +1,190 @@
+"""`connect` from programs of their own: embedded, in a cluster by eight processes at once, and from outside."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.server import CLIP, KIT, MARK, Server
+
+pytestmark = pytest.mark.timeout(300)
+ROOT = Path(__file__).parents[2]
+BOUND = 150.0
+
+
+class Programs:
+    """Runs Python programs in an empty folder; what they start carries a mark, so that leftovers are seen."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server = Server(folder)
+        self.server.mark = secrets.token_hex(8)
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if k not in ("RAY_AUTH_MODE", "RAY_ADDRESS")},
+            MARK: self.server.mark,
+            "AMBER_TEST_DIR": str(self.server.traces),
+            "PYTHONPATH": str(ROOT),
+        }
+
+    def start(self, text: str) -> subprocess.Popen[str]:
+        path = self.folder / f"{secrets.token_hex(4)}.py"
+        path.write_text(text)
+        return subprocess.Popen(
+            [sys.executable, str(path)],
+            cwd=self.folder,
+            env=self.environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, text: str) -> str:
+        return told(self.start(text))
+
+
+def told(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=BOUND)
+    assert process.returncode == 0, err
+    return out
+
+
+@pytest.fixture
+def programs(tmp_path: Path) -> Iterator[Programs]:
+    made = Programs(tmp_path)
+    yield made
+    made.server.kill_everything()
+
+
+def test_a_script_may_bring_features_of_its_own(programs: Programs) -> None:
+    program = f"""
+import amber_ray as amber
+from amber_ray import errors
+
+@amber.feature(version="1")
+def doubled(probe: amber.ProbeLike, by: int = 2) -> int:
+    return probe.bytes * by
+
+@amber.feature(version="1")
+def wrong(asset: amber.Asset) -> int:
+    raise ValueError("on purpose")
+
+with amber.connect(features=[doubled, wrong]) as client:
+    print(client.get(doubled, {str(CLIP)!r}), client.get("doubled", {str(CLIP)!r}, params={{"doubled.by": 3}}))
+    try:
+        client.get(wrong, {str(CLIP)!r})
+    except errors.FeatureError as error:
+        print(error)
+forgotten = amber.connect(features=[doubled])  # Closed by the interpreter's end.
+print(forgotten.get_many(doubled, {str(CLIP)!r}).rows[0].cached)
+"""
+    program = program.replace("probe: amber.ProbeLike", "asset: amber.Asset").replace(
+        "probe.bytes", "asset.bytes"
+    )
+    size = CLIP.stat().st_size
+    assert programs.run(program).splitlines() == [
+        f"{size * 2} {size * 3}",
+        "wrong: ValueError: on purpose",
+        "True",
+    ]
+    programs.server.until(lambda: not programs.server.processes(), 20)
+    assert (programs.folder / "amber-store/code.json").exists()
+
+
+@pytest.fixture
+def head(programs: Programs) -> Iterator[dict[str, str]]:
+    """A Ray of its own with tokens, outside any of the programs; its addresses."""
+    # Ray puts sockets below its folder, and the path of a socket is at most 107 bytes long.
+    place = Path("/tmp") / f"amber-connect-{secrets.token_hex(4)}"
+    place.mkdir()
+    (place / "token").write_text(secrets.token_hex(32))
+    gcs, client, *others = free_ports(7)
+    programs.environment |= {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(place / "token"),
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    names = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "runtime-env-agent-port")
+    names += ("metrics-export-port", "dashboard-port")
+    daemon = subprocess.Popen(
+        [
+            *(str(Path(sys.executable).parent / "ray"), "start", "--head", "--block", "--num-cpus=2"),
+            *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--ray-client-server-port={client}"),
+            *(f"--{name}={port}" for name, port in zip(names, others, strict=True)),
+            *(f"--temp-dir={place}", "--object-store-memory=200000000", "--include-dashboard=false"),
+        ],
+        env=programs.environment,
+        cwd=programs.folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    programs.server.until(lambda: listens(client) and listens(gcs), 60)
+    try:
+        yield {"cluster": f"127.0.0.1:{gcs}", "outside": f"ray://127.0.0.1:{client}"}
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+        programs.server.kill_everything()
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def free_ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_eight_processes_in_a_cluster_are_one_computation_and_ray_client_reads_it(
+    programs: Programs, head: dict[str, str]
+) -> None:
+    programs.environment["RAY_ADDRESS"] = head["cluster"]
+    settings = f"store={str(programs.folder / 'store')!r}, features=[{KIT!r}]"
+    asking = f"""
+import amber_ray
+with amber_ray.connect("auto", {settings}) as client:
+    print(client.get("gated", {str(CLIP)!r}, timeout=120))
+"""
+    processes = [programs.start(asking) for _ in range(8)]
+    programs.server.until(lambda: programs.server.runs("gated") >= 1, BOUND)
+    programs.server.open("gated")
+    size = CLIP.stat().st_size
+    assert [told(process) for process in processes] == [f"{size}\n"] * 8
+    assert programs.server.runs("gated") == 1
+
+    adopted = f"""
+import amber_ray
+with amber_ray.connect("auto") as client:
+    print(client.get_many("gated", {str(CLIP)!r}).rows[0].cached)
+"""
+    assert programs.run(adopted) == "True\n"
+
+    del programs.environment["RAY_ADDRESS"]
+    outside = f"""
+import amber_ray
+with amber_ray.connect({head["outside"]!r}) as client:
+    results = client.get_many(["gated", "thumbnail"], {str(CLIP)!r})
+    print([row.cached for row in results.rows], client.get("thumbnail", {str(CLIP)!r})[:3] == b"\\xff\\xd8\\xff")
+    future = client.submit("size", {str(CLIP)!r})
+    print(future.result(60), [s.state for s in client.explain("size", {str(CLIP)!r})])
+"""
+    assert programs.run(outside).splitlines() == ["[True, False] True", f"{size} ['hot']"]
+    assert programs.server.runs("gated") == 1

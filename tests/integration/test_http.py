@@ -1,0 +1,279 @@
+"""A real server over HTTP: what the foundation must show to someone who only has a URL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.media import flat, write_video
+from tests.server import CLIP, Server, running
+
+pytestmark = pytest.mark.timeout(240)
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from running(tmp_path_factory.mktemp("http"))
+
+
+@pytest.fixture
+def server(started: Server) -> Server:
+    started.clear()
+    with started.client() as client:
+        for name in ("size", "gated", "raises", "dies", "hangs", "wrong_type"):
+            client.delete("/v1/values", params={"feature": name})
+    return started
+
+
+LOAD = """
+import asyncio, json, sys, httpx
+url, count, body = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
+async def main():
+    limits = httpx.Limits(max_connections=count)
+    async with httpx.AsyncClient(base_url=url, timeout=90, limits=limits, trust_env=False) as client:
+        calls = [client.post("/v1/compute", json=body, headers={"Prefer": "wait=60"}) for _ in range(count)]
+        for reply in await asyncio.gather(*calls):
+            print(reply.status_code, reply.json()["results"][0]["value"])
+asyncio.run(main())
+"""
+
+
+def test_a_thousand_http_requests_from_four_processes_are_one_computation(server: Server) -> None:
+    body = json.dumps({"features": ["gated"], "assets": [{"uri": str(CLIP)}]})
+    callers = [
+        subprocess.Popen(
+            [sys.executable, "-c", LOAD, server.url, "250", body], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    server.until(lambda: server.stats()["requests_running"] >= 1000, 90)
+    server.open("gated")
+    lines = [line for c in callers for line in c.communicate(timeout=90)[0].splitlines()]
+    assert server.runs("gated") == 1
+    assert len(lines) == 1000
+    assert set(lines) == {f"200 {os.path.getsize(CLIP)}"}
+
+
+def test_what_is_asked_twice_is_computed_once_and_said_to_be_cached(server: Server) -> None:
+    first, again = (server.compute("size").json()["results"][0] for _ in range(2))
+    assert (first["cached"], again["cached"]) == (False, True)
+    assert first["value"] == again["value"] == os.path.getsize(CLIP)
+    assert server.runs("size") == 1
+
+
+@pytest.mark.parametrize("way", ["poll", "long poll", "events"])
+def test_a_slow_feature_is_accepted_and_fetched_later(server: Server, way: str) -> None:
+    reply = server.compute("gated", wait=0)
+    assert reply.status_code == 202
+    place = reply.headers["location"]
+    assert place == f"/v1/requests/{reply.json()['id']}"
+    server.until(lambda: server.runs("gated") == 1)
+    with server.client() as client:
+        assert client.get(place).json()["state"] == "running"
+        if way == "events":
+            with client.stream("GET", f"{place}/events") as events:
+                kinds: list[str] = []
+                server.open("gated")
+                for line in events.iter_lines():
+                    if line.startswith("event:"):
+                        kinds.append(line.removeprefix("event:").strip())
+            assert kinds[-2:] == ["result", "done"]
+        else:
+            server.open("gated")
+        if way == "poll":
+            server.until(lambda: client.get(place).json()["state"] == "done")
+        view = client.get(place, headers={"Prefer": "wait=30"}).json()
+        assert view["results"][0]["value"] == os.path.getsize(CLIP)
+        value = client.get(f"/v1/values/{view['results'][0]['key']}")
+        assert value.json() == os.path.getsize(CLIP)
+        assert "immutable" in value.headers["cache-control"]
+        same = client.get(value.request.url.path, headers={"If-None-Match": value.headers["etag"]})
+        assert same.status_code == 304
+
+
+def test_values_come_as_json_arrow_npy_and_pictures(server: Server) -> None:
+    import io
+
+    import pyarrow as pa
+
+    view = server.compute("colour,thumbnail", wait=60).json()
+    by_name = {r["feature"]: r for r in reversed(view["results"])}
+    with server.client() as client:
+        key = f"/v1/values/{by_name['colour']['key']}"
+        listed = np.array(client.get(key, headers={"Accept": "application/json"}).json(), np.float32)
+        npy = np.load(io.BytesIO(client.get(key, headers={"Accept": "application/x-npy"}).content))
+        stream = client.get(key, headers={"Accept": "application/vnd.apache.arrow.stream"}).content
+        table = pa.ipc.open_stream(stream).read_all()
+        assert npy.dtype == np.float32
+        assert np.array_equal(npy, listed)
+        assert np.array_equal(np.array(table["value"][0].as_py(), np.float32), npy)
+        picture = client.get(f"/v1/values/{by_name['thumbnail']['key']}", headers={"Accept": "image/*"})
+        assert picture.headers["content-type"] == "image/jpeg"
+        assert picture.content[:2] == b"\xff\xd8"
+        refused = client.get(key, headers={"Accept": "image/png"})
+        assert refused.status_code == 406
+
+
+def test_one_bad_asset_among_fifty_is_one_named_failure(server: Server) -> None:
+    first = write_video(server.media / "n0.mp4", [flat((128, 128, 128))] * 8)
+    clips = [first]
+    for i in range(1, 49):
+        clips.append(Path(shutil.copy(first, server.media / f"n{i}.mp4")))
+        with open(clips[-1], "ab") as file:
+            file.write((12).to_bytes(4, "big") + b"free" + i.to_bytes(4, "big"))
+    bad = server.media / "bad.mp4"
+    bad.write_text("this is no video\n" * 100)
+    view = server.compute("size", *clips[:30], bad, *clips[30:]).json()
+    states = [r["state"] for r in view["results"]]
+    assert (states.count("ready"), states.count("failed")) == (49, 1)
+    failed = next(r for r in view["results"] if r["state"] == "failed")
+    assert "bad.mp4" in json.dumps(failed)
+    assert view["state"] == "done"
+
+
+def test_a_long_video_in_a_range_runs_only_the_segments_it_touches(server: Server) -> None:
+    path = write_video(server.media / "long.mp4", (flat((i % 256, 0, 0)) for i in range(600)), fps=2)
+    view = server.compute("big", path, range=[60, 90]).json()
+    assert [r["unit"]["start"] for r in view["results"]] == [60, 70, 80]
+    assert server.runs("big") == 3
+
+
+def bad_bodies() -> dict[str, tuple[object, int, str]]:
+    clip = [{"uri": str(CLIP)}]
+    return {
+        "unknown feature": ({"features": ["sise"], "assets": clip}, 404, "did you mean 'size'"),
+        "unknown parameter": (
+            {"features": ["size"], "assets": clip, "params": {"size.x": 1}},
+            400,
+            "unknown parameter 'size.x'",
+        ),
+        "wrong parameter type": (
+            {"features": ["big"], "assets": clip, "params": {"big.megabytes": "two"}},
+            400,
+            "big.megabytes",
+        ),
+        "not JSON": ("{", 400, "JSON"),
+        "too deep": ("[" * 100_000, 400, "deep"),
+        "unknown field": ({"features": ["size"], "asets": clip}, 400, "asets"),
+    }
+
+
+@pytest.mark.parametrize("name", list(bad_bodies()))
+def test_bad_requests_are_told_in_a_sentence(server: Server, name: str) -> None:
+    body, status, words = bad_bodies()[name]
+    content = body if isinstance(body, str) else json.dumps(body)
+    with server.client() as client:
+        reply = client.post("/v1/compute", content=content, headers=JSON)
+    assert reply.headers["content-type"].startswith("application/problem+json")
+    problem = reply.json()
+    assert (reply.status_code, problem["status"]) in ((status, status), (413, 413)), problem
+    assert words in problem["detail"]
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_read(server: Server) -> None:
+    with server.client() as client:
+        reply = client.post("/v1/compute", content=b'{"features": ["' + b"x" * (5 << 20), headers=JSON)
+    assert reply.status_code == 413
+
+
+def bad_media(server: Server) -> dict[str, tuple[str, int, str]]:
+    outside = server.folder / "outside.mp4"
+    shutil.copy(CLIP, outside)
+    link = server.media / "link.mp4"
+    if not link.is_symlink():
+        link.symlink_to(outside)
+    (server.media / "empty.mp4").touch()
+    (server.media / "text.mp4").write_text("hello\n" * 50)
+    (server.media / "cut.mp4").write_bytes(CLIP.read_bytes()[:200_000])
+    return {
+        "missing": (str(server.media / "none.mp4"), 404, "none.mp4"),
+        "directory": (str(server.media), 422, "directory"),
+        "dots": (f"{server.media}/../outside.mp4", 403, "outside"),
+        "symlink": (str(link), 403, "outside"),
+        "encoded": (f"file://{server.media}/%2e%2e/outside.mp4", 403, "outside"),
+        "remote": ("http://169.254.169.254/latest/meta-data", 403, "http"),
+        "empty": (str(server.media / "empty.mp4"), 422, "empty"),
+        "text": (str(server.media / "text.mp4"), 422, "text.mp4"),
+        "truncated": (str(server.media / "cut.mp4"), 422, "cut.mp4"),
+    }
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["missing", "directory", "dots", "symlink", "encoded", "remote", "empty", "text", "truncated"],
+)
+def test_bad_media_is_named_and_refused(server: Server, name: str) -> None:
+    uri, status, words = bad_media(server)[name]
+    # A cut video may still begin well: what decodes it meets the damage.
+    feature = "brightness" if name == "truncated" else "size"
+    result = server.compute(feature, uri).json()["results"][-1]
+    assert result["state"] == "failed"
+    assert result["error"]["status"] == status, result["error"]
+    assert words in json.dumps(result["error"])
+    if name == "truncated":
+        return
+    with server.client() as client:
+        reply = client.post("/v1/assets", json={"uri": uri})
+    assert reply.status_code == status
+    assert "Traceback" not in reply.text
+
+
+@pytest.mark.parametrize(
+    ("feature", "kind", "words"),
+    [
+        ("raises", "feature", "the moon is full"),
+        ("wrong_type", "feature", "must be int"),
+        ("dies", "system", "worker process died"),
+        ("hangs", "system", "timeout of 1 s"),
+        ("needs_gpus", "system", "8 GPUs"),
+    ],
+)
+def test_features_that_fail_harm_nobody_else(server: Server, feature: str, kind: str, words: str) -> None:
+    result = server.compute(feature).json()["results"][0]
+    assert (result["state"], result["error"]["kind"], result["error"]["step"]) == ("failed", kind, feature)
+    assert words in json.dumps(result["error"])
+    assert server.compute("size").json()["state"] == "done"
+
+
+def test_explain_runs_nothing(server: Server) -> None:
+    with server.client() as client:
+        body = {"features": ["diamond"], "assets": [{"uri": str(CLIP)}]}
+        steps = client.post("/v1/explain", json=body).json()["steps"]
+    assert {s["feature"] for s in steps} == {"root", "left", "right", "diamond"}
+    assert server.runs("root") == 0
+
+
+def test_an_upload_is_an_asset_like_any_other(server: Server) -> None:
+    with server.client() as client:
+        asset = client.post(
+            "/v1/assets", content=CLIP.read_bytes(), headers={"content-type": "video/mp4"}
+        ).json()
+        assert asset["duration"] == pytest.approx(30.0, abs=0.1)
+        body = {"features": ["size"], "assets": [{"id": asset["id"]}]}
+        view = client.post("/v1/compute", json=body, headers={"Prefer": "wait=30"}).json()
+    assert view["results"][0]["value"] == os.path.getsize(CLIP)
+
+
+def test_a_caller_who_hangs_up_ends_work_that_nobody_else_wants(server: Server) -> None:
+    async def story() -> None:
+        async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
+            body = {"features": ["gated"], "assets": [{"uri": str(CLIP)}]}
+            call = asyncio.create_task(client.post("/v1/compute", json=body, headers={"Prefer": "wait=50"}))
+            while not server.runs("gated"):
+                await asyncio.sleep(0.02)
+            call.cancel()
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+    server.until(lambda: server.stats()["requests_running"] == 0)
+    server.until(lambda: server.stats()["tasks_running"] == 0)

@@ -1,0 +1,158 @@
+"""`amber serve` as users run it: a subprocess with a store of its own, asked over HTTP, stopped or killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+KIT = str(Path(__file__).parent / "integration" / "feature_kit.py")
+SAMPLES = Path(__file__).parents[1] / "amber_ray" / "samples"
+CLIP = SAMPLES / "big-buck-bunny-30s.mp4"
+UP_SECONDS = 90.0
+MARK = "AMBER_TEST_MARK"
+
+
+class Server:
+    """One server. Its processes carry a mark in their environment, so that a test ends these and no others."""
+
+    def __init__(self, folder: Path, *options: str, num_gpus: int = 0) -> None:
+        self.folder = folder
+        self.traces = folder / "traces"
+        self.traces.mkdir(parents=True, exist_ok=True)
+        self.media = folder / "media"
+        self.media.mkdir(exist_ok=True)
+        self.store = folder / "store"
+        self.options = options
+        self.num_gpus = num_gpus
+        self.mark = ""
+        self.url = ""
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Server:
+        """Until it prints its one line."""
+        self.mark = uuid.uuid4().hex
+        environment = {**os.environ, "AMBER_TEST_DIR": str(self.traces), MARK: self.mark}
+        log = open(self.folder / "serve.log", "a")
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "amber_ray.cli", "serve", "--features", KIT, "--port", "0"),
+                *("--media-root", str(self.media), "--media-root", str(SAMPLES)),
+                *("--store", str(self.store), "--segment-seconds", "10"),
+                *("--num-gpus", str(self.num_gpus), *self.options),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+        assert self.process.stdout is not None
+        watchdog = time.monotonic() + UP_SECONDS
+        line = self.process.stdout.readline()
+        assert line.startswith("Amber is ready at "), f"{line!r} {self.log()}"
+        assert time.monotonic() < watchdog
+        self.url = line.split()[-1]
+        return self
+
+    def log(self) -> str:
+        return (self.folder / "serve.log").read_text()[-4000:]
+
+    def stop(self) -> int:
+        """As a user would; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def processes(self) -> dict[int, str]:
+        """Every process of this server, wherever it was reparented to: pid to command line."""
+        found: dict[int, str] = {}
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                if f"{MARK}={self.mark}".encode() in (entry / "environ").read_bytes():
+                    found[int(entry.name)] = (entry / "cmdline").read_text().replace("\0", " ").strip()
+            except OSError:
+                continue  # it has ended meanwhile
+        return {pid: line for pid, line in found.items() if line}
+
+    def kill_everything(self) -> None:
+        """`kill -9` of the command, Ray's daemons, the actors and the workers."""
+        until = time.monotonic() + 20
+        while (left := self.processes()) and time.monotonic() < until:
+            for pid in left:
+                try:
+                    os.kill(pid, signal.SIGKILL)
+                except ProcessLookupError:
+                    continue
+            time.sleep(0.05)
+        assert not left, left
+        if self.process is not None:
+            self.process.wait(10)
+
+    def kill(self, words: str) -> int:
+        """`kill -9` of the processes whose command line has these words; how many."""
+        pids = [pid for pid, line in self.processes().items() if words in line]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return len(pids)
+
+    # --- what features left on disk
+
+    def runs(self, name: str) -> int:
+        path = self.traces / f"{name}.runs"
+        return len(path.read_text().splitlines()) if path.exists() else 0
+
+    def open(self, gate: str) -> None:
+        (self.traces / f"{gate}.open").touch()
+
+    def clear(self) -> None:
+        for path in self.traces.iterdir():
+            path.unlink()
+
+    # --- what users ask
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=90, trust_env=False)
+
+    def compute(self, features: str, *uris: str | Path, wait: float = 60, **more: Any) -> httpx.Response:
+        body = {
+            "features": features.split(","),
+            "assets": [{"uri": str(u)} for u in uris or (CLIP,)],
+            **more,
+        }
+        with self.client() as client:
+            return client.post("/v1/compute", json=body, headers={"Prefer": f"wait={wait:g}"})
+
+    def until(self, condition: Any, seconds: float = 40.0) -> None:
+        """Wait for what another process will do; bounded."""
+        give_up = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < give_up, f"{self.stats()}\n{self.log()}"
+            time.sleep(0.02)
+
+    def stats(self) -> dict[str, float]:
+        with self.client() as client:
+            stats: dict[str, float] = client.get("/v1/stats").json()
+        return stats
+
+
+def running(folder: Path, *options: str, **more: Any) -> Iterator[Server]:
+    """For fixtures: a started server, and at the end nothing of it left."""
+    server = Server(folder, *options, **more).start()
+    try:
+        yield server
+        if server.process is not None and server.process.poll() is None:
+            assert server.stop() == 0, server.log()
+            server.until(lambda: not server.processes(), 15)
+    finally:
+        server.kill_everything()
