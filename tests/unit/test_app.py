@@ -7,8 +7,9 @@ import pytest
 
 from amber_ray.core.request import AssetRef, ComputeRequest, Priority
 from amber_ray.errors import AmberError, Expired, Overloaded, SystemFault, Unavailable
+from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
-from tests.http_app import client, compute_body, run
+from tests.http_app import Connection, client, compute_body, run
 from tests.memory_service import MemoryService, digest
 
 PROBLEM = "application/problem+json"
@@ -96,6 +97,15 @@ def test_one_asset_that_cannot_be_resolved_fails_alone_once_per_feature():
     ]
     assert results[2]["error"]["status"] == 404
     assert results[2]["error"]["title"] == "Media not found"
+
+
+def test_where_no_asset_could_be_resolved_each_feature_asked_for_has_failed():
+    data = ask("POST", "/v1/compute", json=compute_body("probe", "embedding", uri="/missing")).json()
+    assert data["state"] == "failed"
+    assert [(r["feature"], r["state"]) for r in data["results"]] == [
+        ("probe", "failed"),
+        ("embedding", "failed"),
+    ]
 
 
 def test_a_failure_says_what_why_and_where():
@@ -286,6 +296,16 @@ def test_head_is_get_without_the_body(path):
     head, get = ask("HEAD", path), ask("GET", path)
     assert (head.status_code, head.content) == (200, b"")
     assert head.headers["content-length"] == get.headers["content-length"]
+
+
+def test_head_sends_no_body_even_where_the_server_would_let_it():
+    async def raw():
+        call = Connection(create_app(MemoryService(), Settings()), "HEAD", "/v1/features")
+        assert await call.status() == 200
+        assert await call.chunk() == b""
+        await call.task
+
+    run(raw)
 
 
 def test_options_lists_the_methods():

@@ -9,7 +9,7 @@ import pytest
 
 from amber_ray.core.service import RequestEvent
 from amber_ray.errors import Unavailable
-from amber_ray.serving import sse, wire
+from amber_ray.serving import presence, sse, wire
 from amber_ray.serving.app import create_app
 from amber_ray.serving.presence import ClientGone, while_present
 from amber_ray.settings import Settings
@@ -232,6 +232,37 @@ def test_an_events_reader_that_hangs_up_lets_go_of_the_request():
     run(story)
 
 
+@pytest.mark.parametrize("hangs", [False, True])
+def test_a_stream_that_never_starts_is_let_go(hangs, monkeypatch):
+    class Events:
+        closed = False
+
+        def __aiter__(self):
+            return self
+
+        async def __anext__(self):
+            if hangs:
+                await asyncio.Event().wait()
+            raise Unavailable("not now")
+
+        async def aclose(self):
+            self.closed = True
+
+    async def story():
+        stream = sse.EventStream(Events(), None)
+        start = asyncio.ensure_future(stream.start())
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        if hangs:
+            start.cancel()
+        with pytest.raises(asyncio.CancelledError if hangs else Unavailable):
+            await start
+        assert stream._events.closed
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    run(story)
+
+
 def test_head_of_events_does_not_stream():
     service = closed()
 
@@ -305,6 +336,33 @@ class TestWhilePresent:
                 return 7
 
             assert await while_present(receive, work()) == 7
+
+        run(story)
+
+    def test_nobody_listens_once_the_answer_is_there(self, monkeypatch):
+        async def story():
+            heard = []
+
+            async def receive():
+                heard.append(True)
+                await asyncio.Event().wait()
+
+            monkeypatch.setattr(presence, "GRACE", 0.0)
+            assert await while_present(receive, asyncio.sleep(0, 7)) == 7
+            for _ in range(3):
+                await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert heard == []
+
+            # Long enough for the listener to have started: it is gone with the answer.
+            async def work():
+                while not heard:
+                    await asyncio.sleep(0)
+                return 8
+
+            assert await while_present(receive, work()) == 8
+            await asyncio.sleep(0)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
 
         run(story)
 

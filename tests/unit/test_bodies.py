@@ -8,10 +8,11 @@ import pytest
 
 from amber_ray.core.request import AssetRef
 from amber_ray.errors import BadParameter, BadRequest, TooLarge
+from amber_ray.serving.app import create_app
 from amber_ray.serving.compute_body import decode_request
 from amber_ray.serving.json_body import depth_within, loads
-from amber_ray.settings import Limits
-from tests.http_app import client, run
+from amber_ray.settings import Limits, Settings
+from tests.http_app import Connection, client, run
 from tests.memory_service import MemoryService
 
 GOOD = {"features": ["probe"], "assets": [{"uri": "/m/a.mp4"}]}
@@ -19,8 +20,6 @@ LIMITS = Limits(body_bytes=2000, body_depth=8, assets_per_request=3)
 
 
 def post(content: bytes, **headers: str):
-    from amber_ray.settings import Settings
-
     service = MemoryService()
 
     async def once():
@@ -80,6 +79,16 @@ def test_a_body_without_a_length_is_cut_off_at_the_bound():
     answer = post(endless())
     assert (answer.status_code, answer.json()["error"]) == (413, "TooLarge")
     assert len(produced) <= 4
+
+
+def test_a_body_that_comes_in_one_piece_past_the_bound_is_refused():
+    async def once():
+        app = create_app(MemoryService(), Settings(limits=LIMITS))
+        call = Connection(app, "POST", "/v1/compute", b" " * 2001, content_type="application/json")
+        assert await call.status() == 413
+        await call.task
+
+    run(once)
 
 
 def test_an_announced_length_past_the_bound_is_refused_before_a_byte_is_read():
