@@ -18,6 +18,7 @@ from amber_ray.settings import Limits
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
+    from av.packet import Packet
     from av.video.stream import VideoStream
 
 STILLS = {
@@ -128,6 +129,14 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
     """The sound to listen to: FFmpeg's choice of best stream."""
     best = container.streams.best("audio")
     return next((s for s in container.streams.audio if best is not None and s.index == best.index), None)
+
+
+def says_nothing(packet: Packet[Any]) -> bool:
+    """Whether a packet is empty, as Theora's are where a picture stays; FFmpeg's decoders refuse those.
+
+    The packet that ends a stream is empty too, but has no time, and decoders need it.
+    """
+    return packet.size == 0 and (packet.pts is not None or packet.dts is not None)
 
 
 def reason(error: Exception) -> str:

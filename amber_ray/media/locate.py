@@ -110,6 +110,8 @@ class Locator:
         parts = urllib.parse.urlsplit(uri) if uri[len(scheme) :].startswith("://") else None
         under_root = any(uri.startswith(prefix) for prefix in self.prefixes)
         if parts is None or not (scheme in self.remote_schemes or under_root):
+            if any(prefix.startswith(f"{scheme}://") for prefix in self.prefixes):
+                raise Forbidden(f"{_plain(uri)!r} is outside the media roots; move it into one")
             raise Forbidden(
                 f"{_plain(uri)!r} uses the scheme {scheme!r}, which is switched off; "
                 "use a file inside the media roots, or allow the scheme in the settings"

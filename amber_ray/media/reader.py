@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amber_ray.errors import MediaError
-from amber_ray.media.container import ESTIMATED, reason
+from amber_ray.media.container import ESTIMATED, reason, says_nothing
 from amber_ray.media.damage import Run
 from amber_ray.media.scale import Size, upright
 from amber_ray.settings import Limits
@@ -172,7 +172,9 @@ class Reader:
                     return
                 if frame is not None and at is not None and end is not None and at >= end:
                     return
-        self._check_end(run.tail, start, end)
+        # A seek that finds nothing may be the index's fault; the run from the beginning decides.
+        if run.tail is not None or seek is None:
+            self._check_end(run.tail, start, end)
 
     def _seek(self, to: Fraction | None) -> None:
         import av
@@ -204,6 +206,8 @@ class Reader:
         """(time, frame, None) for each frame of a packet, or (time, None, why) where it does not decode."""
         import av
 
+        if packet is not None and says_nothing(packet):
+            return
         try:
             frames = self._stream.decode(packet)
         except av.error.EOFError:

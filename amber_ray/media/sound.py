@@ -16,7 +16,7 @@ import numpy as np
 
 from amber_ray.core.units import Asset
 from amber_ray.errors import MediaError
-from amber_ray.media.container import audio_stream, demuxed, reason
+from amber_ray.media.container import audio_stream, demuxed, reason, says_nothing
 from amber_ray.media.locate import name_of
 from amber_ray.media.source import opened
 from amber_ray.settings import Limits
@@ -64,6 +64,8 @@ def _frames(
             raise MediaError(f"the sound of {name!r} took longer to decode than {limits.decode_seconds:g} s")
         if packet.pts is not None and packet.time_base is not None:
             at = float(packet.pts * packet.time_base)
+        if says_nothing(packet):
+            continue
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
