@@ -1,4 +1,4 @@
-"""`connect` from programs of their own: embedded, in a cluster by eight processes at once, and from outside."""
+"""`connect` from programs of their own: embedded, eight at once inside a cluster, and from outside."""
 
 from __future__ import annotations
 
@@ -68,26 +68,25 @@ def test_a_script_may_bring_features_of_its_own(programs: Programs) -> None:
 import amber_ray as amber
 from amber_ray import errors
 
+clip = {str(CLIP)!r}
+
 @amber.feature(version="1")
-def doubled(probe: amber.ProbeLike, by: int = 2) -> int:
-    return probe.bytes * by
+def doubled(asset: amber.Asset, by: int = 2) -> int:
+    return asset.bytes * by
 
 @amber.feature(version="1")
 def wrong(asset: amber.Asset) -> int:
     raise ValueError("on purpose")
 
 with amber.connect(features=[doubled, wrong]) as client:
-    print(client.get(doubled, {str(CLIP)!r}), client.get("doubled", {str(CLIP)!r}, params={{"doubled.by": 3}}))
+    print(client.get(doubled, clip), client.get("doubled", clip, params={{"doubled.by": 3}}))
     try:
-        client.get(wrong, {str(CLIP)!r})
+        client.get(wrong, clip)
     except errors.FeatureError as error:
         print(error)
 forgotten = amber.connect(features=[doubled])  # Closed by the interpreter's end.
-print(forgotten.get_many(doubled, {str(CLIP)!r}).rows[0].cached)
+print(forgotten.get_many(doubled, clip).rows[0].cached)
 """
-    program = program.replace("probe: amber.ProbeLike", "asset: amber.Asset").replace(
-        "probe.bytes", "asset.bytes"
-    )
     size = CLIP.stat().st_size
     assert programs.run(program).splitlines() == [
         f"{size * 2} {size * 3}",
@@ -130,9 +129,8 @@ def head(programs: Programs) -> Iterator[dict[str, str]]:
     try:
         yield {"cluster": f"127.0.0.1:{gcs}", "outside": f"ray://127.0.0.1:{client}"}
     finally:
-        daemon.terminate()
-        daemon.wait(30)
         programs.server.kill_everything()
+        daemon.wait(30)
         shutil.rmtree(place, ignore_errors=True)
 
 
@@ -180,11 +178,11 @@ with amber_ray.connect("auto") as client:
     del programs.environment["RAY_ADDRESS"]
     outside = f"""
 import amber_ray
+clip = {str(CLIP)!r}
 with amber_ray.connect({head["outside"]!r}) as client:
-    results = client.get_many(["gated", "thumbnail"], {str(CLIP)!r})
-    print([row.cached for row in results.rows], client.get("thumbnail", {str(CLIP)!r})[:3] == b"\\xff\\xd8\\xff")
-    future = client.submit("size", {str(CLIP)!r})
-    print(future.result(60), [s.state for s in client.explain("size", {str(CLIP)!r})])
+    results = client.get_many(["gated", "thumbnail"], clip)
+    print([row.cached for row in results.rows], results["thumbnail", clip][:3])
+    print(client.submit("size", clip).result(60), client.explain("size", clip)[0].feature)
 """
-    assert programs.run(outside).splitlines() == ["[True, False] True", f"{size} ['hot']"]
+    assert programs.run(outside).splitlines() == ["[True, False] b'\\xff\\xd8\\xff'", f"{size} size"]
     assert programs.server.runs("gated") == 1
