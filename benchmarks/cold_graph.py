@@ -12,7 +12,7 @@ from benchmarks.session import Session, main
 def run(session: Session) -> list[Measured]:
     from amber_ray.core.units import segments
 
-    fps, window, rounds = session.size((12.0, 5.0, 5), (1.0, 10.0, 1))
+    fps, window, rounds = session.size((24.0, 2.5, 5), (1.0, 10.0, 1))
     params = {"frames.fps": fps}
     names = list(by_hand.FEATURES)
     with (
