@@ -22,7 +22,7 @@ MARK = "AMBER_TEST_MARK"
 
 
 class Server:
-    """One server. Its processes carry a mark in their environment, so that a test ends these and no others."""
+    """One server. Its processes carry a mark in their environment, so that a test ends no others."""
 
     def __init__(self, folder: Path, *options: str, num_gpus: int = 0) -> None:
         self.folder = folder
@@ -41,8 +41,18 @@ class Server:
         """Until it prints its one line."""
         self.mark = uuid.uuid4().hex
         environment = {**os.environ, "AMBER_TEST_DIR": str(self.traces), MARK: self.mark}
-        log = open(self.folder / "serve.log", "a")
-        self.process = subprocess.Popen(
+        with open(self.folder / "serve.log", "a") as log:
+            self.process = self._spawn(environment, log)
+        assert self.process.stdout is not None
+        watchdog = time.monotonic() + UP_SECONDS
+        line = self.process.stdout.readline()
+        assert line.startswith("Amber is ready at "), f"{line!r} {self.log()}"
+        assert time.monotonic() < watchdog
+        self.url = line.split()[-1]
+        return self
+
+    def _spawn(self, environment: dict[str, str], log: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
             [
                 *(sys.executable, "-m", "amber_ray.cli", "serve", "--features", KIT, "--port", "0"),
                 *("--media-root", str(self.media), "--media-root", str(SAMPLES)),
@@ -55,13 +65,6 @@ class Server:
             env=environment,
             start_new_session=True,
         )
-        assert self.process.stdout is not None
-        watchdog = time.monotonic() + UP_SECONDS
-        line = self.process.stdout.readline()
-        assert line.startswith("Amber is ready at "), f"{line!r} {self.log()}"
-        assert time.monotonic() < watchdog
-        self.url = line.split()[-1]
-        return self
 
     def log(self) -> str:
         return (self.folder / "serve.log").read_text()[-4000:]

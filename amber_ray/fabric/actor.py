@@ -10,7 +10,6 @@ All of it runs on one event loop, so between two `await`s nothing else happens: 
 from __future__ import annotations
 
 import asyncio
-import collections
 import logging
 import os
 import time
@@ -26,13 +25,11 @@ from amber_ray.core.index import KeyIndex
 from amber_ray.core.ledger import Ledger
 from amber_ray.core.registry import Registry
 from amber_ray.core.request import Failure
-from amber_ray.core.states import AVAILABLE, State
-from amber_ray.errors import AmberError
-from amber_ray.fabric import code
+from amber_ray.core.states import AVAILABLE
+from amber_ray.fabric import code, inspection, peers
 from amber_ray.fabric.desk import Desk
 from amber_ray.fabric.dispatch import Dispatch
 from amber_ray.fabric.messages import (
-    Answer,
     Found,
     Handle,
     Hello,
@@ -49,8 +46,6 @@ from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
 
 log = logging.getLogger("amber.actor")
-
-FETCH_POLL_SECONDS = 15.0
 
 
 class CacheActor:
@@ -273,52 +268,20 @@ class CacheActor:
             found.update(await self._shelf.read_through(cold))
         return [found[key] for key in keys]
 
-    async def fetch(
-        self, id: str, part: PlanPart, priority: int, tenant: str
-    ) -> list[tuple[Answer, Found | None]]:
-        """Another shard needs steps of this one: wait for them all and hand over their places."""
+    async def fetch(self, id: str, part: PlanPart, priority: int, tenant: str) -> peers.Fetched:
+        """Another shard needs steps of this one; see `peers.fetch`."""
         await self._up()
-        desk = self._desk
-        session = f"peer/{id}"
-        submission = Submission(id, "p", priority, tenant, None, False, True, time.time())
-        replies = await desk.submit(session, {"p": part}, [submission])
-        if isinstance(replies, str):
-            raise AmberError(f"registry {replies} is not known to shard {self.shard}")
-        try:
-            record = desk.records[id]
-            while record.state == "running":
-                await desk.poll(session, FETCH_POLL_SECONDS)
-        except asyncio.CancelledError:
-            await desk.withdraw([id])
-            raise
-        finally:
-            desk.end(session)
-        answers = list(record.answers.values())
-        places = await self.get([a.key for a in answers if a.failure is None])
-        by_key = {f.key: f for f in places if f is not None}
-        desk.records.pop(id, None)
-        return [(a, by_key.get(a.key)) for a in answers]
+        return await peers.fetch(self, id, part, priority, tenant)
 
     async def states(self, keys: Sequence[str]) -> dict[str, str]:
         """Each key's state, in the words of `ExplainedStep`."""
         await self._up()
-        words = {
-            State.ABSENT: "missing",
-            State.WAITING: "queued",
-            State.QUEUED: "queued",
-            State.RUNNING: "running",
-            State.HOT: "hot",
-            State.KEPT: "kept",
-            State.COLD: "cold",
-            State.RESTORING: "cold",
-            State.FAILED: "failed",
-        }
-        return {key: words[self._ledger.state_of(key)] for key in keys}
+        return inspection.states(self._ledger, keys)
 
     async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
         """Mean seconds of one step of (feature, version), for those that have run."""
-        known = self._ledger.costs.known()
-        return {name: known[name][0] for name in names if name in known}
+        await self._up()
+        return inspection.expected(self._ledger, names)
 
     async def lost(self, keys: Sequence[str]) -> None:
         """A reader could not get these values from the object store."""
@@ -344,12 +307,12 @@ class CacheActor:
             self._desk.tell_purged(gone)
 
     async def failures(self) -> list[Failure]:
-        """The failures remembered now, those of blocked descendants left out."""
-        return [
-            e.failure
-            for e in self._ledger.entries.values()
-            if e.state is State.FAILED and e.failure is not None and e.failure.key == e.key
-        ]
+        """The failures remembered now."""
+        return inspection.failures(self._ledger)
+
+    async def stats(self) -> dict[str, float]:
+        """Counters and gauges of this shard."""
+        return inspection.stats(self)
 
     async def pid(self) -> int:
         """This shard's process, on its node."""
@@ -359,28 +322,17 @@ class CacheActor:
         """A worker is about to end itself because this step ran past its timeout."""
         self._dispatch.timed_out[task] = key
 
-    async def stats(self) -> dict[str, float]:
-        """Counters and gauges of this shard."""
-        ledger = self._ledger
-        states = collections.Counter(e.state for e in ledger.entries.values())
-        stats: dict[str, float] = {f"{name}_total": float(n) for name, n in ledger.counters.items()}
-        stats |= {f"keys_{s.name.lower()}": float(states[s]) for s in State if s is not State.ABSENT}
-        stats |= {
-            "keys_indexed": float(len(self._index)),
-            "index_bytes": float(self._index.nbytes),
-            "hot_bytes": float(ledger.hot_bytes),
-            "memory_budget_bytes": float(self.settings.memory_bytes),
-            "unspilled_bytes": float(ledger.unspilled_bytes),
-            "spilling_keys": float(len(ledger.spilling)),
-            "tasks_running": float(len(ledger.tasks)),
-            "requests_running": float(len(ledger.requests)),
-            "requests_remembered": float(len(self._desk.records)),
-            "sessions": float(self._desk.sessions),
-            "warm_actors": float(len(self._dispatch.pools)),
-        }
-        return stats
+    # --- for the other parts of this shell
 
-    # --- for dispatch and shelf, which are parts of this shell
+    @property
+    def desk(self) -> Desk:
+        """Requests and sessions."""
+        return self._desk
+
+    @property
+    def dispatch(self) -> Dispatch:
+        """Tasks."""
+        return self._dispatch
 
     @property
     def ledger(self) -> Ledger:

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import ray
 
 from amber_ray.core import events as ev
-from amber_ray.core.plan import Step, Target, closure
-from amber_ray.fabric import faults, tasks
-from amber_ray.fabric.messages import Inline, Made, PlanPart, Slot, StepResult, Work
+from amber_ray.core.plan import Step
+from amber_ray.fabric import faults, peers, tasks
+from amber_ray.fabric.messages import Inline, Slot, StepResult, Work
 from amber_ray.fabric.names import shard_name
 from amber_ray.fabric.pools import Pools, ray_options
 
@@ -49,6 +49,12 @@ class Dispatch:
             self._actor.spawn(self._guard(task, self._ask(task, task.home)))
         else:
             self._actor.spawn(self._guard(task, self._run(task)))
+
+    async def _ask(self, task: ev.Task, home: int) -> tuple[list[StepResult], list[Any]]:
+        """Have another shard make steps; its call can be cancelled like a task."""
+        ref = peers.ask(self._actor, task, home)
+        self._refs[task.id] = ref
+        return peers.borrowed(await ref)
 
     def cancel(self, task_id: int) -> None:
         """Stop a task: first by asking, then by ending its process."""
@@ -157,39 +163,6 @@ class Dispatch:
             )
         return function
 
-    async def _ask(self, task: ev.Task, home: int) -> tuple[list[StepResult], list[Any]]:
-        """Ask the shard that owns the steps; their values stay its own, this shard borrows them."""
-        actor = self._actor
-        peer: Any = ray.get_actor(shard_name(home), namespace=actor.settings.namespace)
-        origin: dict[str, Step] = {}
-        for step in task.steps:
-            entry = actor.ledger.entries.get(step.key)
-            if entry is not None and entry.origin is not None:
-                origin.update(closure(entry.origin, [step.key]))
-        part = PlanPart(origin, [Target(s.recipe.feature, s.unit, s.key) for s in task.steps])
-        first = actor.ledger.entries[task.steps[0].key]
-        ref: Any = peer.fetch.remote(
-            f"{actor.shard}-{actor.incarnation[:8]}-{task.id}", part, task.priority, first.tenant
-        )
-        self._refs[task.id] = ref
-        results: list[StepResult] = []
-        refs: list[Any] = []
-        for answer, found in await ref:
-            if answer.failure is not None:
-                results.append(StepResult(answer.key, failure=answer.failure))
-            elif found is not None and found.inline is not None:
-                results.append(
-                    StepResult(answer.key, answer.size, _made(answer.seconds), inline=found.inline)
-                )
-            elif found is not None and found.ref:
-                results.append(
-                    StepResult(
-                        answer.key, answer.size, _made(answer.seconds), slot=len(refs), place=found.place
-                    )
-                )
-                refs.append(found.ref[0])
-        return results, refs
-
 
 def gather(
     values: dict[str, Any], keys: Sequence[str]
@@ -205,10 +178,6 @@ def gather(
         else:
             places[key] = slots.setdefault(handle.ref, len(slots)), handle.place
     return inline, places, list(slots)
-
-
-def _made(seconds: float | None) -> Made:
-    return Made(seconds or 0.0, "shard", time.time())
 
 
 def _names(steps: Sequence[Step]) -> list[str]:

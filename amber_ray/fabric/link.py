@@ -142,7 +142,7 @@ class Link:
             try:
                 return await getattr(self._handle, method).remote(*arguments)
             except GONE as error:
-                if time.monotonic() > give_up:
+                if self._closed or time.monotonic() > give_up:
                     raise Unavailable(
                         f"the cache actor of shard {self.shard} can't be reached: {error}"
                     ) from error
@@ -200,7 +200,7 @@ class Link:
                         self.on_reply(self.shard, reply)
                 return
             except (ValueError, *GONE, Unavailable) as error:
-                if time.monotonic() > give_up:
+                if self._closed or time.monotonic() > give_up:
                     raise Unavailable(
                         f"the cache actor of shard {self.shard} did not come back within {REVIVE_SECONDS:g} s"
                     ) from error

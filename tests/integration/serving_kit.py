@@ -58,7 +58,6 @@ def main(port: int, serve_host: str | None) -> None:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.ERROR,
-        _node_ip_address="127.0.0.1",
         **options,
     )
     try:

@@ -332,14 +332,13 @@ def test_an_interactive_request_overtakes_a_backfill(amber, traces, many_clips, 
             quick = asyncio.create_task(engine.compute(ask("size", clip), 60))
             while (await engine.stats())["requests_running"] < 2:
                 await asyncio.sleep(0.01)
+            # Only what had been handed over before it came is let go: two that ran and two more.
+            # Were it behind the others, it would wait for ever.
             async with asyncio.timeout(60):
                 while not quick.done():
-                    # One at a time: whatever runs is let go, so that only the order of starting counts.
-                    for asset in traces.lines("held"):
+                    for asset in traces.lines("held")[:4]:
                         traces.open(asset)
                     await asyncio.sleep(0.01)
-            # Two ran and two more were handed over when it came, and two may start beside it.
-            assert traces.runs("held") <= 6
             assert (await quick).state == "done"
             while not slow.done():
                 for asset in traces.lines("held"):

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -18,7 +19,10 @@ from tests.http_app import compute_body
 
 ROOT = Path(__file__).parents[2]
 KIT = Path(__file__).parent / "serving_kit.py"
-pytestmark = pytest.mark.timeout(180)
+pytestmark = [
+    pytest.mark.timeout(240),
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Ray ships HAProxy for Linux"),
+]
 
 
 def free_port() -> int:
@@ -48,6 +52,46 @@ def server(log: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]
                 raise
 
 
+@contextmanager
+def other_machine() -> Iterator[tuple[str, Callable[[str, int], bytes]]]:
+    """A network namespace: this machine's address as seen from it, and a function that asks from there."""
+    name, net = f"amber-{os.getpid()}", f"10.213.{os.getpid() % 250}"
+    here, there = f"va{os.getpid() % 10**6}", f"vb{os.getpid() % 10**6}"
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True, timeout=20)
+
+    def ask(address: str, port: int) -> bytes:
+        script = (
+            "import socket, sys\n"
+            "with socket.create_connection((sys.argv[1], int(sys.argv[2])), 3) as s:\n"
+            "    s.settimeout(3)\n"
+            "    s.sendall(b'GET /v1/stats HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n')\n"
+            "    sys.stdout.buffer.write(s.recv(65536))\n"
+        )
+        done = subprocess.run(
+            ["ip", "netns", "exec", name, sys.executable, "-c", script, address, str(port)],
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        return done.stdout
+
+    try:
+        ip("netns", "add", name)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("network namespaces can't be made here")
+    try:
+        ip("link", "add", here, "type", "veth", "peer", "name", there, "netns", name)
+        ip("addr", "add", f"{net}.1/24", "dev", here)
+        ip("link", "set", here, "up")
+        ip("-n", name, "addr", "add", f"{net}.2/24", "dev", there)
+        ip("-n", name, "link", "set", there, "up")
+        yield f"{net}.1", ask
+    finally:
+        ip("netns", "del", name)
+
+
 def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not condition():
@@ -55,13 +99,14 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
-def listening(below: int) -> dict[str, set[str]]:
-    """Program -> local addresses (IPv4, in hex) that it or its children listen on."""
+def listening(log: Path) -> dict[str, set[str]]:
+    """Program -> addresses (in hex, as the kernel tells them) that a server's processes listen on."""
     inodes = {}
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[3] == "0A":
-            inodes[f"socket:[{fields[9]}]"] = fields[1]
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A":
+                inodes[f"socket:[{fields[9]}]"] = fields[1]
     found: dict[str, set[str]] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -72,59 +117,80 @@ def listening(below: int) -> dict[str, set[str]]:
             environ = (entry / "environ").read_bytes()
         except OSError:
             continue
-        if f"KIT_PID={below}".encode() in environ or b"KIT_LOG=" in environ:
+        if f"KIT_LOG={log}".encode() in environ:
             found.setdefault(name, set()).update(inodes[s] for s in sockets if s in inodes)
     return found
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Ray ships HAProxy for Linux")
-def test_one_server_from_its_start_to_its_end(tmp_path: Path) -> None:
-    log = tmp_path / "log"
-    with server(log) as (url, process), httpx.Client(base_url=url, timeout=20) as http:
+@dataclass(frozen=True)
+class Served:
+    url: str
+    log: Path
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """One server for all of this module; how it ends is looked at, too."""
+    log = tmp_path_factory.mktemp("served") / "log"
+    with server(log) as (url, process):
         assert url.startswith("http://127.0.0.1:")
-
-        # It answers, once under each name, and Serve's request id is the only one.
-        answer = http.post("/v1/compute", json=compute_body("probe"))
-        assert (answer.status_code, answer.json()["state"]) == (200, "done")
-        assert len(answer.headers.get_list("x-request-id")) == 1
-        problem = http.get("/v1/values/x", headers={"X-Request-Id": "trace-1"})
-        assert (problem.status_code, problem.json()["instance"]) == (400, "trace-1")
-        assert http.get("/v1/stats", headers={"Host": "evil.example"}).status_code == 403
-
-        # Nothing of HTTP listens beyond loopback: neither the front nor HAProxy's own pages.
-        haproxy = listening(process.pid)["haproxy"]
-        assert len(haproxy) == 3
-        assert {address.split(":")[0] for address in haproxy} == {"0100007F"}
-
-        # A caller that leaves while it waits withdraws its request.
-        with pytest.raises(httpx.ReadTimeout):
-            http.post(
-                "/v1/compute",
-                json=compute_body("probe", tenant="hold"),
-                headers={"Prefer": "wait=30"},
-                timeout=0.5,
-            )
-        until(lambda: "withdrawn" in log.read_text())
-
-        # Events come as they happen: the first while the request is held back.
-        held = http.post(
-            "/v1/compute", json=compute_body("brightness", tenant="hold"), headers={"Prefer": "wait=0"}
-        )
-        assert held.status_code == 202
-        with http.stream("GET", held.headers["Location"] + "/events") as stream:
-            lines = (line for line in stream.iter_lines() if line.startswith("event"))
-            assert next(lines) == "event: progress"
-            http.post("/v1/compute", json=compute_body("probe", tenant="open"))
-            assert list(lines) == ["event: result"] * 3 + ["event: done"]
-
-        # An upload larger than all buffers on the way arrives whole.
-        size = 40 << 20
-        kept = http.post("/v1/assets", content=bytes(size), headers={"Content-Type": "video/mp4"})
-        assert (kept.status_code, kept.json()["bytes"]) == (201, size)
-
+        yield Served(url, log)
     assert process.returncode == 0
     assert log.read_text().splitlines()[-1] == "closed"
-    assert listening(process.pid) == {}
+    assert listening(log) == {}
+
+
+@pytest.fixture
+def http(served: Served) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=served.url, timeout=20) as client:
+        yield client
+
+
+def test_it_answers_through_the_front_and_under_one_request_id(http: httpx.Client) -> None:
+    answer = http.post("/v1/compute", json=compute_body("probe"))
+    assert (answer.status_code, answer.json()["state"]) == (200, "done")
+    assert len(answer.headers.get_list("x-request-id")) == 1
+    problem = http.get("/v1/values/x", headers={"X-Request-Id": "trace-1"})
+    assert (problem.status_code, problem.json()["instance"]) == (400, "trace-1")
+    assert http.get("/v1/stats", headers={"Host": "evil.example"}).status_code == 403
+    assert http.get("/v1/stats", headers={"X-Forwarded-For": "127.0.0.1"}).status_code == 403
+
+
+def test_a_caller_that_leaves_while_it_waits_withdraws_its_request(
+    served: Served, http: httpx.Client
+) -> None:
+    body = compute_body("probe", tenant="hold")
+    with pytest.raises(httpx.ReadTimeout):
+        http.post("/v1/compute", json=body, headers={"Prefer": "wait=30"}, timeout=1)
+    until(lambda: "withdrawn" in served.log.read_text())
+    http.post("/v1/compute", json=compute_body("probe", tenant="open"))
+
+
+def test_events_come_as_they_happen(http: httpx.Client) -> None:
+    body = compute_body("brightness", tenant="hold")
+    held = http.post("/v1/compute", json=body, headers={"Prefer": "wait=0"})
+    assert held.status_code == 202
+    with http.stream("GET", held.headers["Location"] + "/events") as stream:
+        lines = (line for line in stream.iter_lines() if line.startswith("event"))
+        assert next(lines) == "event: progress"  # while the request is still held back
+        http.post("/v1/compute", json=compute_body("probe", tenant="open"))
+        assert list(lines) == ["event: result"] * 3 + ["event: done"]
+
+
+def test_an_upload_larger_than_all_buffers_on_the_way_arrives_whole(http: httpx.Client) -> None:
+    size = 40 << 20
+    kept = http.post("/v1/assets", content=bytes(size), headers={"Content-Type": "video/mp4"})
+    assert (kept.status_code, kept.json()["bytes"]) == (201, size)
+
+
+def test_without_tokens_nothing_of_it_answers_another_machine(served: Served) -> None:
+    programs = listening(served.log)
+    assert {"haproxy", "raylet", "gcs_server"} <= programs.keys()
+    assert len(programs["haproxy"]) == 3
+    ports = {int(a.split(":")[1], 16) for addresses in programs.values() for a in addresses}
+    with other_machine() as (address, ask):
+        # Not the front, not a replica's port, not HAProxy's pages, and nothing of Ray's.
+        assert {port: said for port in sorted(ports) if (said := ask(address, port))} == {}
 
 
 def test_an_open_front_without_tokens_does_not_come_up(tmp_path: Path) -> None:
