@@ -1,225 +1,253 @@
-"""The digest of a feature's code: of itself and of everything of the same package that it reaches.
+"""The digest of a feature's code: of itself and of everything of its own package that it reaches.
 
-An omitted version is derived from it, and `amber check` compares it under an explicit one. Source is
-normalised (no comments, formatting, docstrings, decorators' arguments), so only what runs counts. What lies
-outside the package (numpy, the standard library) contributes its name: its versions are pinned elsewhere.
+An omitted version is derived from it, and `amber check` compares it under an explicit one. Reached are
+functions, classes and constants, through names, `module.name`, closures, defaults, decorators, base
+classes and partials, however deep; other names of the same modules do not count. Source is normalised, so
+comments, formatting, docstrings and the arguments of `@feature` change nothing. What lies outside the
+package (numpy, the standard library) contributes its name: its versions are pinned elsewhere.
 
-Must not know: features, registries, files.
+Live objects are followed, since constants and closures have their values there. What a function imports
+when it is called is followed in source instead (`core.unloaded`): it may not be loaded yet, and the digest
+must not hang on that. Must not know: features, registries.
 """
 
 from __future__ import annotations
 
-import ast
 import enum
 import functools
 import hashlib
 import inspect
-import re
 import sys
-import textwrap
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from amber_ray.core.constants import Constants, is_code
+from amber_ray.core.source import Source, Uses, codes, file_of, read, uses, uses_of
+from amber_ray.core.unloaded import Unloaded
+
 FORMAT = 1
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
+_WRAPPING = (functools.partial, functools.partialmethod, functools.cached_property, property)
+_Home = tuple[str, str]
+"""Where a global is bound: its module and its name there."""
 
 
 def digest(target: Callable[..., Any]) -> str:
-    """BLAKE2b-128, in hex, of the code that `target` reaches. The same in every process."""
-    walk = _Walk(getattr(target, "__module__", "") or "")
-    walk.visit(target)
+    """BLAKE2b-128, in hex, of the code that `target` reaches now. The same in every process.
+
+    Names that are not bound yet are not reached: ask once the module has been loaded.
+    """
     state = hashlib.blake2b(f"amber-code/{FORMAT}".encode(), digest_size=16)
-    for line in sorted(walk.lines):
+    for line in sorted(_Walk(target).lines):
         data = line.encode("utf-8", "surrogatepass")
         state.update(len(data).to_bytes(8, "big") + data)
     return state.hexdigest()
 
 
 class _Walk:
-    """Collects one line for each thing reached; order does not matter, so cycles and import order do not either."""
+    """Collects one line for each thing reached. Their order does not matter, so neither do cycles."""
 
-    def __init__(self, module: str) -> None:
-        self.package = module.partition(".")[0]
-        self.folder = _folder(sys.modules.get(module))
-        self.lines: set[str] = set()
-        self._seen: set[int] = set()
+    def __init__(self, target: Callable[..., Any]) -> None:
+        # A list in place of recursion: helpers may call helpers a thousand deep.
+        self._todo: list[Callable[[], None]] = []
+        self._source = Unloaded(target.__module__, self._todo)
+        self._constants = Constants(self._reach, self._source.root)
+        self.lines = self._source.lines
+        # Kept alive while the walk lasts, or an id could be given out twice.
+        self._seen: dict[int, Any] = {}
+        self._visit(target)
+        while self._todo:
+            self._todo.pop()()
 
-    def visit(self, thing: Any) -> None:
-        """Add a function, class, module attribute or constant."""
-        if isinstance(thing, (staticmethod, classmethod)):
-            thing = thing.__func__
-        if isinstance(thing, functools.partial):
-            self.visit(thing.func)
-            self.lines.add(f"partial {self.constant((thing.args, thing.keywords))}")
-            return
-        if isinstance(thing, property):
-            for part in (thing.fget, thing.fset, thing.fdel):
-                if part is not None:
-                    self.visit(part)
-            return
-        thing = inspect.unwrap(thing) if callable(thing) and not inspect.isclass(thing) else thing
-        if id(thing) in self._seen:
-            return
-        self._seen.add(id(thing))
-        if isinstance(thing, types.MethodType):
-            self.visit(thing.__func__)
-        elif isinstance(thing, types.FunctionType):
+    # --- live objects
+
+    def _visit(self, thing: Any) -> None:
+        if id(thing) not in self._seen:
+            self._seen[id(thing)] = thing
+            self._todo.append(functools.partial(self._expand, thing))
+
+    def _reach(self, thing: Any) -> str:
+        """Follow a function or class, and name it."""
+        self._visit(thing)
+        module = getattr(thing, "__module__", None) or type(thing).__module__
+        return f"{self._source.label(module)}.{getattr(thing, '__qualname__', type(thing).__qualname__)}"
+
+    def _expand(self, thing: Any) -> None:
+        """Follow a function, a class, or what stands around one."""
+        if isinstance(thing, types.FunctionType):
             self._function(thing)
-        elif inspect.isclass(thing):
+        elif isinstance(thing, type):
             self._class(thing)
+        elif isinstance(thing, (staticmethod, classmethod)):
+            self._visit(thing.__func__)
+        elif isinstance(thing, types.MethodType):
+            self._visit(thing.__func__)
+            self._value("self", thing.__self__)
+        elif isinstance(thing, property):
+            for part in (thing.fget, thing.fset, thing.fdel):
+                self._visit(part)
+        elif isinstance(thing, (functools.partial, functools.partialmethod)):
+            self._visit(thing.func)
+            self._value("partial", (thing.args, dict(thing.keywords)))
+        elif isinstance(thing, functools.cached_property):
+            self._visit(thing.func)
+        elif is_code(thing):
+            self.lines.add(f"outside {_qualified(thing)}")
+            owner = getattr(thing, "__self__", None)
+            if owner is not None and not isinstance(owner, types.ModuleType):
+                self._value("self", owner)  # PATTERN.match
+        # Such as the wrapper of functools.cache, which is no function.
+        if not isinstance(thing, type) and "__wrapped__" in getattr(thing, "__dict__", ()):
+            self._visit(thing.__wrapped__)
+
+    def _value(self, label: str, value: Any, home: _Home | None = None) -> None:
+        """Follow what a name stands for: code to its source, data to its content."""
+        self._visit(value)
+        if isinstance(value, _WRAPPING) or is_code(value):
+            return
+        self.lines.add(f"{label} = {self._constants.text(value)}")
+        if self._constants.opaque and home is not None:
+            # A model, a compiled function: the statement that made it tells more than its type.
+            self._source.bound(home[0], home[1:])
 
     def _function(self, function: types.FunctionType) -> None:
-        if not self._ours(function.__module__):
-            self.lines.add(f"outside {function.__module__}.{function.__qualname__}")
+        module = function.__globals__.get("__name__", "")
+        code = function.__code__
+        cells = _cells(function)
+        if not self._source.owns(module):
+            # The wrapper of a decorator from outside: what it wraps is in its closure.
+            self.lines.add(f"outside {module}.{code.co_qualname}")
+            for value in cells.values():
+                if isinstance(value, (*_WRAPPING, types.FunctionType, types.MethodType)):
+                    self._visit(value)
             return
-        self.lines.add(f"def {function.__qualname__}\n{_source(function)}")
-        for value in (function.__defaults__ or ()) + tuple((function.__kwdefaults__ or {}).values()):
-            self.lines.add(f"default of {function.__qualname__} {self.constant(value)}")
-        names = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=False))
-        for name, cell in names.items():
-            try:
-                self._global(name, cell.cell_contents)
-            except ValueError:
-                continue  # the cell is not filled yet
-        for code in _codes(function.__code__):
-            for name in code.co_names:
-                if name in function.__globals__:
-                    value = function.__globals__[name]
-                    if isinstance(value, types.ModuleType):
-                        self._module(value, code.co_names)
-                    else:
-                        self._global(name, value)
-
-    def _module(self, module: types.ModuleType, names: tuple[str, ...]) -> None:
-        """`helpers.f`: what is used of a module of the same package; the module's other names don't count."""
-        if not self._ours(module.__name__):
-            self.lines.add(f"module {module.__name__}")
-            return
-        for name in names:
-            value = module.__dict__.get(name)
-            if value is None:
-                continue
-            if isinstance(value, types.ModuleType):
-                if value.__name__.startswith(module.__name__ + "."):
-                    self._module(value, names)
-            else:
-                self._global(f"{module.__name__}.{name}", value)
-
-    def _global(self, name: str, value: Any) -> None:
-        if isinstance(value, types.ModuleType):
-            self.lines.add(f"module {value.__name__}")
-        elif inspect.isclass(value) or inspect.isroutine(value) or isinstance(value, functools.partial):
-            self.visit(value)
+        name = f"{self._source.label(module)}.{code.co_qualname}"
+        source = read(code.co_filename, function.__globals__)
+        node = source.definition(code) if source else None
+        if source is not None and node is not None:
+            self.lines.add(f"def {name}\n{source.text(node)}")
+            for expression in source.around(node):
+                self._follow(name, uses_of(expression), function.__globals__)
         else:
-            self.lines.add(f"global {name.rpartition('.')[2]} = {self.constant(value)}")
+            self.lines.add(f"def {name}\n{self._bytecode(code, function.__doc__)}")
+        defaults = (function.__defaults__, function.__kwdefaults__)
+        if defaults != (None, None):
+            self._value(f"defaults of {name}", defaults)
+        self._follow(name, uses(code), function.__globals__, cells)
 
     def _class(self, cls: type) -> None:
-        if not self._ours(cls.__module__):
-            self.lines.add(f"outside {cls.__module__}.{cls.__qualname__}")
+        if not self._source.owns(cls.__module__):
+            self.lines.add(f"outside {_qualified(cls)}")
             return
-        self.lines.add(f"class {cls.__qualname__}\n{_source(cls)}")
-        for base in cls.__bases__:
-            if base is not object:
-                self.visit(base)
-        for name, value in vars(cls).items():
-            if name in ("__dict__", "__weakref__", "__doc__", "__amber__", "__annotations__"):
-                continue
-            inner = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
-            if inspect.isfunction(inner) or isinstance(inner, property) or inspect.isclass(inner):
-                if getattr(inner, "__module__", cls.__module__) == cls.__module__:
-                    self.visit(value)
+        name = f"{self._source.label(cls.__module__)}.{cls.__qualname__}"
+        self.lines.add(f"class {name}")
+        source = _source_of(cls)
+        nodes = source.classes.get(cls.__qualname__, []) if source else []
+        for node in nodes:
+            assert source is not None
+            self.lines.add(f"class {name}\n{source.text(node)}")
+            for used in (*map(uses, source.codes_of(node)), *map(uses_of, source.around(node))):
+                self._follow(name, used, getattr(sys.modules.get(cls.__module__), "__dict__", {}))
+        for kind in (*cls.__bases__, type(cls)):
+            if kind not in (object, type):
+                self._visit(kind)
+        for attribute, value in vars(cls).items():
+            if isinstance(value, _WRAPPING) or is_code(value):
+                # What the class's source says is said: the methods of a dataclass are made from that.
+                if not (nodes and self._generated(value)):
+                    self._visit(value)
+            elif not (
+                attribute.startswith(("__", "_abc_"))
+                or issubclass(cls, enum.Enum)
+                or inspect.isdatadescriptor(value)
+            ):
+                self._value(f"{name}.{attribute}", value)
 
-    def _ours(self, module: str | None) -> bool:
-        """Whether a module is of the feature's own package, or lies beside its file when that has none."""
-        if not module:
-            return False
-        if module == "builtins" or module in sys.builtin_module_names:
-            return False
-        top = module.partition(".")[0]
-        if top == self.package:
-            return True
-        return bool(self.folder) and _folder(sys.modules.get(module)) == self.folder
+    def _generated(self, value: Any) -> bool:
+        """Whether a method has no source, or none of the package's."""
+        inner = inspect.unwrap(value)
+        if not isinstance(inner, types.FunctionType):
+            return not isinstance(inner, (*_WRAPPING, staticmethod, classmethod, types.MethodType))
+        return not self._source.owns(inner.__globals__.get("__name__", "")) or not read(
+            inner.__code__.co_filename
+        )
 
-    def constant(self, value: Any) -> str:
-        """Plain data by its content, anything else by the name of its type."""
-        if isinstance(value, enum.Enum):
-            return f"{type(value).__qualname__}.{value.name}"
-        if isinstance(value, _PLAIN):
-            return f"{type(value).__name__}:{value!r}"
-        if isinstance(value, (tuple, list)):
-            return f"{type(value).__name__}({','.join(map(self.constant, value))})"
-        if isinstance(value, (set, frozenset)):
-            return f"{type(value).__name__}({','.join(sorted(map(self.constant, value)))})"
-        if isinstance(value, dict):
-            items = sorted((self.constant(k), self.constant(v)) for k, v in value.items())
-            return f"dict({','.join(f'{k}={v}' for k, v in items)})"
-        if isinstance(value, re.Pattern):
-            return f"re({value.pattern!r},{value.flags})"
-        if inspect.isclass(value) or inspect.isroutine(value):
-            self.visit(value)
-            return f"{value.__module__}.{value.__qualname__}"
-        if (
-            hasattr(value, "tobytes")
-            and hasattr(value, "dtype")
-            and getattr(value, "nbytes", 1 << 30) < 1 << 20
-        ):
-            return f"array({value.dtype},{value.shape},{hashlib.blake2b(value.tobytes()).hexdigest()})"
-        fields = getattr(type(value), "__dataclass_fields__", None)
-        if fields:
-            inner = ",".join(f"{n}={self.constant(getattr(value, n, None))}" for n in fields)
-            return f"{type(value).__qualname__}({inner})"
-        return f"a {type(value).__module__}.{type(value).__qualname__}"
+    def _follow(
+        self, owner: str, used: Uses, namespace: Mapping[str, Any], cells: Mapping[str, Any] | None = None
+    ) -> None:
+        """Follow the names that code uses, each where it is looked up."""
+        module = namespace.get("__name__", "")
+        for first, *rest in used.globals:
+            # `__file__` and `__name__` say where code lies, not what it does.
+            if first in namespace and not first.startswith("__"):
+                self._attribute(
+                    f"{self._source.label(module)}.{first}", namespace[first], rest, (module, first)
+                )
+        for first, *rest in used.cells:
+            if cells and first in cells:
+                self._attribute(f"cell {first} of {owner}", cells[first], rest)
+        for level, name, chain in used.imports:
+            self._source.imported(namespace.get("__package__") or "", level, name, chain)
 
+    def _attribute(self, label: str, value: Any, chain: Iterable[str], home: _Home | None = None) -> None:
+        """Walk `helpers.f` down to what is no module, and follow that."""
+        rest = list(chain)
+        while isinstance(value, types.ModuleType):
+            module = value.__name__
+            if not self._source.owns(module):
+                self._source.outside(module, tuple(rest))
+                return
+            if not rest:
+                self._source.whole(module)
+                return
+            home = (module, rest.pop(0))
+            label = f"{self._source.label(module)}.{home[1]}"
+            try:
+                value = getattr(value, home[1])
+            except (AttributeError, ImportError):
+                self.lines.add(f"no {label}")
+                return
+        self._value(label, value, home)
 
-def _codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    yield code
-    for constant in code.co_consts:
-        if isinstance(constant, types.CodeType):
-            yield from _codes(constant)
-
-
-def _folder(module: types.ModuleType | None) -> str:
-    """The folder of a user's module; empty for installed ones and for packages, which go by their name."""
-    file = getattr(module, "__file__", None) or ""
-    if not file or "site-packages" in file or file.startswith(sys.base_prefix):
-        return ""
-    return file.rpartition("/")[0]
-
-
-class _Bare(ast.NodeTransformer):
-    """Drop docstrings and decorators: they say nothing of what the code does when it runs.
-
-    Functions used as decorators are reached by name like any other global.
-    """
-
-    def _strip(self, node: Any) -> Any:
-        self.generic_visit(node)
-        if hasattr(node, "decorator_list"):
-            node.decorator_list = []
-        if (
-            node.body
-            and isinstance(node.body[0], ast.Expr)
-            and isinstance(node.body[0].value, ast.Constant)
-            and isinstance(node.body[0].value.value, str)
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-        return node
-
-    visit_FunctionDef = visit_AsyncFunctionDef = visit_ClassDef = _strip  # noqa: N815
-
-
-def _source(thing: Any) -> str:
-    """Normalised source, or bytecode where there is no source to read."""
-    try:
-        tree = ast.parse(textwrap.dedent(inspect.getsource(thing)))
-    except (OSError, TypeError, SyntaxError):
-        code = getattr(thing, "__code__", None)
-        if code is None:
-            return f"{thing.__module__}.{thing.__qualname__}"
-        parts = [
-            (c.co_code.hex(), c.co_names, [x for x in c.co_consts if isinstance(x, _PLAIN)])
-            for c in _codes(code)
-        ]
+    def _bytecode(self, code: types.CodeType, doc: str | None) -> str:
+        """In place of source that can't be read: what the interpreter runs."""
+        parts = []
+        for one in codes(code):
+            data = [c for c in one.co_consts if not isinstance(c, types.CodeType)]
+            if one is code and doc is not None and data[:1] == [doc]:
+                data = data[1:]
+            constants = [self._constants.text(c) for c in data]
+            parts.append((one.co_code.hex(), one.co_names, one.co_varnames, constants))
         return repr(parts)
-    return ast.unparse(_Bare().visit(tree))
+
+
+def _cells(function: types.FunctionType) -> dict[str, Any]:
+    """What a function's closure holds by name; a cell that is not filled yet is left out."""
+    cells = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+        try:
+            cells[name] = cell.cell_contents
+        except ValueError:
+            continue
+    return cells
+
+
+def _source_of(cls: type) -> Source | None:
+    """The source that a class in memory was made from; None if it can't be read or was edited since."""
+    mine = [
+        m.__code__
+        for m in vars(cls).values()
+        if isinstance(m, types.FunctionType) and m.__code__.co_qualname.startswith(f"{cls.__qualname__}.")
+    ]
+    files = [code.co_filename for code in mine if read(code.co_filename)]
+    source = read(files[0] if files else file_of(cls.__module__))
+    if source is None or not all(source.holds(c) for c in mine if c.co_filename in files):
+        return None
+    return source
+
+
+def _qualified(thing: Any) -> str:
+    module = getattr(thing, "__module__", None) or getattr(type(thing), "__module__", "")
+    return (
+        f"{module}.{getattr(thing, '__qualname__', None) or getattr(thing, '__name__', type(thing).__name__)}"
+    )

@@ -10,24 +10,29 @@ registered globally (`core.registry`). Must not know: Ray, keys, other features.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
+import math
 import re
 import types
-import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from amber_ray.core import code
+from amber_ray.core.signature import UNIT_ARGUMENT, Hint, Param, Signature, read
 from amber_ray.core.types import ValueType, parse
 from amber_ray.core.units import Per
 from amber_ray.errors import DeclarationError
 
+__all__ = ["FeatureSpec", "Gpu", "Param", "Resources", "Store", "build", "feature"]
+
 F = TypeVar("F", bound=Callable[..., Any])
-UNIT_ARGUMENT: dict[str, Per] = {"clip": "segment", "asset": "asset", "collection": "collection"}
-PARAMETER_TYPES = (bool, int, float, str)
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_AMOUNT = 0.0001
+"""The smallest share of a resource that Ray counts."""
+_NAMED = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 Store = Literal["parquet", "memory", "never"]
 Gpu = Literal["required", "preferred"]
@@ -51,26 +56,25 @@ class Resources:
 
     def as_mapping(self) -> dict[str, float]:
         """Ray's resource names to amounts, zeros left out."""
-        wants = {"CPU": self.num_cpus, "GPU": self.num_gpus, "memory": float(self.memory), **dict(self.custom)}
+        wants = {
+            "CPU": self.num_cpus,
+            "GPU": self.num_gpus,
+            "memory": float(self.memory),
+            **dict(self.custom),
+        }
         if self.accelerator_type:
             wants[f"accelerator_type:{self.accelerator_type}"] = 0.001
         return {name: amount for name, amount in wants.items() if amount}
 
 
 @dataclass(frozen=True, slots=True)
-class Param:
-    """A parameter of a feature: part of its key. `of_init` ones belong to a class's constructor."""
-
-    name: str
-    type: type
-    default: Any
-    optional: bool = False
-    of_init: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class FeatureSpec:
-    """A feature as declared. `inputs` are names of other features in signature order."""
+    """A feature as declared. `inputs` are names of other features in signature order.
+
+    As it hangs on a function or class, `code_digest` is empty, and so is an omitted `version`: when the
+    decorator runs, the helpers that stand below it in the module are not there yet. A `Registry` holds
+    `sealed` specs, which have both.
+    """
 
     name: str
     version: str
@@ -86,15 +90,25 @@ class FeatureSpec:
     batch: int
     target: Callable[..., Any] = field(compare=False, repr=False)
     is_class: bool
-    code_digest: str
     pinned: bool
     module: str
     doc: str
-    lists: frozenset[str]
+    hints: tuple[Hint, ...]
+    code_digest: str = ""
 
     def param(self, name: str) -> Param | None:
         """The parameter of that name, or None."""
         return next((p for p in self.params if p.name == name), None)
+
+    def sealed(self) -> FeatureSpec:
+        """With the digest of the code as it is now, and the version that follows from it if none was given.
+
+        A spec that has one keeps it: where it was unpickled, the source may not be at hand.
+        """
+        if self.code_digest:
+            return self
+        digest = code.digest(self.target)
+        return dataclasses.replace(self, code_digest=digest, version=self.version or f"auto-{digest[:16]}")
 
 
 def feature(
@@ -118,12 +132,16 @@ def feature(
     """Declare a feature. Usable bare (`@feature`) or with arguments.
 
     Args:
+        target: the function or class, where `@feature` stands without arguments.
         name: the feature's name; by default the function's, or the class's in snake case.
         version: any short string; omitted, it is derived from the code the feature reaches.
         per: segment, asset or collection; omitted, it follows from a `clip`, `asset` or `collection`
             argument, else it is "asset".
-        num_cpus, num_gpus, memory, accelerator_type, resources: what one run holds (fractions allowed;
-            `memory` in bytes).
+        num_cpus: what one run holds while it runs; fractions are allowed.
+        num_gpus: likewise; above 1 whole.
+        memory: bytes.
+        accelerator_type: a Ray accelerator's name, such as "A10G".
+        resources: Ray's custom resources by name.
         gpu: "required" fails at once where no GPU can be had; "preferred" then runs on CPU.
         timeout: seconds one unit may take; None for no bound.
         retries: how often a system failure (never an exception of the feature) is tried again.
@@ -141,12 +159,7 @@ def feature(
             version=version,
             per=per,
             resources=Resources(
-                num_cpus=float(num_cpus),
-                num_gpus=float(num_gpus),
-                memory=int(memory),
-                accelerator_type=accelerator_type,
-                custom=tuple(sorted((resources or {}).items())),
-                gpu=gpu,
+                num_cpus, num_gpus, memory, accelerator_type, tuple(sorted((resources or {}).items())), gpu
             ),
             timeout=timeout,
             retries=retries,
@@ -173,74 +186,46 @@ def build(
 ) -> FeatureSpec:
     """Read a function's or class's signature into a `FeatureSpec`; `feature` is the friendly way in."""
     is_class = inspect.isclass(target)
+    if not is_class and not isinstance(target, types.FunctionType):
+        raise DeclarationError(f"a feature is a function or a class, not {type(target).__name__}")
     name = name or (_snake(target.__name__) if is_class else target.__name__)
-    if not _NAME.match(name):
-        raise DeclarationError(f"feature name {name!r} must be lower case letters, digits and _ (at most 64)")
-    if version is not None and not (isinstance(version, str) and _VERSION.match(version)):
-        raise DeclarationError(
-            f"feature {name!r}: version must be a short string such as '1' or '2.0', not {version!r}"
-        )
-    if store not in ("parquet", "memory", "never"):
-        raise DeclarationError(f"feature {name!r}: store must be 'parquet', 'memory' or 'never', not {store!r}")
-    if resources.gpu not in ("required", "preferred"):
-        raise DeclarationError(
-            f"feature {name!r}: gpu must be 'required' or 'preferred', not {resources.gpu!r}"
-        )
-    wants = (resources.num_cpus, resources.num_gpus, resources.memory, *(a for _, a in resources.custom))
-    if min(wants) < 0:
-        raise DeclarationError(f"feature {name!r}: resources can't be negative")
-    if resources.num_gpus > 1 and resources.num_gpus % 1:
-        raise DeclarationError(
-            f"feature {name!r}: num_gpus above 1 must be whole (Ray's rule), not {resources.num_gpus:g}"
-        )
-    if retries < 0 or batch < 1 or (timeout is not None and timeout <= 0):
-        raise DeclarationError(f"feature {name!r}: retries >= 0, batch >= 1 and timeout > 0 are needed")
-    if batch > 1 and not callable(getattr(target, "batch", None)):
+    _check_words(name, version, per, store)
+    _check_numbers(name, resources, timeout, retries, batch)
+    resources = dataclasses.replace(
+        resources,
+        num_cpus=float(resources.num_cpus),
+        num_gpus=float(resources.num_gpus),
+        memory=int(resources.memory),
+        custom=tuple((n, float(a)) for n, a in resources.custom),
+    )
+    signature, params = _read(name, target)
+    if batch > 1 and not (is_class and inspect.isfunction(getattr(target, "batch", None))):
         raise DeclarationError(
             f"feature {name!r}: batch={batch} needs a class with a method 'batch' that takes a list per input"
         )
-
-    call = target.__call__ if is_class else target
-    unit_argument, inputs, params, lists, returns = _read(name, call, skip_self=is_class)
-    if is_class and target.__init__ is not object.__init__:  # type: ignore[misc]
-        unit, model_inputs, model_params, _, _ = _read(name, target.__init__, skip_self=True, of_init=True)  # type: ignore[misc]
-        if unit or model_inputs:
-            raise DeclarationError(
-                f"feature {name!r}: __init__ may take only parameters with defaults; {(*model_inputs, unit)[0]!r} has none"
-            )
-        if twice := {p.name for p in params} & {p.name for p in model_params}:
-            raise DeclarationError(f"feature {name!r}: parameter {min(twice)!r} is declared twice")
-        params = (*model_params, *params)
-
-    implied = UNIT_ARGUMENT.get(unit_argument) if unit_argument else None
-    if per is None:
-        per = implied or "asset"
-    elif per not in ("segment", "asset", "collection"):
+    implied = UNIT_ARGUMENT.get(signature.unit) if signature.unit else None
+    if implied is not None and per is not None and implied != per:
         raise DeclarationError(
-            f"feature {name!r}: per must be 'segment', 'asset' or 'collection', not {per!r}"
+            f"feature {name!r}: argument {signature.unit!r} is the unit of a feature per {implied}, "
+            f"but per={per!r}"
         )
-    if implied is not None and implied != per:
+    if signature.unit is None and not signature.inputs:
         raise DeclarationError(
-            f"feature {name!r}: argument {unit_argument!r} is the unit of a feature per {implied}, but per={per!r}"
+            f"feature {name!r} has no input: take a unit (clip, asset or collection) "
+            "or another feature by name"
         )
-    if unit_argument is None and not inputs:
-        raise DeclarationError(
-            f"feature {name!r} has no input: take a unit (clip, asset or collection) or another feature by name"
-        )
-    if returns is inspect.Signature.empty or returns is None:
+    if signature.returns is None:
         raise DeclarationError(f"feature {name!r} needs a return annotation: its value's type")
     try:
-        value_type = parse(returns)
+        value_type = parse(signature.returns)
     except DeclarationError as error:
         raise DeclarationError(f"feature {name!r}: {error}") from error
-
-    digest = code.digest(target)
     return FeatureSpec(
         name=name,
-        version=version if version is not None else f"auto-{digest[:16]}",
-        per=per,
-        inputs=inputs,
-        unit_argument=unit_argument,
+        version=version or "",
+        per=per or implied or "asset",
+        inputs=signature.inputs,
+        unit_argument=signature.unit,
         params=params,
         returns=value_type,
         resources=resources,
@@ -250,81 +235,110 @@ def build(
         batch=batch,
         target=target,
         is_class=is_class,
-        code_digest=digest,
         pinned=version is not None,
         module=target.__module__,
-        doc=inspect.getdoc(target) or "",
-        lists=lists,
+        doc=_doc(target),
+        hints=signature.hints,
     )
 
 
-def _read(
-    name: str, function: Callable[..., Any], *, skip_self: bool, of_init: bool = False
-) -> tuple[str | None, tuple[str, ...], tuple[Param, ...], frozenset[str], Any]:
-    """Split a signature into unit argument, inputs, parameters, list-typed inputs and return annotation."""
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except (NameError, TypeError) as error:
-        raise DeclarationError(f"feature {name!r}: an annotation can't be resolved: {error}") from error
-    arguments = list(inspect.signature(function).parameters.values())[1 if skip_self else 0 :]
-    unit_argument: str | None = None
-    inputs: list[str] = []
-    params: list[Param] = []
-    lists: set[str] = set()
-    for argument in arguments:
-        if argument.kind in (argument.VAR_POSITIONAL, argument.VAR_KEYWORD, argument.POSITIONAL_ONLY):
+def _check_words(name: Any, version: Any, per: Any, store: Any) -> None:
+    """Refuse names and choices that can't be."""
+    if not (isinstance(name, str) and _NAME.match(name)):
+        raise DeclarationError(
+            f"feature name {name!r} must be lower case letters, digits and _, a letter first (at most 64)"
+        )
+    if name in UNIT_ARGUMENT:
+        raise DeclarationError(f"a feature can't be named {name!r}: that is an argument for the unit itself")
+    if version is not None and not (isinstance(version, str) and _VERSION.match(version)):
+        raise DeclarationError(
+            f"feature {name!r}: version must be a short string such as '1' or '2.0', not {version!r}"
+        )
+    if per not in (None, "segment", "asset", "collection"):
+        raise DeclarationError(
+            f"feature {name!r}: per must be 'segment', 'asset' or 'collection', not {per!r}"
+        )
+    if store not in ("parquet", "memory", "never"):
+        raise DeclarationError(
+            f"feature {name!r}: store must be 'parquet', 'memory' or 'never', not {store!r}"
+        )
+
+
+def _check_numbers(name: str, resources: Resources, timeout: Any, retries: Any, batch: Any) -> None:
+    """Refuse what Ray would refuse later, or would wait for in vain."""
+    if resources.gpu not in ("required", "preferred"):
+        raise DeclarationError(
+            f"feature {name!r}: gpu must be 'required' or 'preferred', not {resources.gpu!r}"
+        )
+    for reserved, argument in _NAMED.items():
+        if reserved in dict(resources.custom):
             raise DeclarationError(
-                f"feature {name!r}: argument {argument.name!r} must be an ordinary named argument"
+                f"feature {name!r}: say {argument}=... instead of {reserved!r} in resources"
             )
-        hint = hints.get(argument.name, inspect.Parameter.empty)
-        if argument.default is not inspect.Parameter.empty:
-            params.append(_param(name, argument.name, hint, argument.default, of_init))
-        elif argument.name in UNIT_ARGUMENT:
-            if unit_argument:
+    wants = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus, "memory": resources.memory}
+    for what, amount in (*wants.items(), *resources.custom):
+        if not (_is_number(amount) and (amount == 0 or amount >= _AMOUNT)):
+            raise DeclarationError(
+                f"feature {name!r}: {what} must be 0 or a number from {_AMOUNT} up, not {amount!r}"
+            )
+    if resources.num_gpus > 1 and resources.num_gpus % 1:
+        raise DeclarationError(
+            f"feature {name!r}: num_gpus above 1 must be whole (Ray's rule), not {resources.num_gpus:g}"
+        )
+    if resources.memory % 1:
+        raise DeclarationError(f"feature {name!r}: memory is whole bytes, not {resources.memory!r}")
+    if timeout is not None and not (_is_number(timeout) and timeout > 0):
+        raise DeclarationError(f"feature {name!r}: timeout is seconds above 0 or None, not {timeout!r}")
+    if type(retries) is not int or retries < 0:
+        raise DeclarationError(f"feature {name!r}: retries must be 0 or more, not {retries!r}")
+    if type(batch) is not int or batch < 1:
+        raise DeclarationError(f"feature {name!r}: batch must be 1 or more, not {batch!r}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _read(name: str, target: Any) -> tuple[Signature, tuple[Param, ...]]:
+    """The signature of a function, or of a class's `__call__`; and its parameters, `__init__`'s first."""
+    call = target
+    params: tuple[Param, ...] = ()
+    if inspect.isclass(target):
+        call = inspect.getattr_static(target, "__call__", None)
+        if not isinstance(call, types.FunctionType):
+            raise DeclarationError(
+                f"feature {name!r}: its class needs a method __call__, which makes a value"
+            )
+        make = inspect.getattr_static(target, "__init__")
+        if isinstance(make, types.FunctionType):
+            init = read(name, make, bound=True, of_init=True)
+            if needed := [*init.inputs, *filter(None, [init.unit])]:
                 raise DeclarationError(
-                    f"feature {name!r} takes two units, {unit_argument!r} and {argument.name!r}; one is allowed"
+                    f"feature {name!r}: __init__ may take only parameters with defaults; "
+                    f"{needed[0]!r} has none"
                 )
-            unit_argument = argument.name
-        else:
-            inputs.append(argument.name)
-            if typing.get_origin(hint) is list:
-                lists.add(argument.name)
-    return (
-        unit_argument,
-        tuple(inputs),
-        tuple(params),
-        frozenset(lists),
-        hints.get("return", inspect.Signature.empty),
-    )
-
-
-def _param(feature_name: str, name: str, hint: Any, default: Any, of_init: bool) -> Param:
-    """A parameter with its type: the annotation's, or the default's where there is none."""
-    optional = False
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
-        rest = [a for a in typing.get_args(hint) if a is not type(None)]
-        optional = len(rest) < len(typing.get_args(hint))
-        hint = rest[0] if len(rest) == 1 else hint
-    if typing.get_origin(hint) is Literal:
-        hint = type(typing.get_args(hint)[0])
-    if hint is inspect.Parameter.empty:
-        hint = type(default)
-    if hint not in PARAMETER_TYPES:
-        raise DeclarationError(
-            f"feature {feature_name!r}: parameter {name!r} must be bool, int, float or str, "
-            f"not {getattr(hint, '__name__', hint)!s}"
-        )
-    if default is None and not optional:
-        raise DeclarationError(
-            f"feature {feature_name!r}: parameter {name!r} defaults to None but is not Optional"
-        )
-    if default is not None:
-        default = float(default) if hint is float and type(default) is int else default
-        if type(default) is not hint:
+            params = init.params
+    for made, instead in (
+        (inspect.iscoroutinefunction(call), "async"),
+        (inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call), "a generator"),
+    ):
+        if made:
             raise DeclarationError(
-                f"feature {feature_name!r}: parameter {name!r} is {hint.__name__} but defaults to {default!r}"
+                f"feature {name!r} is {instead}; it must be an ordinary function that returns its value"
             )
-    return Param(name, hint, default, optional, of_init)
+    signature = read(name, call, bound=call is not target)
+    if twice := {p.name for p in params} & {p.name for p in signature.params}:
+        raise DeclarationError(
+            f"feature {name!r}: parameter {min(twice)!r} is declared twice, in __init__ and in __call__"
+        )
+    return signature, (*params, *signature.params)
+
+
+def _doc(target: Any) -> str:
+    """The docstring; not the signature that a dataclass is given in place of one, nor a base class's."""
+    text = target.__dict__.get("__doc__") if inspect.isclass(target) else target.__doc__
+    generated = inspect.isclass(target) and (text or "").startswith(f"{target.__name__}(")
+    return "" if generated or not text else inspect.cleandoc(text)
 
 
 def _snake(name: str) -> str:
