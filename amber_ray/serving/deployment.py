@@ -186,6 +186,19 @@ def _refuse_open_front(settings: Settings) -> None:
         )
 
 
+def _keep_to_this_machine() -> None:
+    """Narrow the port for calls between replicas, which Serve opens on every interface, to loopback.
+
+    It takes pickled arguments, guarded by Ray's token alone, and nothing of Amber's uses it.
+    """
+    from ray.serve._private import replica as serving
+
+    narrowed = "add_port_to_grpc_server"
+    if hasattr(serving, narrowed):  # a private name: where it is gone, Ray's token still guards the port
+        add: Callable[[Any, str], int] = getattr(serving, narrowed)
+        setattr(serving, narrowed, lambda server, address: add(server, f"{front.LOOPBACK}:0"))
+
+
 class Replica:
     """One HTTP process. Serve cancels its handlers when their callers disconnect; work is not in them."""
 
@@ -194,6 +207,8 @@ class Replica:
     ) -> None:
         self._settings = Settings.from_json(settings)
         _refuse_open_front(self._settings)
+        if not self._settings.tokens:
+            _keep_to_this_machine()
         self._service = await (start or _engine)(self._settings)
 
     def __serve_build_asgi_app__(self) -> Any:
