@@ -362,7 +362,7 @@ def test_a_film_that_breaks_off_says_where(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(MediaError, match=r"breaks off|damaged"):
         list(pictures(asset, 4.0, 8.0))
     if suffix != ".avi":
-        with pytest.raises(MediaError, match=r"breaks off (at 6|before 8)\.00 s of 10\.00 s"):
+        with pytest.raises(MediaError, match=r"breaks off at \d\.\d\d s of 10\.00 s"):
             list(pictures(asset, 8.0, None))
 
 

@@ -248,6 +248,12 @@ def test_fades_flashes_and_pans_are_no_cuts(tmp_path: Path) -> None:
     assert [round(c.end * 24) for c in found] == [len(fade) + 2 * len(hold) + 1]
 
 
+def test_a_stuttering_film_is_not_cut_at_each_of_its_moves() -> None:
+    amount = np.array([0.0] + [0.05, 0.2] * 20, np.float32)
+    stutter = Motion(np.arange(len(amount)) / 24, amount, amount)
+    assert cuts([stutter]) == []
+
+
 def test_the_cuts_of_the_shipped_clip(bunny: Asset) -> None:
     # Seen frame by frame: meadow to stream, stream to bird, bird to tree, after a fade from black.
     found = cuts([motion(s) for s in segments(bunny, 7.0)])

@@ -201,7 +201,9 @@ def test_get_finds_the_asset_where_it_still_is(tmp_path: Path, film: Path) -> No
     copy = tmp_path / "copy.mp4"
     copy.write_bytes(film.read_bytes())
     known.add(str(copy))
-    copy.write_bytes(b"something else")
+    write_video(copy, [textured(5)] * 24)
+    assert known.get(first.id).uri == str(film)
+    copy.write_bytes(b"no film at all")
     assert known.get(first.id).uri == str(film)
 
 
