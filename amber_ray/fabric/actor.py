@@ -23,7 +23,6 @@ import ray
 from amber_ray.core import events as ev
 from amber_ray.core.index import KeyIndex
 from amber_ray.core.ledger import Ledger
-from amber_ray.core.registry import Registry
 from amber_ray.core.request import Failure
 from amber_ray.core.states import AVAILABLE
 from amber_ray.fabric import code, inspection, peers
@@ -103,7 +102,7 @@ class CacheActor:
             self._index.add(part.name, keys)
         for (feature, version), (seconds, size) in (await asyncio.to_thread(self._store.costs)).items():
             self._ledger.costs.preset(feature, version, seconds, size)
-        registry = await asyncio.to_thread(_registry, self.settings)
+        registry = await asyncio.to_thread(code.build, self.settings)
         self.publish_registry(registry.digest, await asyncio.to_thread(code.pack, registry))
         await self._learn_capacity()
         self.spawn(self._clock())
@@ -362,13 +361,6 @@ class CacheActor:
     def blob(self, registry: str) -> Any:
         """The ref of a registry's code."""
         return self._registries[registry]
-
-
-def _registry(settings: Settings) -> Registry:
-    """The registry that these settings name: the built-in features and the user's."""
-    from amber_ray.features import BUILTINS
-
-    return Registry.from_modules((*(BUILTINS if settings.builtins else ()), *settings.features))
 
 
 def _found(key: str, feature: str, version: str, handle: Handle) -> Found:

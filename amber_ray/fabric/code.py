@@ -11,13 +11,26 @@ import sys
 import sysconfig
 from collections.abc import Iterable
 from types import ModuleType
+from typing import Any
 
 import ray.cloudpickle as cloudpickle
 
 from amber_ray.core.feature import FeatureSpec
 from amber_ray.core.registry import Registry
+from amber_ray.features import BUILTINS
+from amber_ray.settings import Settings
 
 _LOADED: dict[str, Registry] = {}
+
+
+def build(settings: Settings, features: Iterable[Any] = ()) -> Registry:
+    """The registry that settings name: the built-in features and the user's, and `features` beside them.
+
+    `features` are decorated functions or classes. Raises `DeclarationError`.
+    """
+    base = Registry.from_modules((*(BUILTINS if settings.builtins else ()), *settings.features))
+    extra = [getattr(f, "__amber__", f) for f in features]
+    return Registry((*base, *extra)) if extra else base
 
 
 def pack(registry: Registry) -> bytes:

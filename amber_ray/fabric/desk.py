@@ -197,7 +197,8 @@ class Desk:
         if not box.news:
             box.wake.clear()
             try:
-                await asyncio.wait_for(box.wake.wait(), timeout)
+                async with asyncio.timeout(timeout):
+                    await box.wake.wait()
             except TimeoutError:
                 pass
         news, box.news = box.news, News()

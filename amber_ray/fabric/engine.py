@@ -11,10 +11,9 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
 from typing import Any
 
-from amber_ray.core.plan import Target
 from amber_ray.core.registry import Registry
 from amber_ray.core.request import (
     ComputeRequest,
@@ -29,26 +28,19 @@ from amber_ray.errors import (
     BadRequest,
     MediaError,
     Overloaded,
-    UnknownRequest,
 )
 from amber_ray.fabric import code, values
+from amber_ray.fabric.following import Following
 from amber_ray.fabric.link import Link
-from amber_ray.fabric.messages import News, PlanPart, Reply, Submission
-from amber_ray.fabric.pending import Pending, failures_from_json
+from amber_ray.fabric.messages import PlanPart, Submission
+from amber_ray.fabric.pending import Pending
 from amber_ray.fabric.planning import Planning
 from amber_ray.fabric.reading import Reader
-from amber_ray.features import BUILTINS
 from amber_ray.media.locate import Locator
 from amber_ray.media.probe import Catalogue
 from amber_ray.settings import Settings
 
 log = logging.getLogger("amber.engine")
-
-PENDING_SECONDS = 300.0
-"""How long a finished request is answered from here before the shards are asked about it."""
-PROGRESS_SECONDS = 0.5
-PENDINGS = 20_000
-"""Finished requests remembered at most."""
 
 
 class Engine:
@@ -65,10 +57,11 @@ class Engine:
         )
         self._session = uuid.uuid4().hex
         self._links: list[Link] = []
-        self._pending: dict[str, Pending] = {}
         self._planning = Planning(settings, registry, self._catalogue)
         self._cache = values.Cache(settings.replica_cache_bytes)
         self._answers = values.Answers(settings.replica_cache_bytes // 4)
+        self._following = Following(self._links, self._answers, self._cache)
+        self._told: set[asyncio.Task[None]] = set()
         self._reader = Reader(registry, self._links, self._cache)
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -81,17 +74,17 @@ class Engine:
         """
         if not create:
             settings = await _adopt(settings)
-        registry = await asyncio.to_thread(_registry, settings, features)
+        registry = await asyncio.to_thread(code.build, settings, features)
         code.remember(registry)
         engine = cls(settings, registry)
         blobs = {registry.digest: await asyncio.to_thread(code.pack, registry)}
         for number in range(settings.shards):
             link = Link(settings, number, engine._session, blobs)
-            link.on_news = engine._news
-            link.on_reply = engine._reply
+            link.on_news = engine._following.news
+            link.on_reply = engine._following.reply
             await link.open(create=create)
             engine._links.append(link)
-        engine._sweeping = asyncio.create_task(engine._sweep())
+        engine._sweeping = asyncio.create_task(engine._following.sweep())
         return engine
 
     async def aclose(self) -> None:
@@ -123,7 +116,7 @@ class Engine:
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         """Submit and wait up to `wait` seconds; see `Service.compute`."""
         id = id or uuid.uuid4().hex
-        if id in self._pending:
+        if id in self._following:
             return await self.status(id, wait)
         assets, failed = await self._planning.resolve(request.assets)
         plan, refused = self._planning.plan(request, assets)
@@ -131,8 +124,15 @@ class Engine:
         created = time.time()
         parts = self._planning.split(plan)
         pending = Pending(id, plan.targets, failed, request.tenant, created, set(parts))
-        self._pending[id] = pending
-        if not parts or (not request.refresh and self._known(pending, parts)):
+        self._following.add(pending)
+        if not parts:
+            return pending.view()
+        if not request.refresh and self._following.known(pending, parts):
+            if self.settings.replicas > 1:
+                # Another replica may be asked about this id, so the shards are told; nobody waits for that.
+                telling = asyncio.create_task(self._submit(pending, parts, request, None))
+                self._told.add(telling)
+                telling.add_done_callback(self._told.discard)
             return pending.view()
         if request.refresh:
             self._answers.forget(t.key for t in plan.targets)
@@ -146,28 +146,15 @@ class Engine:
             pending.accepted = body is not None
         except asyncio.CancelledError:
             # The caller has left before it was promised anything.
-            await asyncio.shield(self._withdraw(pending))
+            await asyncio.shield(self._following.withdraw(pending))
             raise
         except AmberError:
-            self._pending.pop(id, None)
-            await self._withdraw(pending)
+            self._following.forget(id)
+            await self._following.withdraw(pending)
             raise
         if pending.running:
-            await self._refresh_progress(pending)
+            await self._following.refresh_progress(pending)
         return pending.view()
-
-    def _known(self, pending: Pending, parts: Mapping[int, tuple[str, PlanPart]]) -> bool:
-        """Answer a request from this process's memory, if it has all of it: no call, no wait."""
-        answers = [self._answers.get(t.key) for t in pending.targets]
-        if any(a is None for a in answers):
-            return False
-        for answer in answers:
-            if answer is not None:
-                pending.answer(answer)
-        for number in parts:
-            pending.progress[number] = len(answers), len(answers)
-            pending.finish(number, "done")
-        return True
 
     async def _submit(
         self,
@@ -194,121 +181,21 @@ class Engine:
             )
             if reply.refused:
                 raise Overloaded(reply.refused)
-            self._reply(number, reply)
+            self._following.reply(number, reply)
 
         await asyncio.gather(*(one(n, plan, part) for n, (plan, part) in parts.items()))
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
         """The request, as soon as it is finished or `wait` seconds have passed."""
-        pending = await self._follow(id)
-        if not await pending.wait(wait):
-            await self._refresh_progress(pending)
-        return pending.view()
+        return await self._following.status(id, wait)
 
-    async def events(self, id: str) -> AsyncIterator[RequestEvent]:
+    def events(self, id: str) -> AsyncIterator[RequestEvent]:
         """What happens to the request from now on, beginning with what is already known."""
-        pending = await self._follow(id)
-        targets: dict[str, list[Target]] = {}
-        for target in pending.targets:
-            targets.setdefault(target.key, []).append(target)
-        told = 0
-        last = (-1, -1)
-        while True:
-            running = pending.running
-            view_progress = self._progress_of(pending)
-            if view_progress != last:
-                last = view_progress
-                yield RequestEvent("progress", *last)
-            while told < len(pending.order):
-                key = pending.order[told]
-                told += 1
-                for target in targets[key]:
-                    yield RequestEvent("result", *last, result=pending.result(target))
-            if not running:
-                view = pending.view()
-                yield RequestEvent("done", view.done, view.total, view=view)
-                return
-            if told == len(pending.order) and not await pending.change(PROGRESS_SECONDS):
-                await self._refresh_progress(pending)
+        return self._following.events(id)
 
     async def cancel(self, id: str) -> RequestView:
         """Withdraw the request; work that others wait for goes on."""
-        pending = await self._follow(id)
-        if pending.running:
-            await self._withdraw(pending)
-        return pending.view()
-
-    async def _withdraw(self, pending: Pending) -> None:
-        for number in sorted(pending.open):
-            await self._links[number].withdraw(pending.id)
-            pending.finish(number, "cancelled")
-
-    async def _follow(self, id: str) -> Pending:
-        """A request known here, or asked of the shards: any engine can answer for any request."""
-        pending = self._pending.get(id)
-        if pending is not None:
-            return pending
-        replies = await asyncio.gather(*(link.attach(id) for link in self._links))
-        known = {n: r for n, r in enumerate(replies) if r is not None}
-        if not known:
-            raise UnknownRequest(f"no request has the id {id!r}; ids come from POST /v1/compute")
-        if id in self._pending:
-            return self._pending[id]  # another caller asked meanwhile
-        first = next(iter(known.values()))
-        body = first.record or {}
-        pending = Pending(
-            id,
-            [t for r in known.values() for t in r.targets],
-            failures_from_json(body.get("failed_assets") or []),
-            first.tenant,
-            first.created,
-            set(known),
-            accepted=True,
-        )
-        self._pending[id] = pending
-        for number, reply in known.items():
-            pending.reply(number, reply)
-        return pending
-
-    def _progress_of(self, pending: Pending) -> tuple[int, int]:
-        done = sum(d for d, _ in pending.progress.values())
-        total = sum(t for _, t in pending.progress.values())
-        return (total if not pending.running else done), total
-
-    async def _refresh_progress(self, pending: Pending) -> None:
-        for number in sorted(pending.open):
-            known = await self._links[number].call("progress", [pending.id])
-            if pending.id in known:
-                pending.progress[number] = known[pending.id]
-
-    def _news(self, shard: int, news: News) -> None:
-        for id, key in news.about:
-            pending = self._pending.get(id)
-            if pending is not None:
-                pending.answer(news.answers[key])
-        for answer in news.answers.values():
-            self._answers.put(answer)
-        for id, state in news.finished:
-            pending = self._pending.get(id)
-            if pending is not None:
-                pending.finish(shard, state)
-        self._cache.forget(news.purged)
-        self._answers.forget(news.purged)
-
-    def _reply(self, shard: int, reply: Reply) -> None:
-        for answer in reply.answers:
-            self._answers.put(answer)
-        pending = self._pending.get(reply.id)
-        if pending is not None:
-            pending.reply(shard, reply)
-
-    async def _sweep(self) -> None:
-        while True:
-            await asyncio.sleep(10.0)
-            now = time.monotonic()
-            for id, pending in list(self._pending.items()):
-                if pending.ended and (now - pending.ended > PENDING_SECONDS or len(self._pending) > PENDINGS):
-                    del self._pending[id]
+        return await self._following.cancel(id)
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """What `compute` would do, step by step in dependency order; runs nothing."""
@@ -372,12 +259,6 @@ class Engine:
                 total[name] = total.get(name, 0.0) + value
         total["replica_cache_bytes"] = float(self._cache.bytes)
         return total
-
-
-def _registry(settings: Settings, features: Iterable[Any]) -> Registry:
-    base = Registry.from_modules((*(BUILTINS if settings.builtins else ()), *settings.features))
-    extra = [getattr(f, "__amber__", f) for f in features]
-    return Registry((*base, *extra)) if extra else base
 
 
 async def _adopt(settings: Settings) -> Settings:

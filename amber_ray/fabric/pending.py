@@ -101,7 +101,9 @@ class Pending:
         """Until the next answer or the end; False if time is up first."""
         changed = self._changed
         try:
-            await asyncio.wait_for(changed.wait(), seconds)
+            # Not `wait_for`: before Python 3.12 it could swallow a cancellation that met the event.
+            async with asyncio.timeout(seconds):
+                await changed.wait()
         except TimeoutError:
             return False
         return True
