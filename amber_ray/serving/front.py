@@ -94,12 +94,7 @@ def environment(settings: Settings) -> dict[str, str]:
     They must be in the environment before Ray is imported. Where there is no HAProxy (it comes with Ray on
     Linux), Serve's own proxy is used. `remove` deletes the folder.
     """
-    variables = {
-        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        # Off, as it is by default on a desktop's system, it makes this node's address loopback, so that all
-        # of Ray's own ports are there too; `ray.init` takes no loopback address by itself.
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    }
+    variables = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
     haproxy = _haproxy()
     if haproxy is None:
         return variables
