@@ -128,6 +128,12 @@ def test_cancel():
     run(story)
 
 
+async def accepted(service):
+    """Leave a request behind that is not done."""
+    async with client(service) as http:
+        await http.post("/v1/compute", json=compute_body("probe"), headers={"Prefer": "wait=0"})
+
+
 def parse(frames: bytes):
     """Server-sent events to (name, data)."""
     for block in frames.decode().split("\n\n"):
@@ -168,8 +174,7 @@ def test_silence_is_broken_by_comments(monkeypatch):
     service = closed()
 
     async def story():
-        async with client(service) as http:
-            await http.post("/v1/compute", json=compute_body("probe"), headers={"Prefer": "wait=0"})
+        await accepted(service)
         stream = Connection(create_app(service, Settings()), "GET", "/v1/requests/rq-000000/events")
         await stream.status()
         chunks = [await stream.chunk() for _ in range(4)]
@@ -221,8 +226,7 @@ def test_an_events_reader_that_hangs_up_lets_go_of_the_request():
     service = closed()
 
     async def story():
-        async with client(service) as http:
-            await http.post("/v1/compute", json=compute_body("probe"), headers={"Prefer": "wait=0"})
+        await accepted(service)
         stream = Connection(create_app(service, Settings()), "GET", "/v1/requests/rq-000000/events")
         await stream.status()
         stream.hang_up()
@@ -276,15 +280,21 @@ def test_head_of_events_does_not_stream():
     run(story)
 
 
+async def held_back(service):
+    """A compute call that has reached the service and waits."""
+    body = encoded(compute_body("probe"))
+    app = create_app(service, Settings())
+    call = Connection(app, "POST", "/v1/compute", body, content_type="application/json", prefer="wait=30")
+    while not service.requests:
+        await asyncio.sleep(0)
+    return call
+
+
 def test_a_caller_that_hangs_up_while_it_waits_withdraws_its_request():
     service = closed()
 
     async def story():
-        app = create_app(service, Settings())
-        body = encoded(compute_body("probe"))
-        call = Connection(app, "POST", "/v1/compute", body, content_type="application/json", prefer="wait=30")
-        while not service.requests:
-            await asyncio.sleep(0)
+        call = await held_back(service)
         call.hang_up()
         await call.task
         assert service.withdrawn == ["rq-000000"]
@@ -297,11 +307,7 @@ def test_a_server_that_cancels_the_handler_withdraws_too():
     service = closed()
 
     async def story():
-        app = create_app(service, Settings())
-        body = encoded(compute_body("probe"))
-        call = Connection(app, "POST", "/v1/compute", body, content_type="application/json", prefer="wait=30")
-        while not service.requests:
-            await asyncio.sleep(0)
+        call = await held_back(service)
         call.task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await call.task
