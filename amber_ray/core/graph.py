@@ -164,7 +164,8 @@ class Graph:
         """A step needs its inputs no longer."""
         for below in self.urgency.inputs(entry):
             del below.dependents[entry.key]
-            self.loosen(below)
+            if not (below.dependents and below.state in AVAILABLE):
+                self.loosen(below)
 
     def fail(self, entry: Entry, failure: Failure, now: float) -> None:
         """No value: remember why, tell who waits, and fail what depends on it with the same reason."""

@@ -83,6 +83,7 @@ def _edges(ledger: Ledger) -> None:
             _want((missing == 0) == (entry.state is State.QUEUED), "ready and not queued, or unready", entry)
             counted = entry.missing if entry.state is State.WAITING else 0
             _want(missing == counted, f"counts {counted} missing inputs, not {missing}", entry)
+        _want(entry.state is not State.FAILED or not entry.dependents, "steps wait for a failed one", entry)
         for key, user in entry.dependents.items():
             _want(entries.get(key) is user, "a dependent without an entry", entry, key)
             _want(user.state in LIVE, "a dependent that is not on its way", entry, user)

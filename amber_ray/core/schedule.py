@@ -20,6 +20,8 @@ from amber_ray.core.states import AVAILABLE, Entry, State
 
 MAX_UNITS = 256
 """Most steps in one task, so that a lost task costs little and its report stays small."""
+KNOWN_RECIPES = 10_000
+"""Most recipes whose lane is remembered by their identity."""
 UNKNOWN_SECONDS = 1.0
 """What a step is charged to its tenant before its feature has run once."""
 
@@ -41,7 +43,7 @@ class Shape:
     """
 
     recipe: Recipe
-    lane: object
+    lane: int
     needs: Mapping[str, float]
     lacking: str | None
 
@@ -54,7 +56,8 @@ class Scheduler:
         self.pack_seconds = pack_seconds
         self.capacity = Capacity(lookahead)
         self.tenants = Tenants()
-        self.lanes: dict[object, Lane] = {}
+        self.lanes: dict[int, Lane] = {}
+        self._kinds: dict[object, tuple[int, Mapping[str, float]]] = {}
         self._shapes: dict[int, Shape] = {}
         self._tickets = 0
 
@@ -69,6 +72,7 @@ class Scheduler:
             return False
         self.lanes.clear()
         self._shapes.clear()
+        self._kinds.clear()
         self.tenants.nothing_queued()
         return True
 
@@ -80,12 +84,15 @@ class Scheduler:
         shape = self._shapes.get(id(recipe))
         if shape is None:
             needs = self.capacity.needs(recipe.resources)
-            lane: object = (
-                (recipe.pool, recipe.params) if recipe.is_class else (recipe.registry, tuple(needs.items()))
-            )
-            shape = Shape(recipe, lane, needs, self.capacity.lacking(recipe.feature, needs))
-            if len(self._shapes) >= 10_000:  # recipes of plans long gone
+            kind: object = (recipe.registry, tuple(needs.items()))
+            if recipe.is_class:
+                kind = (recipe.pool, recipe.params)
+            if len(self._shapes) >= KNOWN_RECIPES:  # of plans long gone
                 self._shapes.clear()
+                if not self.lanes:
+                    self._kinds.clear()
+            number, needs = self._kinds.setdefault(kind, (len(self._kinds), needs))
+            shape = Shape(recipe, number, needs, self.capacity.lacking(recipe.feature, needs))
             self._shapes[id(recipe)] = shape
         return shape
 
@@ -138,8 +145,9 @@ class Scheduler:
         chosen = self._batch(lane, head) if head.step.recipe.is_class else self._pack(lane, head, entries)
         needs: Mapping[str, float] = lane.needs
         for entry in chosen:
-            needs = _joined(needs, self._shape(entry.step.recipe).needs)
-            seconds = self.costs.seconds(entry.step.recipe)
+            recipe = entry.step.recipe
+            needs = _joined(needs, self._shape(recipe).needs)
+            seconds = self.costs.seconds(recipe)
             self.tenants.charge(entry.tenant, UNKNOWN_SECONDS if seconds is None else seconds)
         self.capacity.hold(needs)
         return Draft(chosen, needs, head.step.recipe)

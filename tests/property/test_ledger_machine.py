@@ -14,7 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from amber_ray.core import events as ev
 from amber_ray.core.feature import Resources
 from amber_ray.core.states import AVAILABLE, State
-from tests.core_kit import GPU_NODE, NODE, Graph, Story, asset, broken, clip, fault
+from tests.core_kit import GPU_NODE, Graph, Story, asset, broken, clip, fault
 
 KEYS = ("probe", "frames", "look", "embed", "hash", "film", "far", "match")
 
@@ -40,7 +40,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.steps = graph().steps
         self.story = Story(
-            nodes=[GPU_NODE],
+            nodes=[{"CPU": 1.0, "GPU": 1.0}],
             lookahead=0,
             memory_bytes=4000,
             spill_bytes=1500,
@@ -168,7 +168,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.story.now += seconds
         self.tell(ev.Tick())
 
-    @rule(nodes=st.sampled_from(([GPU_NODE], [NODE], [{"CPU": 1.0}])))
+    @rule(nodes=st.sampled_from(([GPU_NODE], [{"CPU": 1.0, "GPU": 1.0}], [{"CPU": 1.0}])))
     def nodes_change(self, nodes: list[dict[str, float]]) -> None:
         self.tell(ev.Capacity(nodes))
 

@@ -66,6 +66,7 @@ class Shell:
         """A purge."""
         self.index.difference_update(keys)
         self.feed(ev.Purged(keys))
+        assert not self.values.keys() & set(keys), "a purged value is still in memory"
 
     # --- answers
 
@@ -114,7 +115,7 @@ class Shell:
         if task.home is not None:
             self.world.shells[task.home].withdraw(self, task)
             self.world.later(0.1, lambda: self.kill(id, "Cancelled", retry=False))
-        elif self.world.rng.random() < 0.5:
+        elif not self._fits(task) or self.world.rng.random() < 0.5:
             self.world.later(0.1, lambda: self.kill(id, "Cancelled", retry=False))
 
     def kill(self, id: int, type: str = "SystemFault", *, retry: bool = True) -> None:
@@ -125,6 +126,9 @@ class Shell:
     def _end(self, task: ev.Task, inputs: dict[str, str]) -> None:
         world = self.world
         if task.id not in self.running:
+            return
+        if not self._fits(task):  # pends, as it would in Ray
+            world.later(1.0, lambda: self._end(task, inputs))
             return
         if world.chance("die"):
             self.kill(task.id)
@@ -146,6 +150,9 @@ class Shell:
         if len(reports) > 1 and world.chance("mute"):
             reports.pop(world.rng.randrange(len(reports)))
         self._report(task, reports, made)
+
+    def _fits(self, task: ev.Task) -> bool:
+        return any(all(node.get(n, 0.0) >= a for n, a in task.needs.items()) for node in self.world.nodes)
 
     def _breaks(self, step: Step) -> Failure | None:
         world = self.world

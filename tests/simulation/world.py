@@ -11,6 +11,7 @@ import heapq
 import itertools
 import random
 from collections.abc import Callable
+from typing import Any
 
 from amber_ray.core import events as ev
 from amber_ray.core.invariants import check
@@ -31,9 +32,12 @@ MOST_EVENTS = 20_000
 class Caller:
     """One request and what it was told."""
 
-    def __init__(self, targets: list[str], load: bool, deadline: float | None) -> None:
+    def __init__(
+        self, targets: list[str], load: bool = True, refresh: bool = False, deadline: float | None = None
+    ) -> None:
         self.targets = targets
         self.load = load
+        self.refresh = refresh
         self.deadline = deadline
         self.answers: dict[str, ev.Ready | Failure] = {}
         self.finished = False
@@ -104,10 +108,13 @@ class World:
         heapq.heappush(self._queue, (self.now + seconds, next(self._order), what))
 
     def _drain(self) -> None:
-        while self._queue:
+        for _ in range(MOST_EVENTS):
+            if not self._queue:
+                return
             when, _, what = heapq.heappop(self._queue)
             self.now = max(self.now, when)
             what()
+        raise AssertionError("the world does not come to rest")
 
     def chance(self, fault: str) -> bool:
         """Whether the fault happens now."""
@@ -116,7 +123,6 @@ class World:
     def heard(self, shell: Shell) -> None:
         """An event has been taken in: everything must still hold."""
         self.events += 1
-        assert self.events < MOST_EVENTS, "the world does not come to rest"
         check(shell.ledger)
         held = {k for k, e in shell.ledger.entries.items() if e.state in AVAILABLE}
         assert held == shell.values.keys(), "the shell and the ledger differ on what is in memory"
@@ -146,12 +152,12 @@ class World:
         if self.rng.random() < 0.3:
             self.later(self.rng.random() * 6.0, lambda: self._leave(id, shell))
 
-    def request(self, targets: list[str], shell: Shell, id: str | None = None, **how: object) -> Caller:
+    def request(self, targets: list[str], shell: Shell, id: str | None = None, **how: Any) -> Caller:
         """Ask a shard for some of its own steps."""
         id = id or f"r{next(self._ids)}"
-        caller = Caller(targets, bool(how.get("load", True)), how.get("deadline"))  # type: ignore[arg-type]
+        caller = Caller(targets, **{n: how[n] for n in ("load", "refresh", "deadline") if n in how})
         self.callers[id] = caller
-        shell.feed(ev.Requested(id, self.media.closure(targets), targets, **how))  # type: ignore[arg-type]
+        shell.feed(ev.Requested(id, self.media.closure(targets), targets, **how))
         return caller
 
     def _leave(self, id: str, shell: Shell) -> None:
@@ -218,7 +224,9 @@ class World:
         caller.answers[key] = outcome
         if isinstance(outcome, Failure):
             self._honest(key, outcome, caller)
-        elif caller.load:
+            return
+        assert not (caller.refresh and outcome.cached), f"{id} wanted {key} anew"
+        if caller.load:
             assert shell.values[key] == self.media.reference(key), f"{id} got a wrong value of {key}"
         else:
             assert key in shell.values or key in shell.index

@@ -250,6 +250,29 @@ def test_a_caller_who_comes_back_within_the_grace_period_joins_the_run() -> None
     assert delivered(story.done("a")) == [("r2", "a")]
 
 
+def test_who_leaves_again_has_a_whole_grace_period_again() -> None:
+    story, steps = Story(grace_seconds=2.0), chain("a")
+    story.ask("r1", steps)
+    story.leave("r1")
+    story.wait(1)
+    story.ask("r2", steps)
+    story.leave("r2")
+    assert story.wait(1.5) == []
+    assert story.wait(1) == [ev.Cancel(1)]
+
+
+def test_the_alarm_of_an_earlier_pause_does_not_end_a_later_one() -> None:
+    story, steps = Story(retry_seconds=4.0, grace_seconds=0.0), chain("a")
+    story.ask("r1", steps)
+    story.dies("a")
+    story.leave("r1")
+    story.wait(2)
+    story.ask("r2", steps)
+    story.dies("a")
+    assert story.wait(3) == []
+    assert submitted(story.wait(2)) == [["a"]]
+
+
 def test_shared_work_goes_on_when_one_caller_leaves() -> None:
     story, steps = Story(grace_seconds=1.0), chain("a", "b", **WARM)
     story.ask("r1", steps)

@@ -92,6 +92,22 @@ def test_a_value_that_a_step_is_about_to_read_stays_though_memory_is_over_budget
     assert keys_of(story.done("c"), ev.Drop) == ["b", "a"]
 
 
+def test_an_evictable_value_that_a_step_comes_to_need_is_no_longer_evictable() -> None:
+    graph = Graph()
+    graph.add("a", **WARM)
+    graph.add("b", **WARM)
+    graph.add("c", "a", "b", **WARM)
+    story = Story(memory_bytes=7000, sizes=5000)
+    story.ask("r1", graph.steps, "a")
+    story.done("a")
+    story.wait(1)
+    story.stored("a")
+    story.ask("r2", graph.steps, "c")
+    story.done("b")
+    assert keys_of(story.stored("b"), ev.Drop) == []  # over budget, and both are about to be read
+    assert set(keys_of(story.done("c"), ev.Drop)) == {"a", "b"}
+
+
 def test_far_over_budget_new_tasks_wait_for_the_writes() -> None:
     graph, story = units(9), Story(memory_bytes=1000, sizes=5000, lookahead=0)
     keys = list(graph.steps)
