@@ -1,25 +1,42 @@
-"""The types a feature's value can have: an annotation becomes a small tree that can check, describe and encode.
+"""The types a feature's value can have: an annotation becomes a tree that can check, describe and encode.
 
-`store.types` maps the same tree to Arrow. A tree describes itself as JSON (`spec`) and is rebuilt from that
-without the user's classes, so a stored value can be read where its feature's code is not. Arrays are numpy's;
-numpy is imported only when one is met. Must not know: Arrow, features.
+A tree describes itself as JSON (`spec`) and is rebuilt from that without the user's classes, so a stored
+value can be read where its feature's code is not. `store.types` maps the same tree to Arrow. Must not know:
+Arrow, features.
 """
 
 from __future__ import annotations
 
-import base64
 import dataclasses
-import math
+import functools
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from amber_ray.errors import DeclarationError, FeatureError
+from amber_ray.core.array import DTYPES, Array
+from amber_ray.core.compound import ListOf, Optional, Struct
+from amber_ray.core.nodes import SCALARS, Bytes, Json, Scalar, Table, ValueType
+from amber_ray.errors import DeclarationError
 
-SCALARS: Mapping[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
-INT64 = 1 << 63
+__all__ = [
+    "Array",
+    "Bytes",
+    "Jpeg",
+    "Json",
+    "ListOf",
+    "MediaType",
+    "Optional",
+    "Png",
+    "Scalar",
+    "Struct",
+    "Table",
+    "ValueType",
+    "from_spec",
+    "of_value",
+    "parse",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,327 +48,127 @@ class MediaType:
 
 Jpeg = Annotated[bytes, MediaType("image/jpeg")]
 Png = Annotated[bytes, MediaType("image/png")]
-
-
-class ValueType:
-    """A node of the tree. Immutable, hashable, picklable."""
-
-    __slots__ = ()
-
-    @property
-    def media_type(self) -> str | None:
-        """The media type of encoded bytes; None for everything else."""
-        return None
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """The value, normalised. Raises `FeatureError` naming the place that does not fit."""
-        raise NotImplementedError
-
-    def to_json(self, value: Any) -> Any:
-        """Plain JSON; NaN and infinities as the strings "NaN", "Infinity", "-Infinity", bytes as base64."""
-        raise NotImplementedError
-
-    def spec(self) -> dict[str, Any]:
-        """A JSON description that `from_spec` reads back."""
-        raise NotImplementedError
-
-
-def _wrong(path: str, expected: str, value: Any) -> FeatureError:
-    return FeatureError(f"{path} must be {expected}, not {type(value).__name__} ({value!r:.60})")
-
-
-@dataclass(frozen=True, slots=True)
-class Scalar(ValueType):
-    """bool, int (64 bits), float (64 bits) or str."""
-
-    name: str
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """Numpy's scalars become Python's; an int is a float where one is declared."""
-        if hasattr(value, "dtype") and getattr(value, "shape", None) == ():
-            value = value.item()
-        kind = SCALARS[self.name]
-        if kind is float and type(value) is int:
-            value = float(value)
-        if type(value) is not kind:
-            raise _wrong(path, self.name, value)
-        if kind is int and not -INT64 <= value < INT64:
-            raise FeatureError(f"{path} must fit 64 bits, not {value}")
-        return value
-
-    def to_json(self, value: Any) -> Any:
-        """See `ValueType.to_json`."""
-        return _number(value) if isinstance(value, float) else value
-
-    def spec(self) -> dict[str, Any]:
-        """See `ValueType.spec`."""
-        return {"type": self.name}
-
-
-@dataclass(frozen=True, slots=True)
-class Bytes(ValueType):
-    """Encoded media, or plain bytes."""
-
-    media: str = "application/octet-stream"
-
-    @property
-    def media_type(self) -> str | None:
-        """The media type of encoded bytes."""
-        return self.media
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """Any bytes-like becomes bytes."""
-        if isinstance(value, (bytearray, memoryview)):
-            value = bytes(value)
-        if not isinstance(value, bytes):
-            raise _wrong(path, f"bytes ({self.media})", value)
-        return value
-
-    def to_json(self, value: Any) -> Any:
-        """Base64."""
-        return base64.b64encode(value).decode()
-
-    def spec(self) -> dict[str, Any]:
-        """See `ValueType.spec`."""
-        return {"type": "bytes", "media": self.media}
-
-
-@dataclass(frozen=True, slots=True)
-class Array(ValueType):
-    """A numpy array. `dtype` None is any; `shape` None is any, and in it None is any length."""
-
-    dtype: str | None = None
-    shape: tuple[int | None, ...] | None = None
-    names: tuple[str, ...] = field(default=(), compare=False)
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """The array itself; a torch tensor on the CPU is taken as one."""
-        import numpy as np
-
-        if not isinstance(value, np.ndarray):
-            raise _wrong(path, self._words(), value)
-        if self.dtype is not None and value.dtype != np.dtype(self.dtype):
-            raise FeatureError(f"{path} must be {self._words()}, not an array of {value.dtype}")
-        if value.dtype.hasobject or value.dtype.kind not in "biuf":
-            raise FeatureError(f"{path} must be an array of numbers or booleans, not of {value.dtype}")
-        if self.shape is not None:
-            fits = value.ndim == len(self.shape) and all(
-                want is None or want == have for want, have in zip(self.shape, value.shape, strict=True)
-            )
-            if not fits:
-                raise FeatureError(f"{path} must be {self._words()}, not an array of shape {value.shape}")
-        return value
-
-    def _words(self) -> str:
-        shape = (
-            ""
-            if self.shape is None
-            else f" of shape ({', '.join('any' if n is None else str(n) for n in self.shape)})"
-        )
-        return f"a numpy array{shape}" + ("" if self.dtype is None else f" of {self.dtype}")
-
-    def to_json(self, value: Any) -> Any:
-        """Nested lists."""
-        nested = value.tolist()
-        return _numbers(nested) if value.dtype.kind == "f" else nested
-
-    def spec(self) -> dict[str, Any]:
-        """See `ValueType.spec`."""
-        return {
-            "type": "array",
-            "dtype": self.dtype,
-            "shape": None if self.shape is None else list(self.shape),
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Struct(ValueType):
-    """A dataclass, or the plain dict that stands for one where its class is not known."""
-
-    name: str
-    fields: tuple[tuple[str, ValueType], ...]
-    cls: type | None = field(default=None, compare=False)
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """Every field, by its own type."""
-        if (
-            self.cls is None
-            or not dataclasses.is_dataclass(value)
-            or type(value).__qualname__ != self.cls.__qualname__
-        ):
-            raise _wrong(path, f"a {self.name}", value)
-        parts = {n: t.check(getattr(value, n), f"{path}.{n}") for n, t in self.fields}
-        return self.make(parts)
-
-    def make(self, parts: Mapping[str, Any]) -> Any:
-        """An instance from its fields, or a dict."""
-        return dict(parts) if self.cls is None else self.cls(**parts)
-
-    def get(self, value: Any, name: str) -> Any:
-        """One field of an instance or of a dict."""
-        return value[name] if isinstance(value, Mapping) else getattr(value, name)
-
-    def to_json(self, value: Any) -> Any:
-        """An object."""
-        return {n: t.to_json(self.get(value, n)) for n, t in self.fields}
-
-    def spec(self) -> dict[str, Any]:
-        """See `ValueType.spec`."""
-        return {"type": "struct", "name": self.name, "fields": [[n, t.spec()] for n, t in self.fields]}
-
-
-@dataclass(frozen=True, slots=True)
-class ListOf(ValueType):
-    """A list of one type."""
-
-    item: ValueType
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """A list or tuple, each item by its type."""
-        if not isinstance(value, (list, tuple)):
-            raise _wrong(path, "a list", value)
-        return [self.item.check(v, f"{path}[{i}]") for i, v in enumerate(value)]
-
-    def to_json(self, value: Any) -> Any:
-        """An array."""
-        return [self.item.to_json(v) for v in value]
-
-    def spec(self) -> dict[str, Any]:
-        """See `ValueType.spec`."""
-        return {"type": "list", "item": self.item.spec()}
-
-
-@dataclass(frozen=True, slots=True)
-class Optional(ValueType):
-    """A type or None."""
-
-    item: ValueType
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """None passes."""
-        return None if value is None else self.item.check(value, path)
-
-    def to_json(self, value: Any) -> Any:
-        """Null for None."""
-        return None if value is None else self.item.to_json(value)
-
-    def spec(self) -> dict[str, Any]:
-        """See `ValueType.spec`."""
-        return {"type": "optional", "item": self.item.spec()}
-
-
-@dataclass(frozen=True, slots=True)
-class Json(ValueType):
-    """Anything JSON can say: dicts with text keys, lists, scalars and None."""
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """Walk it; tuples become lists."""
-        if value is None or isinstance(value, (bool, int, float, str)):
-            return value
-        if isinstance(value, (list, tuple)):
-            return [self.check(v, f"{path}[{i}]") for i, v in enumerate(value)]
-        if isinstance(value, Mapping):
-            for key in value:
-                if not isinstance(key, str):
-                    raise _wrong(f"{path}'s keys", "str", key)
-            return {k: self.check(v, f"{path}[{k!r}]") for k, v in value.items()}
-        if hasattr(value, "dtype") and getattr(value, "shape", None) == ():
-            return value.item()
-        raise _wrong(path, "JSON data", value)
-
-    def to_json(self, value: Any) -> Any:
-        """Itself, but for NaN and infinities."""
-        return _numbers(value)
-
-    def spec(self) -> dict[str, Any]:
-        """See `ValueType.spec`."""
-        return {"type": "json"}
-
-
-@dataclass(frozen=True, slots=True)
-class Table(ValueType):
-    """A `pyarrow.Table` with any schema."""
-
-    def check(self, value: Any, path: str = "the value") -> Any:
-        """Only a table will do."""
-        if type(value).__module__.partition(".")[0] != "pyarrow" or type(value).__name__ != "Table":
-            raise _wrong(path, "a pyarrow.Table", value)
-        return value
-
-    def to_json(self, value: Any) -> Any:
-        """An object of columns."""
-        return _numbers(value.to_pydict())
-
-    def spec(self) -> dict[str, Any]:
-        """See `ValueType.spec`."""
-        return {"type": "table"}
-
-
-def _number(value: float) -> Any:
-    if math.isfinite(value):
-        return value
-    return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-
-
-def _numbers(value: Any) -> Any:
-    if isinstance(value, float):
-        return _number(value)
-    if isinstance(value, (list, tuple)):
-        return [_numbers(v) for v in value]
-    if isinstance(value, Mapping):
-        return {k: _numbers(v) for k, v in value.items()}
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return value
+OBJECT = "object"
+"""Stands for the name of a dataclass where there was only a dict."""
 
 
 def parse(annotation: Any) -> ValueType:
     """Read an annotation. Raises `DeclarationError` for what can't be a value's type."""
+    return _parse(annotation, ())
+
+
+def _parse(annotation: Any, inside: tuple[type, ...]) -> ValueType:
+    """`inside` are the dataclasses that this annotation stands in: none may come again."""
     if annotation in (bool, int, float, str):
         return Scalar(annotation.__name__)
     if annotation is bytes:
         return Bytes()
+    if annotation in (dict, Any, list):
+        return Json()
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is Annotated:
         marks = [a for a in arguments[1:] if isinstance(a, MediaType)]
-        return Bytes(marks[0].name) if arguments[0] is bytes and marks else parse(arguments[0])
+        return Bytes(marks[0].name) if arguments[0] is bytes and marks else _parse(arguments[0], inside)
     if origin in (typing.Union, types.UnionType):
         rest = [a for a in arguments if a is not type(None)]
         if len(rest) == 1 and len(rest) < len(arguments):
-            return Optional(parse(rest[0]))
+            item = _parse(rest[0], inside)
+            return item if isinstance(item, Optional) else Optional(item)
         raise DeclarationError(f"a value can't be one of several types ({annotation}); choose one")
     if origin is list or origin is Sequence:
-        return ListOf(parse(arguments[0]))
-    if annotation in (dict, Any, list) or origin is dict:
+        return ListOf(_parse(arguments[0], inside))
+    if origin is dict:
         return Json()
     if hasattr(annotation, "dim_str") and hasattr(annotation, "dtypes"):
         return _jaxtyping(annotation)
-    if isinstance(annotation, type):
-        if dataclasses.is_dataclass(annotation):
-            hints = typing.get_type_hints(annotation, include_extras=True)
-            fields = tuple((f.name, parse(hints[f.name])) for f in dataclasses.fields(annotation))
-            return Struct(annotation.__name__, fields, annotation)
-        home = annotation.__module__.partition(".")[0]
-        if home == "numpy" and annotation.__name__ == "ndarray":
-            return Array()
-        if home == "pyarrow" and annotation.__name__ == "Table":
-            return Table()
-    if getattr(origin, "__module__", "") == "numpy":
+    if _is(origin, "numpy", "ndarray"):
+        return _numpy(annotation, arguments)
+    if _is(annotation, "numpy", "ndarray"):
         return Array()
+    if _is(annotation, "pyarrow", "Table"):
+        return Table()
+    if isinstance(annotation, type) and dataclasses.is_dataclass(annotation):
+        return _struct(annotation, inside)
     raise DeclarationError(
-        f"{annotation!r} can't be a value's type; use bool, int, float, str, bytes with a media type, a dataclass, "
-        "a list of these, a numpy array (jaxtyping), dict for JSON, or pyarrow.Table"
+        f"{_name(annotation)} can't be a value's type; use bool, int, float, str, bytes with a media type, "
+        "a dataclass, a list of these, a numpy array (jaxtyping), dict for JSON, or pyarrow.Table"
     )
 
 
+def _struct(cls: type, inside: tuple[type, ...]) -> Struct:
+    if cls in inside:
+        raise DeclarationError(f"dataclass {cls.__name__} contains itself; a value's type must have an end")
+    try:
+        hints = typing.get_type_hints(cls, include_extras=True)
+    except (NameError, TypeError, AttributeError, SyntaxError) as error:
+        raise DeclarationError(
+            f"dataclass {cls.__name__}: an annotation can't be resolved: {error}"
+        ) from error
+    fields = []
+    known = dataclasses.fields(cls)
+    for name, hint in hints.items():
+        if isinstance(hint, dataclasses.InitVar):
+            raise DeclarationError(f"dataclass {cls.__name__}: {name} is an InitVar, which can't be stored")
+    for one in known:
+        try:
+            fields.append((one.name, _parse(hints[one.name], (*inside, cls))))
+        except DeclarationError as error:
+            raise DeclarationError(f"{cls.__name__}.{one.name}: {error}") from error
+    return Struct(cls.__name__, tuple(fields), cls)
+
+
 def _jaxtyping(annotation: Any) -> Array:
-    dtypes = annotation.dtypes
-    dtype = dtypes[0] if isinstance(dtypes, (list, tuple)) and len(dtypes) == 1 else None
-    words = str(annotation.dim_str).split()
-    if "..." in words or any(w.startswith("*") for w in words):
-        return Array(dtype)
-    shape = tuple(int(w) if w.isdigit() else None for w in words)
-    return Array({"bool_": "bool"}.get(dtype or "", dtype), shape, tuple(words))
+    """`Float32[np.ndarray, "t 512"]`: dtypes of which one or more are ours, and words for the dimensions."""
+    if not _is(getattr(annotation, "array_type", None), "numpy", "ndarray"):
+        raise DeclarationError(f"{_name(annotation)} can't be a value's type; declare it of np.ndarray")
+    dtype, among = _dtypes(annotation.dtypes, annotation)
+    words = tuple(str(annotation.dim_str).split())
+    if any("..." in w or w.startswith("*") for w in words):
+        return Array(dtype, among=among)
+    shape = tuple(_length(w) for w in words)
+    return Array(dtype, shape, words, among)
+
+
+def _dtypes(dtypes: Any, annotation: Any) -> tuple[str | None, tuple[str, ...]]:
+    if not isinstance(dtypes, (list, tuple)):
+        return None, ()
+    ours = tuple(d for d in dtypes if d in DTYPES)
+    if not ours:
+        raise _elements(annotation)
+    return (ours[0], ()) if len(ours) == 1 else (None, ours)
+
+
+def _length(word: str) -> int | None:
+    """`512` or `channels=3`; None where any length will do."""
+    digits = word.rpartition("=")[2]
+    return int(digits) if digits.isdigit() else None
+
+
+def _numpy(annotation: Any, arguments: tuple[Any, ...]) -> Array:
+    """`np.ndarray[shape, np.dtype[np.float32]]`, which `NDArray[np.float32]` stands for."""
+    scalar = typing.get_args(arguments[1])[:1] if len(arguments) > 1 else ()
+    name = getattr(scalar[0], "__name__", "") if scalar else ""
+    name = {"bool_": "bool"}.get(name, name)
+    if name in DTYPES:
+        return Array(name)
+    if name in ("generic", "") or (scalar and scalar[0] is Any):
+        return Array()
+    raise _elements(annotation)
+
+
+def _elements(annotation: Any) -> DeclarationError:
+    return DeclarationError(
+        f"{_name(annotation)} can't be a value's type; an array is of {', '.join(sorted(DTYPES))}"
+    )
+
+
+def _is(thing: Any, home: str, name: str) -> bool:
+    """Whether this is a class of another library, told by name so that nothing is imported."""
+    return isinstance(thing, type) and thing.__name__ == name and thing.__module__.partition(".")[0] == home
+
+
+def _name(annotation: Any) -> str:
+    return annotation.__name__ if isinstance(annotation, type) else repr(annotation)
 
 
 def from_spec(spec: Mapping[str, Any]) -> ValueType:
@@ -363,7 +180,7 @@ def from_spec(spec: Mapping[str, Any]) -> ValueType:
         return Bytes(spec["media"])
     if kind == "array":
         shape = spec["shape"]
-        return Array(spec["dtype"], None if shape is None else tuple(shape))
+        return Array(spec["dtype"], None if shape is None else tuple(shape), (), tuple(spec.get("among", ())))
     if kind == "struct":
         return Struct(spec["name"], tuple((n, from_spec(t)) for n, t in spec["fields"]))
     if kind == "list":
@@ -379,19 +196,73 @@ def from_spec(spec: Mapping[str, Any]) -> ValueType:
 
 def of_value(value: Any) -> ValueType:
     """A type read off a value, for values whose feature is no longer registered."""
-    if isinstance(value, (bool, int, float, str)):
+    return _collapsed(_of(value))
+
+
+def _of(value: Any) -> ValueType:
+    if type(value) in (bool, int, float, str):
         return Scalar(type(value).__name__)
     if isinstance(value, bytes):
         return Bytes()
-    if type(value).__name__ == "ndarray":
-        return Array(str(value.dtype), tuple(None for _ in value.shape))
-    if type(value).__name__ == "Table":
+    if _is(type(value), "numpy", "ndarray"):
+        return Array(value.dtype.name, (None,) * value.ndim)
+    if _is(type(value), "pyarrow", "Table"):
         return Table()
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return Struct(
-            type(value).__name__,
-            tuple((f.name, of_value(getattr(value, f.name))) for f in dataclasses.fields(value)),
-        )
+        names = [f.name for f in dataclasses.fields(value)]
+        return Struct(type(value).__name__, tuple((n, _of(getattr(value, n))) for n in names))
     if isinstance(value, list) and value:
-        return ListOf(of_value(value[0]))
+        return ListOf(functools.reduce(_common, map(_of, value)))
+    if isinstance(value, Mapping):
+        return Struct(OBJECT, tuple((str(n), _of(v)) for n, v in value.items()))
+    return Json()
+
+
+def _collapsed(type: ValueType) -> ValueType:
+    """Dicts of what JSON can say are JSON; those with arrays or bytes in them are structures."""
+    match type:
+        case ListOf(item):
+            item = _collapsed(item)
+            return Json() if item == Json() else ListOf(item)
+        case Optional(item):
+            item = _collapsed(item)
+            return Json() if item == Json() else Optional(item)
+        case Struct(name, fields):
+            if name == OBJECT and _is_json(type):
+                return Json()
+            return Struct(name, tuple((n, _collapsed(t)) for n, t in fields))
+    return type
+
+
+def _is_json(type: ValueType) -> bool:
+    """Whether JSON text holds such a value whole."""
+    match type:
+        case Scalar() | Json():
+            return True
+        case ListOf(item) | Optional(item):
+            return _is_json(item)
+        case Struct(name, fields):
+            return name == OBJECT and all(_is_json(t) for _, t in fields)
+    return False
+
+
+def _common(a: ValueType, b: ValueType) -> ValueType:
+    """A type for values of both: optional if one may be None, open where shapes or dtypes differ."""
+    match a, b:
+        case _ if a == b:
+            return a
+        case Json(), Json():
+            return a
+        case (Json(), other) | (other, Json()) if not _is_json(other):
+            return other if isinstance(other, Optional) else Optional(other)
+        case (Optional(item), other) | (other, Optional(item)):
+            inner = _common(item, other.item if isinstance(other, Optional) else other)
+            return inner if isinstance(inner, Optional) else Optional(inner)
+        case Array(dtype, shape), Array(other_dtype, other_shape):
+            return Array(dtype if dtype == other_dtype else None, shape if shape == other_shape else None)
+        case ListOf(item), ListOf(other):
+            return ListOf(_common(item, other))
+        case Struct(name, fields), Struct(_, others) if [n for n, _ in fields] == [n for n, _ in others]:
+            pairs = zip(fields, others, strict=True)
+            return Struct(name, tuple((n, _common(s, t)) for (n, s), (_, t) in pairs))
     return Json()

@@ -94,7 +94,8 @@ def to_array(type: vt.ValueType, values: Sequence[Any]) -> pa.Array:
         case vt.Struct(_, fields):
             if not fields:
                 return pa.array([{"_": True}] * len(values), arrow_type(type))
-            columns = [to_array(t, [type.get(v, n) for v in values]) for n, t in fields]
+            get = type.getter(values[0]) if values else getattr
+            columns = [to_array(t, [get(v, n) for v in values]) for n, t in fields]
             return pa.StructArray.from_arrays(columns, fields=list(arrow_type(type)))
         case vt.Array():
             return _arrays_to(type, values)
