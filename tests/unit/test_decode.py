@@ -149,6 +149,11 @@ def test_time_begins_with_the_container(tmp_path: Path) -> None:
     assert next(pictures(asset)).time == 0.0
 
 
+def test_a_beginning_between_microseconds_shifts_no_time(tmp_path: Path) -> None:
+    asset = catalogue(tmp_path).add(str(write_video(tmp_path / "film.mp4", numbered(24), first=1)))
+    assert [p.time for p in pictures(asset)] == [i / 24 for i in range(24)]
+
+
 def test_an_uneven_film_keeps_its_times(tmp_path: Path) -> None:
     stamps = [0, 40, 80, 1500, 1501, 3999, 9000]
     path = write_video(

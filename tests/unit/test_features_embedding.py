@@ -116,6 +116,17 @@ def test_the_vector_is_what_the_classifier_is_given() -> None:
         assert torch.allclose(made.network.fc(made.embed(images)), made.network(images), atol=1e-5)  # type: ignore
 
 
+def test_the_default_network_is_given_what_it_was_trained_on() -> None:
+    # (x - 127) / 128, of the middle square, at 224 pixels.
+    made = backbones.load("efficientnet_lite0", "random")
+    picture = np.zeros((3, 100, 300), np.uint8)
+    picture[:, :, 100:200] = np.array([127, 255, 63])[:, None, None]
+    given = made.prepare(torch.from_numpy(picture)[None])
+    assert given.shape == (1, 3, 224, 224)
+    assert torch.allclose(given[0, :, 112, 112], torch.tensor([0.0, 1.0, -0.5]), atol=1e-5)
+    assert torch.allclose(given[0, :, 0, 112], given[0, :, 112, 112], atol=1e-5)
+
+
 def test_weights_from_a_local_file(tmp_path: Path) -> None:
     network = torchvision.models.get_model("resnet18", weights=None)
     path = tmp_path / "mine.pth"
