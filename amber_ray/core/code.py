@@ -215,7 +215,7 @@ class _Walk:
         for one in codes(code):
             data = [c for c in one.co_consts if not isinstance(c, types.CodeType)]
             if one is code and doc is not None and data[:1] == [doc]:
-                data = data[1:]
+                data[0] = None
             constants = [self._constants.text(c) for c in data]
             parts.append((one.co_code.hex(), one.co_names, one.co_varnames, constants))
         return repr(parts)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-import math
 import re
 import types
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
 
 from amber_ray.core import code
+from amber_ray.core.resources import Gpu, Resources, is_number
 from amber_ray.core.signature import UNIT_ARGUMENT, Hint, Param, Signature, read
 from amber_ray.core.types import ValueType, parse
 from amber_ray.core.units import Per
@@ -30,41 +30,8 @@ __all__ = ["FeatureSpec", "Gpu", "Param", "Resources", "Store", "build", "featur
 F = TypeVar("F", bound=Callable[..., Any])
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
-_AMOUNT = 0.0001
-"""The smallest share of a resource that Ray counts."""
-_NAMED = {"CPU": "num_cpus", "GPU": "num_gpus", "memory": "memory"}
 
 Store = Literal["parquet", "memory", "never"]
-Gpu = Literal["required", "preferred"]
-
-
-@dataclass(frozen=True, slots=True)
-class Resources:
-    """What one run holds while it runs. `memory` in bytes; `custom` are Ray's custom resources."""
-
-    num_cpus: float = 1.0
-    num_gpus: float = 0.0
-    memory: int = 0
-    accelerator_type: str | None = None
-    custom: tuple[tuple[str, float], ...] = ()
-    gpu: Gpu = "required"
-
-    @property
-    def plain(self) -> bool:
-        """Whether it asks for nothing but CPU, so that it may be fused with its neighbours."""
-        return not (self.num_gpus or self.accelerator_type or self.custom)
-
-    def as_mapping(self) -> dict[str, float]:
-        """Ray's resource names to amounts, zeros left out."""
-        wants = {
-            "CPU": self.num_cpus,
-            "GPU": self.num_gpus,
-            "memory": float(self.memory),
-            **dict(self.custom),
-        }
-        if self.accelerator_type:
-            wants[f"accelerator_type:{self.accelerator_type}"] = 0.001
-        return {name: amount for name, amount in wants.items() if amount}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +118,9 @@ def feature(
 
     Raises `DeclarationError`, naming the feature and what would be right.
     """
+    if resources is not None and not isinstance(resources, Mapping):
+        raise DeclarationError(f"resources is a mapping such as {{'NVME': 1}}, not {resources!r:.80}")
+    custom = tuple((resources or {}).items())
 
     def declare(function: F) -> F:
         spec = build(
@@ -158,9 +128,7 @@ def feature(
             name=name,
             version=version,
             per=per,
-            resources=Resources(
-                num_cpus, num_gpus, memory, accelerator_type, tuple(sorted((resources or {}).items())), gpu
-            ),
+            resources=Resources(num_cpus, num_gpus, memory, accelerator_type, custom, gpu),
             timeout=timeout,
             retries=retries,
             batch=batch,
@@ -190,19 +158,11 @@ def build(
         raise DeclarationError(f"a feature is a function or a class, not {type(target).__name__}")
     name = name or (_snake(target.__name__) if is_class else target.__name__)
     _check_words(name, version, per, store)
-    _check_numbers(name, resources, timeout, retries, batch)
-    resources = dataclasses.replace(
-        resources,
-        num_cpus=float(resources.num_cpus),
-        num_gpus=float(resources.num_gpus),
-        memory=int(resources.memory),
-        custom=tuple((n, float(a)) for n, a in resources.custom),
-    )
+    _check_numbers(name, timeout, retries, batch)
+    resources = resources.checked(name)
     signature, params = _read(name, target)
-    if batch > 1 and not (is_class and inspect.isfunction(getattr(target, "batch", None))):
-        raise DeclarationError(
-            f"feature {name!r}: batch={batch} needs a class with a method 'batch' that takes a list per input"
-        )
+    if batch > 1:
+        _check_batch(name, target, signature)
     implied = UNIT_ARGUMENT.get(signature.unit) if signature.unit else None
     if implied is not None and per is not None and implied != per:
         raise DeclarationError(
@@ -264,39 +224,14 @@ def _check_words(name: Any, version: Any, per: Any, store: Any) -> None:
         )
 
 
-def _check_numbers(name: str, resources: Resources, timeout: Any, retries: Any, batch: Any) -> None:
-    """Refuse what Ray would refuse later, or would wait for in vain."""
-    if resources.gpu not in ("required", "preferred"):
-        raise DeclarationError(
-            f"feature {name!r}: gpu must be 'required' or 'preferred', not {resources.gpu!r}"
-        )
-    for reserved, argument in _NAMED.items():
-        if reserved in dict(resources.custom):
-            raise DeclarationError(
-                f"feature {name!r}: say {argument}=... instead of {reserved!r} in resources"
-            )
-    wants = {"num_cpus": resources.num_cpus, "num_gpus": resources.num_gpus, "memory": resources.memory}
-    for what, amount in (*wants.items(), *resources.custom):
-        if not (_is_number(amount) and (amount == 0 or amount >= _AMOUNT)):
-            raise DeclarationError(
-                f"feature {name!r}: {what} must be 0 or a number from {_AMOUNT} up, not {amount!r}"
-            )
-    if resources.num_gpus > 1 and resources.num_gpus % 1:
-        raise DeclarationError(
-            f"feature {name!r}: num_gpus above 1 must be whole (Ray's rule), not {resources.num_gpus:g}"
-        )
-    if resources.memory % 1:
-        raise DeclarationError(f"feature {name!r}: memory is whole bytes, not {resources.memory!r}")
-    if timeout is not None and not (_is_number(timeout) and timeout > 0):
+def _check_numbers(name: str, timeout: Any, retries: Any, batch: Any) -> None:
+    """Refuse amounts that mean nothing."""
+    if timeout is not None and not (is_number(timeout) and timeout > 0):
         raise DeclarationError(f"feature {name!r}: timeout is seconds above 0 or None, not {timeout!r}")
     if type(retries) is not int or retries < 0:
         raise DeclarationError(f"feature {name!r}: retries must be 0 or more, not {retries!r}")
     if type(batch) is not int or batch < 1:
         raise DeclarationError(f"feature {name!r}: batch must be 1 or more, not {batch!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _read(name: str, target: Any) -> tuple[Signature, tuple[Param, ...]]:
@@ -332,6 +267,22 @@ def _read(name: str, target: Any) -> tuple[Signature, tuple[Param, ...]]:
             f"feature {name!r}: parameter {min(twice)!r} is declared twice, in __init__ and in __call__"
         )
     return signature, (*params, *signature.params)
+
+
+def _check_batch(name: str, target: Any, signature: Signature) -> None:
+    """A batch is called with the arguments of one call, each unit's in a list; parameters as they are."""
+    method = inspect.getattr_static(target, "batch", None)
+    if not (inspect.isclass(target) and isinstance(method, types.FunctionType)):
+        raise DeclarationError(
+            f"feature {name!r}: batch above 1 needs a class with a method 'batch' that takes a list per input"
+        )
+    takes = list(inspect.signature(method).parameters)[1:]
+    wants = [*signature.inputs, *filter(None, [signature.unit]), *(p.name for p in signature.params)]
+    if sorted(takes) != sorted(wants):
+        raise DeclarationError(
+            f"feature {name!r}: the method 'batch' must take the same arguments as __call__ "
+            f"({', '.join(wants)}), not ({', '.join(takes)})"
+        )
 
 
 def _doc(target: Any) -> str:
