@@ -62,12 +62,15 @@ class Loop:
             task.add_done_callback(lambda _: ended.set())
 
         def cancel() -> None:
-            # `start` was queued before this, so the task exists.
+            # `start` was queued before this, unless the interrupt came even sooner.
             if task is not None:
                 task.cancel()
+            else:
+                work.close()
+                ended.set()
 
-        self._loop.call_soon_threadsafe(start)
         try:
+            self._loop.call_soon_threadsafe(start)
             ended.wait()
         except BaseException:
             self._loop.call_soon_threadsafe(cancel)

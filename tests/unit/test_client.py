@@ -342,11 +342,16 @@ async def test_a_cancelled_call_withdraws_its_request(service: GatedService, rep
 def test_an_interrupt_withdraws_before_it_goes_on(service: GatedService) -> None:
     """In a process of its own, because the interrupt has to hit the main thread."""
     script = """
-import os, signal, threading
+import asyncio, os, signal, threading
 from amber_ray.client import AsyncClient, Client
 from amber_ray.client.loop import Loop
 from tests.unit.gated_service import GatedService
-service = GatedService()
+class Thorough(GatedService):
+    async def cancel(self, id):
+        for _ in range(5000):  # Longer than it takes to print a line, were nobody to wait for this.
+            await asyncio.sleep(0)
+        return await super().cancel(id)
+service = Thorough()
 service.put("/a.mp4")
 def interrupt():
     service.asked.wait(20)
@@ -367,6 +372,26 @@ with Client(AsyncClient(service), Loop()) as client:
         check=False,
     )
     assert done.stdout == "interrupted True\n", done.stderr
+
+
+def test_an_interrupt_before_anything_started_is_no_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = Loop()
+    queue = loop._loop.call_soon_threadsafe
+    interrupts = [KeyboardInterrupt()]
+
+    def interrupted(*arguments: Any) -> Any:
+        if interrupts:
+            raise interrupts.pop()
+        return queue(*arguments)
+
+    async def never() -> None:
+        raise AssertionError("this must not run")
+
+    monkeypatch.setattr(loop._loop, "call_soon_threadsafe", interrupted)
+    monkeypatch.setattr("amber_ray.client.loop.CLEANUP_SECONDS", 3600.0)
+    with pytest.raises(KeyboardInterrupt):
+        loop.run(never())
+    loop.close()
 
 
 def test_a_callback_on_the_loop_is_refused_rather_than_hung() -> None:
@@ -610,10 +635,11 @@ def test_inline_values_are_what_they_were(type: Any, value: Any) -> None:
     [
         (Array("float32", (None,)), np.array([np.nan, 1], np.float32)),
         (Array("float32", (None, 4)), np.empty((0, 4), np.float32)),
+        (Array("float32", None), np.empty((0, 4), np.float32)),
         (Array(None, None), np.zeros(2)),
         (ListOf(Json()), [{"a": "NaN"}]),
     ],
-    ids=["nan", "empty", "any dtype", "a word"],
+    ids=["nan", "empty", "empty of any shape", "any dtype", "a word"],
 )
 def test_what_json_does_not_carry_is_not_guessed(type: Any, value: Any) -> None:
     from amber_ray.client.inline import Decoder
