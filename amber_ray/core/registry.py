@@ -200,7 +200,7 @@ class Registry:
                 elif name not in done:
                     path.append(name)
                     stack.append((name, True))
-                    stack.extend((i, False) for i in self._specs[name].inputs)
+                    stack.extend((i, False) for i in reversed(self._specs[name].inputs))
         return list(done.values())
 
 
