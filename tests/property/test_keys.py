@@ -1,0 +1,102 @@
+"""Two steps have one key if, and only if, they are the same step."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from amber_ray.core.keys import prefix, step_key
+from amber_ray.core.units import Asset, Collection, Segment, Unit
+
+ids = st.sampled_from([f"{i:032x}" for i in range(4)])
+assets = st.builds(lambda i, uri: Asset(i, uri, "video/mp4", 1), ids, st.text(max_size=3))
+units = st.one_of(
+    assets,
+    st.builds(Segment, assets, st.integers(0, 3), st.integers(0, 3)),
+    st.lists(assets, min_size=1, max_size=3).map(Collection.of),
+)
+# Few letters, and those of the encoding itself, so that parts can be taken for one another.
+texts = st.text("1:=[],a@+{}", max_size=5)
+names = st.text("ab1_", min_size=1, max_size=3)
+scalars = st.one_of(
+    st.none(), st.booleans(), st.integers(-3, 3), st.sampled_from([-1.0, -0.0, 0.0, 1.0, 0.5, 2.0]), texts
+)
+params = st.dictionaries(texts, scalars, max_size=3)
+keys = ids
+nested = st.one_of(
+    keys,
+    st.lists(keys, max_size=3).map(tuple),
+    st.lists(st.lists(keys, max_size=2).map(tuple), max_size=2).map(tuple),
+)
+inputs = st.lists(st.tuples(names, nested), max_size=3, unique_by=lambda pair: pair[0])
+steps = st.tuples(names, names, params, units, inputs)
+Step = tuple[str, str, dict[str, Any], Unit, list[tuple[str, Any]]]
+
+
+def meaning(step: Step) -> Any:
+    """What a key is about, compared with types: 1, 1.0 and True differ, -0.0 and 0.0 do not."""
+    name, version, given, unit, above = step
+    values = sorted(
+        (p, type(v).__name__, repr(v + 0.0) if isinstance(v, float) else repr(v)) for p, v in given.items()
+    )
+    return name, version, values, type(unit).__name__, unit.unit_id, above
+
+
+def key(step: Step) -> str:
+    name, version, given, unit, above = step
+    return step_key(name, version, list(given.items()), unit, above)
+
+
+@given(steps, steps)
+def test_keys_are_equal_exactly_when_steps_are(one: Step, other: Step) -> None:
+    assert (key(one) == key(other)) == (meaning(one) == meaning(other))
+
+
+@given(st.data(), steps)
+def test_one_change_changes_the_key(data: st.DataObject, step: Step) -> None:
+    place = data.draw(st.integers(0, 4))
+    part = data.draw([names, names, params, units, inputs][place])  # type: ignore[index]
+    changed: Any = (*step[:place], part, *step[place + 1 :])
+    assert (key(step) == key(changed)) == (meaning(step) == meaning(changed))
+
+
+@given(steps, st.randoms(use_true_random=False))
+def test_the_order_of_parameters_does_not_matter(step: Step, random: random.Random) -> None:
+    name, version, given, unit, above = step
+    items = list(given.items())
+    random.shuffle(items)
+    assert step_key(name, version, items, unit, above) == key(step)
+
+
+@given(st.lists(assets, min_size=1, max_size=5), st.randoms(use_true_random=False))
+def test_the_order_of_a_collection_does_not_matter(many: list[Asset], random: random.Random) -> None:
+    turned = [*many, many[0]]
+    random.shuffle(turned)
+    one, other = Collection.of(many), Collection.of(turned)
+    assert step_key("f", "1", (), one, ()) == step_key("f", "1", (), other, ())
+
+
+@given(steps)
+def test_a_prefix_makes_the_same_keys(step: Step) -> None:
+    name, version, given, unit, above = step
+    shared = prefix(name, version, list(given.items()))
+    assert shared.key(unit, above) == key(step)
+    assert shared.key(unit, above) == key(step)
+
+
+@given(st.integers(-(2**53), 2**53))
+def test_a_whole_float_is_not_an_int(number: int) -> None:
+    asset = Asset("a", "u", "video/mp4", 1)
+    assert step_key("f", "1", [("p", number)], asset, ()) != step_key(
+        "f", "1", [("p", float(number))], asset, ()
+    )
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False), st.floats(allow_nan=False, allow_infinity=False))
+def test_floats_have_one_key_each(one: float, other: float) -> None:
+    asset = Asset("a", "u", "video/mp4", 1)
+    same = step_key("f", "1", [("p", one)], asset, ()) == step_key("f", "1", [("p", other)], asset, ())
+    assert same == (one == other)
