@@ -67,7 +67,7 @@ def run(session: Session) -> list[Measured]:
             "the empty application on 32 connections",
             *asked,
             "s",
-            4.0,
+            3.0,
         ),
     ]
 

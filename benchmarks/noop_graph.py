@@ -54,7 +54,7 @@ def run(session: Session) -> list[Measured]:
             f"the same diamonds with one Ray task for each of the {4 * count} nodes",
             *measured,
             "s",
-            1.0,
+            0.5,
         )
     ]
 

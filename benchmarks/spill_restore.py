@@ -38,7 +38,7 @@ def run(session: Session) -> list[Measured]:
             statistics.median(spill for spill, _ in ours),
             statistics.median(write for write, _ in peers),
             "s",
-            4.0,
+            2.0,
         ),
         Measured(
             "restore",
@@ -47,7 +47,7 @@ def run(session: Session) -> list[Measured]:
             statistics.median(restore for _, restore in ours),
             statistics.median(read for _, read in peers),
             "s",
-            6.0,
+            3.0,
         ),
     ]
 

@@ -53,7 +53,7 @@ def run(session: Session) -> list[Measured]:
             crowd.seconds,
             alone.seconds + echoes.seconds,
             "s",
-            3.0,
+            2.0,
         ),
     ]
 
