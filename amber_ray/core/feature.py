@@ -16,7 +16,7 @@ import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, overload
 
 from amber_ray.core import code
 from amber_ray.core.resources import Gpu, Resources, is_number
@@ -78,6 +78,29 @@ class FeatureSpec:
         return dataclasses.replace(self, code_digest=digest, version=self.version or f"auto-{digest[:16]}")
 
 
+@overload
+def feature(target: F, /) -> F: ...
+
+
+@overload
+def feature(
+    *,
+    name: str | None = ...,
+    version: str | None = ...,
+    per: Per | None = ...,
+    num_cpus: float = ...,
+    num_gpus: float = ...,
+    memory: int = ...,
+    accelerator_type: str | None = ...,
+    resources: Mapping[str, float] | None = ...,
+    gpu: Gpu = ...,
+    timeout: float | None = ...,
+    retries: int = ...,
+    batch: int = ...,
+    store: Store = ...,
+) -> Callable[[F], F]: ...
+
+
 def feature(
     target: F | None = None,
     /,
@@ -95,7 +118,7 @@ def feature(
     retries: int = 2,
     batch: int = 1,
     store: Store = "parquet",
-) -> Any:
+) -> F | Callable[[F], F]:
     """Declare a feature. Usable bare (`@feature`) or with arguments.
 
     Args:

@@ -39,7 +39,10 @@ class AssetRef:
 
 @dataclass(frozen=True, slots=True)
 class ComputeRequest:
-    """Many features of many assets. `params` maps `"feature.name"` to a JSON value; `range` is [A, B) seconds."""
+    """Many features of many assets.
+
+    `params` maps `"feature.name"` to a JSON value; `range` is [A, B) in seconds.
+    """
 
     features: tuple[str, ...]
     assets: tuple[AssetRef, ...]
@@ -109,8 +112,8 @@ class AssetFailure:
 class RequestView:
     """A request as it stands: `done` of `total` steps that had to be run or read, and a result per target.
 
-    `failed_assets` are assets that could not be resolved at all. `state` is "done" when every target has
-    an answer and at least one is ready, "failed" when every answer is a failure.
+    `features` are the names asked for; `failed_assets` are assets that could not be resolved at all. `state`
+    is "done" when every target has an answer and at least one is ready, "failed" when all are failures.
     """
 
     id: str
@@ -121,11 +124,12 @@ class RequestView:
     failed_assets: tuple[AssetFailure, ...] = ()
     tenant: str = "default"
     created: float = 0.0
+    features: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ExplainedStep:
-    """One step of a plan and what asking for it would do. `seconds` is the expected run time if it must run."""
+    """One step of a plan and what asking for it would do; `seconds` is what it would take to run."""
 
     feature: str
     version: str

@@ -48,7 +48,12 @@ log = logging.getLogger("amber.actor")
 
 
 class CacheActor:
-    """One shard. Created detached and named by `fabric.cluster`; every method is called through Ray."""
+    """One shard. Created detached and named by `fabric.cluster`; its coroutines are called through Ray.
+
+    The attributes without an underscore are for the other parts of this shell (`desk`, `dispatch`, `spill`,
+    `peers`, `inspection`): `values` are the handles in memory by key, `registries` the refs of published
+    code, oldest first.
+    """
 
     def __init__(self, settings_json: str, shard: int) -> None:
         settings = Settings.from_json(settings_json)
@@ -56,16 +61,16 @@ class CacheActor:
         self.shard = shard
         self.incarnation = uuid.uuid4().hex
         self._lease = Lease(settings.store)
-        self._store = ValueStore(settings.store)
-        self._index = KeyIndex()
-        self._ledger = Ledger(settings, self._index, shard=shard)
-        self._values: dict[str, Handle] = {}
-        self._registries: dict[str, Any] = {}
+        self.store = ValueStore(settings.store)
+        self.index = KeyIndex()
+        self.ledger = Ledger(settings, self.index, shard=shard)
+        self.values: dict[str, Handle] = {}
+        self.registries: dict[str, Any] = {}
         self._poke = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
-        self._dispatch = Dispatch(self)
+        self.dispatch = Dispatch(self)
         self._shelf = Shelf(self)
-        self._desk = Desk(self)
+        self.desk = Desk(self)
         self._started: asyncio.Task[None] | None = None
         self._closing = False
         # Ray restarts this actor when its process dies, perhaps with nobody there to call it: accepted
@@ -81,8 +86,8 @@ class CacheActor:
             self.shard,
             self.incarnation,
             self.settings.to_json(),
-            frozenset(self._registries),
-            len(self._index),
+            frozenset(self.registries),
+            len(self.index),
         )
 
     async def _up(self) -> None:
@@ -98,21 +103,21 @@ class CacheActor:
             await asyncio.to_thread(
                 self._lease.acquire, f"the cluster of namespace {self.settings.namespace!r}"
             )
-        for part, keys in await asyncio.to_thread(lambda: list(self._store.scan())):
-            self._index.add(part.name, keys)
-        for (feature, version), (seconds, size) in (await asyncio.to_thread(self._store.costs)).items():
-            self._ledger.costs.preset(feature, version, seconds, size)
+        for part, keys in await asyncio.to_thread(lambda: list(self.store.scan())):
+            self.index.add(part.name, keys)
+        for (feature, version), (seconds, size) in (await asyncio.to_thread(self.store.costs)).items():
+            self.ledger.costs.preset(feature, version, seconds, size)
         registry = await asyncio.to_thread(code.build, self.settings)
         self.publish_registry(registry.digest, await asyncio.to_thread(code.pack, registry))
         await self._learn_capacity()
         self.spawn(self._clock())
         self.spawn(self._housekeeping())
-        await self._desk.resume(registry)
+        await self.desk.resume(registry)
 
     def publish_registry(self, digest: str, blob: bytes) -> None:
         """Put a registry's code where tasks find it; this actor owns it, so it outlives whoever sent it."""
-        if digest not in self._registries:
-            self._registries[digest] = ray.put(blob)
+        if digest not in self.registries:
+            self.registries[digest] = ray.put(blob)
 
     async def publish(self, digest: str, blob: bytes) -> None:
         """An engine brings the code of its registry."""
@@ -132,7 +137,7 @@ class CacheActor:
     async def _clock(self) -> None:
         while not self._closing:
             self._poke.clear()
-            pause = self._ledger.wake_at() - time.monotonic()
+            pause = self.ledger.wake_at() - time.monotonic()
             if pause > 0:
                 try:
                     await asyncio.wait_for(self._poke.wait(), min(pause, 3600.0))
@@ -151,14 +156,14 @@ class CacheActor:
             now = time.monotonic()
             if beat % 3 == 0:
                 await self._learn_capacity()
-            self._dispatch.pools.retire_idle(now)
-            self._desk.sweep(now)
+            self.dispatch.pools.retire_idle(now)
+            self.desk.sweep(now)
             if self.shard == 0:
                 self._lease.renew(time.time())
                 if beat % 30 == 0:
                     await self._shelf.compact()
                 if beat % 3600 == 0:
-                    await self._desk.sweep_journal()
+                    await self.desk.sweep_journal()
 
     async def _learn_capacity(self) -> None:
         nodes = await asyncio.to_thread(ray.nodes)
@@ -167,21 +172,21 @@ class CacheActor:
         for node in alive:
             for name, amount in node.items():
                 total[name] = total.get(name, 0.0) + amount
-        self._dispatch.pools.set_total(total)
+        self.dispatch.pools.set_total(total)
         self.feed(ev.Capacity(alive, self.settings.attainable))
 
     async def close(self, timeout: float) -> bool:
         """Write what is unwritten and let go of everything; True if all was written in time."""
         self._closing = True
         deadline = time.monotonic() + timeout
-        ledger = self._ledger
+        ledger = self.ledger
         while ledger.unspilled or ledger.spilling:
             if time.monotonic() >= deadline:
                 break
-            self._ledger.settings = self.settings.replace(spill_bytes=0)
+            self.ledger.settings = self.settings.replace(spill_bytes=0)
             self.feed(ev.Tick())
             await asyncio.sleep(0.01)
-        self._dispatch.pools.close()
+        self.dispatch.pools.close()
         if self.shard == 0:
             self._lease.release()
         return not (ledger.unspilled or ledger.spilling)
@@ -190,25 +195,25 @@ class CacheActor:
 
     def feed(self, event: ev.Event) -> None:
         """The one way into the ledger."""
-        before = self._ledger.wake_at()
-        for command in self._ledger.handle(event, time.monotonic()):
+        before = self.ledger.wake_at()
+        for command in self.ledger.handle(event, time.monotonic()):
             match command:
                 case ev.Submit(task):
-                    self._dispatch.submit(task)
+                    self.dispatch.submit(task)
                 case ev.Cancel(task_id):
-                    self._dispatch.cancel(task_id)
+                    self.dispatch.cancel(task_id)
                 case ev.Deliver(request, key, outcome):
-                    self._desk.deliver(request, key, outcome)
+                    self.desk.deliver(request, key, outcome)
                 case ev.Finished(request):
-                    self._desk.finished(request)
+                    self.desk.finished(request)
                 case ev.Spill(keys):
                     self._shelf.spill(keys)
                 case ev.Restore(keys):
                     self._shelf.restore(keys)
                 case ev.Drop(keys):
                     for key in keys:
-                        self._values.pop(key, None)
-        if self._ledger.wake_at() < before:
+                        self.values.pop(key, None)
+        if self.ledger.wake_at() < before:
             self._poke.set()
 
     # --- what engines ask: requests (the desk answers)
@@ -218,33 +223,33 @@ class CacheActor:
     ) -> list[Reply] | str:
         """Take requests in; see `Desk.submit`."""
         await self._up()
-        return await self._desk.submit(session, plans, submissions)
+        return await self.desk.submit(session, plans, submissions)
 
     async def accept(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Journal requests; see `Desk.accept`."""
         await self._up()
-        await self._desk.accept(bodies)
+        await self.desk.accept(bodies)
 
     async def poll(self, session: str, timeout: float) -> News:
         """A session's news; see `Desk.poll`."""
-        return await self._desk.poll(session, timeout)
+        return await self.desk.poll(session, timeout)
 
     async def attach(self, session: str, id: str) -> Reply | None:
         """All about one request; see `Desk.attach`."""
         await self._up()
-        return await self._desk.attach(session, id)
+        return await self.desk.attach(session, id)
 
     async def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(done, total) steps; see `Desk.progress`."""
-        return self._desk.progress(ids)
+        return self.desk.progress(ids)
 
     async def withdraw(self, ids: Sequence[str]) -> None:
         """End requests; see `Desk.withdraw`."""
-        await self._desk.withdraw(ids)
+        await self.desk.withdraw(ids)
 
     async def leave(self, session: str) -> None:
         """An engine ends: its requests that were not accepted end with it."""
-        self._desk.end(session)
+        self.desk.end(session)
 
     # --- what engines ask: values
 
@@ -254,12 +259,12 @@ class CacheActor:
         found: dict[str, Found | None] = {}
         cold: list[str] = []
         for key in keys:
-            handle = self._values.get(key)
-            entry = self._ledger.entries.get(key)
+            handle = self.values.get(key)
+            entry = self.ledger.entries.get(key)
             if handle is not None and entry is not None and entry.state in AVAILABLE:
                 recipe = entry.step.recipe
                 found[key] = _found(key, recipe.feature, recipe.version, handle)
-            elif key in self._index:
+            elif key in self.index:
                 cold.append(key)
             else:
                 found[key] = None
@@ -275,16 +280,16 @@ class CacheActor:
     async def states(self, keys: Sequence[str]) -> dict[str, str]:
         """Each key's state, in the words of `ExplainedStep`."""
         await self._up()
-        return inspection.states(self._ledger, keys)
+        return inspection.states(self.ledger, keys)
 
     async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
         """Mean seconds of one step of (feature, version), for those that have run."""
         await self._up()
-        return inspection.expected(self._ledger, names)
+        return inspection.expected(self.ledger, names)
 
     async def lost(self, keys: Sequence[str]) -> None:
         """A reader could not get these values from the object store."""
-        self.feed(ev.Lost([k for k in keys if isinstance(self._values.get(k), Slot)]))
+        self.feed(ev.Lost([k for k in keys if isinstance(self.values.get(k), Slot)]))
 
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         """Forget values, in memory and on disk; returns their keys. Only the first shard rewrites parts."""
@@ -297,17 +302,17 @@ class CacheActor:
         """Parts were rewritten: point the index at the new ones, and forget keys that are gone."""
         await self._up()
         for name in removed:
-            self._index.remove_part(name)
+            self.index.remove_part(name)
         for name, keys in added.items():
-            self._index.add(name, keys)
+            self.index.add(name, keys)
         if gone:
-            self._index.remove(gone)
+            self.index.remove(gone)
             self.feed(ev.Purged(list(gone)))
-            self._desk.tell_purged(gone)
+            self.desk.tell_purged(gone)
 
     async def failures(self) -> list[Failure]:
         """The failures remembered now."""
-        return inspection.failures(self._ledger)
+        return inspection.failures(self.ledger)
 
     async def stats(self) -> dict[str, float]:
         """Counters and gauges of this shard."""
@@ -319,48 +324,11 @@ class CacheActor:
 
     async def timed_out(self, task: int, key: str) -> None:
         """A worker is about to end itself because this step ran past its timeout."""
-        self._dispatch.timed_out[task] = key
-
-    # --- for the other parts of this shell
-
-    @property
-    def desk(self) -> Desk:
-        """Requests and sessions."""
-        return self._desk
-
-    @property
-    def dispatch(self) -> Dispatch:
-        """Tasks."""
-        return self._dispatch
-
-    @property
-    def ledger(self) -> Ledger:
-        """The core."""
-        return self._ledger
-
-    @property
-    def index(self) -> KeyIndex:
-        """Where stored keys are."""
-        return self._index
-
-    @property
-    def store(self) -> ValueStore:
-        """The Parquet parts."""
-        return self._store
-
-    @property
-    def values(self) -> dict[str, Handle]:
-        """Handles of the values in memory, by key."""
-        return self._values
-
-    @property
-    def registries(self) -> dict[str, Any]:
-        """Refs of the code of every registry published here, oldest first."""
-        return self._registries
+        self.dispatch.timed_out[task] = key
 
     def blob(self, registry: str) -> Any:
         """The ref of a registry's code."""
-        return self._registries[registry]
+        return self.registries[registry]
 
 
 def _found(key: str, feature: str, version: str, handle: Handle) -> Found:

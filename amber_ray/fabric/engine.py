@@ -123,7 +123,7 @@ class Engine:
         failed = (*failed, *refused)
         created = time.time()
         parts = self._planning.split(plan)
-        pending = Pending(id, plan.targets, failed, request.tenant, created, set(parts))
+        pending = Pending(id, plan.targets, failed, request.tenant, created, set(parts), request.features)
         self._following.add(pending)
         if not parts:
             return pending.view()

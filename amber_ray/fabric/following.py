@@ -126,6 +126,7 @@ class Following:
             first.tenant,
             first.created,
             set(known),
+            tuple(body.get("features") or ()),
             accepted=True,
         )
         self._pending[id] = pending

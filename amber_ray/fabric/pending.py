@@ -29,6 +29,7 @@ class Pending:
     tenant: str
     created: float
     open: set[int]
+    features: tuple[str, ...] = ()
     accepted: bool = False
     cancelled: bool = False
     answers: dict[str, Answer] = field(default_factory=dict)
@@ -142,6 +143,7 @@ class Pending:
             failed_assets=self.failed_assets,
             tenant=self.tenant,
             created=self.created,
+            features=self.features,
         )
 
 

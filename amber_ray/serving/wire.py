@@ -115,7 +115,12 @@ def encode_view(
     """
     results = [encode_result(result, encode, base) for result in view.results]
     if view.failed_assets:
-        names = tuple(features) or tuple(dict.fromkeys(r.feature for r in view.results)) or (None,)
+        names = (
+            tuple(features)
+            or view.features
+            or tuple(dict.fromkeys(r.feature for r in view.results))
+            or (None,)
+        )
         results += [_unresolved(failed, name) for failed in view.failed_assets for name in names]
     return {
         "id": view.id,
