@@ -52,7 +52,7 @@ def run(session: Session) -> list[Measured]:
     what = f"client.get_many of {len(keys)} hot values: 4 features of one video in {len(keys) // 4} segments"
     return [
         Measured(
-            "get_many: first time", f"{what}, the client's first question", against, *newcomer, "s", 30.0
+            "get_many: first time", f"{what}, the client's first question", against, *newcomer, "s", 20.0
         ),
         Measured("get_many: again", f"{what}, asked before by this client", against, *regular, "s", 5.0),
     ]

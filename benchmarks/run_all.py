@@ -33,8 +33,11 @@ def table(measured: Sequence[Measured], *, where: str, small: bool) -> str:
     lines = [
         "# Benchmark results",
         "",
-        "Each row compares Amber with a peer that was measured in the same run. Smaller is better; read the",
-        "ratios, not the times: the machine was doing other things as well. `make bench` writes this page.",
+        "Each row compares Amber with a peer that was measured in the same run. Smaller is better; read",
+        "the ratios, not the times: the machine was doing other things as well. A ratio in bold is above",
+        "its limit. `make bench` writes this page from one run. In a cluster of the benchmarks' own, Ray's",
+        "workers run at the priority of the peers (`RAY_worker_niceness=0`); with Ray's default of 15 they",
+        "step back behind whatever else the machine does.",
         "",
         f"{datetime.date.today().isoformat()}, {where}, Python {platform.python_version()}, {versions}."
         + (" A small run: it shows that everything works and measures little." if small else ""),
