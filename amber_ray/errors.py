@@ -12,7 +12,8 @@
     │   └── NotAcceptable (406)
     ├── DeclarationError (500)      a feature or a registry that can't be right; found before Ray is asked
     ├── MediaError (422)            the media itself: missing, corrupt, not what it claims to be
-    │   ├── MediaNotFound (404)
+    │   ├── MediaNotFound (404)     gone from its place, which says nothing of its content
+    │   ├── MediaChanged (409)      other bytes than when it was registered
     │   └── Forbidden (403)         outside the media roots, or a scheme that is switched off
     ├── FeatureError (422)          a feature's own code raised, or broke its declared type
     ├── SystemFault (503)           a worker, node or the object store died; retried before a caller sees it
@@ -46,6 +47,7 @@ __all__ = [
     "Expired",
     "FeatureError",
     "Forbidden",
+    "MediaChanged",
     "MediaError",
     "MediaNotFound",
     "MissingResource",
@@ -135,9 +137,17 @@ class MediaError(AmberError):
 
 
 class MediaNotFound(MediaError):
-    """Nothing is at that URI."""
+    """Nothing is at that URI; it may be again, so this is not remembered like a fault of the content."""
 
     status = 404
+    kind = "system"
+
+
+class MediaChanged(MediaError):
+    """The URI has other bytes than when it was registered; the content that was asked for may be elsewhere."""
+
+    status = 409
+    kind = "system"
 
 
 class Forbidden(MediaError):

@@ -40,7 +40,8 @@ class Asset:
     """One media object, identified by the digest of its content.
 
     `id` is the BLAKE2b-128 of the bytes in hex; `bytes` the size; `duration` seconds (None for a still
-    image); `uri` where it can be read now. Everything but `id` is left out of comparisons and keys.
+    image); `uri` where it can be read now; `signature` what the file looked like (size, times, inode) when its
+    content was digested, empty where that is not known. Everything but `id` is left out of comparisons and keys.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Asset:
     bytes: int = field(compare=False)
     duration: float | None = field(compare=False, default=None)
     streams: tuple[Stream, ...] = field(compare=False, default=())
+    signature: str = field(compare=False, default="")
 
     @property
     def kind(self) -> str:

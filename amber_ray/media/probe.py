@@ -123,7 +123,7 @@ class Catalogue:
             location = self._uploads.publish(part, found.media_type)
         record = _record(part.digest, part.size, found, self._places(part.digest, location.uri))
         self._publish(record, location)
-        asset = _asset(record, location.uri)
+        asset = _asset(record, location.uri, location.signature)
         if location.signature is not None:
             # No one edits an upload in place, so even a signature as young as this can be trusted.
             self._remember(
@@ -155,7 +155,7 @@ class Catalogue:
         record = self._records.read(_id_record(str(place.get("id"))))
         if record is None or record.get("format") != FORMAT:
             return None
-        return _asset(record, location.uri), location.signature
+        return _asset(record, location.uri, location.signature), location.signature
 
     def _identify(self, location: Location) -> tuple[Asset, str | None]:
         """Digest and probe; the signature comes back only where it can be trusted later."""
@@ -181,7 +181,8 @@ class Catalogue:
         location = dataclasses.replace(location, signature=before)
         trusted = location.signature is not None and _settled(location.changed, began)
         self._publish(record, location if trusted else dataclasses.replace(location, signature=None))
-        return _asset(record, location.uri), location.signature if trusted else None
+        # Even one too young to be remembered tells a later change of the file from none.
+        return _asset(record, location.uri, before), location.signature if trusted else None
 
     def _identity(self, file: BinaryIO, location: Location) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -244,6 +245,14 @@ def _facts(record: dict[str, Any]) -> Facts:
     return Facts(record["media_type"], record["duration"], tuple(Stream(**s) for s in record["streams"]))
 
 
-def _asset(record: dict[str, Any], uri: str) -> Asset:
+def _asset(record: dict[str, Any], uri: str, signature: str | None = None) -> Asset:
     found = _facts(record)
-    return Asset(record["id"], uri, found.media_type, record["bytes"], found.duration, found.streams)
+    return Asset(
+        record["id"],
+        uri,
+        found.media_type,
+        record["bytes"],
+        found.duration,
+        found.streams,
+        signature or "",
+    )

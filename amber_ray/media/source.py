@@ -7,14 +7,15 @@ is opened must still be what was registered. Must not know: what the bytes mean.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
 from amber_ray.core.units import Asset
-from amber_ray.errors import Forbidden, MediaError, MediaNotFound, SystemFault
-from amber_ray.media.locate import name_of
+from amber_ray.errors import Forbidden, MediaChanged, MediaError, MediaNotFound, SystemFault
+from amber_ray.media.locate import name_of, signature_of
 
 GONE = "gone:"
 """Stands before the URI of an asset whose media has left every place where it was seen."""
@@ -32,7 +33,7 @@ def is_remote(uri: str) -> bool:
 def opened(asset: Asset) -> Iterator[BinaryIO]:
     """The asset's bytes as a seekable binary file.
 
-    Raises `MediaNotFound` when they are gone, `MediaError` when they are not those that were registered,
+    Raises `MediaNotFound` when they are gone, `MediaChanged` when they are not those that were registered,
     `SystemFault` when a remote store or a disk does not answer.
     """
     if asset.uri.startswith(GONE):
@@ -42,11 +43,29 @@ def opened(asset: Asset) -> Iterator[BinaryIO]:
         )
     with open_uri(asset.uri) as (file, size):
         if size != asset.bytes:
-            raise MediaError(
+            raise MediaChanged(
                 f"{name_of(asset.uri)!r} has changed since it was registered ({size} bytes instead of "
                 f"{asset.bytes}); register it again"
             )
+        if asset.signature and not is_remote(asset.uri):
+            _check_content(asset, file)
         yield file
+
+
+def _check_content(asset: Asset, file: BinaryIO) -> None:
+    """A file that was touched or replaced while the step was queued: only its digest tells which."""
+    # The device's number is the one part that another node may see differently.
+    seen = signature_of(os.fstat(file.fileno())).rpartition(":")[0]
+    if seen == asset.signature.rpartition(":")[0]:
+        return
+    digest = hashlib.blake2b(digest_size=16)
+    while chunk := file.read(REMOTE_BLOCK):
+        digest.update(chunk)
+    if digest.hexdigest() != asset.id:
+        raise MediaChanged(
+            f"{name_of(asset.uri)!r} has other content than when it was registered; register it again"
+        )
+    file.seek(0)
 
 
 @contextlib.contextmanager
