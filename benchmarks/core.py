@@ -1,4 +1,4 @@
-"""How fast the core alone is: planner and ledger, without Ray, workers or storage (`python -m benchmarks.core`).
+"""How fast the core alone is: planner and ledger, no Ray, workers or storage (`python -m benchmarks.core`).
 
 Rates depend on the machine, so a plain loop is timed in the same run: one BLAKE2b-128 digest of 100 bytes and
 one dictionary entry per item, which is the least that planning a step could cost.

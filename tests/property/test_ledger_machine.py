@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amber_ray.core import events as ev
 from amber_ray.core.feature import Resources
@@ -40,7 +40,7 @@ class LedgerMachine(RuleBasedStateMachine):
         super().__init__()
         self.steps = graph().steps
         self.story = Story(
-            nodes=[{"CPU": 1.0, "GPU": 1.0}],
+            nodes=[],
             lookahead=0,
             memory_bytes=4000,
             spill_bytes=1500,
@@ -54,6 +54,10 @@ class LedgerMachine(RuleBasedStateMachine):
         self.reads: list[tuple[str, ...]] = []
         self.ended: list[ev.Reported] = []
         self.count = 0
+
+    @initialize(nodes=st.sampled_from(([GPU_NODE], [{"CPU": 1.0, "GPU": 1.0}])))
+    def begin(self, nodes: list[dict[str, float]]) -> None:
+        self.tell(ev.Capacity(nodes))
 
     def tell(self, event: ev.Event) -> None:
         story = self.story

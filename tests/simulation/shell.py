@@ -8,7 +8,7 @@ from amber_ray.core import events as ev
 from amber_ray.core.ledger import Ledger
 from amber_ray.core.plan import Step
 from amber_ray.core.request import Failure
-from amber_ray.core.states import State
+from amber_ray.core.states import AVAILABLE
 from amber_ray.settings import Settings
 from tests.core_kit import broken, fault
 from tests.simulation.media import run
@@ -224,7 +224,7 @@ class Shell:
         for key in keys:
             if key not in self.world.parquet or self.world.chance("restore"):
                 gone.append(key)
-            elif self.ledger.state_of(key) is State.RESTORING:
+            elif key in self.ledger.entries and self.ledger.state_of(key) not in AVAILABLE:
                 found[key] = self.world.parquet[key]
         if found:
             self.values.update(found)
