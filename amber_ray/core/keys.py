@@ -83,7 +83,7 @@ def step_key(
 ) -> str:
     """The key of one step, spelled out; `prefix(...).key(...)` gives the same, faster."""
     own = f"{len(unit.unit_id)}:{unit.unit_id}" + "".join(
-        f"{len(input)}:{input}={_nested(keys)}" for input, keys in input_keys
+        f"{len(name_)}:{name_}={_nested(keys)}" for name_, keys in input_keys
     )
     return hashlib.blake2b(_shared(name, version, params) + own.encode(), digest_size=_SIZE).hexdigest()
 

@@ -224,7 +224,14 @@ LAZY = {
     "pkg/__init__.py": "from .exported import shown\nfrom .starred import *",
     "pkg/exported.py": "def shown(): return 1",
     "pkg/starred.py": "TWINKLE = 2",
-    "pkg/helpers.py": "import pkg.deep.more as more\nRATE = 3\ndef a(x): return x * RATE + more.far()",
+    "pkg/helpers.py": """
+        import pkg.deep.more as more
+        RATE = 3
+        START = 4
+        def doubled(g): return lambda *a: 2 * g(*a)
+        @doubled
+        def a(x, start=START): return x * RATE + more.far()
+    """,
     "pkg/deep/__init__.py": "raise RuntimeError('was imported')",
     "pkg/deep/more.py": "def far(): return near()\ndef near(): return 6",
     "pkg/feats.py": """
@@ -307,6 +314,40 @@ DIFFERENT = {
         """,
         "yield 1",
         "yield 2",
+    ),
+    "a cached function in a closure": swap(
+        """
+        import functools
+        def make(g):
+            def f(asset): return g()
+            return f
+        @functools.cache
+        def h(): return 1
+        f = make(h)
+        """,
+        "return 1",
+        "return 2",
+    ),
+    "a default out of a closure": swap(
+        """
+        def make(n):
+            def f(asset, k=n): return k
+            return f
+        f = make(1)
+        """,
+        "make(1)",
+        "make(2)",
+    ),
+    "what a class attribute is made of": swap(
+        """
+        import types
+        SIZE = 3
+        class f:
+            table = types.SimpleNamespace(size=SIZE)
+            def __call__(self, asset): return self.table.size
+        """,
+        "SIZE = 3",
+        "SIZE = 4",
     ),
     "what a partial calls": swap(
         "import functools\ndef g(n, x): return 1\nh = functools.partial(g, 3)\ndef f(asset): return h(asset)",
@@ -406,6 +447,8 @@ IN_PACKAGES = [
     (PACKAGE, "pkg/deep/more.py", "return 6", "return 7"),
     (LAZY, "pkg/helpers.py", "x * RATE", "x + RATE"),
     (LAZY, "pkg/helpers.py", "RATE = 3", "RATE = 4"),
+    (LAZY, "pkg/helpers.py", "START = 4", "START = 5"),
+    (LAZY, "pkg/helpers.py", "2 * g", "3 * g"),
     (LAZY, "pkg/deep/more.py", "return 6", "return 7"),
     (LAZY, "pkg/exported.py", "return 1", "return 2"),
     (LAZY, "pkg/starred.py", "TWINKLE = 2", "TWINKLE = 3"),
@@ -528,7 +571,7 @@ def test_where_a_project_lies_does_not_matter(digest_of: DigestOf) -> None:
 
 
 def test_a_file_may_be_loaded_under_any_name(digest_of: DigestOf) -> None:
-    text = textwrap.dedent(BASE)
+    text = textwrap.dedent(BASE).replace("helper(asset)", "helper(asset), __name__, __file__")
     assert digest_of({"feats.py": text}) == digest_of({"other.py": text}, "other:f")
     # `json` is taken: such a file gets a name of its own.
     assert digest_of({"json.py": text}, "json:f") == digest_of({"feats.py": text})
@@ -545,6 +588,36 @@ def test_what_is_installed_counts_by_its_name_only(
         text += f"import {name}\ndef f(asset): return {name}.g()"
         found.append(digest_of({"feats.py": text, f"{helpers}.py": f"def g(): return {number}"}))
     assert (found[0] != found[1]) == changes
+
+
+def test_a_wrapper_from_outside_that_says_nothing_is_looked_into(digest_of: DigestOf) -> None:
+    files = {
+        "site-packages/theirs.py": "def timed(g):\n    def inner(*a): return g(*a)\n    return inner",
+        "feats.py": """
+            import sys
+            sys.path.insert(0, __file__.rpartition('/')[0] + '/site-packages')
+            from theirs import timed
+            def g(asset): return 1
+            def make(h):
+                def f(asset): return h(asset)
+                return f
+            f = make(timed(g))
+        """,
+    }
+    before, after = swap_in(files, "feats.py", "return 1", "return 2")
+    assert digest_of(before) != digest_of(after)
+
+
+def test_methods_that_are_generated_count_by_the_source_of_their_class(
+    digest_of: DigestOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(*_: object) -> str:
+        raise AssertionError("bytecode of a generated method: it changes with Python's version")
+
+    monkeypatch.setattr("amber_ray.core.code._Walk._bytecode", none)
+    pair = "import typing\nclass Pair(typing.NamedTuple):\n    x: int = 1\ndef f(asset): return Pair()"
+    assert digest_of(DATA)
+    assert digest_of(pair) != digest_of(pair.replace("= 1", "= 2"))
 
 
 def test_reading_does_not_import(digest_of: DigestOf) -> None:
@@ -568,7 +641,9 @@ def test_the_digest_of_running_code_is_that_of_fresh_code(digest_of: DigestOf, t
     assert digest(hot.f) == fresh
 
 
-def test_a_file_that_was_edited_after_it_was_loaded_does_not_pass_for_what_runs(tmp_path: Path) -> None:
+def test_a_file_that_was_edited_after_it_was_loaded_does_not_pass_for_what_runs(
+    digest_of: DigestOf, tmp_path: Path
+) -> None:
     file = tmp_path / "edited.py"
     file.write_text("def f(asset): return 1\n")
     old = load(str(file)).f
@@ -578,8 +653,21 @@ def test_a_file_that_was_edited_after_it_was_loaded_does_not_pass_for_what_runs(
     new = load(str(file)).f
     assert new(None) == 2
     assert stale != digest(new)
+    assert digest(new) == digest_of("# The same, elsewhere.\ndef f(asset): return 2\n")
     file.write_text("def f(asset): return 1\n")
     assert digest(old) == before
+
+
+def test_a_class_that_was_edited_after_it_was_loaded_counts_by_what_runs(tmp_path: Path) -> None:
+    file = tmp_path / "edited_class.py"
+    file.write_text("class f:\n    def __call__(self, asset): return 1\n")
+    old = load(str(file)).f
+    fresh = digest(old)
+    found = []
+    for number in (2, 3):
+        file.write_text(f"class f:\n    def __call__(self, asset): return {number}\n")
+        found.append(digest(old))
+    assert found[0] == found[1] != fresh
 
 
 def test_code_without_source_counts_by_its_bytecode() -> None:
@@ -588,11 +676,18 @@ def test_code_without_source_counts_by_its_bytecode() -> None:
         exec(text, space)
         return digest(space["f"])  # type: ignore[arg-type]
 
-    one = "def g(): return 1\nclass C:\n    k = {'a', 'b'}\n    def m(self): return 2\n"
+    one = "def g(): return 1\nclass B:\n    def b(self): return 4\nclass C(B):\n"
+    one += "    k = {'a', 'b'}\n    def m(self): return 2\n"
     one += "def f(a): return g(), C().m()"
     assert made(one) == made(one.replace("def g()", "\n\ndef g()"))
     assert made(one) == made(one.replace("def f(a):", "def f(a):\n    'What.'\n   "))
-    for old, new in (("return 1", "return 3"), ("return 2", "return 3"), ("'b'", "'c'"), ("C().m", "C().n")):
+    for old, new in (
+        ("return 1", "return 3"),
+        ("return 2", "return 3"),
+        ("return 4", "return 5"),
+        ("'b'", "'c'"),
+        ("C().m", "C().n"),
+    ):
         assert made(one) != made(one.replace(old, new)), new
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import pickle
 import sys
 import textwrap
@@ -397,12 +398,18 @@ def test_a_file_whose_name_is_taken_gets_one_of_its_own(write: Callable[..., str
         assert pickle.loads(pickle.dumps(spec.target)) is spec.target
 
 
-def test_a_file_that_has_changed_is_loaded_again(write: Callable[..., str]) -> None:
-    before = Registry.from_modules([write("mine.py", ONE.replace("version='1'", ""))])
-    same = Registry.from_modules([write("mine.py", ONE.replace("version='1'", ""))])
-    after = Registry.from_modules(
-        [write("mine.py", ONE.replace("version='1'", "").replace("return 1", "return 2"))]
-    )
+def test_a_file_that_has_changed_is_loaded_again(
+    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As large as before and as old: cached bytecode would not notice.
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+
+    def registry(number: int) -> Registry:
+        file = write("mine.py", f"@feature\ndef one(asset: Asset) -> int: return {number}\n")
+        os.utime(file, (1e9, 1e9))
+        return Registry.from_modules([file])
+
+    before, same, after = registry(1), registry(1), registry(2)
     assert before.get("one").target is same.get("one").target
     assert before.get("one").version != after.get("one").version
     assert before.get("one").target(None) == 1
@@ -415,6 +422,19 @@ def test_a_subclass_of_a_class_feature_is_no_feature(write: Callable[..., str]) 
     )
     registry = Registry.from_modules([write("mine.py", text)])
     assert [s.target.__qualname__ for s in registry] == ["One"]
+
+
+def test_a_base_class_that_is_a_feature_does_not_make_its_subclass_one(write: Callable[..., str]) -> None:
+    text = "@feature\nclass One:\n    def __call__(self, asset: Asset) -> int: return 1\n"
+    write("base.py", text)
+    file = write("mine.py", "import base\nclass Two(base.One): pass\n")
+    assert "declares no feature" in broken(file)
+
+
+def test_the_same_code_in_two_files_is_two_features(write: Callable[..., str]) -> None:
+    files = [write("mine.py", ONE), write("yours.py", ONE)]
+    with pytest.raises(DeclarationError, match="named 'one': one in mine and one in yours; rename one"):
+        Registry.from_modules(files)
 
 
 def broken(name: str) -> str:
