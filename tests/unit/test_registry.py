@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from amber_ray.core.feature import FeatureSpec, feature
+from amber_ray.core.plan import Planner
 from amber_ray.core.registry import Registry
 from amber_ray.core.units import Asset, Clip, Collection
 from amber_ray.errors import BadParameter, DeclarationError, UnknownFeature, UnknownParameter
@@ -414,6 +415,40 @@ def test_a_file_that_has_changed_is_loaded_again(
     assert before.get("one").version != after.get("one").version
     assert before.get("one").target(None) == 1
     assert after.get("one").target(None) == 2
+
+
+def test_a_changed_helper_gives_new_keys_to_what_reaches_it_and_stands_above_it(
+    write: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # it goes by whole seconds
+    file = write(
+        "mine.py",
+        """
+        import helper_of_mine
+        @feature
+        def near(asset: Asset) -> int: return helper_of_mine.level()
+        @feature
+        def far(asset: Asset) -> int: return helper_of_mine.other()
+        @feature
+        def above(near: int, far: int) -> int: return near + far
+        @feature(version="1")
+        def pinned(asset: Asset) -> int: return helper_of_mine.level()
+        """,
+    )
+
+    def keys(level: int) -> dict[str, str]:
+        write("helper_of_mine.py", f"def level(): return {level}\ndef other(): return 0\n")
+        for name in ("mine", "helper_of_mine"):
+            sys.modules.pop(name, None)
+        planner = Planner(Registry.from_modules([file]), features=NAMES, params={}, segment_seconds=10.0)
+        return {t.feature: t.key for t in planner.add_asset(Asset("a", "", "video/mp4", 1, 1.0))}
+
+    before, after = keys(1), keys(2)
+    assert {name for name in NAMES if before[name] != after[name]} == {"near", "above"}
+    assert keys(1) == before
+
+
+NAMES = ("near", "far", "above", "pinned")
 
 
 def test_a_subclass_of_a_class_feature_is_no_feature(write: Callable[..., str]) -> None:
