@@ -137,14 +137,14 @@ class MediaError(AmberError):
 
 
 class MediaNotFound(MediaError):
-    """Nothing is at that URI; it may be again, so this is not remembered like a fault of the content."""
+    """Nothing is at that URI; it may be again, so it is not remembered like a fault of the content."""
 
     status = 404
     kind = "system"
 
 
 class MediaChanged(MediaError):
-    """The URI has other bytes than when it was registered; the content that was asked for may be elsewhere."""
+    """Nothing is at that URI; it may be again, so this is not remembered like a fault of its content."""
 
     status = 409
     kind = "system"

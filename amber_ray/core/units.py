@@ -40,8 +40,9 @@ class Asset:
     """One media object, identified by the digest of its content.
 
     `id` is the BLAKE2b-128 of the bytes in hex; `bytes` the size; `duration` seconds (None for a still
-    image); `uri` where it can be read now; `signature` what the file looked like (size, times, inode) when its
-    content was digested, empty where that is not known. Everything but `id` is left out of comparisons and keys.
+    image); `uri` where it can be read now; `signature` what the file looked like (size, times, inode) when
+    its content was digested, empty where that is not known. Everything but `id` is left out of comparisons
+    and keys.
     """
 
     id: str
