@@ -144,7 +144,7 @@ class MediaNotFound(MediaError):
 
 
 class MediaChanged(MediaError):
-    """Nothing is at that URI; it may be again, so this is not remembered like a fault of its content."""
+    """The URI has other bytes than when it was registered; what was asked for may be elsewhere."""
 
     status = 409
     kind = "system"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -82,7 +83,7 @@ class Pools:
             raise
         finally:
             worker.busy -= 1
-            worker.idle_since = now
+            worker.idle_since = time.monotonic()
             self._running.pop(task.id, None)
             self._serve_waiting(pool)
         return refs
@@ -182,7 +183,7 @@ class Pools:
                 worker = next((w for w in pool.workers if w.busy < DEPTH), None)
                 if worker is None and not self._room(pool, needs):
                     return
-                turn.set_result(worker or self._start(pool, needs, 0.0))
+                turn.set_result(worker or self._start(pool, needs, time.monotonic()))
                 pool.waiting.popleft()
                 return
             pool.waiting.popleft()
