@@ -233,7 +233,13 @@ LAZY = {
         def a(x, start=START): return x * RATE + more.far()
     """,
     "pkg/deep/__init__.py": "raise RuntimeError('was imported')",
-    "pkg/deep/more.py": "def far(): return near()\ndef near(): return 6",
+    "pkg/limits.py": "CAP = 8",
+    "pkg/deep/more.py": """
+        def far():
+            from ..limits import CAP
+            return near() + CAP
+        def near(): return 6
+    """,
     "pkg/feats.py": """
         def f(asset):
             import pkg
@@ -450,6 +456,7 @@ IN_PACKAGES = [
     (LAZY, "pkg/helpers.py", "START = 4", "START = 5"),
     (LAZY, "pkg/helpers.py", "2 * g", "3 * g"),
     (LAZY, "pkg/deep/more.py", "return 6", "return 7"),
+    (LAZY, "pkg/limits.py", "CAP = 8", "CAP = 9"),
     (LAZY, "pkg/exported.py", "return 1", "return 2"),
     (LAZY, "pkg/starred.py", "TWINKLE = 2", "TWINKLE = 3"),
 ]
@@ -590,6 +597,20 @@ def test_what_is_installed_counts_by_its_name_only(
     assert (found[0] != found[1]) == changes
 
 
+def test_what_is_installed_beside_an_installed_feature_is_not_its_own(digest_of: DigestOf) -> None:
+    found = [
+        digest_of(
+            {
+                "site-packages/feats.py": "import theirs\ndef f(a): return theirs.g()",
+                "site-packages/theirs.py": f"def g(): return {number}",
+            },
+            "site-packages/feats:f",
+        )
+        for number in (1, 2)
+    ]
+    assert found[0] == found[1]
+
+
 def test_a_wrapper_from_outside_that_says_nothing_is_looked_into(digest_of: DigestOf) -> None:
     files = {
         "site-packages/theirs.py": "def timed(g):\n    def inner(*a): return g(*a)\n    return inner",
@@ -703,6 +724,8 @@ print(digest(module.f), digest(module.typed))
 def test_every_process_finds_the_same_digest(tmp_path: Path) -> None:
     (tmp_path / "feats.py").write_text(
         textwrap.dedent(CONSTANT.replace("{}", "{'a', 'b', 'c', ('d', frozenset('efgh'))}"))
+        + "TABLE = np.array(['a', None, {'b', 'c', 'd'}], object)\n"
+        + "def f(asset): return VALUE, TABLE, Point, Colour, Pair, math.pi, re.I, datetime.UTC, enum.Enum\n"
         + "space = {'__name__': 'typed'}\n"
         + "exec(\"def typed(a): return a in {'x', 'y', 'z'} or VALUE\", space)\ntyped = space['typed']\n"
     )

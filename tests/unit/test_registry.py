@@ -163,6 +163,20 @@ def test_one_feature_twice_counts_once() -> None:
     assert len(Registry([PROBE, PROBE, PROBE.sealed()])) == 1
 
 
+CACHE: dict[str, int] = {}
+
+
+def test_one_feature_counts_once_though_what_it_reaches_has_changed() -> None:
+    @feature
+    def cached(asset: Asset) -> int:
+        return CACHE.setdefault(asset.id, 1)
+
+    sealed = cached.__amber__.sealed()
+    CACHE["a"] = 1
+    assert cached.__amber__.sealed() != sealed
+    assert Registry([sealed, cached.__amber__]).get("cached") is sealed
+
+
 @pytest.mark.parametrize("per", ["asset", "segment"])
 def test_a_collection_is_no_input_of_what_may_be_in_many(per: str) -> None:
     message = refused(made("film", "all_of", per=per), made("all_of", per="collection"))
