@@ -115,7 +115,7 @@ class Shell:
         if task.home is not None:
             self.world.shells[task.home].withdraw(self, task)
             self.world.later(0.1, lambda: self.kill(id, "Cancelled", retry=False))
-        elif not self._fits(task) or self.world.rng.random() < 0.5:
+        elif not self._fits(task) or self.world.rng.random() < 0.5:  # one that only pends can be stopped
             self.world.later(0.1, lambda: self.kill(id, "Cancelled", retry=False))
 
     def kill(self, id: int, type: str = "SystemFault", *, retry: bool = True) -> None:
@@ -127,8 +127,11 @@ class Shell:
         world = self.world
         if task.id not in self.running:
             return
-        if not self._fits(task):  # pends, as it would in Ray
-            world.later(1.0, lambda: self._end(task, inputs))
+        if not self._fits(task):
+            if any(self.ledger.accepts(task.id, s.key) for s in task.steps):
+                world.later(1.0, lambda: self._end(task, inputs))  # pends, as it would in Ray
+            else:
+                self.kill(task.id, "Cancelled", retry=False)
             return
         if world.chance("die"):
             self.kill(task.id)
