@@ -141,11 +141,11 @@ def opened(given: argparse.Namespace) -> Iterator[Session]:
     from amber_ray.fabric import cluster
 
     place = Path(tempfile.mkdtemp(prefix="amber-bench-", dir=given.folder))
-    if given.address is None:
-        cluster.start_local(Settings(), num_cpus=max(2, os.cpu_count() or 2))
-    else:
-        cluster.connect(given.address, "bench")
     try:
+        if given.address is None:
+            cluster.start_local(Settings(), num_cpus=max(2, os.cpu_count() or 2))
+        else:
+            cluster.connect(given.address, "bench")
         yield Session(place, given.small, port)
     finally:
         ray.shutdown()
