@@ -16,7 +16,7 @@ import ray
 from amber_ray.core import events as ev
 from amber_ray.core.plan import Step
 from amber_ray.fabric import faults, peers, tasks
-from amber_ray.fabric.messages import Inline, Slot, StepResult, Work
+from amber_ray.fabric.messages import Inline, PlanPart, Slot, StepResult, Work
 from amber_ray.fabric.names import shard_name
 from amber_ray.fabric.pools import Pools, ray_options
 
@@ -43,16 +43,21 @@ class Dispatch:
         self.pools = Pools(actor.settings.idle_actor_seconds)
 
     def submit(self, task: ev.Task) -> None:
-        """Start a task; its end is fed to the ledger whatever happens."""
+        """Start a task; its end is fed to the ledger whatever happens.
+
+        What it reads is taken hold of now: by its first turn on the loop a value could be purged or evicted.
+        """
         self._started[task.id] = time.monotonic()
         if task.home is not None:
-            self._actor.spawn(self._guard(task, self._ask(task, task.home)))
+            part = peers.part_of(self._actor, task)
+            self._actor.spawn(self._guard(task, self._ask(task, task.home, part)))
         else:
-            self._actor.spawn(self._guard(task, self._run(task)))
+            inputs = gather(self._actor.values, tasks.inputs_of(task.steps))
+            self._actor.spawn(self._guard(task, self._run(task, *inputs)))
 
-    async def _ask(self, task: ev.Task, home: int) -> tuple[list[StepResult], list[Any]]:
+    async def _ask(self, task: ev.Task, home: int, part: PlanPart) -> tuple[list[StepResult], list[Any]]:
         """Have another shard make steps; its call can be cancelled like a task."""
-        ref = peers.ask(self._actor, task, home)
+        ref = peers.ask(self._actor, task, home, part)
         self._refs[task.id] = ref
         return peers.borrowed(await ref)
 
@@ -124,11 +129,15 @@ class Dispatch:
             reports.append(ev.StepReport(r.key, r.size, seconds, kept, r.failure))
         self._actor.feed(ev.Reported(task.id, reports))
 
-    async def _run(self, task: ev.Task) -> tuple[list[StepResult], list[Any]]:
+    async def _run(
+        self,
+        task: ev.Task,
+        inline: dict[str, bytes],
+        places: dict[str, tuple[int, int]],
+        slots: list[Any],
+    ) -> tuple[list[StepResult], list[Any]]:
         """Run steps here: as a Ray task, or as a batch on a warm actor."""
         actor = self._actor
-        keys = tasks.inputs_of(task.steps)
-        inline, places, slots = gather(actor.values, keys)
         returns = 1 if task.small else max(1, min(len(task.outputs), MAX_SLOTS))
         work = Work(
             task=task.id,

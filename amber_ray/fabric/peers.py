@@ -28,18 +28,21 @@ FETCH_POLL_SECONDS = 15.0
 Fetched = list[tuple[Answer, Found | None]]
 
 
-def ask(actor: CacheActor, task: ev.Task, home: int) -> Any:
-    """Send a foreign task to the shard that owns its steps; the ref of its `Fetched`."""
-    peer: Any = ray.get_actor(shard_name(home), namespace=actor.settings.namespace)
+def part_of(actor: CacheActor, task: ev.Task) -> PlanPart:
+    """The foreign steps of a task and the graph under them, as their owner needs them."""
     origin: dict[str, Step] = {}
     for step in task.steps:
         entry = actor.ledger.entries.get(step.key)
         if entry is not None and entry.origin is not None:
             origin.update(closure(entry.origin, [step.key]))
-    part = PlanPart(origin, [Target(s.recipe.feature, s.unit, s.key) for s in task.steps])
-    first = actor.ledger.entries[task.steps[0].key]
+    return PlanPart(origin, [Target(s.recipe.feature, s.unit, s.key) for s in task.steps])
+
+
+def ask(actor: CacheActor, task: ev.Task, home: int, part: PlanPart) -> Any:
+    """Send a foreign task to the shard that owns its steps; the ref of its `Fetched`."""
+    peer: Any = ray.get_actor(shard_name(home), namespace=actor.settings.namespace)
     id = f"{actor.shard}-{actor.incarnation[:8]}-{task.id}"
-    return peer.fetch.remote(id, part, task.priority, first.tenant)
+    return peer.fetch.remote(id, part, task.priority, task.tenant)
 
 
 def borrowed(fetched: Fetched) -> tuple[list[StepResult], list[Any]]:

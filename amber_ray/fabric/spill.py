@@ -44,6 +44,8 @@ class Shelf:
         self._to_restore: list[str] = []
         self._reading: dict[str, asyncio.Future[tuple[StepResult, Any] | None]] = {}
         self._writing = 0
+        self._purges = 0
+        self._held: list[str] = []
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -51,6 +53,9 @@ class Shelf:
 
     def spill(self, keys: Sequence[str]) -> None:
         """Write values, one part per feature and version; the ledger hears of each."""
+        if self._purges:
+            self._held.extend(keys)
+            return
         groups: dict[tuple[str, str, str], list[str]] = collections.defaultdict(list)
         for key in keys:
             recipe = self._actor.ledger.entries[key].step.recipe
@@ -254,6 +259,17 @@ class Shelf:
 
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         """Forget what matches, in memory and on disk, in this shard and the others."""
+        self._purges += 1
+        try:
+            return await self._purge(asset, feature, version)
+        finally:
+            self._purges -= 1
+            if not self._purges and self._held:
+                # What was to be written meanwhile is asked for again, if the purge has left it.
+                held, self._held = self._held, []
+                self._actor.feed(ev.StoreFailed(held))
+
+    async def _purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         actor = self._actor
         await self._idle.wait()  # what is being written must be found on disk, or it would come back
         gone: set[str] = set()
