@@ -81,9 +81,7 @@ class Settings:
         if self.segment_seconds <= 0:
             raise BadRequest(f"segment_seconds must be above 0, not {self.segment_seconds}")
         if self.shards < 1 or self.replicas < 1:
-            raise BadRequest(
-                f"shards and replicas must be at least 1, not {self.shards} and {self.replicas}"
-            )
+            raise BadRequest(f"shards and replicas must be at least 1, not {self.shards} and {self.replicas}")
 
     def replace(self, **changes: Any) -> Settings:
         """A copy with some fields changed."""
