@@ -1,4 +1,4 @@
-"""One server per store: an operating system's lock where there is one, a record with a heartbeat elsewhere."""
+"""One server per store: an operating system's lock where there is one, else a record with a heartbeat."""
 
 from __future__ import annotations
 

@@ -1,81 +1,42 @@
 """Values at rest: immutable Parquet parts under `<store>/values/<feature>/<version>/`.
 
-A part is written under another name and published by a rename, so a listing shows whole parts only: the
-listing is the index, and there is no manifest to corrupt. Values are content-keyed, so a duplicate row is
-harmless and a crash between any two steps loses nothing. A part that fails its checksums is moved to
-`<store>/quarantine/`, and its keys become misses. Must not know: the ledger, Ray.
+A part gets its name when it is whole, so a listing shows whole parts only: the listing is the index, and
+there is no manifest to corrupt. Values are content-keyed, so a duplicate row is harmless and a crash between
+any two steps loses nothing. A part that fails its checksums is moved to `<store>/quarantine/`, and its keys
+become misses. Must not know: the ledger, Ray.
 """
 
 from __future__ import annotations
 
 import collections
-import json
+import concurrent.futures
 import logging
-import os
-import secrets
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
-import fsspec
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 
 from amber_ray.core import types as vt
 from amber_ray.errors import DamagedPart, StoreError
-from amber_ray.store import types as st
+from amber_ray.store import part as pt
+from amber_ray.store import rows as rw
+from amber_ray.store import upkeep
+from amber_ray.store.files import Files
+from amber_ray.store.part import Part, PartFile, PartWriter
+from amber_ray.store.rows import Row, StoredRow
+
+__all__ = ["Part", "Row", "StoredRow", "ValueStore"]
 
 log = logging.getLogger("amber.store")
+T = TypeVar("T")
 
-FORMAT = b"1"
-GROUP_BYTES = 4 << 20
-"""Bytes of values in a row group: reading one value reads no more than this around it."""
-GROUP_ROWS = 1024
 OPEN_PARTS = 64
 COST_PARTS = 4
-_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A value to write and what is told beside it. `created` is Unix time, `seconds` the run time."""
-
-    key: str
-    asset: str | None
-    unit: str
-    params: str
-    value: Any
-    inputs: tuple[str, ...]
-    code: str
-    seconds: float
-    device: str
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class StoredRow:
-    """A value read back."""
-
-    key: str
-    value: Any
-    seconds: float
-    device: str
-    created: float
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One file. `name` is its path below the store."""
-
-    name: str
-    feature: str
-    version: str
-    rows: int
-    bytes: int
+"""Parts of a feature, the newest, whose costs are averaged."""
+READERS = 16
+"""Parts of an object store read at once by `scan`."""
 
 
 class ValueStore:
@@ -83,321 +44,206 @@ class ValueStore:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self._fs, root = fsspec.core.url_to_fs(url)
-        self._root = root.rstrip("/")
-        protocols = self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
-        self._local = "file" in protocols
-        self._arrow = (
-            pafs.LocalFileSystem() if self._local else pafs.PyFileSystem(pafs.FSSpecHandler(self._fs))
-        )
-        self._open: collections.OrderedDict[str, tuple[pq.ParquetFile, vt.ValueType]] = (
-            collections.OrderedDict()
-        )
+        self.files = Files(url)
+        self._open: collections.OrderedDict[str, PartFile] = collections.OrderedDict()
         self._lock = threading.Lock()
-        if self._local:
-            os.makedirs(f"{self._root}/values", exist_ok=True)
+        self.files.make("values")
 
     # --- writing
 
     def write(self, feature: str, version: str, type: vt.ValueType, rows: Sequence[Row]) -> Part:
-        """Write rows as one new part and publish it; row i of the part is `rows[i]`."""
-        column = st.to_array(type, [r.value for r in rows])
-        keys = pa.py_buffer(bytes.fromhex("".join(r.key for r in rows)))
-        counts = np.zeros(len(rows) + 1, np.int32)
-        np.cumsum([len(r.inputs) for r in rows], out=counts[1:])
-        inputs = pa.py_buffer(bytes.fromhex("".join(i for r in rows for i in r.inputs)))
-        binary = pa.binary(16)
-        columns: dict[str, pa.Array] = {
-            "key": pa.Array.from_buffers(binary, len(rows), [None, keys]),
-            "asset": pa.array([r.asset for r in rows], pa.utf8()),
-            "unit": pa.array([r.unit for r in rows], pa.large_utf8()),
-            "params": pa.array([r.params for r in rows], pa.utf8()),
-            "value": column,
-            "inputs": pa.ListArray.from_arrays(
-                pa.array(counts), pa.Array.from_buffers(binary, int(counts[-1]), [None, inputs])
-            ),
-            "code": pa.array([r.code for r in rows], pa.utf8()),
-            "seconds": pa.array([r.seconds for r in rows], pa.float64()),
-            "device": pa.array([r.device for r in rows], pa.utf8()),
-            "created": pa.array([round(r.created * 1e6) for r in rows], pa.timestamp("us", "UTC")),
-        }
-        return self._publish(feature, version, type, pa.table(columns))
+        """Write rows as one new part and publish it; row i of the part is `rows[i]`.
 
-    def _publish(self, feature: str, version: str, type: vt.ValueType, table: pa.Table) -> Part:
-        folder = f"values/{feature}/{version}"
-        name = f"{folder}/part-{_ulid()}.parquet"
-        size = table.column("value").nbytes
-        seconds = table.column("seconds").to_numpy()
-        table = table.replace_schema_metadata(
-            {
-                b"amber.format": FORMAT,
-                b"amber.feature": feature.encode(),
-                b"amber.version": version.encode(),
-                b"amber.type": json.dumps(type.spec()).encode(),
-                b"amber.costs": json.dumps([float(seconds.mean()), size / len(table)]).encode(),
-            }
-        )
-        rows = max(1, min(GROUP_ROWS, int(GROUP_BYTES * len(table) / max(1, size))))
-        target = f"{self._root}/{name}"
-        draft = f"{self._root}/{folder}/.{secrets.token_hex(8)}.tmp" if self._local else target
-        try:
-            if self._local:
-                os.makedirs(f"{self._root}/{folder}", exist_ok=True)
-            with self._arrow.open_output_stream(draft) as sink:
-                pq.write_table(
-                    table,
-                    sink,
-                    row_group_size=rows,
-                    compression="zstd",
-                    compression_level=1,
-                    use_dictionary=["params", "code", "device"],
-                    write_statistics=["asset", "created"],
-                    write_page_checksum=True,
-                    store_schema=True,
-                )
-            if self._local:
-                _sync(draft)
-                os.replace(draft, target)
-                _sync(f"{self._root}/{folder}")
-            total = os.path.getsize(target) if self._local else int(self._fs.size(target))
-        except OSError as error:
-            if self._local and os.path.exists(draft):
-                os.unlink(draft)
-            raise StoreError(f"a part of {feature} can't be written to {self.url!r}: {error}") from error
-        return Part(name, feature, version, len(table), total)
+        Raises `StoreError` if the store can't be written; nothing is left behind then.
+        """
+        if not rows:
+            raise ValueError("a part has at least one row")
+        table = rw.table_of(type, rows)
+        costs = sum(r.seconds for r in rows) / len(rows), table.column("value").nbytes / len(rows)
+        return self.publish(feature, version, type, costs, [table])
+
+    def publish(
+        self,
+        feature: str,
+        version: str,
+        type: vt.ValueType,
+        costs: tuple[float, float],
+        tables: Iterable[pa.Table],
+        after: str | None = None,
+    ) -> Part:
+        """Write tables of rows as one part; `after` names the newest part whose rows they were."""
+        folder = pt.folder(feature, version)
+        meta = {"feature": feature, "version": version, "type": type.spec(), "costs": costs}
+        with self.files.draft(folder) as draft:
+            writer = PartWriter(draft.sink, meta)
+            for table in tables:
+                with self.files.told("written"):
+                    writer.add(table)
+            with self.files.told("written"):
+                writer.close()
+            size = pt.footer_size(draft.tail(12))
+            name = pt.new_name(folder, draft.tail(size + 8)[:-8], after)
+            return Part(name, feature, version, writer.rows, draft.publish(name))
 
     # --- reading
 
-    def read(
-        self, part: str, rows: Sequence[int], declared: vt.ValueType | None = None
-    ) -> list[StoredRow]:
+    def read(self, part: str, rows: Sequence[int], declared: vt.ValueType | None = None) -> list[StoredRow]:
         """Rows of a part, in the order asked for.
 
         `declared` is the feature's type today: where the part has the same one, its dataclasses come back as
-        such, else as dicts.
-
-        Raises `FileNotFoundError` for a part that has vanished and `DamagedPart`, after moving it to quarantine,
-        for one that fails its checksums.
+        such, else as dicts. Raises `FileNotFoundError` for a part that has vanished and `DamagedPart`, after
+        moving it to quarantine, for one that fails its checksums.
         """
+        return self.with_part(part, lambda file: _read(file, rows, declared))
+
+    def with_part(self, name: str, use: Callable[[PartFile], T]) -> T:
+        """Do something with an open part; a damaged one goes to quarantine, if it is found so twice."""
         try:
-            file, type = self._file(part)
-            if declared is not None and declared.spec() == type.spec():
-                type = declared
-            starts = np.zeros(file.num_row_groups + 1, np.int64)
-            np.cumsum(
-                [file.metadata.row_group(g).num_rows for g in range(file.num_row_groups)], out=starts[1:]
-            )
-            by_group: dict[int, list[int]] = collections.defaultdict(list)
-            for row in rows:
-                by_group[int(np.searchsorted(starts, row, "right")) - 1].append(row)
-            found: dict[int, StoredRow] = {}
-            for group, members in by_group.items():
-                table = file.read_row_group(
-                    group, ["key", "value", "seconds", "device", "created"], use_threads=False
-                )
-                local = [row - int(starts[group]) for row in members]
-                if len(local) < len(table):
-                    table = table.take(pa.array(local, pa.int64()))
-                    local = list(range(len(local)))
-                values = st.from_array(type, table.column("value"))
-                keys = table.column("key").to_pylist()
-                seconds = table.column("seconds").to_pylist()
-                devices = table.column("device").to_pylist()
-                created = table.column("created").cast(pa.int64()).to_pylist()
-                for row, i in zip(members, local, strict=True):
-                    found[row] = StoredRow(keys[i].hex(), values[i], seconds[i], devices[i], created[i] / 1e6)
+            return use(self._file(name))
+        except DamagedPart as error:
+            log.warning("%s; it is read once more", error)
         except FileNotFoundError:
-            self._close(part)
+            self.close(name)
             raise
-        except (pa.ArrowException, OSError, ValueError, IndexError) as error:
-            self._quarantine(part)
-            raise DamagedPart(f"part {part} is damaged and was moved to quarantine: {error}") from error
-        return [found[row] for row in rows]
-
-    def _file(self, part: str) -> tuple[pq.ParquetFile, vt.ValueType]:
-        """An open part with its metadata parsed; parts never change, so it may be kept."""
-        with self._lock:
-            known = self._open.get(part)
-            if known is not None:
-                self._open.move_to_end(part)
-                if not self._local or os.path.exists(f"{self._root}/{part}"):
-                    return known
-        file = pq.ParquetFile(
-            f"{self._root}/{part}", filesystem=self._arrow, page_checksum_verification=True, memory_map=False
-        )
-        meta = file.schema_arrow.metadata or {}
-        if meta.get(b"amber.format") != FORMAT:
-            raise ValueError(f"format {meta.get(b'amber.format')!r} is not {FORMAT!r}")
-        known = file, vt.from_spec(json.loads(meta[b"amber.type"]))
-        with self._lock:
-            self._open[part] = known
-            if len(self._open) > OPEN_PARTS:
-                self._open.popitem(last=False)
-        return known
-
-    def _close(self, part: str) -> None:
-        with self._lock:
-            self._open.pop(part, None)
-
-    def _quarantine(self, part: str) -> None:
-        self._close(part)
-        target = f"{self._root}/quarantine/{part.replace('/', '__')}"
-        log.error("part %s is damaged; it is moved to %s", part, target)
+        self.close(name)
         try:
-            if self._local:
-                os.makedirs(f"{self._root}/quarantine", exist_ok=True)
-                os.replace(f"{self._root}/{part}", target)
-            else:
-                self._fs.mv(f"{self._root}/{part}", target)
-        except OSError as error:
-            log.error("part %s could not be moved to quarantine: %s", part, error)
+            return use(self._file(name))
+        except DamagedPart as error:
+            self._quarantine(name)
+            raise DamagedPart(f"{error}; it was moved to quarantine") from error
+
+    def _file(self, name: str) -> PartFile:
+        """An open part; parts never change, so it may be kept."""
+        with self._lock:
+            known = self._open.get(name)
+            if known is not None:
+                self._open.move_to_end(name)
+                if not self.files.local or self.files.exists(name):
+                    return known
+        made = PartFile(name, self.files.open(name), pre_buffer=not self.files.local)
+        with self._lock:
+            self._open[name] = made
+            if len(self._open) > OPEN_PARTS:
+                self._open.popitem(last=False)  # closed when its last reader lets go of it
+        return made
+
+    def close(self, name: str) -> None:
+        """Forget an open part."""
+        with self._lock:
+            self._open.pop(name, None)
+
+    def _quarantine(self, name: str) -> None:
+        self.close(name)
+        target = f"quarantine/{name.replace('/', '__')}"
+        log.error("part %s is damaged; it is moved to %s", name, target)
+        try:
+            self.files.move(name, target)
+        except (FileNotFoundError, StoreError) as error:
+            log.error("part %s could not be moved to quarantine: %s", name, error)
 
     # --- the listing is the index
 
+    def sizes(self) -> dict[str, int]:
+        """Names of all published parts, oldest first, and their bytes."""
+        found = self.files.sizes(pt.NAME, "values", 3)
+        return {name: found[name] for name in sorted(found, key=pt.order)}
+
     def parts(self) -> list[str]:
         """Names of all published parts, oldest first."""
-        self._fs.invalidate_cache()
-        found = self._fs.glob(f"{self._root}/values/*/*/part-*.parquet")
-        return sorted((p[len(self._root) + 1 :] for p in found), key=lambda n: n.rpartition("-")[2])
+        return list(self.sizes())
 
     def scan(self) -> Iterator[tuple[Part, np.ndarray]]:
-        """Every part with its keys, uint8[n, 16], oldest first; damaged ones go to quarantine and are left out."""
-        for name in self.parts():
-            try:
-                keys = self.keys(name)
-            except (FileNotFoundError, DamagedPart):
-                continue
-            _, feature, version, _ = name.split("/")
-            yield Part(name, feature, version, len(keys), 0), keys
+        """Every part with its keys, uint8[n, 16], oldest first.
+
+        What can't be read is told to the log and left out: its keys are misses.
+        """
+        self.files.sweep("values", 3)
+        sizes = self.sizes()
+        for name, keys in self._each(list(sizes), self.keys):
+            yield Part(name, *pt.feature_and_version(name), len(keys), sizes[name]), keys
 
     def keys(self, part: str) -> np.ndarray:
-        """The keys of a part: uint8[n, 16]."""
-        try:
-            file = pq.ParquetFile(
-                f"{self._root}/{part}", filesystem=self._arrow, page_checksum_verification=True
-            )
-            column = file.read(["key"], use_threads=False).column("key").combine_chunks()
-            chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
-            raw = [
-                np.frombuffer(c.buffers()[1], np.uint8, len(c) * 16, c.offset * 16) for c in chunks if len(c)
-            ]
-            return (np.concatenate(raw) if raw else np.empty(0, np.uint8)).reshape(-1, 16)
-        except FileNotFoundError:
-            raise
-        except (pa.ArrowException, OSError, ValueError) as error:
-            self._quarantine(part)
-            raise DamagedPart(f"part {part} is damaged and was moved to quarantine: {error}") from error
+        """The keys of a part: uint8[n, 16]. Raises what `read` raises."""
+        return self.with_part(part, PartFile.keys)
 
     def costs(self) -> dict[tuple[str, str], tuple[float, float]]:
         """Mean seconds and bytes per value of each feature and version, from its newest parts' footers."""
-        groups: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
-        for name in self.parts():
-            _, feature, version, _ = name.split("/")
-            groups[feature, version].append(name)
-        found: dict[tuple[str, str], tuple[float, float]] = {}
-        for group, names in groups.items():
-            means = []
-            for name in names[-COST_PARTS:]:
-                try:
-                    meta = pq.read_schema(f"{self._root}/{name}", filesystem=self._arrow).metadata or {}
-                    means.append(json.loads(meta[b"amber.costs"]))
-                except (FileNotFoundError, KeyError, pa.ArrowException, OSError) as error:
-                    log.warning("no costs can be read from part %s: %s", name, error)
-            if means:
-                seconds, size = np.mean(means, axis=0)
-                found[group] = float(seconds), float(size)
-        return found
+        newest: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+        for name in reversed(self.parts()):
+            group = newest[pt.feature_and_version(name)]
+            if len(group) < COST_PARTS:
+                group.append(name)
+        wanted = [name for names in newest.values() for name in names]
+        found: dict[tuple[str, str], list[tuple[float, float]]] = collections.defaultdict(list)
+        for name, costs in self._each(wanted, lambda name: self.with_part(name, lambda file: file.costs)):
+            found[pt.feature_and_version(name)].append(costs)
+        return {group: _mean(costs) for group, costs in found.items()}
+
+    def _each(self, names: Sequence[str], call: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+        """Call for each part, in order; over a network for many at once."""
+
+        def told(name: str) -> T | None:
+            try:
+                return call(name)
+            except FileNotFoundError:
+                return None
+            except StoreError as error:
+                log.error("part %s is left out: %s", name, error)
+                return None
+
+        if self.files.local:
+            pairs: Iterator[tuple[str, T | None]] = ((name, told(name)) for name in names)
+            yield from ((name, made) for name, made in pairs if made is not None)
+            return
+        with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
+            for name, made in zip(names, pool.map(told, names), strict=True):
+                if made is not None:
+                    yield name, made
 
     # --- upkeep
 
     def compact(self, feature: str, version: str, min_parts: int = 2) -> tuple[list[str], Part | None]:
-        """Join a feature's parts into one, newest row of a key wins; the old ones stay until `remove_parts`."""
-        prefix = f"values/{feature}/{version}/"
-        names = [n for n in self.parts() if n.startswith(prefix)]
-        small = [n for n in names if self._size(n) < 16 * GROUP_BYTES]
-        if len(small) < max(2, min_parts):
-            return [], None
-        table, type = self._join(small)
-        return small, self._publish(feature, version, type, table)
+        """Join a feature's small parts into one; the old ones stay until `remove_parts`.
 
-    def _size(self, name: str) -> int:
-        return (
-            os.path.getsize(f"{self._root}/{name}")
-            if self._local
-            else int(self._fs.size(f"{self._root}/{name}"))
-        )
+        Of rows with the same key the newest stays. Returns the parts that are no longer needed (damaged ones
+        among them) and the new one; nothing and None if there are fewer than `min_parts` to join.
+        """
+        return upkeep.compact(self, feature, version, min_parts)
 
-    def _join(self, names: Sequence[str]) -> tuple[pa.Table, vt.ValueType]:
-        tables = []
-        type: vt.ValueType | None = None
-        for name in names:
-            file, type = self._file(name)
-            tables.append(file.read(use_threads=False).replace_schema_metadata(None))
-        assert type is not None
-        table = pa.concat_tables(tables)
-        keys = table.column("key").to_pylist()
-        newest = {key: i for i, key in enumerate(keys)}
-        return table.take(pa.array(sorted(newest.values()), pa.int64())), type
+    def purge(
+        self, asset: str | None = None, feature: str | None = None, version: str | None = None
+    ) -> list[upkeep.Purged]:
+        """Drop the rows that match all that is given: per part touched, what became of it.
+
+        A replacement is published before the old part is deleted, so no crash loses a kept row.
+        """
+        return upkeep.purge(self, asset, feature, version)
 
     def remove_parts(self, names: Sequence[str]) -> None:
         """Delete parts; those already gone are fine."""
         for name in names:
-            self._close(name)
-            try:
-                self._fs.rm_file(f"{self._root}/{name}")
-            except FileNotFoundError:
-                continue
-
-    def purge(
-        self, asset: str | None = None, feature: str | None = None, version: str | None = None
-    ) -> list[tuple[str, Part | None, np.ndarray, list[str]]]:
-        """Drop matching rows: per part touched (old name, its replacement, kept keys, dropped keys).
-
-        A replacement is published before the old part is deleted, so no crash loses a kept row.
-        """
-        changes: list[tuple[str, Part | None, np.ndarray, list[str]]] = []
-        for name in self.parts():
-            _, part_feature, part_version, _ = name.split("/")
-            if feature not in (None, part_feature) or version not in (None, part_version):
-                continue
-            try:
-                keys = self.keys(name)
-                if asset is None:
-                    drop = np.ones(len(keys), bool)
-                else:
-                    table = pq.ParquetFile(f"{self._root}/{name}", filesystem=self._arrow).read(
-                        ["asset", "unit"]
-                    )
-                    drop = np.array(
-                        [
-                            a == asset or (a is None and asset in u)
-                            for a, u in zip(*(c.to_pylist() for c in table.columns), strict=True)
-                        ],
-                        bool,
-                    )
-                if not drop.any():
-                    continue
-                new: Part | None = None
-                if not drop.all():
-                    file, type = self._file(name)
-                    table = file.read(use_threads=False).filter(pa.array(~drop)).replace_schema_metadata(None)
-                    new = self._publish(part_feature, part_version, type, table)
-            except (FileNotFoundError, DamagedPart):
-                continue
-            self.remove_parts([name])
-            changes.append((name, new, keys[~drop], [bytes(k).hex() for k in keys[drop]]))
-        return changes
+            self.close(name)
+            self.files.remove(name)
 
 
-def _ulid() -> str:
-    """Sortable by time, unique by 80 random bits (the ULID scheme: github.com/ulid/spec)."""
-    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
-    return "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
+def _read(file: PartFile, rows: Sequence[int], declared: vt.ValueType | None) -> list[StoredRow]:
+    """Each row group that is asked of is read once."""
+    same = declared is not None and declared.spec() == file.type.spec()
+    type = declared if same and declared is not None else file.type
+    if rows and not 0 <= min(rows) <= max(rows) < file.rows:
+        raise StoreError(f"part {file.name} has {file.rows} rows; {max(rows)} is none of them")
+    groups = np.searchsorted(file.starts, rows, "right") - 1
+    found: dict[int, StoredRow] = {}
+    for group in dict.fromkeys(groups.tolist()):
+        members = [row for row, its in zip(rows, groups, strict=True) if its == group]
+        table = file.group(group, rw.READ)
+        local = [row - int(file.starts[group]) for row in members]
+        if local != list(range(len(table))):
+            table = table.take(pa.array(local, pa.int64()))
+        found.update(zip(members, rw.stored(type, table), strict=True))
+    return [found[row] for row in rows]
 
 
-def _sync(path: str) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+def _mean(costs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    seconds, size = zip(*costs, strict=True)
+    return sum(seconds) / len(costs), sum(size) / len(costs)

@@ -1,0 +1,428 @@
+"""What a value store must do, whatever it is kept in; each kind of store inherits these tests."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from amber_ray.core import types as vt
+from amber_ray.core.types import parse
+from amber_ray.errors import DamagedPart
+from amber_ray.store import part as pt
+from amber_ray.store import upkeep
+from amber_ray.store.files import Files
+from amber_ray.store.parquet import Part, Row, ValueStore
+from tests import values as gen
+
+FLOAT = vt.Scalar("float")
+VECTORS = vt.Array("float32", (None, 4))
+
+
+def key(name: Any) -> str:
+    return hashlib.blake2b(str(name).encode(), digest_size=16).hexdigest()
+
+
+def row(name: Any, value: Any = 0.5, **changes: Any) -> Row:
+    told: dict[str, Any] = {
+        "key": key(name),
+        "asset": "a1",
+        "unit": "a1",
+        "params": '{"fps": 2.0}',
+        "value": value,
+        "inputs": (key("in"), key(f"in {name}")),
+        "code": "c0de",
+        "seconds": 1.5,
+        "device": "cpu",
+        "created": 1_700_000_000.25,
+    }
+    return Row(**told | changes)
+
+
+@dataclass
+class Face:
+    score: float
+    box: list[int]
+    vector: np.ndarray
+    name: str | None = None
+
+
+def packed(*names: Any) -> bytes:
+    return bytes.fromhex("".join(map(key, names)))
+
+
+def held(store: ValueStore) -> dict[str, list[str]]:
+    """Keys by part, as a new process would find them."""
+    return {part.name: upkeep.hexed(keys) for part, keys in store.scan()}
+
+
+def everything(store: ValueStore) -> dict[str, Any]:
+    """Values by key; of a key that is there twice, the newest."""
+    return {r.key: r.value for part, keys in held(store).items() for r in store.read(part, range(len(keys)))}
+
+
+class StoreContract:
+    """`url` is a fixture of the subclass: an empty store's."""
+
+    @pytest.fixture
+    def store(self, url: str) -> ValueStore:
+        return ValueStore(url)
+
+    @pytest.fixture
+    def files(self, url: str) -> Files:
+        return Files(url)
+
+    # --- one part
+
+    def test_rows_come_back_in_the_order_asked_for(self, store: ValueStore) -> None:
+        part = store.write("score", "1", FLOAT, [row(i, float(i), device=f"gpu {i}") for i in range(10)])
+        assert part == Part(part.name, "score", "1", 10, part.bytes)
+        assert pt.NAME.fullmatch(part.name.removeprefix("values/score/1/"))
+        found = store.read(part.name, [7, 0, 7, 9])
+        assert [r.value for r in found] == [7.0, 0.0, 7.0, 9.0]
+        assert [r.key for r in found] == [key(7), key(0), key(7), key(9)]
+        assert (found[0].seconds, found[0].device, found[0].created) == (1.5, "gpu 7", 1_700_000_000.25)
+        assert store.read(part.name, []) == []
+
+    def test_another_process_finds_them(self, store: ValueStore, url: str) -> None:
+        parts = [store.write("score", "1", FLOAT, [row(f"{i} {j}") for j in range(3)]) for i in range(3)]
+        parts.append(store.write("other", "2.0-b", FLOAT, [row("other")]))
+        other = ValueStore(url)
+        assert other.parts() == [p.name for p in parts]
+        found = list(other.scan())
+        assert [part for part, _ in found] == parts
+        assert found[1][1].dtype == np.uint8
+        assert found[1][1].tobytes() == packed("1 0", "1 1", "1 2")
+        assert other.keys(parts[3].name).tobytes() == packed("other")
+
+    def test_values_of_every_kind_come_back(self, store: ValueStore) -> None:
+        nan = np.frombuffer(bytes.fromhex("efbeadff"), "f4")
+        for annotation, values in [
+            (float, [-0.0, float("nan")]),
+            (str | None, ["", None, "naïve"]),
+            (list[int], [[], [1, 2]]),
+            (dict, [{"a": [None, 1.5]}, {}]),
+            (np.ndarray, [nan, np.zeros((0, 3)), np.array(True)]),
+        ]:
+            type = parse(annotation)
+            part = store.write("f", "1", type, [row(i, v) for i, v in enumerate(values)])
+            assert gen.same([r.value for r in store.read(part.name, range(len(values)))], values)
+
+    def test_dataclasses_come_back_as_such_while_the_type_is_the_same(self, store: ValueStore) -> None:
+        type = parse(list[Face])
+        faces = [Face(0.5, [1, 2], np.ones(3), "x"), Face(1.0, [], np.zeros(0))]
+        part = store.write("faces", "1", type, [row("f", faces)])
+        (back,) = store.read(part.name, [0], type)
+        assert gen.same(back.value, faces)
+        assert isinstance(back.value[0], Face)
+        for declared in (None, FLOAT, parse(list[dict])):
+            (back,) = store.read(part.name, [0], declared)
+            assert back.value[1]["box"] == []
+            assert isinstance(back.value[0], dict)
+
+    def test_large_values_are_in_row_groups_of_their_own(self, store: ValueStore, files: Files) -> None:
+        value = np.zeros((75_000, 4), "f4")
+        part = store.write("v", "1", VECTORS, [row(i, value + i) for i in range(4)])
+        with files.open(part.name) as handle:
+            assert pq.read_metadata(handle).num_row_groups == 4
+        assert float(store.read(part.name, [2])[0].value[0, 0]) == 2.0
+
+    def test_a_row_that_is_not_there_is_an_error_and_no_damage(self, store: ValueStore) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        for wrong in (1, -1):
+            with pytest.raises(Exception, match="has 1 rows") as caught:
+                store.read(part.name, [0, wrong])
+            assert not isinstance(caught.value, DamagedPart)
+        assert store.parts() == [part.name]
+
+    def test_a_part_without_rows_is_refused(self, store: ValueStore) -> None:
+        with pytest.raises(ValueError, match="at least one row"):
+            store.write("score", "1", FLOAT, [])
+        with pytest.raises(ValueError, match="32 hex digits"):
+            store.write("score", "1", FLOAT, [row(0, key="ab")])
+        assert store.parts() == []
+
+    def test_a_failed_write_leaves_nothing(self, store: ValueStore) -> None:
+        with pytest.raises(Exception, match="str"):
+            store.write("score", "1", FLOAT, [row(0), row(1, "x" * 100)])
+
+        def tables() -> Iterator[Any]:
+            yield store_table()
+            raise RuntimeError("stopped in the middle")
+
+        with pytest.raises(RuntimeError, match="in the middle"):
+            store.publish("score", "1", FLOAT, (0.0, 0.0), tables())
+        assert store.parts() == []
+        assert self.leftovers(store) == []
+
+    def leftovers(self, store: ValueStore) -> list[str]:
+        """Files below `values` that are no parts."""
+        fs = store.files._fs
+        return [p for p in fs.find(store.files.path("values")) if not p.endswith(".parquet")]
+
+    # --- the listing is the index
+
+    def test_later_parts_come_later_whatever_they_are_named_for(self, store: ValueStore) -> None:
+        names = [store.write(f, "1", FLOAT, [row(f)]).name for f in ("z", "a", "m", "b")]
+        assert store.parts() == names
+
+    def test_what_is_no_part_is_not_listed(self, store: ValueStore, files: Files) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        for name in ("values/score/1/part-x.parquet", "values/score/1/note.txt", "values/part-0.parquet"):
+            files.write(name, b"x")
+        files.write(f"values/score/1/deeper/{pt.order(part.name)}", b"x")
+        assert store.parts() == [part.name]
+
+    def test_a_part_that_has_gone_is_not_found(self, store: ValueStore, url: str) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        store.read(part.name, [0])
+        ValueStore(url).remove_parts([part.name, part.name])
+        for _ in range(2):
+            with pytest.raises(FileNotFoundError):
+                ValueStore(url).read(part.name, [0])
+        assert list(store.scan()) == []
+
+    def test_costs_are_of_the_newest_parts(self, store: ValueStore) -> None:
+        assert store.costs() == {}
+        for seconds in (100.0, 1.0, 2.0, 3.0, 4.0):
+            store.write("score", "1", FLOAT, [row(i, seconds=seconds) for i in range(2)])
+        store.write("v", "2", VECTORS, [row("v", np.zeros((1000, 4), "f4"), seconds=9.0)])
+        costs = store.costs()
+        assert costs["score", "1"] == (2.5, pytest.approx(8, abs=1))
+        assert costs["v", "2"] == (9.0, pytest.approx(16_000, rel=0.01))
+
+    # --- upkeep
+
+    def test_compaction_keeps_the_newest_row_of_each_key(self, store: ValueStore) -> None:
+        for value, names in ((1.0, "ab"), (2.0, "bc"), (3.0, "cdc")):
+            store.write("score", "1", FLOAT, [row(n, value, seconds=value) for n in names])
+        store.write("other", "1", FLOAT, [row("x")])
+        before = everything(store)
+        names = store.parts()
+        old, new = store.compact("score", "1", min_parts=3)
+        assert old == names[:3]
+        assert new is not None
+        assert new.rows == 4
+        assert everything(store) == before
+        store.remove_parts(old)
+        assert (
+            everything(store)
+            == before
+            == {key("a"): 1.0, key("b"): 2.0, key("c"): 3.0, key("d"): 3.0} | {key("x"): 0.5}
+        )
+        assert len(store.parts()) == 2
+        assert store.costs()["score", "1"][0] == pytest.approx((1 + 2 + 3 + 3) / 4, rel=0.1)
+        assert store.compact("score", "1") == ([], None)
+
+    def test_too_few_parts_stay_as_they_are(self, store: ValueStore) -> None:
+        for i in range(2):
+            store.write("score", "1", FLOAT, [row(i)])
+        assert store.compact("score", "1", min_parts=3) == ([], None)
+        assert store.compact("score", "2") == ([], None)
+        assert store.compact("scor", "1") == ([], None)
+
+    def test_a_value_written_while_parts_are_joined_is_newer_than_they(self, store: ValueStore) -> None:
+        for i in range(2):
+            store.write("score", "1", FLOAT, [row("a", float(i))])
+        joined, publish = threading.Event(), store.publish
+
+        def late(*args: Any, **kwargs: Any) -> Part:
+            publish("score", "1", FLOAT, (0.0, 0.0), [store_table(row("a", 9.0))])
+            joined.set()
+            return publish(*args, **kwargs)
+
+        store.publish = late  # type: ignore[method-assign]
+        old, _ = store.compact("score", "1")
+        assert joined.is_set()
+        assert everything(store) == {key("a"): 9.0}
+        store.remove_parts(old)
+        assert everything(store) == {key("a"): 9.0}
+
+    def test_only_parts_of_one_type_are_joined(self, store: ValueStore) -> None:
+        store.write("f", "1", vt.Scalar("str"), [row("a", "text")])
+        for i in range(2):
+            store.write("f", "1", FLOAT, [row(i)])
+        names = store.parts()
+        old, new = store.compact("f", "1")
+        assert old == names[1:]
+        assert new is not None
+        store.remove_parts(old)
+        assert everything(store) == {key("a"): "text", key(0): 0.5, key(1): 0.5}
+        assert store.compact("f", "1") == ([], None)
+
+    @pytest.mark.parametrize(
+        ("wanted", "left"),
+        [
+            ({"feature": "score"}, "x y"),
+            ({"version": "2"}, "a b c x"),
+            ({"feature": "score", "version": "2"}, "a b c x y"),
+            ({"asset": "a1"}, "b c x y"),
+            ({"asset": "a2", "feature": "score"}, "a x y"),
+            ({"asset": "a"}, "a b c x y"),
+            ({"asset": "a1,a3"}, "a b c x y"),
+        ],
+        ids=str,
+    )
+    def test_purge(self, store: ValueStore, wanted: dict[str, str], left: str) -> None:
+        rows = [row("a"), row("b", asset="a2"), row("c", asset=None, unit="{a2,a3}")]
+        first = store.write("score", "1", FLOAT, rows)
+        store.write("other", "1", FLOAT, [row("x", asset="a4")])
+        store.write("other", "2", FLOAT, [row("y", asset="a4")])
+        names = store.parts()
+        changes = store.purge(**wanted)
+        assert set(everything(store)) == set(map(key, left.split()))
+        gone = set(map(key, "abcxy")) - set(map(key, left.split()))
+        assert {k for _, _, _, dropped in changes for k in dropped} == gone
+        for old, new, kept, _ in changes:
+            assert old in names
+            assert old not in store.parts()
+            assert (new is None) == (not len(kept))
+            if new is not None:
+                assert store.keys(new.name).tobytes() == kept.tobytes()
+                assert store.parts().index(new.name) == names.index(first.name)
+
+    def test_purge_of_a_large_part_keeps_the_rest(self, store: ValueStore) -> None:
+        rows = [row(i, np.full((20_000, 4), i, "f4"), asset=f"a{i % 3}") for i in range(12)]
+        store.write("v", "1", VECTORS, rows)
+        store.purge(asset="a1")
+        values = everything(store)
+        assert {k: float(v[-1, -1]) for k, v in values.items()} == {
+            key(i): i for i in range(12) if i % 3 != 1
+        }
+
+    # --- damage
+
+    def spoil(self, files: Files, name: str, change: Any) -> None:
+        data = files.read(name)
+        assert data is not None
+        files.write(name, change(bytearray(data)))
+
+    @pytest.mark.parametrize("where", ["footer", "values", "keys", "start", "end"])
+    def test_a_flipped_bit_sends_the_part_to_quarantine(
+        self, store: ValueStore, files: Files, url: str, where: str
+    ) -> None:
+        good = store.write("score", "1", FLOAT, [row("good")])
+        part = store.write("score", "1", FLOAT, [row(i, float(i)) for i in range(50)])
+        with files.open(part.name) as handle:
+            columns = pq.read_metadata(handle).row_group(0)
+        places = {
+            "footer": part.bytes - 100,
+            "values": columns.column(4).data_page_offset + columns.column(4).total_compressed_size - 7,
+            "keys": columns.column(0).data_page_offset + columns.column(0).total_compressed_size - 7,
+            "start": columns.column(4).data_page_offset + 1,
+            "end": part.bytes - 1,
+        }
+
+        def flip(data: bytearray) -> bytes:
+            data[places[where]] ^= 4
+            return bytes(data)
+
+        self.spoil(files, part.name, flip)
+        with pytest.raises(DamagedPart, match=f"part {part.name} is damaged: .*quarantine"):
+            ValueStore(url).read(part.name, [3])
+        assert [p.name for p, _ in ValueStore(url).scan()] == [good.name]
+        assert files.read(f"quarantine/{part.name.replace('/', '__')}") is not None
+
+    @pytest.mark.parametrize("left", [0, 3, 11, 200, -1])
+    def test_a_part_cut_short_is_damaged(self, store: ValueStore, files: Files, url: str, left: int) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        self.spoil(files, part.name, lambda data: bytes(data[:left]))
+        assert list(ValueStore(url).scan()) == []
+        assert files.read(f"quarantine/{part.name.replace('/', '__')}") is not None
+
+    def test_damage_to_values_is_not_seen_by_a_scan_but_by_whoever_reads_them(
+        self, store: ValueStore, files: Files, url: str
+    ) -> None:
+        noise = np.random.default_rng(0).standard_normal((1000, 4), "f4")
+        part = store.write("v", "1", VECTORS, [row(i, noise * (i + 1)) for i in range(3)])
+
+        def flip(data: bytearray) -> bytes:
+            at = bytes(data).index(noise[7:9].tobytes())
+            data[at + 5] ^= 1
+            return bytes(data)
+
+        self.spoil(files, part.name, flip)
+        other = ValueStore(url)
+        assert len(list(other.scan())) == 1
+        with pytest.raises(DamagedPart):
+            other.read(part.name, [0])
+        assert other.parts() == []
+
+    def test_compaction_and_purge_go_on_without_a_damaged_part(
+        self, store: ValueStore, files: Files, url: str
+    ) -> None:
+        parts = [store.write("score", "1", FLOAT, [row(i, asset=f"a{i}"), row(f"{i}")]) for i in range(4)]
+        self.spoil(files, parts[1].name, lambda data: bytes(data[:-300]))
+        other = ValueStore(url)
+        old, new = other.compact("score", "1")
+        assert set(old) == {p.name for p in parts}
+        assert new is not None
+        other.remove_parts(old)
+        assert set(everything(other)) == {key(i) for i in (0, 2, 3)}
+        last = other.write("score", "1", FLOAT, [row("z")])
+        self.spoil(files, new.name, lambda data: bytes(data[:-300]))
+        assert [old for old, _, _, _ in ValueStore(url).purge(feature="score")] == [last.name]
+
+    def test_a_part_of_another_version_of_amber_is_left_where_it_is(
+        self, store: ValueStore, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(pt, "FORMAT", b"2")
+            part = store.write("score", "1", FLOAT, [row(0)])
+        assert list(ValueStore(url).scan()) == []
+        with pytest.raises(Exception, match="was written by another version of Amber"):
+            ValueStore(url).read(part.name, [0])
+        assert store.parts() == [part.name]
+
+    def test_a_file_system_that_fails_damages_nothing(
+        self, store: ValueStore, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+
+        def fail(*_: Any) -> Any:
+            raise OSError(5, "Input/output error")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Files, "open", fail)
+            with pytest.raises(OSError, match="Input/output error"):
+                ValueStore(url).read(part.name, [0])
+        with monkeypatch.context() as patch:
+            patch.setattr(pq, "read_metadata", fail)
+            with pytest.raises(Exception, match="can't be read: OSError") as caught:
+                ValueStore(url).read(part.name, [0])
+            assert not isinstance(caught.value, DamagedPart)
+        assert ValueStore(url).read(part.name, [0])[0].value == 0.5
+
+    # --- several at once
+
+    def test_threads_may_share_a_store(self, store: ValueStore) -> None:
+        part = store.write("score", "1", FLOAT, [row(i, float(i)) for i in range(100)])
+        wrong: list[Any] = []
+
+        def work(seed: int) -> None:
+            for i in range(10):
+                n = (seed * 31 + i * 7) % 100
+                if store.read(part.name, [n])[0].value != n:
+                    wrong.append(n)
+                store.write("mine", str(seed), FLOAT, [row(f"{seed} {i}")])
+
+        threads = [threading.Thread(target=work, args=(seed,)) for seed in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert wrong == []
+        assert len(store.parts()) == 41
+        assert len(everything(store)) == 140
+
+
+def store_table(*rows: Row) -> Any:
+    from amber_ray.store.rows import table_of
+
+    return table_of(FLOAT, rows or [row(0)])
