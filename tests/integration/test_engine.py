@@ -350,7 +350,7 @@ def test_an_interactive_request_overtakes_a_backfill(amber, traces, many_clips, 
 
 
 def test_the_cache_actor_killed_in_mid_work_loses_no_caller_and_no_stored_value(amber, traces, many_clips):
-    clips = many_clips(40)
+    clips = many_clips(200)
 
     async def story():
         async with amber() as engine:
