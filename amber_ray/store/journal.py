@@ -1,106 +1,98 @@
-"""Accepted requests on disk: one JSON file each, written before its 202 is sent.
+"""Accepted requests at rest: one JSON file each, written before its 202 is sent.
 
-A file is written under another name, synced and renamed, so a reader sees a whole record or none.
+A reader sees a whole record or none (`store.files`). A record that can't be read is set aside and told to the
+log: one lost request must not keep a server from starting. Must not know: what is in a record but `state`
+and `created`.
 """
 
 from __future__ import annotations
 
 import json
-import os
+import logging
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import fsspec
-
 from amber_ray.errors import StoreError
+from amber_ray.store.files import Files
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}\Z")
+log = logging.getLogger("amber.store")
+
+FOLDER = "requests"
+_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
+_NAME = re.compile(_ID.pattern + r"\.json")
 
 
 class Journal:
     """`<store>/requests/<id>.json`. Blocking; several processes may share it, each writing its own ids."""
 
     def __init__(self, url: str) -> None:
-        self._fs, root = fsspec.core.url_to_fs(url)
-        self._root = f"{root.rstrip('/')}/requests"
-        self._local = "file" in (
-            self._fs.protocol if isinstance(self._fs.protocol, tuple) else (self._fs.protocol,)
-        )
-        if self._local:
-            os.makedirs(self._root, exist_ok=True)
+        self._files = Files(url)
+        self._files.make(FOLDER)
 
     def write(self, id: str, data: Mapping[str, Any]) -> None:
-        """Write or replace a record; on return it is on disk."""
-        path = self._path(id)
-        text = json.dumps(data).encode()
-        if not self._local:
-            self._fs.pipe_file(path, text)
-            return
-        draft = f"{self._root}/.{id}.{uuid.uuid4().hex[:8]}.tmp"
-        try:
-            with open(draft, "wb") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(draft, path)
-            folder = os.open(self._root, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-        except OSError as error:
-            raise StoreError(f"the request journal can't be written: {error}") from error
+        """Write or replace a record; on return it is on disk. Raises `StoreError`."""
+        self._files.write(_name(id), json.dumps(data).encode())
 
     def read(self, id: str) -> dict[str, Any] | None:
-        """A record, or None."""
-        try:
-            data: dict[str, Any] = json.loads(self._fs.cat_file(self._path(id)))
-        except FileNotFoundError:
+        """A record, or None. Raises `StoreError` for one that is damaged."""
+        text = self._files.read(_name(id))
+        if text is None:
             return None
+        try:
+            data = json.loads(text)
         except ValueError as error:
             raise StoreError(f"the journal record of request {id!r} is damaged: {error}") from error
+        if not isinstance(data, dict):
+            raise StoreError(f"the journal record of request {id!r} is damaged: it is no object")
         return data
 
     def ids(self) -> list[str]:
-        """Of all records."""
-        self._fs.invalidate_cache()
-        try:
-            names = self._fs.ls(self._root, detail=False)
-        except FileNotFoundError:
-            return []
-        ids = [n.rpartition("/")[2].removesuffix(".json") for n in names if n.endswith(".json")]
-        return sorted(i for i in ids if _ID.match(i) and not i.startswith("."))
+        """Of all records, sorted."""
+        names = self._files.sizes(_NAME, FOLDER, 1)
+        return sorted(name.rpartition("/")[2].removesuffix(".json") for name in names)
 
     def unfinished(self) -> Iterator[dict[str, Any]]:
         """Records whose request was still running."""
-        for id in self.ids():
-            data = self.read(id)
-            if data is not None and data.get("state") == "running":
+        self._files.sweep(FOLDER, 1)
+        for _, data in self._records():
+            if data.get("state") == "running":
                 yield data
 
     def remove(self, id: str) -> None:
         """Forget a record; an unknown one is fine."""
-        try:
-            self._fs.rm_file(self._path(id))
-        except FileNotFoundError:
-            return
+        self._files.remove(_name(id))
 
     def sweep(self, before: float) -> int:
         """Forget finished records created before a Unix time; returns how many."""
         old = [
-            i
-            for i in self.ids()
-            if (d := self.read(i)) is not None
-            and d.get("state") != "running"
-            and d.get("created", 0.0) < before
+            id
+            for id, data in self._records()
+            if data.get("state") != "running" and data.get("created", 0.0) < before
         ]
         for id in old:
             self.remove(id)
         return len(old)
 
-    def _path(self, id: str) -> str:
-        if not _ID.match(id) or id.startswith("."):
-            raise StoreError(f"{id!r} can't be a request id; letters, digits, '-', '_' and '.' only")
-        return f"{self._root}/{id}.json"
+    def _records(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        for id in self.ids():
+            try:
+                data = self.read(id)
+            except StoreError as error:
+                log.error("%s; it is set aside", error)
+                self._set_aside(id)
+                continue
+            if data is not None:
+                yield id, data
+
+    def _set_aside(self, id: str) -> None:
+        try:
+            self._files.move(_name(id), f"quarantine/{FOLDER}__{id}.json")
+        except (FileNotFoundError, StoreError) as error:
+            log.error("the journal record of request %r could not be set aside: %s", id, error)
+
+
+def _name(id: str) -> str:
+    if not _ID.fullmatch(id):
+        raise StoreError(f"{id!r} can't be a request id; letters, digits, '-', '_' and '.' only")
+    return f"{FOLDER}/{id}.json"
