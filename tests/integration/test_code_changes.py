@@ -46,7 +46,7 @@ def test_only_features_that_reach_a_changed_helper_run_again(
     amber: Any, traces: Any, clip: str, tmp_path: Path
 ) -> None:
     async def answers(stem: str, offset: int, version: str) -> list[int]:
-        path = tmp_path / stem / "mine.py"
+        path = tmp_path / stem / "code_changes_kit.py"
         path.parent.mkdir()
         path.write_text(MODULE.format(offset=offset, version=version))
         async with amber(features=(str(path),)) as engine:

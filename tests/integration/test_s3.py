@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
+import s3fs
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from tests.server import CLIP, KIT
@@ -30,13 +30,9 @@ def s3(tmp_path: Path) -> Iterator[dict[str, str]]:
         "AWS_SECRET_ACCESS_KEY": "test",
         "AWS_DEFAULT_REGION": "us-east-1",
     }
-    boto3.client(
-        "s3",
-        endpoint_url=environment["AWS_ENDPOINT_URL"],
-        aws_access_key_id="test",
-        aws_secret_access_key="test",
-        region_name="us-east-1",
-    ).create_bucket(Bucket="films")
+    s3fs.S3FileSystem(
+        endpoint_url=environment["AWS_ENDPOINT_URL"], key="test", secret="test", skip_instance_cache=True
+    ).mkdir("films")
     yield {**os.environ, **environment, "AMBER_TEST_DIR": str(tmp_path)}
     server.stop()
 
