@@ -88,6 +88,7 @@ class StoreContract:
         assert [r.value for r in found] == [7.0, 0.0, 7.0, 9.0]
         assert [r.key for r in found] == [key(7), key(0), key(7), key(9)]
         assert (found[0].seconds, found[0].device, found[0].created) == (1.5, "gpu 7", 1_700_000_000.25)
+        assert [r.value for r in store.read(part.name, range(9, -1, -1))] == [float(9 - i) for i in range(10)]
         assert store.read(part.name, []) == []
 
     def test_another_process_finds_them(self, store: ValueStore, url: str) -> None:

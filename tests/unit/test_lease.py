@@ -241,6 +241,14 @@ def test_a_server_whose_store_was_taken_is_told(world: World) -> None:
     assert world.record()["owner"] == "other"
 
 
+def test_a_server_that_stops_leaves_the_record_of_the_one_that_took_its_store(world: World) -> None:
+    lease = world.lease()
+    lease.acquire("me")
+    world.held_by()
+    lease.release()
+    assert world.record()["owner"] == "other"
+
+
 def test_a_store_that_can_not_be_reached_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,14 @@ class TestLocal(StoreContract):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return str(tmp_path / "store")
+
+
+class TestMemory(StoreContract):
+    """A store that is no directory: what S3 does too, at no cost. See `integration/test_store_s3.py`."""
+
+    @pytest.fixture
+    def url(self) -> str:
+        return f"memory://{uuid.uuid4().hex}/store"
 
 
 @pytest.fixture
@@ -296,6 +305,21 @@ def test_one_row_is_read_without_the_rest_of_the_part(
     assert len(meters) == 1
     for meter in meters:
         meter.file.close()
+
+
+def test_rows_are_written_as_they_come() -> None:
+    sink = pa.BufferOutputStream()
+    writer = pt.PartWriter(sink, {})
+    table = kit.store_table(*(row(i) for i in range(1000)))
+    sizes = []
+    for _ in range(20):
+        writer.add(table)
+        sizes.append(sink.tell())
+    writer.close()
+    assert writer.rows == 20_000
+    assert sizes[0] == 0
+    assert 0 < sizes[9] < sizes[19]
+    assert pq.read_metadata(pa.BufferReader(sink.getvalue())).num_rows == 20_000
 
 
 def test_few_files_stay_open(store: ValueStore, monkeypatch: pytest.MonkeyPatch) -> None:
