@@ -1,8 +1,9 @@
 """One part: a Parquet file that never changes, its name, and what protects it.
 
-Pages carry Parquet's checksums. The footer, which has none, is vouched for by the name: a ULID, 48 bits of
-time and 80 that are otherwise random, whose last 32 are the CRC-32 of the footer. So a part is checked by
-whoever reads it, and no flipped bit is ever taken for a value. Must not know: which parts there are.
+Pages carry Parquet's checksums, for others to check. Row groups have one each, of all their bytes, which the
+footer tells (`store.spans`). The footer is vouched for by the name: a ULID, 48 bits of time and 80 that are
+otherwise random, whose last 32 are the CRC-32 of the footer. So a part is checked by whoever reads it, and no
+flipped bit is ever taken for a value. Must not know: which parts there are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import pyarrow.parquet as pq
 
 from amber_ray.core import types as vt
 from amber_ray.errors import AmberError, DamagedPart, StoreError
+from amber_ray.store.spans import Span, Tee
 
 FORMAT = b"1"
 GROUP_BYTES = 1 << 20
@@ -116,7 +118,7 @@ class PartWriter:
     """Writes rows as they come, in row groups of about `GROUP_BYTES`."""
 
     def __init__(self, sink: pa.NativeFile, meta: Mapping[str, Any]) -> None:
-        self._sink = sink
+        self._tee = Tee(sink)
         told = {f"amber.{name}".encode(): json.dumps(value).encode() for name, value in meta.items()}
         self._meta = {b"amber.format": FORMAT, **told}
         self._writer: pq.ParquetWriter | None = None
@@ -137,6 +139,7 @@ class PartWriter:
         """Write what waits, and the footer."""
         self._flush()
         if self._writer is not None:
+            self._writer.add_key_value_metadata({"amber.groups": json.dumps(self._tee.spans)})
             self._writer.close()
 
     def _flush(self) -> None:
@@ -145,7 +148,7 @@ class PartWriter:
         table = pa.concat_tables(self._waiting).replace_schema_metadata(self._meta)
         if self._writer is None:
             self._writer = pq.ParquetWriter(
-                self._sink,
+                pa.PythonFile(self._tee, "w"),
                 table.schema,
                 compression=_codecs(table),
                 use_dictionary=["asset", "params", "code", "device"],
@@ -153,8 +156,10 @@ class PartWriter:
                 write_page_checksum=True,
                 store_schema=True,
             )
-        groups = max(1, round(self._bytes / GROUP_BYTES))
-        self._writer.write_table(table, row_group_size=-(-len(table) // groups))
+        size = -(-len(table) // max(1, round(self._bytes / GROUP_BYTES)))
+        for start in range(0, len(table), size):
+            self._writer.write_table(table.slice(start, size), row_group_size=size)
+            self._tee.cut()
         self._waiting, self._bytes = [], 0
 
 
@@ -208,6 +213,9 @@ class PartFile:
             if self._meta.get(b"amber.format") != FORMAT:
                 raise StoreError(f"part {name} was written by another version of Amber")
             self.type = vt.from_spec(self._json("type"))
+            self._spans = [Span(*span) for span in self._json("groups")]
+            self._metadata = metadata
+            self._handle = handle
             self._file = pq.ParquetFile(
                 handle, metadata=metadata, page_checksum_verification=True, pre_buffer=pre_buffer
             )
@@ -233,12 +241,16 @@ class PartFile:
         return len(self.starts) - 1
 
     def group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One row group."""
-        with judged(self.name), self._lock:
-            return self._file.read_row_group(number, columns, use_threads=False).replace_schema_metadata(None)
+        """One row group, every byte of it checked."""
+        with judged(self.name):
+            source = pa.PythonFile(self._spans[number].read(self._handle.read_at), "r")
+            # The row group alone is there: reading ahead or across gaps would leave it.
+            with pq.ParquetFile(source, metadata=self._metadata, pre_buffer=False) as file:
+                table = file.read_row_group(number, columns, use_threads=False)
+            return table.replace_schema_metadata(None)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Columns of all rows."""
+        """Columns of all rows, page by page; only for those without lists (`store.spans` tells why)."""
         with judged(self.name), self._lock:
             return self._file.read(names, use_threads=False)
 
