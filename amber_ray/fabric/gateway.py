@@ -24,6 +24,9 @@ from amber_ray.settings import Settings
 CALL_SECONDS = 120.0
 """Bound on one call beside what it was asked to wait."""
 WATCH_SECONDS = 1.0
+ATTEMPTS = 4
+STILLBORN = "Starting Ray client server failed"
+"""What Ray Client's proxy says of a server process that was dead as soon as it was forked."""
 UPLOAD_BYTES = 256 << 20
 
 
@@ -160,7 +163,7 @@ async def connect(address: str, settings: Settings) -> GatewayService:
 
     def join() -> Any:
         if not ray.is_initialized():
-            ray.init(address=address, namespace=settings.namespace, logging_level=logging.ERROR)
+            _init(address, settings.namespace)
         return (
             ray.remote(Gateway)
             .options(
@@ -185,3 +188,18 @@ async def connect(address: str, settings: Settings) -> GatewayService:
     service = GatewayService(handle)
     await service.features()  # the engine behind it is up, or says why not
     return service
+
+
+def _init(address: str, namespace: str) -> None:
+    """Join as a Ray client.
+
+    The cluster forks a server process for each client out of one full of gRPC threads; now and then that fork
+    dies before it has begun. Nothing has run for this client by then, so it asks again.
+    """
+    for left in reversed(range(ATTEMPTS)):
+        try:
+            ray.init(address=address, namespace=namespace, logging_level=logging.ERROR)
+            return
+        except ConnectionAbortedError as error:
+            if not left or STILLBORN not in str(error):
+                raise

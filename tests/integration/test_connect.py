@@ -131,6 +131,8 @@ def head(programs: Programs) -> Iterator[dict[str, str]]:
     finally:
         programs.server.kill_everything()
         daemon.wait(30)
+        for log in place.glob("session_*/logs/ray_client_server*"):  # Shown when the test has failed.
+            print(log.name, log.read_text(errors="replace")[-4000:], sep="\n")
         shutil.rmtree(place, ignore_errors=True)
 
 
