@@ -18,6 +18,7 @@
     ├── FeatureError (422)          a feature's own code raised, or broke its declared type
     ├── SystemFault (503)           a worker, node or the object store died; retried before a caller sees it
     │   ├── StepTimeout (504)
+    │   ├── Quarantined (503)       the worker died under the step each time: it is set aside for a while
     │   └── MissingResource (503)   no node has, or can get, what the feature requires
     ├── Unauthorized (401)
     ├── Overloaded (429)            a bound of the service; carries `retry_after` seconds
@@ -53,6 +54,7 @@ __all__ = [
     "MissingResource",
     "NotAcceptable",
     "Overloaded",
+    "Quarantined",
     "StepTimeout",
     "StoreBusy",
     "StoreError",
@@ -174,6 +176,10 @@ class StepTimeout(SystemFault):
     """A step ran past its `timeout` and was stopped."""
 
     status = 504
+
+
+class Quarantined(SystemFault):
+    """The worker died under the step each time it was tried, by itself: it is set aside for a while."""
 
 
 class MissingResource(SystemFault):

@@ -73,6 +73,7 @@ class Settings:
     input_failure_seconds: float = 86_400.0
     feature_failure_seconds: float = 300.0
     system_failure_seconds: float = 10.0
+    quarantine_seconds: float = 600.0
     idle_actor_seconds: float = 60.0
     request_seconds: float = 7 * 86_400.0
     limits: Limits = field(default_factory=Limits)

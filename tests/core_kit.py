@@ -187,9 +187,11 @@ class Story:
                 reports.append(ev.StepReport(s.key, self._size, 1.0, s.key in task.outputs))
         return self.do(ev.Reported(task.id, reports))
 
-    def dies(self, key: str, failure: Failure | None = None, *, retry: bool = True) -> list[ev.Command]:
+    def dies(
+        self, key: str, failure: Failure | None = None, *, retry: bool = True, crashed: bool = False
+    ) -> list[ev.Command]:
         """The task that runs this key ends without a word."""
-        return self.do(ev.TaskLost(self.task_of(key).id, failure or fault(), retry))
+        return self.do(ev.TaskLost(self.task_of(key).id, failure or fault(), retry, crashed))
 
     def stored(self, *keys: str) -> list[ev.Command]:
         self.index.update(keys)

@@ -131,9 +131,10 @@ def failures(args: argparse.Namespace) -> int:
 
 def show_failures(found: Sequence[Failure | tuple[str, Failure]]) -> None:
     """A table of failures; one that comes with a name is shown under it, else under its unit."""
-    rows = table("feature", "of", "kind", "error")
+    rows = table("feature", "of", "kind", "error", "blocks")
     for item in found:
         name, failure = item if isinstance(item, tuple) else (item.unit, item)
         cells: list[Any] = [failure.step, name, failure.kind, f"{failure.type}: {failure.message}"]
+        cells.append(", ".join(failure.blocked))
         rows.add_row(*(cell(summary(c, 160)) for c in cells))
     console().print(rows)

@@ -12,7 +12,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from amber_ray.core import events as ev
-from amber_ray.core.graph import Graph, failure_of
+from amber_ray.core.graph import QUARANTINED, Graph, failure_of
+from amber_ray.core.request import Failure
 from amber_ray.core.states import Cause, Entry
 
 
@@ -132,6 +133,8 @@ class Attempts:
                 event.failure, step=step.recipe.feature, key=step.key, unit=step.unit_id
             )
             entry.alone = entry.alone or together
+            if event.crashed and not together and entry.tries:
+                failure = quarantined(failure, entry.tries + 1)
             self._graph.again(entry, failure, now, count=not together, final=not event.retry)
 
     def abandon(self, entry: Entry, now: float) -> None:
@@ -163,3 +166,12 @@ class Attempts:
                 for entry in self.held_by(task):  # one that fails may take the next ones along
                     failure = failure_of(entry, "SystemFault", gone, 503)
                     self._graph.again(entry, failure, now, count=False)
+
+
+def quarantined(failure: Failure, times: int) -> Failure:
+    """What a step's last crash is called, should it have no try left: another would kill a worker again."""
+    message = (
+        f"{failure.message}, each of the {times} times it was tried alone; "
+        "this unit is set aside for a while, and refresh tries it again"
+    )
+    return dataclasses.replace(failure, type=QUARANTINED, message=message)

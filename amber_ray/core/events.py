@@ -66,12 +66,14 @@ class Reported:
 class TaskLost:
     """A task ended without a report: its worker or node died, it ran out of memory or time.
 
-    `failure.key` and `.step` are filled in per step by the ledger. `retry` False makes it final.
+    `failure.key` and `.step` are filled in per step by the ledger. `retry` False makes it final. `crashed`
+    says that the worker's process died while it ran the task, which the task itself may have brought about.
     """
 
     task: int
     failure: Failure
     retry: bool = True
+    crashed: bool = False
 
 
 @dataclass(slots=True)

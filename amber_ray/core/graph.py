@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
+import zlib
 from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Literal
 
@@ -23,6 +24,9 @@ from amber_ray.core.schedule import Scheduler
 from amber_ray.core.states import AVAILABLE, LEAST, LIVE, Cause, Entry, Rank, State
 from amber_ray.core.urgency import Urgency
 from amber_ray.settings import Settings
+
+QUARANTINED = "Quarantined"
+"""The type of failure of a step that kills its worker whenever it runs."""
 
 FOREIGN_TRIES = 8
 """How often another shard is asked again for a step before that counts as a failure."""
@@ -188,6 +192,8 @@ class Graph:
             one.origin = None
 
     def _remembered(self, failure: Failure) -> float:
+        if failure.type == QUARANTINED:
+            return self.settings.quarantine_seconds
         return {
             "input": self.settings.input_failure_seconds,
             "feature": self.settings.feature_failure_seconds,
@@ -199,8 +205,9 @@ class Graph:
     ) -> None:
         """After a system fault of a RUNNING step: try again after a pause that doubles, or give up.
 
-        Not its own fault (`count` False): at once. It stays registered with its inputs, so that they are not
-        let go; they are counted anew.
+        Half of the pause is jitter, so that what failed together does not come back together; it is drawn
+        from the key, since nothing here is random. Not its own fault (`count` False): at once. It stays
+        registered with its inputs, so that they are not let go; they are counted anew.
         """
         entry.task = 0
         entry.tries += count
@@ -214,7 +221,8 @@ class Graph:
             self.plan(entry, now)
         else:
             entry.paused = True
-            entry.until = now + self.settings.retry_seconds * 2 ** (entry.tries - 1)
+            pause = self.settings.retry_seconds * 2 ** (entry.tries - 1)
+            entry.until = now + pause * (0.5 + zlib.crc32(f"{entry.key}/{entry.tries}".encode()) / 2**33)
             self.alarm(entry.until, "retry", entry.key)
         self.loosen(entry)
 

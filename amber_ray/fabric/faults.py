@@ -15,22 +15,30 @@ from amber_ray.core.request import Failure
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a Ray exception means. `inputs_lost`: an argument of the task could not be had."""
+    """What a Ray exception means.
+
+    `inputs_lost`: an argument of the task could not be had; `crashed`: the worker's process died, which the
+    task itself may have brought about.
+    """
 
     type: str
     message: str
     status: int = 503
     retry: bool = True
     inputs_lost: bool = False
+    crashed: bool = False
 
 
 _TABLE: tuple[tuple[type[BaseException], Fault], ...] = (
     (rx.TaskCancelledError, Fault("Cancelled", "the step was stopped", 409, retry=False)),
-    (rx.OutOfMemoryError, Fault("SystemFault", "the worker ran out of memory and was stopped")),
+    (rx.OutOfMemoryError, Fault("SystemFault", "the worker ran out of memory and was stopped", crashed=True)),
     (rx.ObjectStoreFullError, Fault("SystemFault", "the object store is full")),
     (rx.OutOfDiskError, Fault("SystemFault", "the node's disk is full")),
-    (rx.WorkerCrashedError, Fault("SystemFault", "the worker process died while it ran the step")),
-    (rx.ActorDiedError, Fault("SystemFault", "the warm worker died while it ran the step")),
+    (
+        rx.WorkerCrashedError,
+        Fault("SystemFault", "the worker process died while it ran the step", crashed=True),
+    ),
+    (rx.ActorDiedError, Fault("SystemFault", "the warm worker died while it ran the step", crashed=True)),
     (rx.ActorUnavailableError, Fault("SystemFault", "the warm worker can't be reached")),
     (rx.NodeDiedError, Fault("SystemFault", "the node died while it ran the step")),
     (rx.LocalRayletDiedError, Fault("SystemFault", "the node's Ray agent died")),

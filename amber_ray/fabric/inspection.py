@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -39,12 +40,18 @@ def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str
 
 
 def failures(ledger: Ledger) -> list[Failure]:
-    """The failures remembered now, those of blocked descendants left out."""
-    return [
-        e.failure
-        for e in ledger.entries.values()
-        if e.state is State.FAILED and e.failure is not None and e.failure.key == e.key
-    ]
+    """The failures remembered now, each with the features that it blocks."""
+    found: dict[str, Failure] = {}
+    blocked: dict[str, set[str]] = collections.defaultdict(set)
+    for entry in ledger.entries.values():
+        if entry.state is not State.FAILED or entry.failure is None:
+            continue
+        root = entry.failure.key
+        if root == entry.key or root not in found:
+            found[root] = entry.failure
+        if root != entry.key:
+            blocked[root].add(entry.step.recipe.feature)
+    return [dataclasses.replace(f, blocked=tuple(sorted(blocked[key]))) for key, f in found.items()]
 
 
 def stats(actor: CacheActor) -> dict[str, float]:

@@ -47,6 +47,8 @@ def encode_failure(failure: Failure) -> dict[str, Any]:
     }
     if failure.traceback:
         data["traceback"] = failure.traceback
+    if failure.blocked:
+        data["blocked"] = list(failure.blocked)
     return data
 
 
@@ -63,6 +65,7 @@ def decode_failure(data: Mapping[str, Any]) -> Failure:
             status=data["status"],
             traceback=data.get("traceback", ""),
             attempts=data.get("attempts", 1),
+            blocked=tuple(data.get("blocked", ())),
         )
 
 

@@ -101,6 +101,12 @@ def test_in_a_fused_task_only_what_is_behind_the_failure_fails() -> None:
     assert failure(story, "r1", "behind").key == "bad"
 
 
+def failure_now(story: Story, id: str, steps: Any, target: str) -> Any:
+    """What a new request is told at once."""
+    story.ask(id, steps, target)
+    return failure(story, id, target)
+
+
 # --- retries
 
 
@@ -108,15 +114,60 @@ def test_a_dead_worker_is_retried_with_a_pause_that_doubles_then_the_step_fails(
     story, steps = Story(retry_seconds=1.0), chain("a", retries=2)
     story.ask("r1", steps)
     assert story.dies("a") == []
-    assert story.wait(0.9) == []
-    assert submitted(story.wait(0.2)) == [["a"]]
+    assert story.wait(0.49) == []
+    assert submitted(story.wait(0.51)) == [["a"]]
     story.dies("a")
-    assert story.wait(1.9) == []
-    assert submitted(story.wait(0.2)) == [["a"]]
+    assert story.wait(0.99) == []
+    assert submitted(story.wait(1.01)) == [["a"]]
     story.dies("a", fault("the node died"))
     told = failure(story, "r1", "a")
     assert (told.kind, told.step, told.key, told.attempts) == ("system", "a", "a", 3)
     assert story.ledger.counters["retried"] == 2
+
+
+def test_pauses_differ_from_step_to_step_so_that_not_all_come_back_at_once() -> None:
+    names = [f"s{i}" for i in range(20)]
+    story, graph = Story(retry_seconds=1.0), Graph()
+    for name in names:
+        graph.add(name)
+    story.ask("r1", graph.steps, *names)
+    for name in names:
+        story.dies(name)  # one CPU each: the next one starts when this one ends
+    until = {story.ledger.entries[graph.steps[n].key].until - story.now for n in names}
+    assert len(until) == 20
+    assert 0.5 <= min(until) < max(until) <= 1.0
+
+
+def test_a_step_that_kills_its_worker_each_time_is_set_aside_and_says_so() -> None:
+    story, steps = Story(retry_seconds=1.0, quarantine_seconds=500.0), chain("a", "b", retries=1, **WARM)
+    story.ask("r1", steps, "b")
+    story.dies("a", fault("the worker process died"), crashed=True)
+    story.wait(1)
+    story.dies("a", fault("the worker process died"), crashed=True)
+    told = failure(story, "r1", "b")
+    assert (told.kind, told.type, told.step, told.attempts) == ("system", "Quarantined", "a", 2)
+    assert "each of the 2 times it was tried alone" in told.message
+    story.wait(499)
+    assert failure_now(story, "r2", steps, "b").type == "Quarantined"
+    story.wait(2)
+    assert submitted(story.ask("r3", steps, "b")) == [["a"]]
+
+
+def test_refresh_tries_what_was_set_aside() -> None:
+    story, steps = Story(), chain("a", retries=1)
+    story.ask("r1", steps)
+    for _ in range(2):
+        story.dies("a", crashed=True)
+        story.wait(1)
+    assert failure(story, "r1", "a").type == "Quarantined"
+    assert submitted(story.ask("r2", steps, refresh=True)) == [["a"]]
+
+
+def test_one_crash_is_no_habit() -> None:
+    story, steps = Story(), chain("a", retries=0)
+    story.ask("r1", steps)
+    story.dies("a", crashed=True)
+    assert failure(story, "r1", "a").type == "SystemFault"
 
 
 def test_a_success_clears_the_count_of_faults() -> None:

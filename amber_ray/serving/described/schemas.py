@@ -190,6 +190,7 @@ SCHEMAS: dict[str, Schema] = {
         unit=TEXT,
         attempts=COUNT,
         traceback=TEXT,
+        blocked={**_list(TEXT), "description": "features without a value because of it, in /v1/failures"},
     ),
     "Result": _object(
         "feature asset unit key state error seconds cached",
