@@ -26,7 +26,7 @@ from amber_ray.core.ledger import Ledger
 from amber_ray.core.request import Failure
 from amber_ray.core.states import AVAILABLE
 from amber_ray.fabric import code, inspection, peers
-from amber_ray.fabric.desk import Desk
+from amber_ray.fabric.desk import BROKEN, Desk
 from amber_ray.fabric.dispatch import Dispatch
 from amber_ray.fabric.messages import (
     Found,
@@ -40,6 +40,7 @@ from amber_ray.fabric.messages import (
     Submission,
 )
 from amber_ray.fabric.spill import Shelf
+from amber_ray.fabric.upkeep import Upkeep
 from amber_ray.settings import Settings
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
@@ -61,7 +62,8 @@ class CacheActor:
         self.shard = shard
         self.incarnation = uuid.uuid4().hex
         self._lease = Lease(settings.store)
-        self.store = ValueStore(settings.store)
+        # Only the first shard deletes, and only while the store is surely its cluster's.
+        self.store = ValueStore(settings.store, self._lease.guard if shard == 0 else None)
         self.index = KeyIndex()
         self.ledger = Ledger(settings, self.index, shard=shard)
         self.values: dict[str, Handle] = {}
@@ -72,6 +74,7 @@ class CacheActor:
         self._shelf = Shelf(self)
         self.desk = Desk(self)
         self._started: asyncio.Task[None] | None = None
+        self._upkeep = Upkeep(self, self._lease, self._shelf.compact)
         self._closing = False
         # Ray restarts this actor when its process dies, perhaps with nobody there to call it: accepted
         # requests must go on all the same, so it makes the first call itself.
@@ -91,28 +94,32 @@ class CacheActor:
         )
 
     async def _up(self) -> None:
-        """Every call that needs the index or the ledger begins here; only the first one waits."""
-        if self._started is None:
-            self._started = asyncio.create_task(self._start())
-        if not self._started.done():
-            await asyncio.shield(self._started)
-        self._started.result()
+        """Every call that needs the index or the ledger begins here; only the first one waits.
+
+        A start that failed, because the store can't be reached say, is tried again by the next call.
+        """
+        started = self._started
+        if started is None or (started.done() and started.exception() is not None):
+            started = self._started = asyncio.create_task(self._start())
+        if not started.done():
+            await asyncio.shield(started)
+        started.result()
 
     async def _start(self) -> None:
         if self.shard == 0:
-            await asyncio.to_thread(
-                self._lease.acquire, f"the cluster of namespace {self.settings.namespace!r}"
-            )
+            await self._upkeep.take_store(f"the cluster of namespace {self.settings.namespace!r}")
+        known = set(self.index.parts())
         for part, keys in await asyncio.to_thread(lambda: list(self.store.scan())):
-            self.index.add(part.name, keys)
+            if part.name not in known:
+                self.index.add(part.name, keys)
         for (feature, version), (seconds, size) in (await asyncio.to_thread(self.store.costs)).items():
             self.ledger.costs.preset(feature, version, seconds, size)
         registry = await asyncio.to_thread(code.build, self.settings)
         self.publish_registry(registry.digest, await asyncio.to_thread(code.pack, registry))
-        await self._learn_capacity()
-        self.spawn(self._clock())
-        self.spawn(self._housekeeping())
+        await self._upkeep.learn_capacity()
         await self.desk.resume(registry)
+        self.spawn(self._clock())
+        self.spawn(self._upkeep.run())
 
     def publish_registry(self, digest: str, blob: bytes) -> None:
         """Put a registry's code where tasks find it; this actor owns it, so it outlives whoever sent it."""
@@ -148,36 +155,10 @@ class CacheActor:
             self.feed(ev.Tick())
             await asyncio.sleep(0)
 
-    async def _housekeeping(self) -> None:
-        beat = 0
-        while not self._closing:
-            await asyncio.sleep(1.0)
-            beat += 1
-            now = time.monotonic()
-            if beat % 3 == 0:
-                await self._learn_capacity()
-            self.dispatch.pools.retire_idle(now)
-            self.desk.sweep(now)
-            if self.shard == 0:
-                self._lease.renew(time.time())
-                if beat % 30 == 0:
-                    await self._shelf.compact()
-                if beat % 3600 == 0:
-                    await self.desk.sweep_journal()
-
-    async def _learn_capacity(self) -> None:
-        nodes = await asyncio.to_thread(ray.nodes)
-        alive = [n["Resources"] for n in nodes if n["Alive"]]
-        total: dict[str, float] = {}
-        for node in alive:
-            for name, amount in node.items():
-                total[name] = total.get(name, 0.0) + amount
-        self.dispatch.pools.set_total(total)
-        self.feed(ev.Capacity(alive, self.settings.attainable))
-
     async def close(self, timeout: float) -> bool:
         """Write what is unwritten and let go of everything; True if all was written in time."""
         self._closing = True
+        self._upkeep.stop()
         deadline = time.monotonic() + timeout
         ledger = self.ledger
         while ledger.unspilled or ledger.spilling:
@@ -194,7 +175,21 @@ class CacheActor:
     # --- events in, commands out
 
     def feed(self, event: ev.Event) -> None:
-        """The one way into the ledger."""
+        """The one way into the ledger.
+
+        An exception here is a fault of Amber, and the ledger can't be trusted any more: some caller might
+        never be answered. So the process ends; Ray starts it again, it rebuilds itself from the store and the
+        journal, and the engines bring back what else was under way.
+        """
+        try:
+            self._feed(event)
+        except Exception:
+            log.critical("shard %d can't go on after %s; it starts over", self.shard, event, exc_info=True)
+            if self._started is not None and self._started.done():
+                os._exit(BROKEN)
+            raise  # It is still starting; `Desk.resume` sets the request aside that does this.
+
+    def _feed(self, event: ev.Event) -> None:
         before = self.ledger.wake_at()
         for command in self.ledger.handle(event, time.monotonic()):
             match command:

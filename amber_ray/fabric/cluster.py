@@ -17,11 +17,13 @@ from typing import Any
 
 import ray
 
-from amber_ray.errors import AmberError, BadRequest, Unavailable
+from amber_ray.errors import AmberError, BadRequest, StoreBusy, Unavailable
 from amber_ray.fabric.actor import CacheActor
 from amber_ray.fabric.messages import Hello
 from amber_ray.fabric.names import shard_name
 from amber_ray.settings import MIB, Settings
+
+log = logging.getLogger("amber.cluster")
 
 UP_SECONDS = 120.0
 """Longest wait for a cache actor to come up: it reads the keys of the whole store first."""
@@ -113,14 +115,18 @@ async def shard(settings: Settings, number: int, *, create: bool = True) -> tupl
         raise Unavailable(
             f"no Amber runs in namespace {settings.namespace!r} of this cluster; start one with `amber serve`"
         ) from error
-    hello = await introduce(handle, UP_SECONDS)
+    hello = await introduce(handle, UP_SECONDS, new=create)
     if create:
         _same(Settings.from_json(hello.settings), settings)
     return handle, hello
 
 
-async def introduce(handle: Any, timeout: float) -> Hello:
-    """Wait until a cache actor answers; its own refusal (a busy store) ends it and is raised."""
+async def introduce(handle: Any, timeout: float, *, new: bool = False) -> Hello:
+    """Wait until a cache actor answers.
+
+    What keeps a `new` one from coming up ends it and is raised, and so does a busy store. One that comes back
+    after its death is asked again, since what it needs may come back too.
+    """
     give_up = time.monotonic() + timeout
     while True:
         left = give_up - time.monotonic()
@@ -130,6 +136,10 @@ async def introduce(handle: Any, timeout: float) -> Hello:
             hello: Hello = await asyncio.wait_for(handle.hello.remote(), left)
             return hello
         except ray.exceptions.RayTaskError as error:
+            if not (new or isinstance(error.cause, StoreBusy)):
+                log.warning("a cache actor can't come up yet: %s", error.cause)
+                await asyncio.sleep(1.0)
+                continue
             ray.kill(handle)
             if isinstance(error.cause, AmberError):
                 raise error.cause from None

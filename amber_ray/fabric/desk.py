@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
+import os
 import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,8 @@ log = logging.getLogger("amber.desk")
 
 SESSION_SECONDS = 60.0
 """A session that has not polled for so long is gone, and its unaccepted requests with it."""
+BROKEN = 70
+"""Exit code of a process whose ledger can't be trusted."""
 RECORDS = 20_000
 """Requests remembered at most, finished ones leaving first."""
 RECORD_SECONDS = 300.0
@@ -239,7 +242,7 @@ class Desk:
             id, _, home = str(data["id"]).partition(".")
             # Requests of shards that no longer exist are taken over by the first.
             owner = int(home) if int(home) < shards else 0
-            if owner != self._actor.shard:
+            if owner != self._actor.shard or id in self.records:
                 continue
             try:
                 record = Record.from_json({**data, "id": id})
@@ -253,7 +256,12 @@ class Desk:
             record.state = "running"
             body = record.body or {}
             self.records[id] = record
-            self._begin(record, part, priority=int(body.get("priority_rank", 2)), load=False)
+            try:
+                self._begin(record, part, priority=int(body.get("priority_rank", 2)), load=False)
+            except Exception:  # noqa: BLE001 - a fault of Amber that would come back at each start
+                log.critical("request %s stops Amber; it is set aside as failed", id)
+                self._journal.write(data["id"], {**data, "state": "failed"})
+                os._exit(BROKEN)
 
     # --- sessions
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import json
 import logging
+import math
 import os
 import secrets
 import socket
@@ -27,6 +28,8 @@ NAME = "lease.json"
 FRESH_SECONDS = 15.0
 """A record that has not changed for so long is of a dead holder."""
 RENEW_SECONDS = 5.0
+SURE_SECONDS = 10.0
+"""A holder that has beaten within that time is taken for dead by nobody."""
 SETTLE_SECONDS = 0.5
 ANCIENT_SECONDS = 600.0
 """No two clocks differ by that: a record so old need not be watched."""
@@ -90,6 +93,17 @@ class Lease:
             raise
         except StoreError as error:
             log.warning("the lease of the store could not be renewed: %s", error)
+
+    def guard(self) -> None:
+        """Raise `StoreError` unless the store is surely this holder's still: delete nothing then.
+
+        A holder that was stopped for a while, or could not renew, may have been taken for dead.
+        """
+        silent = self._clock() - self._record.get("beat", -math.inf)
+        if not self._record or not (self._files.local or silent < SURE_SECONDS):
+            raise StoreError(
+                f"the lease of the store {self._url!r} was not renewed in time, so nothing is deleted there"
+            )
 
     def release(self) -> None:
         """Give the store up; not to hold it is fine."""

@@ -40,10 +40,15 @@ READERS = 16
 
 
 class ValueStore:
-    """The parts of one store, local or at any fsspec URL. Thread-safe; many processes may share it."""
+    """The parts of one store, local or at any fsspec URL. Thread-safe; many processes may share it.
 
-    def __init__(self, url: str) -> None:
+    `fence` is called before anything is deleted, and raises if this process may no longer do that. Adding
+    needs no fence: a part under a new name harms nobody.
+    """
+
+    def __init__(self, url: str, fence: Callable[[], None] | None = None) -> None:
         self.url = url
+        self._fence = fence
         self.files = Files(url)
         self._open: collections.OrderedDict[str, PartFile] = collections.OrderedDict()
         self._lock = threading.Lock()
@@ -221,6 +226,8 @@ class ValueStore:
 
     def remove_parts(self, names: Sequence[str]) -> None:
         """Delete parts; those already gone are fine."""
+        if self._fence is not None:
+            self._fence()
         for name in names:
             self.close(name)
             self.files.remove(name)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import ray
 
+from amber_ray.core import events as ev
 from amber_ray.core.request import MISSING, AssetRef, ComputeRequest, Priority
 from amber_ray.errors import BadParameter, BadRequest, UnknownFeature, UnknownParameter, UnknownRequest
 
@@ -210,7 +211,7 @@ def test_collections_take_any_order_and_one_bad_asset_fails_alone(amber, traces,
     [
         ("raises", "FeatureError", "the moon is full"),
         ("wrong_type", "FeatureError", "must be int, not str"),
-        ("dies", "SystemFault", "worker process died"),
+        ("dies", "Quarantined", "worker process died"),
         ("hangs", "StepTimeout", "timeout of 1 s"),
     ],
 )
@@ -400,3 +401,26 @@ def test_the_store_is_plain_parquet(amber, clip, tmp_path: Path):
     parts = tmp_path / "store" / "values" / "size" / "*" / "*.parquet"
     rows = duckdb.sql(f"select value, device from '{parts}'").fetchall()
     assert rows == [(os.path.getsize(clip), "cpu")]
+
+
+def test_a_fault_of_the_ledger_starts_the_actor_over_and_callers_get_their_answers(amber, traces, clip):
+    def break_the_ledger(actor: Any) -> None:
+        def boom(event: Any, now: float) -> None:
+            raise RuntimeError("a fault of Amber")
+
+        actor.ledger._handlers[ev.Reported] = boom
+
+    async def story():
+        async with amber() as engine:
+            await engine.compute(ask("size", clip), 60)
+            await stored(engine)
+            actor = ray.get_actor("cache-0", namespace=engine.settings.namespace)
+            before = await actor.pid.remote()
+            await actor.__ray_call__.remote(break_the_ledger)
+            traces.open("gated")
+            view = await engine.compute(ask("gated,size", clip), 60)
+            assert {r.state for r in view.results} == {"ready"}
+            assert await actor.pid.remote() != before
+            assert traces.runs("size") == 1
+
+    run(story())

@@ -266,3 +266,28 @@ def test_a_store_that_can_not_be_reached_is_tried_again(
     assert world.record()["beat"] < now
     lease.renew(now + 1)
     assert world.record()["beat"] == now + 1
+
+
+def test_a_holder_that_was_stopped_for_a_while_may_delete_nothing_until_it_has_renewed(world: World) -> None:
+    lease = world.lease()
+    with pytest.raises(StoreError, match="not renewed in time, so nothing is deleted"):
+        lease.guard()
+    lease.acquire("me")
+    lease.renew(world.now)
+    lease.guard()
+    world.now += module.SURE_SECONDS + 0.1
+    with pytest.raises(StoreError, match="not renewed in time, so nothing is deleted"):
+        lease.guard()
+    lease.renew(world.now)
+    lease.guard()
+
+
+def test_the_holder_of_a_local_lock_needs_no_renewal(tmp_path: Path) -> None:
+    now = [1_700_000_000.0]
+    lease = Lease(str(tmp_path), lambda: now[0])
+    lease.acquire("me")
+    now[0] += 1e6
+    lease.guard()
+    lease.release()
+    with pytest.raises(StoreError, match="not renewed"):
+        lease.guard()

@@ -437,3 +437,16 @@ def test_threads_that_close_a_part_under_each_other(store: ValueStore) -> None:
     for thread in threads:
         thread.join(60)
     assert wrong == []
+
+
+def test_a_store_deletes_nothing_behind_its_fence(tmp_path: Path) -> None:
+    def closed() -> None:
+        raise StoreError("not now")
+
+    store = ValueStore(str(tmp_path), closed)
+    part = store.write("score", "1", FLOAT, [row(0), row(1, asset="a2", unit="a2")])
+    with pytest.raises(StoreError, match="not now"):
+        store.remove_parts([part.name])
+    with pytest.raises(StoreError, match="not now"):
+        store.purge(asset="a2")
+    assert part.name in store.parts()
