@@ -20,7 +20,10 @@ GIB = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds on what one caller can cost. Sizes in bytes, times in seconds."""
+    """Bounds on what one caller can cost. Sizes in bytes, times in seconds.
+
+    `step_seconds` bounds a step of a feature that sets no `timeout` of its own.
+    """
 
     body_bytes: int = 4 * MIB
     body_depth: int = 32
@@ -32,6 +35,7 @@ class Limits:
     media_bytes: int = 64 * GIB
     media_seconds: float = 24 * 3600.0
     decode_seconds: float = 600.0
+    step_seconds: float = 3600.0
     frame_pixels: int = 16_384 * 16_384
 
 

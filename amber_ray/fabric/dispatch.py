@@ -99,7 +99,8 @@ class Dispatch:
         fault = faults.translate(error)
         hung = self.timed_out.pop(task.id, None)
         if hung is not None:
-            limit = next((s.recipe.timeout for s in task.steps if s.key == hung), None)
+            own = next((s.recipe.timeout for s in task.steps if s.key == hung), None)
+            limit = self._actor.settings.limits.step_seconds if own is None else own
             step = next((s.recipe.feature for s in task.steps if s.key == hung), "")
             fault = faults.Fault("StepTimeout", f"feature {step!r} ran past its timeout of {limit:g} s", 504)
         elif fault.inputs_lost:
@@ -150,6 +151,7 @@ class Dispatch:
             registry=task.recipe.registry,
             namespace=actor.settings.namespace,
             actor=shard_name(actor.shard),
+            limits=actor.settings.limits,
         )
         blob = actor.blob(task.recipe.registry)
         if task.pool:

@@ -13,6 +13,7 @@ from typing import Any
 
 from amber_ray.core.plan import Step, Target
 from amber_ray.core.request import Failure
+from amber_ray.settings import Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Work:
     registry: str
     namespace: str
     actor: str
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(slots=True)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import functools
 import os
 import pickle
 import socket
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -28,7 +28,10 @@ from amber_ray.core.request import Failure
 from amber_ray.errors import AmberError
 from amber_ray.fabric import code, pickled
 from amber_ray.fabric.messages import Made, StepResult, Work
+from amber_ray.fabric.watchdog import Watchdog
+from amber_ray.media import bounds
 
+WATCHDOG = Watchdog()
 KILL_GRACE_SECONDS = 5.0
 """After a timeout, how long Python may still take to say so before the process is ended from C."""
 
@@ -206,27 +209,25 @@ def failure_of(step: Step, error: BaseException) -> Failure:
 def deadline(work: Work, *steps: Step) -> Iterator[None]:
     """End this process when the step runs past its timeout: a hung call can't be stopped any other way.
 
-    First a Python thread says which step it was and exits; should the call hold the interpreter lock, a
-    watchdog in C (faulthandler) ends the process a little later.
+    A Python thread says which step it was and exits. Should the call hold the interpreter lock, a watchdog in
+    C (faulthandler) ends the process a little later, where the feature sets a timeout of its own.
     """
-    limits = [s.recipe.timeout for s in steps]
-    timeout = None if None in limits else sum(t for t in limits if t is not None)
-    if timeout is None:
-        yield
-        return
-    timer = threading.Timer(timeout, _give_up, (work, steps[0].key))
-    timer.daemon = True
-    timer.start()
-    faulthandler.dump_traceback_later(timeout + KILL_GRACE_SECONDS, exit=True)
+    own = [s.recipe.timeout for s in steps if s.recipe.timeout is not None]
+    timeout = sum(own) + work.limits.step_seconds * (len(steps) - len(own))
+    number = WATCHDOG.arm(timeout, functools.partial(_give_up, work, steps[0].key))
+    if own:
+        faulthandler.dump_traceback_later(timeout + KILL_GRACE_SECONDS, exit=True)
     try:
-        yield
+        with bounds.within(work.limits):
+            yield
     finally:
-        timer.cancel()
-        faulthandler.cancel_dump_traceback_later()
+        WATCHDOG.disarm(number)
+        if own:
+            faulthandler.cancel_dump_traceback_later()
 
 
 def _give_up(work: Work, key: str) -> None:
-    """Runs in the timer's thread: report the timeout, then end the process."""
+    """Runs in the watchdog's thread: report the timeout, then end the process."""
     try:
         actor = ray.get_actor(work.actor, namespace=work.namespace)
         ray.get(actor.timed_out.remote(work.task, key), timeout=KILL_GRACE_SECONDS / 2)

@@ -42,7 +42,8 @@ def contact_sheet(asset: Asset, columns: int = 4, rows: int = 4, width: int = 12
     """Pictures evenly spaced along the asset, each with its time code, as one JPEG `width` pixels wide.
 
     Each picture stands for an equal stretch of time and is taken from its middle. An asset with fewer
-    different pictures has fewer tiles; a still is one tile without a time code.
+    different pictures has fewer tiles; a still is one tile without a time code. No tile is higher than twice
+    its width: taller pictures are narrower.
     """
     if not (1 <= columns <= 20 and 1 <= rows <= 100):
         raise FeatureError(f"contact_sheet takes 1 to 20 columns and 1 to 100 rows, not {columns} and {rows}")
@@ -55,7 +56,7 @@ def contact_sheet(asset: Asset, columns: int = 4, rows: int = 4, width: int = 12
     tile_width = (width - GAP * (columns + 1)) // columns
     times = [(i + 0.5) * (asset.duration or 0.0) / count for i in range(count)]
     tiles: list[Picture] = []
-    for picture in pictures_at(asset, times, lambda w, h: (tile_width, max(1, round(h * tile_width / w)))):
+    for picture in pictures_at(asset, times, lambda w, h: _tile(w, h, tile_width)):
         if not tiles or picture.time > tiles[-1].time:
             tiles.append(picture)
     tile_height = max(tile.rgb.shape[0] for tile in tiles)
@@ -69,6 +70,12 @@ def contact_sheet(asset: Asset, columns: int = 4, rows: int = 4, width: int = 12
         if asset.duration:
             _label(draw, x, y + tile.rgb.shape[0], tile_width, time_code(tile.time, asset.duration))
     return _jpeg(np.asarray(sheet))
+
+
+def _tile(width: int, height: int, most: int) -> tuple[int, int]:
+    """The size of a picture that is to fill a tile's width, unless it is very tall."""
+    scale = min(most / width, 2 * most / height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def time_code(seconds: float, duration: float) -> str:

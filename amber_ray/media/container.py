@@ -102,7 +102,7 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
                 f"{name!r} is not a film, sound or picture of a kind that can be read"
             ) from error
         with container:
-            for stream in container.streams.video:
+            for stream in filter(readable, container.streams.video):
                 stream.codec_context.options = {"max_pixels": str(limits.frame_pixels)}
             yield container
     except av.error.FFmpegError as error:
@@ -119,7 +119,9 @@ def video_stream(container: InputContainer) -> VideoStream | None:
     """The pictures to look at: FFmpeg's choice of best stream, cover art left out."""
     from av.stream import Disposition
 
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    streams = [
+        s for s in container.streams.video if readable(s) and not s.disposition & Disposition.attached_pic
+    ]
     best = container.streams.best("video")
     chosen = next((s for s in streams if best is not None and s.index == best.index), None)
     return chosen or (streams[0] if streams else None)
@@ -128,7 +130,23 @@ def video_stream(container: InputContainer) -> VideoStream | None:
 def audio_stream(container: InputContainer) -> AudioStream | None:
     """The sound to listen to: FFmpeg's choice of best stream."""
     best = container.streams.best("audio")
-    return next((s for s in container.streams.audio if best is not None and s.index == best.index), None)
+    streams = filter(readable, container.streams.audio)
+    return next((s for s in streams if best is not None and s.index == best.index), None)
+
+
+def readable(stream: Any) -> bool:
+    """Whether there is a decoder for a stream; one of an unknown codec has no context."""
+    return stream.codec_context is not None
+
+
+def packets(container: InputContainer, *streams: Any) -> Iterator[Any]:
+    """The packets of streams, each stream's empty last one included, which flushes its decoder."""
+    try:
+        yield from container.demux(*streams)
+    except IndexError:
+        # PyAV's own, at the end of a file in which more streams turned up than its head told of. All packets,
+        # and the last ones of the streams wanted, have come by then.
+        return
 
 
 def says_nothing(packet: Packet[Any]) -> bool:

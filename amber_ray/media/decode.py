@@ -15,6 +15,7 @@ import numpy as np
 
 from amber_ray.core.units import MICRO, Asset, Segment
 from amber_ray.errors import MediaError
+from amber_ray.media import bounds
 from amber_ray.media.container import demuxed, video_stream
 from amber_ray.media.locate import name_of
 from amber_ray.media.reader import Reader
@@ -59,7 +60,7 @@ def pictures(
     or decoding that takes longer than `limits.decode_seconds`; `MediaNotFound` and `SystemFault` as
     `source.opened`.
     """
-    size, limits = size or native(), limits or Limits()
+    size, limits = size or native(), limits or bounds.current()
     if asset.kind == "image":
         if start <= 0:
             yield Picture(0.0, _still(asset, size, limits))
@@ -79,7 +80,7 @@ def pictures_at(
 
     Errors as `pictures`.
     """
-    size, limits = size or native(), limits or Limits()
+    size, limits = size or native(), limits or bounds.current()
     if asset.kind == "image":
         picture = Picture(0.0, _still(asset, size, limits))
         yield from (picture for _ in times)

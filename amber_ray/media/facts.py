@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from amber_ray.core.units import Stream
 from amber_ray.errors import MediaError, TooLarge
-from amber_ray.media.container import ESTIMATED, STILLS, audio_stream, demuxed, video_stream
+from amber_ray.media.container import (
+    ESTIMATED,
+    STILLS,
+    audio_stream,
+    demuxed,
+    packets,
+    readable,
+    video_stream,
+)
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
@@ -59,7 +67,7 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
     with demuxed(file, name, limits) as container:
         media_type = _media_type(container)
         still = media_type.startswith("image/")
-        for stream in container.streams.video:
+        for stream in filter(readable, container.streams.video):
             if stream.width * stream.height > limits.frame_pixels:
                 raise TooLarge(
                     f"{name!r} has pictures of {stream.width}x{stream.height}; "
@@ -91,7 +99,9 @@ def _media_type(container: InputContainer) -> str:
     if form in STILLS:
         return STILLS[form]
     codecs = {
-        s.codec_context.codec.canonical_name for s in (*container.streams.video, *container.streams.audio)
+        s.codec_context.codec.canonical_name
+        for s in (*container.streams.video, *container.streams.audio)
+        if readable(s)
     }
     pictures = video_stream(container) is not None
     if form.startswith("matroska"):
@@ -140,7 +150,7 @@ def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:
     import av
 
     try:
-        yield from container.demux(*streams)
+        yield from packets(container, *streams)
     except av.error.FFmpegError:
         return
 
@@ -174,8 +184,10 @@ def _stream(stream: Any, rotation: int | None, still: bool) -> Stream:
     """
     from av.stream import Disposition
 
+    if not readable(stream):
+        return Stream(kind="other", codec="unknown")
     context = stream.codec_context
-    codec = context.codec.canonical_name if context is not None else "unknown"
+    codec = context.codec.canonical_name
     if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
         rate = None if still else stream.average_rate or stream.guessed_rate
         return Stream(

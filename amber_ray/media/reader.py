@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amber_ray.errors import MediaError
-from amber_ray.media.container import ESTIMATED, reason, says_nothing
+from amber_ray.media.container import ESTIMATED, packets, reason, says_nothing
 from amber_ray.media.damage import Run
 from amber_ray.media.scale import Size, upright
 from amber_ray.settings import Limits
@@ -195,7 +195,7 @@ class Reader:
         import av
 
         try:
-            yield from self._container.demux(self._stream)
+            yield from packets(self._container, self._stream)
         except av.error.FFmpegError as error:
             self._unread = reason(error)
             yield None

@@ -16,7 +16,8 @@ import numpy as np
 
 from amber_ray.core.units import Asset
 from amber_ray.errors import MediaError
-from amber_ray.media.container import audio_stream, demuxed, reason, says_nothing
+from amber_ray.media import bounds
+from amber_ray.media.container import audio_stream, demuxed, packets, reason, says_nothing
 from amber_ray.media.locate import name_of
 from amber_ray.media.source import opened
 from amber_ray.settings import Limits
@@ -41,7 +42,7 @@ def heard(
 
     Raises `MediaError` when the asset has no sound, or a part of it does not decode.
     """
-    name, limits = name_of(asset.uri), limits or Limits()
+    name, limits = name_of(asset.uri), limits or bounds.current()
     if not asset.has_audio:
         raise MediaError(f"{feature} needs sound; {name!r} has no audio stream")
     with opened(asset) as file, demuxed(file, name, limits) as container:
@@ -59,7 +60,7 @@ def _frames(
 
     deadline = time.monotonic() + limits.decode_seconds
     began, at = False, 0.0
-    for packet in container.demux(stream):
+    for packet in packets(container, stream):
         if time.monotonic() > deadline:
             raise MediaError(f"the sound of {name!r} took longer to decode than {limits.decode_seconds:g} s")
         if packet.pts is not None and packet.time_base is not None:
