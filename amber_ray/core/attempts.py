@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from amber_ray.core import events as ev
-from amber_ray.core.graph import QUARANTINED, Graph, failure_of
+from amber_ray.core.graph import INPUT_TRIES, QUARANTINED, Graph, failure_of
 from amber_ray.core.request import Failure
 from amber_ray.core.states import Cause, Entry
 
@@ -126,7 +126,7 @@ class Attempts:
         if task is None:
             return
         # One of several brought the worker down; alone, the guilty one can't take the others along.
-        together = len(task.steps) > 1 and task.home is None and event.retry
+        together = len(task.steps) > 1 and task.home is None and event.retry and not event.inputs_lost
         for entry in self.held_by(task):
             step = entry.step
             failure = dataclasses.replace(
@@ -135,7 +135,14 @@ class Attempts:
             entry.alone = entry.alone or together
             if event.crashed and not together and entry.tries:
                 failure = quarantined(failure, entry.tries + 1)
-            self._graph.again(entry, failure, now, count=not together, final=not event.retry)
+            self._graph.again(
+                entry,
+                failure,
+                now,
+                count=not together,
+                final=not event.retry,
+                at_least=INPUT_TRIES if event.inputs_lost else 0,
+            )
 
     def abandon(self, entry: Entry, now: float) -> None:
         """Stop a step's task if nobody has waited for any of it throughout the grace period (I6)."""

@@ -67,13 +67,15 @@ class TaskLost:
     """A task ended without a report: its worker or node died, it ran out of memory or time.
 
     `failure.key` and `.step` are filled in per step by the ledger. `retry` False makes it final. `crashed`
-    says that the worker's process died while it ran the task, which the task itself may have brought about.
+    says that the worker's process died while it ran the task, which the task itself may have brought about;
+    `inputs_lost` that it could not read what it was given, which is no fault of its steps.
     """
 
     task: int
     failure: Failure
     retry: bool = True
     crashed: bool = False
+    inputs_lost: bool = False
 
 
 @dataclass(slots=True)

@@ -31,6 +31,9 @@ QUARANTINED = "Quarantined"
 FOREIGN_TRIES = 8
 """How often another shard is asked again for a step before that counts as a failure."""
 
+INPUT_TRIES = 8
+"""How often a step is tried again at least when it could not read its inputs, whatever its own retries."""
+
 COUNTERS = ("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost")
 Alarm = Literal["deadline", "retry", "grace", "forget"]
 
@@ -201,17 +204,26 @@ class Graph:
         }[failure.kind]
 
     def again(
-        self, entry: Entry, failure: Failure, now: float, *, count: bool = True, final: bool = False
+        self,
+        entry: Entry,
+        failure: Failure,
+        now: float,
+        *,
+        count: bool = True,
+        final: bool = False,
+        at_least: int = 0,
     ) -> None:
         """After a system fault of a RUNNING step: try again after a pause that doubles, or give up.
 
         Half of the pause is jitter, so that what failed together does not come back together; it is drawn
-        from the key, since nothing here is random. Not its own fault (`count` False): at once. It stays
-        registered with its inputs, so that they are not let go; they are counted anew.
+        from the key, since nothing here is random. Not its own fault (`count` False): at once. `at_least`:
+        tries allowed whatever its recipe says. It stays registered with its inputs, so that they are not let
+        go; they are counted anew.
         """
         entry.task = 0
         entry.tries += count
         allowed = entry.step.recipe.retries if entry.step.home == self.shard else FOREIGN_TRIES
+        allowed = max(allowed, at_least)
         if final or entry.tries > allowed:
             self.fail(entry, dataclasses.replace(failure, attempts=max(1, entry.tries)), now)
             return

@@ -108,7 +108,9 @@ class Dispatch:
         if not isinstance(error, ray.exceptions.TaskCancelledError):
             log.warning("task %d (%s) was lost: %s", task.id, ", ".join(_names(task.steps)), fault.message)
             log.debug("task %d", task.id, exc_info=error)
-        self._actor.feed(ev.TaskLost(task.id, faults.as_failure(fault), fault.retry, fault.crashed))
+        self._actor.feed(
+            ev.TaskLost(task.id, faults.as_failure(fault), fault.retry, fault.crashed, fault.inputs_lost)
+        )
 
     def _in_store(self, key: str) -> bool:
         return isinstance(self._actor.values.get(key), Slot)

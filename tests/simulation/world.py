@@ -1,16 +1,15 @@
-"""A cluster in a single thread: clock, workers, storage and faults, all from one seed.
+"""A cluster in a single thread: clock, nodes, storage, shards and callers, all from one scenario.
 
-The core under it is the real one, unchanged; this is the smallest honest shell around it. A fault is anything
-that can happen to the real shell: a task fails or dies, values are lost, writes and reads fail, reports come
-late or twice, messages between shards are slow or lost, nodes come and go, callers come and go.
+The core under it is the real one, unchanged; the rest is the smallest honest shell around it (`fabric`, piece
+by piece). A fault is anything that can happen to the real shell. `run()` raises when a promise is broken.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-import random
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from amber_ray.core import events as ev
@@ -18,90 +17,74 @@ from amber_ray.core.invariants import check
 from amber_ray.core.request import Failure
 from amber_ray.core.states import AVAILABLE, State
 from amber_ray.settings import Settings
+from tests.simulation.callers import Caller
+from tests.simulation.desk import Record
+from tests.simulation.draws import Draws
+from tests.simulation.faults import Faults
 from tests.simulation.media import Media
-from tests.simulation.shell import Shell
+from tests.simulation.oracle import Work
+from tests.simulation.scenario import SMALL_GPU, Ask, Scenario
+from tests.simulation.shell import Died, Handle, Shell
+from tests.simulation.storage import Part, Storage
 
-SECONDS = 30.0
-"""How long callers come and faults happen; then everything is let run to its end."""
-SMALL = {"CPU": 2.0}
-SMALL_GPU = {"CPU": 2.0, "GPU": 1.0}
-MOST_EVENTS = 20_000
+MOST_EVENTS = 40_000
 """More than that is a livelock."""
-
-
-class Caller:
-    """One request and what it was told."""
-
-    def __init__(
-        self, targets: list[str], load: bool = True, refresh: bool = False, deadline: float | None = None
-    ) -> None:
-        self.targets = targets
-        self.load = load
-        self.refresh = refresh
-        self.deadline = deadline
-        self.answers: dict[str, ev.Ready | Failure] = {}
-        self.finished = False
-        self.left = False
+START = 1000.0
 
 
 class World:
-    """One run. `run()` goes through it; any broken promise raises."""
+    """One run of a scenario. `seen` counts what befell it; `trace`, if asked for, is the whole story."""
 
-    def __init__(self, seed: int) -> None:
-        self.rng = rng = random.Random(seed)
-        self.now = 1000.0
-        self.calm = False
+    def __init__(self, scenario: Scenario, *, traced: bool = False) -> None:
+        self.scenario = scenario
+        self.draws = Draws(scenario.seed)
+        self.chances: Mapping[str, float] = scenario.chances
+        self.settings = Settings(**scenario.settings)
+        self.media = Media(scenario, self.draws)
+        self.storage = Storage()
+        self.work = Work(self)
+        self.callers: dict[str, Caller] = {}
+        self.nodes: dict[int, Mapping[str, float]] = dict(enumerate(scenario.nodes))
+        self.now = START
         self.events = 0
+        self.purging = 0
+        self.seen: Counter[str] = Counter()
+        self.trace: list[tuple[float, int, Any, Sequence[ev.Command]]] | None = [] if traced else None
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
-        self._ids = itertools.count()
-        shards = rng.choice((1, 1, 2, 3))
-        self.media = Media(rng, shards)
-        self.parquet: dict[str, str] = {}
-        self.callers: dict[str, Caller] = {}
-        # How dangerous this world is: some are calm, so that the usual paths are seen too.
-        danger = rng.choice((0.0, 0.3, 1.0, 1.0))
-        self.fault = {
-            name: danger * rng.choice((0.0, 0.05, 0.2))
-            for name in ("step", "system", "die", "twice", "spill", "restore", "message", "forget", "mute")
-        }
-        settings = Settings(
-            memory_bytes=rng.choice((5_000, 20_000, 1_000_000)),
-            spill_bytes=rng.choice((2_000, 100_000)),
-            spill_seconds=0.25,
-            grace_seconds=rng.choice((0.5, 2.0)),
-            retry_seconds=0.2,
-            lookahead=rng.choice((0, 1, 2)),
-            pack_seconds=rng.choice((0.0, 1.0, 5.0)),
-            feature_failure_seconds=rng.choice((1.0, 20.0)),
-            system_failure_seconds=2.0,
-            input_failure_seconds=60.0,
-        )
-        self.shells = [Shell(self, i, settings) for i in range(shards)]
-        self.nodes = [SMALL_GPU, SMALL][rng.randint(0, 1) :]
+        self._calm = not scenario.dangerous
+        self.shells = [Shell(self, i) for i in range(scenario.shards)]
+        self.faults = Faults(self)
 
     def run(self) -> None:
         """Trouble, then calm, then everything once more without any fault."""
-        self.capacity()
-        self._arrive()
-        self._mischief()
+        for shell in self.shells:
+            shell.start()
+        for stimulus in self.scenario.stimuli:
+            at, what = stimulus.at, stimulus
+            self.later(
+                at, lambda what=what: self.ask(what) if isinstance(what, Ask) else self.faults.happen(what)
+            )
         self._drain()
-        self.fault = dict.fromkeys(self.fault, 0.0)
-        self.calm = True
+        self.chances = dict.fromkeys(self.chances, 0.0)
         self._drain()
         self._settled()
-        self.nodes = [SMALL_GPU]
-        self.capacity()
-        last = [self.request(list(s.steps), s) for s in self._by_shard()]
+        self._calm = True
+        self.nodes = {max(self.nodes) + 1: SMALL_GPU}
+        self.faults.nodes_changed()
+        last = [
+            caller
+            for caller in self.ask(Ask(0.0, "last", tuple(self.media.generations[-1])))
+            if caller.targets
+        ]
         self._drain()
         for caller in last:
             for key in caller.targets:
-                assert isinstance(caller.answers[key], ev.Ready) != self.media.doomed(key), caller.answers[
-                    key
-                ]
+                good = isinstance(caller.answers[key], ev.Ready)
+                assert good != self.media.doomed(key), caller.answers[key]
         self._settled()
 
-    # --- time
+    # --- time and chance
 
     def later(self, seconds: float, what: Callable[[], None]) -> None:
         """Do something after a while."""
@@ -113,12 +96,25 @@ class World:
                 return
             when, _, what = heapq.heappop(self._queue)
             self.now = max(self.now, when)
-            what()
+            try:
+                what()
+            except Died:
+                continue  # an actor's process ended in the middle of it; its restart is on the queue
         raise AssertionError("the world does not come to rest")
 
-    def chance(self, fault: str) -> bool:
-        """Whether the fault happens now."""
-        return self.rng.random() < self.fault[fault]
+    def chance(self, fault: str, about: object) -> bool:
+        """Whether the fault happens this time."""
+        likely = self.chances[fault]
+        return likely > 0.0 and self.draws.unit(fault, about) < likely
+
+    def saw(self, what: str) -> None:
+        """Count something that happened."""
+        self.seen[what] += 1
+
+    def note(self, shell: Shell, event: Any, commands: Sequence[ev.Command]) -> None:
+        """Write the story, if somebody wants to read it."""
+        if self.trace is not None:
+            self.trace.append((self.now, shell.id, event, list(commands)))
 
     def heard(self, shell: Shell) -> None:
         """An event has been taken in: everything must still hold."""
@@ -129,133 +125,102 @@ class World:
 
     # --- callers
 
-    def _arrive(self) -> None:
-        for _ in range(self.rng.choice((5, 15, 40))):
-            self.later(self.rng.random() * SECONDS, self._somebody)
+    def generation(self, old: bool) -> int:
+        """The registry of a new caller, by its number."""
+        return max(0, len(self.media.generations) - 1 - old)
 
-    def _somebody(self) -> None:
-        shell = self.rng.choice(self.shells)
-        own = [k for k, s in self.media.steps.items() if s.home == shell.id]
-        targets = self.rng.sample(own, min(len(own), self.rng.choice((0, 1, 1, 2, 5))))
-        id = f"r{next(self._ids)}"
-        deadline = self.now + self.rng.choice((0.0, 1.0, 5.0)) if self.rng.random() < 0.2 else None
-        self.request(
-            targets + targets[:1],
-            shell,
-            id,
-            priority=self.rng.randint(0, 2),
-            tenant=self.rng.choice("xyz"),
-            deadline=deadline,
-            refresh=self.rng.random() < 0.15,
-            load=self.rng.random() < 0.8,
+    def again(self, targets: Sequence[str]) -> tuple[str, ...]:
+        """The same targets by today's registry."""
+        return tuple(self.media.generations[-1][self.media.names[key]] for key in targets)
+
+    def ask(self, ask: Ask) -> list[Caller]:
+        """An engine plans a request and sends each shard its part."""
+        keys = self.media.generations[self.generation(ask.old)]
+        parts: dict[int, list[str]] = {} if ask.targets else {0: []}
+        for name in ask.targets:
+            parts.setdefault(self.media.steps[keys[name]].home, []).append(keys[name])
+        made = []
+        for shard, targets in parts.items():
+            caller = Caller(self, ask, f"{ask.id}.{shard}", shard, tuple(targets))
+            self.callers[caller.id] = caller
+            made.append(caller)
+            caller.begin()
+        return made
+
+    # --- the cluster
+
+    def capacities(self) -> list[Mapping[str, float]]:
+        """What each node has."""
+        return list(self.nodes.values())
+
+    def node_for(self, needs: Mapping[str, float], about: str) -> int | None:
+        """A node that a task can run on, or None."""
+        fit = [n for n, has in self.nodes.items() if all(has.get(r, 0.0) >= a for r, a in needs.items())]
+        return self.draws.pick("node", about, fit) if fit else None
+
+    def place(self, what: str, about: str) -> int:
+        """The node that a value read or borrowed is put on."""
+        return self.draws.pick(what, about, list(self.nodes))
+
+    def folder(self, key: str) -> str:
+        """Where a key's part is."""
+        made = self.media.steps[key].recipe
+        return f"values/{made.feature}/{made.version}"
+
+    def publish(self, group: Mapping[str, Handle]) -> Part:
+        """A part comes to be in storage. Raises `Full`."""
+        for key, handle in group.items():
+            assert handle.value == self.media.reference(key), f"a wrong value of {key} is written"
+        return self.storage.publish(
+            self.folder(next(iter(group))), {k: handle.value for k, handle in group.items()}
         )
-        if self.rng.random() < 0.3:
-            self.later(self.rng.random() * 6.0, lambda: self._leave(id, shell))
-
-    def request(self, targets: list[str], shell: Shell, id: str | None = None, **how: Any) -> Caller:
-        """Ask a shard for some of its own steps."""
-        id = id or f"r{next(self._ids)}"
-        caller = Caller(targets, **{n: how[n] for n in ("load", "refresh", "deadline") if n in how})
-        self.callers[id] = caller
-        shell.feed(ev.Requested(id, self.media.closure(targets), targets, **how))
-        return caller
-
-    def _leave(self, id: str, shell: Shell) -> None:
-        self.callers[id].left = True
-        shell.feed(ev.Left(id))
-
-    def _by_shard(self) -> list[Shell]:
-        for shell in self.shells:
-            shell.steps = [k for k, s in self.media.steps.items() if s.home == shell.id]
-        return self.shells
-
-    # --- faults that come by themselves
-
-    def _mischief(self) -> None:
-        if self.calm or self.now > 1000.0 + SECONDS:
-            return
-        self.later(self.rng.random() * 2.0, self._mischief)
-        if not any(self.fault.values()):
-            return
-        self.rng.choice((self._lose, self._purge, self._change_nodes, self._nothing))()
-
-    def _nothing(self) -> None:
-        pass
-
-    def _lose(self) -> None:
-        shell = self.rng.choice(self.shells)
-        gone = [k for k in shell.values if self.rng.random() < 0.3]
-        shell.feed(ev.Lost(gone))
-
-    def _purge(self) -> None:
-        if any(shell.writing for shell in self.shells):
-            self.later(0.1, self._purge)  # what is being written must be found, or it would come back
-            return
-        gone = self.media.matching(self.rng)
-        for key in gone:
-            self.parquet.pop(key, None)
-        for shell in self.shells:
-            shell.forget(gone)
-
-    def _change_nodes(self) -> None:
-        self.nodes = self.rng.choice(
-            ([SMALL], [SMALL_GPU], [SMALL_GPU, SMALL], [{"CPU": 1.0}], [{"CPU": 8.0}, SMALL_GPU])
-        )
-        for shell in self.shells:
-            for task in list(shell.running):
-                if self.rng.random() < 0.3:
-                    shell.kill(task)
-        self.capacity()
-
-    def capacity(self) -> None:
-        """Tell every shard what there is."""
-        for shell in self.shells:
-            shell.feed(ev.Capacity(self.nodes))
 
     # --- what must be so
 
-    def told(self, shell: Shell, id: str, key: str, outcome: ev.Ready | Failure) -> None:
-        """A caller gets an answer."""
-        caller = self.callers[id]
-        assert not caller.finished, f"{id} was told of {key} after its end"
-        assert not caller.left, f"{id} was told of {key} after it left"
-        assert key not in caller.answers, f"{id} was told twice of {key}"
-        assert key in caller.targets, f"{id} did not ask for {key}"
-        caller.answers[key] = outcome
+    def judge(self, shell: Shell, record: Record, key: str, outcome: ev.Ready | Failure) -> None:
+        """Whether an answer is true."""
+        caller = self.callers[record.id]
         if isinstance(outcome, Failure):
             self._honest(key, outcome, caller)
             return
-        assert not (caller.refresh and outcome.cached), f"{id} wanted {key} anew"
-        if caller.load:
-            assert shell.values[key] == self.media.reference(key), f"{id} got a wrong value of {key}"
+        anew = caller.ask.refresh and not record.resumed
+        assert not (anew and outcome.cached), f"{record.id} wanted {key} anew"
+        if caller.ask.load and not record.resumed:
+            assert shell.values[key].value == self.media.reference(key), f"{record.id} got a wrong value"
         else:
             assert key in shell.values or key in shell.index
 
     def _honest(self, key: str, failure: Failure, caller: Caller) -> None:
         """A failure names a step that did fail, and that is the key or something under it."""
         if failure.type == "Expired":
-            assert caller.deadline is not None
-            assert caller.deadline <= self.now
+            assert caller.ask.patience is not None
+            assert START + caller.ask.at + caller.ask.patience <= self.now + 1e-6
             return
-        assert failure.key in self.media.closure([key]), (
-            f"{key} failed because of {failure.key}, not below it"
-        )
+        assert failure.key in self.media.below(key), f"{key} failed because of {failure.key}, not below it"
         assert failure.step == self.media.steps[failure.key].recipe.feature
-        known = self.media.doomed(failure.key) if failure.kind == "input" else any(self.fault.values())
+        known = self.media.doomed(failure.key) if failure.kind == "input" else not self._calm
         assert known or failure.type == "MissingResource", failure
 
     def _settled(self) -> None:
         """Nothing is under way: all have been answered and memory is within its budget."""
-        for id, caller in self.callers.items():
-            if not caller.left:
-                assert caller.finished, f"{id} never ended"
-                assert caller.answers.keys() == set(caller.targets), f"{id} was not told all"
+        for caller in self.callers.values():
+            assert not caller.waits, f"{caller.id} never ended"
+        for paper in self.storage.journal.values():
+            caller = self.callers[paper.id]
+            record = self.shells[paper.shard].desk.records.get(paper.id)
+            done = record is not None and not record.running
+            assert done or not paper.running or not caller.promised, f"{paper.id} was promised and is lost"
         for shell in self.shells:
             ledger = shell.ledger
+            assert shell.up
             assert not ledger.requests
             assert not ledger.tasks
             assert not ledger.spilling
+            assert not shell.dispatch.running
             assert ledger.memory.held <= ledger.settings.memory_bytes
             assert {e.state for e in ledger.entries.values()} <= {State.HOT, State.KEPT, State.FAILED}
-            for key in shell.index:
-                assert self.parquet[key] == self.media.reference(key)
+            for key, handle in shell.values.items():
+                assert handle.value == self.media.reference(key)
+        for part in self.storage.parts.values():
+            for key, value in part.values.items():
+                assert value == self.media.reference(key)

@@ -1,0 +1,110 @@
+"""Many worlds: in several processes, each failure with its seed."""
+
+from __future__ import annotations
+
+import multiprocessing
+import re
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+
+from amber_ray.core import states
+from tests.simulation.scenario import Scenario
+from tests.simulation.world import World
+
+CHUNK = 25
+
+Transition = tuple[states.State, states.Cause]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What came of some seeds: events taken in, what befell the worlds, and what went wrong by seed."""
+
+    seeds: int = 0
+    events: int = 0
+    seen: Counter[str] = field(default_factory=Counter)
+    failed: dict[int, str] = field(default_factory=dict)
+    transitions: set[tuple[str, str]] = field(default_factory=set)
+
+    def add(self, other: Outcome) -> None:
+        """Take in what came of other seeds."""
+        self.seeds += other.seeds
+        self.events += other.events
+        self.seen.update(other.seen)
+        self.failed.update(other.failed)
+        self.transitions |= other.transitions
+
+
+def attempt(scenario: Scenario) -> tuple[World | None, str]:
+    """Run a world: the world, and what went wrong as text; empty if nothing did."""
+    world = None
+    try:
+        world = World(scenario)
+        world.run()
+    except Exception as error:
+        return world, said(error)
+    return world, ""
+
+
+def said(error: Exception) -> str:
+    """An error with the place it came from, without what differs from run to run."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    name = frame.filename.rpartition("/")[2]
+    return f"{type(error).__name__} in {name} {frame.name}: {str(error) or frame.line}"
+
+
+def kind(failure: str) -> str:
+    """A failure without keys and numbers: two of the same kind have the same cause, most likely."""
+    return re.sub(r"[0-9a-f]{32}|\d+", "#", failure)
+
+
+def run_seeds(seeds: Sequence[int]) -> Outcome:
+    """Run worlds one after the other."""
+    outcome = Outcome()
+    with watched(outcome.transitions):
+        for seed in seeds:
+            world, failure = attempt(Scenario.of(seed))
+            outcome.seeds += 1
+            if world is not None:
+                outcome.events += world.events
+                outcome.seen.update(world.seen)
+            if failure:
+                outcome.failed[seed] = failure
+    return outcome
+
+
+class watched:
+    """Notes every transition that an entry takes meanwhile."""
+
+    def __init__(self, taken: set[tuple[str, str]]) -> None:
+        self._taken = taken
+        self._plain: Callable[[states.Entry, states.Cause], None] = states.Entry.move
+        self._seen: set[Transition] = set()
+
+    def __enter__(self) -> None:
+        seen, plain = self._seen, self._plain
+
+        def move(entry: states.Entry, cause: states.Cause) -> None:
+            seen.add((entry.state, cause))
+            plain(entry, cause)
+
+        states.Entry.move = move  # type: ignore[method-assign]
+
+    def __exit__(self, *error: object) -> None:
+        states.Entry.move = self._plain  # type: ignore[method-assign]
+        self._taken.update((state.name, cause.name) for state, cause in self._seen)
+
+
+def run_many(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
+    """Run worlds in so many processes; yields what came of each chunk as it is done."""
+    chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
+    if jobs == 1:
+        yield from map(run_seeds, chunks)
+        return
+    # Not forked: the parent may have threads.
+    with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
+        for done in as_completed([pool.submit(run_seeds, chunk) for chunk in chunks]):
+            yield done.result()
