@@ -10,12 +10,11 @@ Must not know: events, tasks' ends, storage.
 from __future__ import annotations
 
 import dataclasses
-import heapq
 import zlib
-from collections.abc import Container, Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Container, Iterator, Mapping
 
 from amber_ray.core import events as ev
+from amber_ray.core.alarms import Alarms
 from amber_ray.core.callers import Callers
 from amber_ray.core.memory import Memory
 from amber_ray.core.plan import Step
@@ -35,7 +34,6 @@ INPUT_TRIES = 8
 """How often a step is tried again at least when it could not read its inputs, whatever its own retries."""
 
 COUNTERS = ("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost")
-Alarm = Literal["deadline", "retry", "grace", "forget"]
 
 
 class Graph:
@@ -61,8 +59,7 @@ class Graph:
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self._loose: dict[str, Entry] = {}
         self.newest = 0
-        self._alarms: list[tuple[float, int, Alarm, str]] = []
-        self._alarm = 0
+        self.alarms = Alarms()
 
     # --- downward: making sure that a key will have an answer
 
@@ -186,7 +183,7 @@ class Graph:
             one.task, one.paused = 0, False
             one.failure = dataclasses.replace(failure, attempts=max(failure.attempts, one.tries))
             one.until = now + self._remembered(failure)
-            self.alarm(one.until, "forget", one.key)
+            self.alarms.set(one.until, "forget", one.key)
             self.counters["failed"] += 1
             self.callers.answer(one, one.failure)
             users, one.dependents = one.dependents, {}
@@ -235,7 +232,7 @@ class Graph:
             entry.paused = True
             pause = self.settings.retry_seconds * 2 ** (entry.tries - 1)
             entry.until = now + pause * (0.5 + zlib.crc32(f"{entry.key}/{entry.tries}".encode()) / 2**33)
-            self.alarm(entry.until, "retry", entry.key)
+            self.alarms.set(entry.until, "retry", entry.key)
         self.loosen(entry)
 
     def void(
@@ -294,7 +291,7 @@ class Graph:
                 self.urgency.lower(entry)
                 if entry.state is State.RUNNING:
                     entry.until = now + self.settings.grace_seconds
-                    self.alarm(entry.until, "grace", key)
+                    self.alarms.set(entry.until, "grace", key)
 
     def durable(self, entry: Entry) -> bool:
         """Whether this shard writes its value to Parquet."""
@@ -334,25 +331,6 @@ class Graph:
     def forgotten(self, entry: Entry, now: float) -> bool:
         """Whether it is a failure whose time is over."""
         return entry.state is State.FAILED and entry.until <= now
-
-    def alarm(self, when: float, what: Alarm, about: str) -> None:
-        """Wake up at `when`. An alarm that has lost its reason by then does nothing."""
-        self._alarm += 1
-        heapq.heappush(self._alarms, (when, self._alarm, what, about))
-
-    def alarms(self, now: float) -> Iterator[tuple[Alarm, str]]:
-        """The alarms that are due, earliest first."""
-        while self._alarms and self._alarms[0][0] <= now:
-            _, _, what, about = heapq.heappop(self._alarms)
-            yield what, about
-
-    def next_alarm(self) -> float:
-        """When the next alarm is due; infinity if there is none."""
-        return self._alarms[0][0] if self._alarms else float("inf")
-
-    def pending_alarms(self) -> Sequence[tuple[float, int, Alarm, str]]:
-        """All alarms that are set."""
-        return self._alarms
 
 
 def failure_of(entry: Entry, type: str, message: str, status: int) -> Failure:

@@ -168,7 +168,7 @@ def _memory(ledger: Ledger) -> None:
 
 def _interest(ledger: Ledger) -> None:
     """I6: what nobody waits for is stopped: an alarm is set, or its task is shared. Nothing waits unheard."""
-    alarms = {(what, about) for _, _, what, about in ledger.graph.pending_alarms()}
+    alarms = {(what, about) for _, _, what, about in ledger.graph.alarms.pending()}
     for entry in ledger.entries.values():
         state = entry.state
         if state is State.WAITING or state is State.QUEUED:

@@ -94,7 +94,7 @@ class Ledger:
 
     def wake_at(self) -> float:
         """When `Tick` is next needed; infinity if nothing is timed."""
-        return min(self.graph.next_alarm(), self.memory.due())
+        return min(self.graph.alarms.next(), self.memory.due())
 
     def accepts(self, task: int, key: str) -> bool:
         """Whether a value that this attempt made is the one the key waits for (I1)."""
@@ -135,7 +135,7 @@ class Ledger:
         if not request.pending:
             self.graph.callers.finish(request)
         elif request.deadline is not None:
-            self.graph.alarm(request.deadline, "deadline", request.id)
+            self.graph.alarms.set(request.deadline, "deadline", request.id)
             self._expire(request.id, now)
 
     def _attach(self, request: Request, key: str, event: ev.Requested, now: float) -> None:
@@ -259,7 +259,7 @@ class Ledger:
     # --- time and room
 
     def _tick(self, event: ev.Tick, now: float) -> None:
-        for what, about in self.graph.alarms(now):
+        for what, about in self.graph.alarms.due(now):
             if what == "deadline":
                 self._expire(about, now)
                 continue

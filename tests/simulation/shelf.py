@@ -162,5 +162,5 @@ class Shelf:
         return read
 
     def _forget(self, part: str) -> None:
-        """The index lets go of a part; it knows no other copy of its values, even if there is an older one."""
+        """The index lets go of a part; it knows no other copy of its values, though there may be one."""
         self._world.work.undone(self._shell.index.remove_part(part))

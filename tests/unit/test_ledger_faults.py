@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from amber_ray.core import events as ev
+from amber_ray.core.graph import INPUT_TRIES
 from amber_ray.core.request import Failure
 from amber_ray.core.states import State
 from tests.core_kit import (
@@ -208,6 +209,31 @@ def test_a_crash_of_a_packed_task_retries_its_units_alone() -> None:
     assert len(story.task_of(units[0]).steps) == 8
     assert submitted(story.dies(units[0])) == [[units[0]]]
     assert submitted(story.done(units[0])) == [[units[1]]]
+
+
+def test_a_step_whose_input_was_lost_on_the_way_is_not_to_blame() -> None:
+    story, steps = Story(), chain("probe", "look", retries=0)
+    steps["probe"].recipe = dataclasses.replace(steps["probe"].recipe, is_class=True)  # a task of its own
+    story.ask("r1", steps)
+    story.done("probe")
+    story.lost("probe")  # its node died
+    reading = story.task_of("look")
+    story.do(ev.TaskLost(reading.id, fault(type="ObjectLost"), inputs_lost=True))
+    story.wait(1)
+    assert story.state("probe") is State.RUNNING
+    story.done("probe")
+    assert delivered(story.done("look")) == [("r1", "look")]
+
+
+def test_inputs_that_are_lost_each_time_end_it() -> None:
+    story, steps = Story(), chain("probe", "look", retries=0)
+    steps["probe"].recipe = dataclasses.replace(steps["probe"].recipe, is_class=True)
+    story.ask("r1", steps)
+    story.done("probe")
+    for _ in range(INPUT_TRIES + 1):
+        story.do(ev.TaskLost(story.task_of("look").id, fault(type="ObjectLost"), inputs_lost=True))
+        story.wait(60)
+    assert failure(story, "r1", "look").attempts == INPUT_TRIES + 1
 
 
 def test_a_system_fault_of_one_step_is_retried_and_the_step_behind_it_is_not_charged() -> None:
