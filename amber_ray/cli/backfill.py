@@ -1,39 +1,66 @@
-"""`amber backfill`: features of many assets, in windows, after everything more urgent."""
+"""`amber backfill`: features of a whole catalogue, after everything more urgent.
+
+It keeps no notes: the store says what is done, so the same command after a crash goes on where that one was.
+"""
 
 from __future__ import annotations
 
 import argparse
 
-from amber_ray.cli.look import show_failures
-from amber_ray.cli.options import client_of, listed, params_of
+from amber_ray.cli.catalogue import assets, surveyed
+from amber_ray.cli.failed import FailureFile
+from amber_ray.cli.options import client_of, params_of
+from amber_ray.cli.tally import Tally
 from amber_ray.cli.terminal import note, say
 from amber_ray.client.names import feature_names
-from amber_ray.errors import BadRequest
+from amber_ray.client.results import Results
+from amber_ray.errors import AmberError, BadRequest
+
+DEFAULT_FAILURES = "backfill-failures.parquet"
+INTERRUPTED = 130
 
 
 def run(args: argparse.Namespace) -> int:
     """Compute and store; values stay where they are. 1 if anything failed, and a table of what did."""
     if args.window < 1:
         raise BadRequest(f"--window must be at least 1 asset, not {args.window}")
-    assets = listed(args.assets)
+    survey = surveyed(args.assets)
     features = feature_names(",".join(args.features_wanted))
     if not args.quiet:
-        note(f"{', '.join(features)} of {len(assets)} assets")
-    with client_of(args, assets) as client:
-        results = client.get_many(
-            features,
-            assets,
-            params=params_of(client, args.param),
-            timeout=args.timeout,
-            priority=args.priority,
-            progress=False if args.quiet else None,
-            values=False,
-            window=args.window,
-        )
-    failed = results.failures
-    if failed:
-        show_failures([(asset or "all", failure) for (_, asset), failure in failed.items()])
-    ready = [row for row in results.rows if row.failure is None]
-    cached = sum(row.cached for row in ready)
-    say(f"{len(ready)} values: {len(ready) - cached} computed, {cached} were there; {len(failed)} failed")
-    return 1 if failed else 0
+        many = "the assets" if survey.total is None else f"{survey.total:,} assets"
+        note(f"{', '.join(features)} of {many}")
+    tally = Tally(survey.total, shown=not args.quiet)
+    failures = FailureFile(args.failures or DEFAULT_FAILURES, always=args.failures is not None)
+
+    def told(results: Results) -> None:
+        failures.add(results)
+        tally.add(results)
+
+    try:
+        with client_of(args, survey=survey) as client, tally:
+            client.sweep(
+                features,
+                assets(args.assets),
+                told,
+                params=params_of(client, args.param),
+                timeout=args.timeout,
+                priority=args.priority,
+                tenant=args.tenant,
+                window=args.window,
+            )
+    except KeyboardInterrupt:
+        failures.close()
+        note(f"amber: interrupted after {tally.done()}; the same command goes on from there")
+        return INTERRUPTED
+    except AmberError:
+        failures.close()
+        if tally.assets:
+            note(f"amber: stopped after {tally.done()}; the same command goes on from there")
+        raise
+    failures.close()
+    failures.show()
+    computed = tally.ready - tally.cached
+    say(
+        f"{tally.ready:,} values: {computed:,} computed, {tally.cached:,} were there; {tally.failed:,} failed"
+    )
+    return 1 if tally.failed else 0

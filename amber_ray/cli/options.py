@@ -9,10 +9,10 @@ import argparse
 import json
 import os
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from amber_ray.cli.catalogue import Survey
 from amber_ray.cli.parser import DEFAULT_STORE
 from amber_ray.cli.terminal import note
 from amber_ray.client.address import connect, source_name
@@ -32,12 +32,16 @@ OWN = {
 }
 
 
-def settings_of(args: argparse.Namespace, assets: Sequence[str] = ()) -> Settings:
+def settings_of(
+    args: argparse.Namespace, assets: Sequence[str] = (), survey: Survey | None = None
+) -> Settings:
     """The settings of an Amber of one's own.
 
-    Without --media-root, media is read from the folders of the local `assets`; URLs among them allow their
-    schemes, since whoever typed them wants them read.
+    Without --media-root, media is read from the folders of the local `assets`, or of the `survey` of a
+    catalogue; URLs among them allow their schemes, since whoever typed them wants them read.
     """
+    if survey is None:
+        survey = Survey(folders=dict.fromkeys(folders(assets)), schemes=schemes(assets))
     given = {name: getattr(args, name, None) for name in ("segment_seconds", "num_gpus", "memory_bytes")}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     roots = [absolute(r) for r in args.media_root]
@@ -46,14 +50,14 @@ def settings_of(args: argparse.Namespace, assets: Sequence[str] = ()) -> Setting
             raise BadRequest(f"--media-root {root} is not a folder")
     return Settings().replace(
         features=tuple(source_name(f) for f in args.features),
-        media_roots=tuple(dict.fromkeys(roots or folders(assets))),
-        remote_schemes=tuple(sorted(schemes(assets))),
+        media_roots=tuple(dict.fromkeys(roots or survey.folders)),
+        remote_schemes=tuple(sorted(survey.schemes)),
         store=absolute(args.store or DEFAULT_STORE),
         **changes,
     )
 
 
-def client_of(args: argparse.Namespace, assets: Sequence[str] = ()) -> Client:
+def client_of(args: argparse.Namespace, assets: Sequence[str] = (), survey: Survey | None = None) -> Client:
     """The server's client if --server was given, else one with an embedded Ray on --store."""
     if args.server:
         for name, option in OWN.items():
@@ -62,7 +66,7 @@ def client_of(args: argparse.Namespace, assets: Sequence[str] = ()) -> Client:
         return connect(args.server, token=token_of(args), tenant=getattr(args, "tenant", "default"))
     if args.token:
         raise BadRequest("--token is for a server; name one with --server")
-    settings = settings_of(args, assets)
+    settings = settings_of(args, assets, survey)
     client = connect(settings=settings, tenant=getattr(args, "tenant", "default"))
     try:
         warn_of_changes(settings.store, client.features())
@@ -165,44 +169,3 @@ def range_of(text: str | None) -> tuple[float, float] | None:
     if not 0 <= a < b < float("inf"):
         raise BadRequest(f"--range needs 0 <= A < B, not {text}")
     return a, b
-
-
-def listed(places: Iterable[str]) -> list[str]:
-    """Assets from paths, URIs, folders, glob patterns and @files of these, each once, in order.
-
-    Of a folder, everything under it that is named like media. Raises `BadRequest` for a place with nothing.
-    """
-    found: dict[str, None] = {}
-    for place in places:
-        some = _expand(place)
-        if not some:
-            raise BadRequest(f"{place} holds no media")
-        found |= dict.fromkeys(some)
-    return list(found)
-
-
-def _expand(place: str) -> list[str]:
-    if place.startswith("@"):
-        lines = Path(place[1:]).read_text().splitlines()
-        return [
-            a for line in lines if line.strip() and not line.startswith("#") for a in _expand(line.strip())
-        ]
-    if "://" in place:
-        return [place]
-    path = os.path.expanduser(place)
-    if os.path.isdir(path):
-        return sorted(str(p) for p in Path(path).rglob("*") if p.is_file() and _media(p))
-    if os.path.exists(path):
-        return [path]
-    if any(mark in path for mark in "*?["):
-        import glob
-
-        return sorted(p for p in glob.glob(path, recursive=True) if os.path.isfile(p))
-    return [place]
-
-
-def _media(path: Path) -> bool:
-    import mimetypes
-
-    kind = mimetypes.guess_type(path.name)[0] or ""
-    return kind.startswith(("video/", "audio/", "image/"))

@@ -90,17 +90,15 @@ def build() -> Parser:
     backfill = _command(
         commands, "backfill", "compute features of many assets, least urgent first", "backfill:run"
     )
-    backfill.add_argument("features_wanted", nargs="+", metavar="FEATURE")
+    backfill.epilog = "What is in the store already is not computed again: after a crash, say it again."
+    _catalogue(backfill)
     backfill.add_argument(
-        "--assets",
-        action="append",
-        required=True,
-        metavar="GLOB_OR_LIST",
-        help="a path, URI, folder, glob pattern, or @FILE with one of these a line; any number of times",
+        "--window", type=int, default=256, metavar="N", help="assets under way at once (default 256)"
     )
-    backfill.add_argument("--param", action="append", default=[], metavar="FEATURE.NAME=VALUE")
     backfill.add_argument(
-        "--window", type=int, default=200, metavar="N", help="assets in one request (default 200)"
+        "--failures",
+        metavar="FILE",
+        help="write what failed there, as Parquet (default backfill-failures.parquet, if anything fails)",
     )
     _own(backfill)
     _server(backfill)
@@ -158,6 +156,19 @@ def _asking(command: argparse.ArgumentParser) -> None:
     command.add_argument("--param", action="append", default=[], metavar="FEATURE.NAME=VALUE")
     command.add_argument("--range", metavar="A:B", help="only the segments that seconds A to B touch")
     command.add_argument("--refresh", action="store_true", help="compute anew")
+
+
+def _catalogue(command: argparse.ArgumentParser) -> None:
+    command.add_argument("features_wanted", nargs="+", metavar="FEATURE")
+    command.add_argument(
+        "--assets",
+        action="append",
+        required=True,
+        metavar="GLOB_OR_LIST_OR_PREFIX",
+        help="a path, URI, folder, glob pattern, prefix (s3://bucket/films/), or @FILE with one of these a "
+        "line; any number of times",
+    )
+    command.add_argument("--param", action="append", default=[], metavar="FEATURE.NAME=VALUE")
 
 
 def _waiting(command: argparse.ArgumentParser, priority: str = "interactive") -> None:

@@ -27,6 +27,7 @@ from amber_ray.client.names import (
 )
 from amber_ray.client.progress import Meter
 from amber_ray.client.results import Results, joined
+from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
 from amber_ray.core.request import ComputeRequest, ExplainedStep, Failure, Priority
 from amber_ray.core.service import FeatureInfo, Service
@@ -151,6 +152,31 @@ class AsyncClient:
                     return got
 
             return joined(await _all([one(part) for part in parts]))
+
+    async def sweep(
+        self,
+        features: FeatureLike | Iterable[FeatureLike],
+        assets: Iterable[AssetLike],
+        told: Callable[[Results], object],
+        *,
+        params: Params | None = None,
+        timeout: float | None = None,
+        priority: Priority | str = Priority.BACKFILL,
+        tenant: str | None = None,
+        window: int = 256,
+    ) -> None:
+        """Compute and store features of a catalogue too long to hold: `assets` is read as the work goes on.
+
+        At most `window` assets are under way, in several requests, the next of which is sent as soon as one
+        has ended. `told` is called in the event loop's thread with each request's table, whose values may be
+        MISSING, in the order in which they end. Raises what concerns the whole call, after withdrawing
+        what is under way; what is stored stays, so that the same call again goes on from there.
+        """
+        names = feature_names(features)
+        await self._check_per_asset(names)
+        request = self._request(Asked(names, (), ()), params, None, timeout, False, priority, tenant)
+        until = now() + (self.timeout if timeout is None else timeout)
+        await swept(self.service, request, assets, told, until, window)
 
     async def submit(
         self,
@@ -280,6 +306,13 @@ class AsyncClient:
                 raise TooLarge(
                     f"{name} is about all {len(asked.assets)} assets together, more than one request takes"
                 )
+
+    async def _check_per_asset(self, names: Iterable[str]) -> None:
+        """Raise `BadRequest` for a feature per collection, which has no value of one asset after another."""
+        per = {info.name: info.per for info in await self.service.features()}
+        for name in names:
+            if per.get(name) == "collection":
+                raise BadRequest(f"{name} is about a set of assets together: ask for it with get")
 
 
 async def _all(work: Sequence[Any]) -> list[Any]:

@@ -90,6 +90,7 @@ class Client(Facade[AsyncClient]):
 
     get = blocking(AsyncClient.get)
     get_many = blocking(AsyncClient.get_many)
+    sweep = blocking(AsyncClient.sweep)
     explain = blocking(AsyncClient.explain)
     features = blocking(AsyncClient.features)
     failures = blocking(AsyncClient.failures)

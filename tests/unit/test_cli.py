@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from amber_ray import errors
@@ -358,28 +359,18 @@ def test_backfill_goes_in_windows_and_lists_what_failed(
     status, out, err = amber("backfill", "size", "score", "--assets", "media", "--window", "2", *SERVER)
     assert status == 1
     assert "size, score of 3 assets" in err
-    assert [len(h.request.assets) for h in service.requests.values()] == [2, 1]
+    assert [len(h.request.assets) for h in service.requests.values()] == [1, 1, 1]
     assert {h.request.priority.name for h in service.requests.values()} == {"BACKFILL"}
     assert out.splitlines()[-1] == "4 values: 4 computed, 0 were there; 2 failed"
     assert "media/deep/z.png" in out
+    failed = pq.read_table(tmp_path / "backfill-failures.parquet").to_pylist()
+    assert [(f["feature"], f["asset"], f["class"]) for f in failed] == [
+        ("size", "media/deep/z.png", "MediaNotFound"),
+        ("score", "media/deep/z.png", "MediaNotFound"),
+    ]
     words = ("--assets", "media/[!.]*.mp4", "--assets", "media/deep/y.wav", *SERVER)
     assert amber("backfill", "size,score", *words)[1] == "4 values: 0 computed, 4 were there; 0 failed\n"
-
-
-def test_assets_are_listed_from_folders_patterns_and_lists(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for name in ("m/a.mp4", "m/sub/b.mp3", "m/readme.md"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    (tmp_path / "list.txt").write_text("# what to do\n\nm/a.mp4\ns3://b/k.mp4\n")
-    assert options.listed(["m"]) == ["m/a.mp4", "m/sub/b.mp3"]
-    assert options.listed(["m/**/*.mp3", "m/*.md"]) == ["m/sub/b.mp3", "m/readme.md"]
-    assert options.listed(["@list.txt", "m/a.mp4"]) == ["m/a.mp4", "s3://b/k.mp4"]
-    assert options.listed(["missing.mp4"]) == ["missing.mp4"]
-    with pytest.raises(errors.BadRequest, match="holds no media"):
-        options.listed(["m/*.nope"])
+    assert pq.read_table(tmp_path / "backfill-failures.parquet").num_rows == 0
 
 
 # Serve
