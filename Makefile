@@ -14,7 +14,9 @@ CODE := amber_ray benchmarks tests
 export RAY_USAGE_STATS_ENABLED := 0
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help demo test check bench lint format types clean
+SEEDS := 10000
+
+.PHONY: help demo test check simulate mutate bench lint format types clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +29,12 @@ test: lint types ## lint, types and every test, on clusters that the tests start
 
 check: lint types ## the quick half: lint, types, unit and property tests
 	@$(BIN)/pytest -q tests/unit tests/property
+
+simulate: $(STAMP) ## run the core in SEEDS simulated worlds full of faults
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+mutate: $(STAMP) ## break a copy of the core on purpose, in many ways, and see each noticed
+	@$(BIN)/python -m tests.simulation.mutate
 
 bench: $(STAMP) ## run the benchmarks and write benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.run_all

@@ -41,6 +41,8 @@ class Shelf:
     def spill(self, keys: Sequence[str]) -> None:
         """Write values, one part per feature and version; while a purge runs they are held back."""
         shell = self._shell
+        under_way = {key for group in (*self._writing, *self._waiting) for key in group}
+        assert not under_way & set(keys), "two writers of one key"
         if self._world.purging:
             self._held.extend(keys)
             return

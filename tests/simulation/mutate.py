@@ -1,0 +1,99 @@
+"""`python -m tests.simulation.mutate`: break a copy of the core on purpose, and see the simulation notice.
+
+Works on a copy in a temporary folder, never on the working tree.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.simulation.mutations import MUTATIONS, QUICK, Mutation
+
+ROOT = Path(__file__).parents[2]
+SECONDS = 300.0
+
+
+def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
+    """What noticed the mutation: the seed and the promise; empty if nothing did.
+
+    Raises `ValueError` if its old text is not there exactly once.
+    """
+    shutil.copytree(
+        ROOT / "amber_ray", folder / "amber_ray", ignore=shutil.ignore_patterns("__pycache__", "*.mp4")
+    )
+    (folder / "tests").mkdir()
+    shutil.copytree(
+        ROOT / "tests/simulation", folder / "tests/simulation", ignore=shutil.ignore_patterns("__pycache__")
+    )
+    shutil.copy(ROOT / "tests/core_kit.py", folder / "tests")
+    file = folder / "amber_ray/core" / mutation.file
+    text = file.read_text()
+    if text.count(mutation.old) != 1:
+        raise ValueError(
+            f"{mutation.name!r}: {mutation.file} has its old text {text.count(mutation.old)} times, not once"
+        )
+    file.write_text(text.replace(mutation.old, mutation.new))
+    command = [
+        sys.executable,
+        "-m",
+        "tests.simulation",
+        "--first",
+        "--seeds",
+        str(seeds),
+        "--jobs",
+        str(jobs),
+    ]
+    run = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
+    found = re.search(r"^seed (\d+) failed after: (.*)$", run.stdout, re.MULTILINE)
+    if run.returncode != 0 and found is None:
+        raise ValueError(f"{mutation.name!r}: the simulation could not run: {run.stderr[-2000:]}")
+    if found is None:
+        return ""
+    events = re.search(r"(\d+) events in", run.stdout)
+    told = re.sub(r"[0-9a-f]{32}", "KEY", found[2])
+    return f"seed {found[1]}, within {events[1] if events else '?'} events: {told[:90]}"
+
+
+def run_all(mutations: Sequence[Mutation], seeds: int, jobs: int = 1) -> int:
+    """Try each and print a table; 1 if any survives."""
+    survived = 0
+    for mutation in mutations:
+        with tempfile.TemporaryDirectory() as folder:
+            told = attempt(mutation, Path(folder), seeds, jobs)
+        survived += not told
+        print(f"{mutation.name:50} {told or 'SURVIVED'}", flush=True)
+    print(f"{len(mutations) - survived} of {len(mutations)} mutations were caught")
+    return 1 if survived else 0
+
+
+def main() -> int:
+    """Exit status 1 if a mutation survives or can't be applied."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutate", description=__doc__)
+    parser.add_argument("--seeds", type=int, default=1000, help="worlds for each, at most")
+    parser.add_argument("--quick", action="store_true", help="only a few")
+    arguments = parser.parse_args()
+    chosen = [m for m in MUTATIONS if m.name in QUICK or not arguments.quick]
+    try:
+        return run_all(chosen, arguments.seeds)
+    except ValueError as error:
+        print(error)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
