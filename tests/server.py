@@ -1,4 +1,7 @@
-"""`amber serve` as users run it: a subprocess with a store of its own, asked over HTTP, stopped or killed."""
+"""`amber serve` as users run it: a subprocess with a store of its own, asked over HTTP, stopped or killed.
+
+`Service` is what any running Amber has, however it was started; `tests/fault/cluster.py` has another.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,62 +24,25 @@ UP_SECONDS = 90.0
 MARK = "AMBER_TEST_MARK"
 
 
-class Server:
-    """One server. Its processes carry a mark in their environment, so that a test ends no others."""
+class Service:
+    """A running Amber. Its processes carry a mark in their environment, so that a test ends no others."""
 
-    def __init__(self, folder: Path, *options: str, num_gpus: int = 0) -> None:
+    def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.traces = folder / "traces"
         self.traces.mkdir(parents=True, exist_ok=True)
         self.media = folder / "media"
         self.media.mkdir(exist_ok=True)
         self.store = folder / "store"
-        self.options = options
-        self.num_gpus = num_gpus
-        self.mark = ""
-        self.url = ""
-        self.process: subprocess.Popen[str] | None = None
-
-    def start(self) -> Server:
-        """Until it prints its one line."""
         self.mark = uuid.uuid4().hex
-        environment = {**os.environ, "AMBER_TEST_DIR": str(self.traces), MARK: self.mark}
-        with open(self.folder / "serve.log", "a") as log:
-            self.process = self._spawn(environment, log)
-        assert self.process.stdout is not None
-        watchdog = time.monotonic() + UP_SECONDS
-        line = self.process.stdout.readline()
-        assert line.startswith("Amber is ready at "), f"{line!r} {self.log()}"
-        assert time.monotonic() < watchdog
-        self.url = line.split()[-1]
-        return self
-
-    def _spawn(self, environment: dict[str, str], log: Any) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [
-                *(sys.executable, "-m", "amber_ray.cli", "serve", "--features", KIT, "--port", "0"),
-                *("--media-root", str(self.media), "--media-root", str(SAMPLES)),
-                *("--store", str(self.store), "--segment-seconds", "10"),
-                *("--num-gpus", str(self.num_gpus), *self.options),
-            ],
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment,
-            start_new_session=True,
-        )
+        self.url = ""
 
     def log(self) -> str:
-        return (self.folder / "serve.log").read_text()[-4000:]
-
-    def stop(self) -> int:
-        """As a user would; the exit code."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
+        """What may say why; empty where nobody wrote any."""
+        return ""
 
     def processes(self) -> dict[int, str]:
-        """Every process of this server, wherever it was reparented to: pid to command line."""
+        """Every process of this service, wherever it was reparented to: pid to command line."""
         found: dict[int, str] = {}
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit():
@@ -89,7 +55,7 @@ class Server:
         return {pid: line for pid, line in found.items() if line}
 
     def kill_everything(self) -> None:
-        """`kill -9` of the command, Ray's daemons, the actors and the workers."""
+        """`kill -9` of Ray's daemons, the actors and the workers."""
         until = time.monotonic() + 20
         while (left := self.processes()) and time.monotonic() < until:
             for pid in left:
@@ -99,8 +65,6 @@ class Server:
                     continue
             time.sleep(0.05)
         assert not left, left
-        if self.process is not None:
-            self.process.wait(10)
 
     def kill(self, words: str) -> int:
         """`kill -9` of the processes whose command line has these words; how many."""
@@ -111,9 +75,12 @@ class Server:
 
     # --- what features left on disk
 
-    def runs(self, name: str) -> int:
+    def lines(self, name: str) -> list[str]:
         path = self.traces / f"{name}.runs"
-        return len(path.read_text().splitlines()) if path.exists() else 0
+        return path.read_text().splitlines() if path.exists() else []
+
+    def runs(self, name: str) -> int:
+        return len(self.lines(name))
 
     def open(self, gate: str) -> None:
         (self.traces / f"{gate}.open").touch()
@@ -140,13 +107,82 @@ class Server:
         """Wait for what another process will do; bounded."""
         give_up = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < give_up, f"{self.stats()}\n{self.log()}"
+            assert time.monotonic() < give_up, f"{self._said()}\n{self.log()}"
             time.sleep(0.02)
+
+    def _said(self) -> str:
+        try:
+            return str(self.stats())
+        except httpx.TransportError as error:
+            return repr(error)
 
     def stats(self) -> dict[str, float]:
         with self.client() as client:
             stats: dict[str, float] = client.get("/v1/stats").json()
         return stats
+
+
+class Server(Service):
+    """One `amber serve`, with options of its own and variables beside those of this process."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        num_gpus: int = 0,
+        store: str | None = None,
+        env: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(folder)
+        self.options = options
+        self.num_gpus = num_gpus
+        self.place = store or str(self.store)
+        self.env = dict(env or {})
+        self.process: subprocess.Popen[str] | None = None
+
+    def start(self) -> Server:
+        """Until it prints its one line."""
+        self.mark = uuid.uuid4().hex
+        environment = {**os.environ, **self.env, "AMBER_TEST_DIR": str(self.traces), MARK: self.mark}
+        with open(self.folder / "serve.log", "a") as log:
+            self.process = self._spawn(environment, log)
+        assert self.process.stdout is not None
+        watchdog = time.monotonic() + UP_SECONDS
+        line = self.process.stdout.readline()
+        assert line.startswith("Amber is ready at "), f"{line!r} {self.log()}"
+        assert time.monotonic() < watchdog
+        self.url = line.split()[-1]
+        return self
+
+    def _spawn(self, environment: dict[str, str], log: Any) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [
+                *(sys.executable, "-m", "amber_ray.cli", "serve", "--features", KIT, "--port", "0"),
+                *("--media-root", str(self.media), "--media-root", str(SAMPLES)),
+                *("--store", self.place, "--segment-seconds", "10"),
+                *("--num-gpus", str(self.num_gpus), *self.options),
+            ],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def log(self) -> str:
+        return (self.folder / "serve.log").read_text()[-4000:]
+
+    def stop(self) -> int:
+        """As a user would; the exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+    def kill_everything(self) -> None:
+        """`kill -9` of the command, Ray's daemons, the actors and the workers."""
+        super().kill_everything()
+        if self.process is not None:
+            self.process.wait(10)
 
 
 def running(folder: Path, *options: str, **more: Any) -> Iterator[Server]:

@@ -18,6 +18,7 @@ from amber_ray.fabric.messages import Found
 
 log = logging.getLogger("amber.reading")
 
+LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError)
 RELOADS = 3
 """How often a value whose object was lost on the way is asked for again."""
 
@@ -37,14 +38,21 @@ class Reader:
             cached = self._cache.get(key)
             if cached is not None:
                 loaded[key] = cached
-        for attempt in range(RELOADS):
+        lost: set[str] = set()
+        for _ in range(RELOADS):
             left = [key for key in dict.fromkeys(keys) if key not in loaded]
             if not left:
                 break
-            lost = await self._load(left, loaded)
-            if lost and attempt == RELOADS - 1:
-                raise Unavailable(f"{len(lost)} values were lost from memory while they were read; ask again")
+            found_lost = await self._load(left, loaded)
+            lost.update(found_lost)
+            if not found_lost:
+                break
         missing = [key for key in keys if key not in loaded]
+        if gone := lost.intersection(missing):
+            raise Unavailable(
+                f"{len(gone)} values were lost with the node that held them, before they were stored; "
+                "POST /v1/compute makes them again"
+            )
         if missing:
             raise UnknownKey(f"no value is stored under key {missing[0]!r}; keys come from POST /v1/compute")
         return [loaded[key] for key in keys]
@@ -65,20 +73,35 @@ class Reader:
                     large.append((number, found))
         if not refs:
             return []
-        unique = list(dict.fromkeys(refs))
-        try:
-            lists = dict(zip(unique, await asyncio.to_thread(ray.get, unique), strict=True))
-        except (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError) as error:
-            log.warning("values were lost from the object store: %s", error)
-            lost = [f.key for _, f in large]
-            for number, link in enumerate(self._links):
-                await link.call("lost", [f.key for n, f in large if n == number])
-            return lost
+        lists, dead = await asyncio.to_thread(_fetch, list(dict.fromkeys(refs)))
         for (_, found), ref in zip(large, refs, strict=True):
-            self._keep(found, lists[ref][found.place], None, loaded)
-        return []
+            if ref in lists:
+                self._keep(found, lists[ref][found.place], None, loaded)
+        lost: list[str] = []
+        for number, link in enumerate(self._links):
+            mine = [f.key for (n, f), ref in zip(large, refs, strict=True) if n == number and ref in dead]
+            if mine:
+                lost += mine
+                await link.call("lost", mine)
+        return lost
 
     def _keep(self, found: Found, value: Any, size: int | None, loaded: dict[str, StoredValue]) -> None:
         stored = values.stored(self._registry, found.key, found.feature, found.version, value)
         self._cache.put(stored, values.size_of(value) if size is None else size)
         loaded[found.key] = stored
+
+
+def _fetch(refs: Sequence[Any]) -> tuple[dict[Any, Any], set[Any]]:
+    """The objects, and the refs of those that are lost: one that is must not drag the others along."""
+    try:
+        return dict(zip(refs, ray.get(list(refs)), strict=True)), set()
+    except LOST as error:
+        log.warning("values were lost from the object store: %s", error)
+    found: dict[Any, Any] = {}
+    dead: set[Any] = set()
+    for ref in refs:
+        try:
+            found[ref] = ray.get(ref)
+        except LOST:
+            dead.add(ref)
+    return found, dead
