@@ -247,9 +247,9 @@ class Cluster(Service):
 class Caller(threading.Thread):
     """One who waits for an answer; what came is in `reply` or `error` after `done`."""
 
-    def __init__(self, service: Service, features: str, *uris: Path, wait: float = 60.0) -> None:
+    def __init__(self, service: Service, features: str, *uris: Path, **more: Any) -> None:
         super().__init__(daemon=True)
-        self._ask = lambda: service.compute(features, *uris, wait=wait)
+        self._ask = lambda: service.compute(features, *uris, **more)
         self.reply: httpx.Response | None = None
         self.error: Exception | None = None
         self.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.fault.cluster import Cluster
+from tests.fault.cluster import Cluster, end
 
 TABLE = pytest.StashKey[list["Row"]]()
 HEADS = ("fault", "answers new requests after, s", "recomputed steps", "lost requests")
@@ -73,8 +74,10 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 @pytest.fixture
-def cluster(shared: Cluster) -> Cluster:
-    """The shared one, whole: a scenario that breaks it for good fails its successors loudly."""
+def cluster(shared: Cluster) -> Iterator[Cluster]:
+    """The shared one, whole, and nothing of it left standing still by a scenario that failed."""
     shared.clear()
     assert shared.actor()
-    return shared
+    yield shared
+    for pid in shared.processes():
+        end(pid, signal.SIGCONT)
