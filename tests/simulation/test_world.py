@@ -17,7 +17,7 @@ from tests.simulation.runs import Outcome, attempt, run_many
 from tests.simulation.scenario import Ask, Scenario
 from tests.simulation.shrink import Shrinker
 
-SEEDS = 6000
+SEEDS = 6500
 EVENTS = 1_000_000
 
 BEFALLS = (
