@@ -45,8 +45,8 @@ class Settings:
 
     `store` is a directory or an fsspec URL; `media_roots` the only places media is read from;
     `features` modules or `.py` files registered beside the built-in ones; `memory_bytes` the budget of
-    values held in the object store; `attainable` resources that an autoscaler can add beyond the nodes
-    now up (`{"GPU": 8}`), so that a feature requiring them waits instead of failing.
+    values held in the object store; `attainable` the resources of one more node that an autoscaler can add
+    (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing.
     """
 
     store: str = "amber-store"

@@ -217,7 +217,7 @@ class HttpService:
                     return response
                 failed, asked = _error(response), retry.asked_wait(response)
                 lasting = isinstance(failed, MissingResource)
-                if response.status_code not in retry.BUSY or lasting or not again:
+                if not retry.may_pass(response) or lasting or not again:
                     raise failed
             pause = retry.backoff(attempt, random.random, asked)
             if now() + pause > give_up:

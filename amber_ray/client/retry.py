@@ -34,6 +34,15 @@ def backoff(attempt: int, random: Callable[[], float], asked: float | None = Non
     return wait if asked is None else min(asked, MOST_ASKED_SECONDS) + wait
 
 
+def may_pass(response: httpx.Response) -> bool:
+    """Whether an error may be over a moment later.
+
+    A bare 500, without a problem document, is what Ray Serve says when a replica dies under a request.
+    """
+    status, kind = response.status_code, response.headers.get("content-type", "")
+    return status in BUSY or (status == 500 and "json" not in kind)
+
+
 def asked_wait(response: httpx.Response) -> float | None:
     """The Retry-After of an answer in seconds; None if it has none, or gives a date."""
     try:

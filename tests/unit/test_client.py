@@ -441,6 +441,17 @@ OK = httpx.Response(200, json={"hits": 1.0})
 BUSY = httpx.Response(503, headers={"Retry-After": "2"}, json={"error": "Unavailable", "detail": "later"})
 
 
+async def test_a_bare_500_of_a_dead_replica_is_asked_again_and_ambers_own_is_not(quick: list[float]) -> None:
+    dead = httpx.Response(500, text="Internal Server Error")
+    transport, seen = answering(dead, OK)
+    assert await HttpService("http://x", transport=transport).stats() == {"hits": 1.0}
+    own = httpx.Response(500, json={"error": "StoreError", "detail": "no"})
+    transport, seen = answering(own, OK)
+    with pytest.raises(errors.StoreError, match="no"):
+        await HttpService("http://x", transport=transport).stats()
+    assert len(seen) == 1
+
+
 async def test_a_call_that_may_happen_twice_outlasts_a_restart(quick: list[float]) -> None:
     transport, seen = answering(httpx.ConnectError("refused"), httpx.ReadError("reset"), BUSY, OK)
     assert await HttpService("http://x", transport=transport).stats() == {"hits": 1.0}
