@@ -186,8 +186,10 @@ def test_kuberay_has_cpu_and_gpu_workers_that_scale() -> None:
 def test_kuberay_tells_what_the_autoscaler_can_add() -> None:
     service = kuberay()["RayService/amber"]["spec"]
     config = yaml.safe_load(service["serveConfigV2"])
-    addable = sum(gpus(g) * g["maxReplicas"] for g in service["rayClusterConfig"]["workerGroupSpecs"])
-    assert config["applications"][0]["args"]["attainable"] == {"GPU": addable}
+    [group] = [g for g in service["rayClusterConfig"]["workerGroupSpecs"] if gpus(g)]
+    cpus = sum(int(c["resources"]["limits"]["cpu"]) for c in containers(group))
+    # One node of the group, whole: what the setting means, since no step is spread over two.
+    assert config["applications"][0]["args"]["attainable"] == {"CPU": cpus, "GPU": gpus(group)}
 
 
 def test_kuberay_survives_its_head() -> None:
