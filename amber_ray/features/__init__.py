@@ -10,6 +10,7 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.frames",
     "amber_ray.features.light",
     "amber_ray.features.motion",
+    "amber_ray.features.changes",
     "amber_ray.features.phash",
     "amber_ray.features.preview",
     "amber_ray.features.loudness",

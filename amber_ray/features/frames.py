@@ -12,7 +12,10 @@ from amber_ray.core.feature import feature
 from amber_ray.core.units import Clip
 from amber_ray.errors import FeatureError
 from amber_ray.media.decode import Picture, pictures, window
-from amber_ray.media.scale import shorter_side
+from amber_ray.media.scale import exactly, shorter_side
+
+PAIR = exactly(64, 36)
+"""Where pictures are compared, whatever their shape: detail and codec noise average out."""
 
 LARGEST = 2 << 30
 """Bytes of pictures that one segment may take."""
@@ -20,10 +23,14 @@ LARGEST = 2 << 30
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frames:
-    """Upright RGB pictures and their exact times in seconds from the asset's beginning."""
+    """Upright RGB pictures and their exact times in seconds from the asset's beginning.
+
+    `pairs` are, at 64x36, each picture and the film's next one: `motion` needs no second decode for them.
+    """
 
     times: Float64[np.ndarray, " t"]
     images: UInt8[np.ndarray, "t h w 3"]
+    pairs: UInt8[np.ndarray, "t 2 36 64 3"]
 
 
 @feature(version="1", per="segment", store="never")
@@ -42,7 +49,7 @@ def frames(clip: Clip, fps: float = 2.0, size: int = 224) -> Frames:
     start, end = window(clip)
     chosen: list[Picture] = []
     taken = 0
-    for picture in pictures(clip.asset, start, end, fps=fps, size=shorter_side(size)):
+    for picture in pictures(clip.asset, start, end, fps=fps, size=shorter_side(size), pair=PAIR):
         taken += picture.rgb.nbytes
         if taken > LARGEST:
             raise FeatureError(
@@ -53,6 +60,9 @@ def frames(clip: Clip, fps: float = 2.0, size: int = 224) -> Frames:
     return Frames(
         np.array([p.time for p in chosen], np.float64),
         np.stack([p.rgb for p in chosen]) if chosen else np.zeros((0, size, size, 3), np.uint8),
+        np.stack([p.pair for p in chosen if p.pair is not None])
+        if chosen
+        else np.zeros((0, 2, 36, 64, 3), np.uint8),
     )
 
 

@@ -27,10 +27,15 @@ from amber_ray.settings import Limits
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """One upright picture: its exact time in seconds from the asset's beginning, and uint8[h, w, 3] RGB."""
+    """One upright picture: its exact time in seconds from the asset's beginning, and uint8[h, w, 3] RGB.
+
+    `pair`, where it was asked for: this picture and the film's next one, small, uint8[2, h, w, 3]; of the
+    film's last picture and of a still there is no next one, and both are the same.
+    """
 
     time: float
     rgb: np.ndarray
+    pair: np.ndarray | None = None
 
 
 def window(clip: Segment) -> tuple[float, float | None]:
@@ -47,6 +52,7 @@ def pictures(
     fps: float | None = None,
     size: Size | None = None,
     lead: bool = False,
+    pair: Size | None = None,
     limits: Limits | None = None,
 ) -> Iterator[Picture]:
     """The pictures whose time is in [start, end) seconds (None: to the end), in order.
@@ -54,7 +60,8 @@ def pictures(
     With `fps`, time is cut into slots [k / fps, (k + 1) / fps) counted from the asset's beginning, and the
     first picture of each slot is chosen, so a rate above the film's own gives every picture once. Without
     it, every picture; with `lead` also the one on screen just before `start`, first, where there is one.
-    A still is one picture at time 0. Times are the frames' own timestamps.
+    With `fps` and `pair`, each picture comes with its successor in the film, both at that size: what moves
+    is told without a second look at the file. A still is one picture at time 0. Times are the frames' own.
 
     Raises `MediaError` for an asset without pictures, damage within the span, a stream that breaks off early,
     or decoding that takes longer than `limits.decode_seconds`; `MediaNotFound` and `SystemFault` as
@@ -63,14 +70,21 @@ def pictures(
     size, limits = size or native(), limits or bounds.current()
     if asset.kind == "image":
         if start <= 0:
-            yield Picture(0.0, _still(asset, size, limits))
+            small = None if pair is None else np.stack([_still(asset, pair, limits)] * 2)
+            yield Picture(0.0, _still(asset, size, limits), small)
         return
     with _reader(asset, limits) as source:
         first, last = _exact(start), None if end is None else _exact(end)
-        rate = None if fps is None else Fraction(fps)
-        span = source.led(first, last) if lead else source.span(first, last, rate)
-        for at, frame in span:
-            yield Picture(float(at), source.rgb(frame, size))
+        if fps is None:
+            for at, frame in source.led(first, last) if lead else source.span(first, last):
+                yield Picture(float(at), source.rgb(frame, size))
+            return
+        for at, frame, following in source.sampled(first, last, Fraction(fps)):
+            small = None
+            if pair is not None:
+                shown = source.rgb(frame, pair)
+                small = np.stack([shown, shown if following is None else source.rgb(following, pair)])
+            yield Picture(float(at), source.rgb(frame, size), small)
 
 
 def pictures_at(

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 Timed = tuple[Fraction, "VideoFrame"]
 
+Pair = tuple[Fraction, "VideoFrame", "VideoFrame | None"]
+"""A frame's time, the frame, and the film's next one (None: it is the last)."""
+
 _BACK_OFF = (0, 1, 4, 16)
 """Seconds by which a seek is tried earlier while no whole picture comes in time; then from the beginning."""
 
@@ -60,11 +63,9 @@ class Reader:
         # One thread: a task holds one CPU, and segments run side by side.
         stream.codec_context.thread_count = 1
 
-    def span(self, start: Fraction, end: Fraction | None, fps: Fraction | None) -> Iterator[Timed]:
-        """Frames of [start, end): all of them, or the first of each slot of 1 / fps seconds."""
-        if fps is None:
-            return (timed for timed in self.led(start, end) if timed[0] >= start)
-        return self._sampled(start, end, fps)
+    def span(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
+        """All frames of [start, end)."""
+        return (timed for timed in self.led(start, end) if timed[0] >= start)
 
     def led(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end), and before them the one on screen just before `start`, if any."""
@@ -83,7 +84,8 @@ class Reader:
         if before is not None:
             yield before
 
-    def _sampled(self, start: Fraction, end: Fraction | None, fps: Fraction) -> Iterator[Timed]:
+    def sampled(self, start: Fraction, end: Fraction | None, fps: Fraction) -> Iterator[Pair]:
+        """The first frame of each slot of 1 / fps seconds in [start, end), each with the film's next frame."""
         taken = -1
         position = start
         if start > 0:
@@ -91,18 +93,24 @@ class Reader:
             taken = self._slot(start, fps) - 1
             position = self._begin(taken + 1, fps)
         while end is None or position < end:
+            chosen: Timed | None = None
             for at, frame in self._from(position, end):
+                if chosen is not None:
+                    yield *chosen, frame
+                    chosen = None
+                    if position - at > _SKIP:
+                        break
                 if end is not None and at >= end:
                     return
                 if (slot := self._slot(at, fps)) <= taken:
                     continue
                 taken = slot
-                if at >= start or start <= 0:
-                    yield max(at, Fraction(0)), frame
                 position = self._begin(taken + 1, fps)
-                if position - at > _SKIP:
-                    break
+                if at >= start or start <= 0:
+                    chosen = max(at, Fraction(0)), frame
             else:
+                if chosen is not None:
+                    yield *chosen, None
                 return
 
     def at(self, moment: Fraction) -> Timed:

@@ -39,7 +39,9 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Frames:
 def some(count: int, height: int = 48, width: int = 64) -> Frames:
     images = [textured(i, width, height) for i in range(count)]
     return Frames(
-        np.arange(count, dtype=np.float64), np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8)
+        np.arange(count, dtype=np.float64),
+        np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8),
+        np.zeros((count, 2, 36, 64, 3), np.uint8),
     )
 
 
@@ -60,7 +62,7 @@ def test_pictures_of_one_shot_are_nearer_than_those_of_others(model: Embedding, 
 
 def test_the_default_weights_know_a_bird(model: Embedding, shots: Frames) -> None:
     # The vectors are what the network's own classifier reads; birds are classes 7-24, 80-100 and 127-146.
-    vectors = torch.from_numpy(model(Frames(shots.times[8:11], shots.images[8:11])))
+    vectors = torch.from_numpy(model(Frames(shots.times[8:11], shots.images[8:11], shots.pairs[8:11])))
     with torch.inference_mode():
         classes = model._network._fc.cpu()(vectors).mean(0).topk(3).indices.tolist()
     birds = {*range(7, 25), *range(80, 101), *range(127, 147)}

@@ -17,9 +17,10 @@ from amber_ray.core.units import Asset, Segment, segments
 from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features import BUILTINS
 from amber_ray.features import frames as frames_module
+from amber_ray.features.changes import Changes, changes, cuts
 from amber_ray.features.frames import Frames, frame_times, frames
 from amber_ray.features.light import brightness, colour
-from amber_ray.features.motion import Motion, cuts, motion
+from amber_ray.features.motion import motion
 from amber_ray.features.phash import phash
 from amber_ray.features.preview import contact_sheet, thumbnail, time_code
 from amber_ray.features.probe import probe
@@ -83,7 +84,7 @@ def checked(feature: Any, *arguments: Any, **params: Any) -> Any:
 def test_the_built_in_features_are_a_graph() -> None:
     registry = Registry.from_modules(BUILTINS)
     assert set(registry.names()) == {
-        *("probe", "frames", "frame_times", "brightness", "colour", "motion", "cuts", "phash"),
+        *("probe", "frames", "frame_times", "brightness", "colour", "motion", "changes", "cuts", "phash"),
         *("thumbnail", "contact_sheet", "loudness", "embedding", "mean_embedding"),
     }
     assert {s.name for s in registry if s.store == "never"} == {"frames"}
@@ -145,7 +146,8 @@ def test_a_segment_may_have_no_picture(bunny: Asset) -> None:
     assert checked(brightness, value).shape == (0,)
     assert checked(colour, value).shape == (0, 3, 16)
     assert checked(phash, value).shape == (0,)
-    assert checked(motion, tail).times.shape == (0,)
+    assert checked(motion, value).shape == (0,)
+    assert checked(changes, tail).times.shape == (0,)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +195,7 @@ def test_phash_stays_near_for_the_same_picture_and_far_for_others(tmp_path: Path
         out = io.BytesIO()
         picture.save(out, "JPEG", quality=40)
         encoded.append(np.asarray(Image.open(out)))
-    again = phash(Frames(shown.times, np.stack(encoded)))
+    again = phash(Frames(shown.times, np.stack(encoded), shown.pairs))
     distance = np.bitwise_count(original[1:, None] ^ again[None, 1:])
     assert distance.diagonal().max() <= 6
     assert distance[~np.eye(5, dtype=bool)].min() >= 16
@@ -203,15 +205,31 @@ def test_phash_bits_are_those_of_imagehash() -> None:
     # Made with imagehash 4.3.2 from this picture, of value (3 x + 5 y) mod 256, and from its mirror.
     x, y = np.meshgrid(np.arange(64), np.arange(64))
     picture = np.repeat(((3 * x + 5 * y) % 256).astype(np.uint8)[..., None], 3, axis=2)
-    both = Frames(np.zeros(2), np.stack([picture, picture[:, ::-1]]))
+    both = Frames(np.zeros(2), np.stack([picture, picture[:, ::-1]]), np.zeros((2, 2, 36, 64, 3), np.uint8))
     assert [f"{int(h):016x}" for h in phash(both)] == IMAGEHASH
 
 
 IMAGEHASH = ["aa813f6a4a5ff007", "fdd0683e1f0aa552"]
 
 
-def test_motion_is_the_difference_to_the_picture_before(colours: Asset) -> None:
-    value: Motion = checked(motion, whole(colours))
+def test_motion_is_the_difference_to_the_films_next_picture(colours: Asset, photo: Asset) -> None:
+    value = checked(motion, frames(whole(colours), fps=12.0))
+    moved = {i: float(m) for i, m in enumerate(value) if m > 0.05}
+    assert moved == pytest.approx({11: 2 / 3, 23: 2 / 3, 35: 1 / 3, 47: 1.0, 59: 127 / 255}, abs=0.02)
+    assert value[-1] == 0.0
+    # A lower rate chooses fewer moments and changes none of them.
+    assert motion(frames(whole(colours), fps=3.0)).tolist() == value[::4].tolist()
+    assert checked(motion, frames(whole(photo))).tolist() == [0.0]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 2.5])
+def test_motion_reaches_over_the_borders_of_segments(colours: Asset, seconds: float) -> None:
+    parts = [motion(frames(s, fps=12.0)) for s in segments(colours, seconds)]
+    assert np.concatenate(parts).tolist() == motion(frames(whole(colours), fps=12.0)).tolist()
+
+
+def test_changes_is_the_difference_to_the_picture_before(colours: Asset) -> None:
+    value: Changes = checked(changes, whole(colours))
     assert value.times.tolist() == [i / 12 for i in range(72)]
     moved = {round(t): a for t, a in zip(value.times, value.amount, strict=True) if a > 0.05}
     assert moved == pytest.approx({1: 2 / 3, 2: 2 / 3, 3: 1 / 3, 4: 1.0, 5: 127 / 255}, abs=0.02)
@@ -220,9 +238,9 @@ def test_motion_is_the_difference_to_the_picture_before(colours: Asset) -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.7, 1.0, 2.5])
-def test_motion_does_not_depend_on_the_grid(colours: Asset, seconds: float) -> None:
-    one = motion(whole(colours))
-    parts = [motion(s) for s in segments(colours, seconds)]
+def test_changes_does_not_depend_on_the_grid(colours: Asset, seconds: float) -> None:
+    one = changes(whole(colours))
+    parts = [changes(s) for s in segments(colours, seconds)]
     assert np.concatenate([p.times for p in parts]).tolist() == one.times.tolist()
     assert np.concatenate([p.amount for p in parts]).tolist() == one.amount.tolist()
     assert np.concatenate([p.colour for p in parts]).tolist() == one.colour.tolist()
@@ -230,7 +248,7 @@ def test_motion_does_not_depend_on_the_grid(colours: Asset, seconds: float) -> N
 
 
 def test_cuts_are_found_to_the_picture(colours: Asset) -> None:
-    found = checked(cuts, [motion(whole(colours))])
+    found = checked(cuts, [changes(whole(colours))])
     assert [(c.start, c.end) for c in found] == [((12 * i - 1) / 12, float(i)) for i in range(1, 6)]
     assert found[3].score == pytest.approx(1.0, abs=0.02)
 
@@ -244,25 +262,25 @@ def test_fades_flashes_and_pans_are_no_cuts(tmp_path: Path) -> None:
     pan = [np.ascontiguousarray(wide[:, 4 * i : 4 * i + 64]) for i in range(48)]
     path = write_video(tmp_path / "film.mp4", [*fade, *hold, *flash, *hold, *pan], options={"qp": "0"})
     asset = catalogue(tmp_path).add(str(path))
-    found = cuts([motion(whole(asset))])
+    found = cuts([changes(whole(asset))])
     assert [round(c.end * 24) for c in found] == [len(fade) + 2 * len(hold) + 1]
 
 
 def test_a_stuttering_film_is_not_cut_at_each_of_its_moves() -> None:
     amount = np.array([0.0] + [0.05, 0.2] * 20, np.float32)
-    stutter = Motion(np.arange(len(amount)) / 24, amount, amount)
+    stutter = Changes(np.arange(len(amount)) / 24, amount, amount)
     assert [c for c in cuts([stutter]) if c.end > 0.5] == []  # At the beginning there is little to go by.
 
 
 def test_the_cuts_of_the_shipped_clip(bunny: Asset) -> None:
     # Seen frame by frame: meadow to stream, stream to bird, bird to tree, after a fade from black.
-    found = cuts([motion(s) for s in segments(bunny, 7.0)])
+    found = cuts([changes(s) for s in segments(bunny, 7.0)])
     assert [(c.start, c.end) for c in found] == [((n - 1) / 24, n / 24) for n in (285, 378, 553)]
     assert all(c.score > 0.25 for c in found)
 
 
 def test_a_still_has_no_cuts(photo: Asset) -> None:
-    assert checked(cuts, [checked(motion, whole(photo))]) == []
+    assert checked(cuts, [checked(changes, whole(photo))]) == []
     assert cuts([]) == []
     with pytest.raises(FeatureError, match="threshold"):
         cuts([], threshold=0.0)
@@ -325,7 +343,7 @@ def test_sound_alone_says_that_pictures_are_missing(song: Asset) -> None:
     segment = whole(song)
     for make in (
         lambda: frames(segment),
-        lambda: motion(segment),
+        lambda: changes(segment),
         lambda: thumbnail(song),
         lambda: contact_sheet(song),
     ):
