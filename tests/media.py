@@ -11,6 +11,7 @@ from typing import Any
 import av
 import numpy as np
 
+from amber_ray.features.frames import Frames
 from amber_ray.media.locate import Locator
 from amber_ray.media.probe import Catalogue
 
@@ -33,6 +34,16 @@ def textured(seed: int, width: int = 64, height: int = 48) -> np.ndarray:
     """One picture of smooth noise: coarse random blocks, so that codecs keep it."""
     coarse = np.random.default_rng(seed).integers(0, 256, (height // 8, width // 8, 3), np.uint8)
     return np.kron(coarse, np.ones((8, 8, 1), np.uint8))
+
+
+def shown(*pictures: Any) -> Frames:
+    """Pictures of one size, uint8[h, w, 3], as `frames` gives them: one each second, and nothing moves."""
+    images = [np.asarray(p) for p in pictures]
+    return Frames(
+        np.arange(len(images), dtype=np.float64),
+        np.stack(images) if images else np.zeros((0, 224, 224, 3), np.uint8),
+        np.zeros((len(images), 2, 36, 64, 3), np.uint8),
+    )
 
 
 def tone(seconds: float, hertz: float = 997.0, decibels: float = -20.0, rate: int = 48_000) -> np.ndarray:

@@ -9,10 +9,13 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.probe",
     "amber_ray.features.frames",
     "amber_ray.features.light",
+    "amber_ray.features.sharpness",
     "amber_ray.features.motion",
     "amber_ray.features.changes",
     "amber_ray.features.phash",
     "amber_ray.features.preview",
     "amber_ray.features.loudness",
     "amber_ray.features.embedding",
+    "amber_ray.features.labels",
+    "amber_ray.features.faces",
 )

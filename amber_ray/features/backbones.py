@@ -95,6 +95,21 @@ def load(backbone: str, weights: str) -> Backbone:
     )
 
 
+def classifier(network: torch.nn.Module, backbone: str) -> torch.nn.Linear:
+    """The layer that turns what `Backbone.embed` gives into the logits of ImageNet's 1000 classes.
+
+    Raises `FeatureError` for a network that has none.
+    """
+    import torch
+
+    layers = [m for m in network.modules() if isinstance(m, torch.nn.Linear) and m.out_features == 1000]
+    if not layers:
+        raise FeatureError(
+            f"{backbone!r} has no linear classifier to take features before; choose another backbone"
+        )
+    return layers[-1]
+
+
 def _lite0(weights: str) -> Backbone:
     try:
         model = importlib.import_module("efficientnet_lite_pytorch")
@@ -150,18 +165,11 @@ def _preparation(
 
 def _penultimate(network: torch.nn.Module, backbone: str) -> Callable[[torch.Tensor], torch.Tensor]:
     """What the network's last layer, the classifier, is given: its pooled features."""
-    import torch
-
-    layers = [m for m in network.modules() if isinstance(m, torch.nn.Linear) and m.out_features == 1000]
-    if not layers:
-        raise FeatureError(
-            f"{backbone!r} has no linear classifier to take features before; choose another backbone"
-        )
-    classifier = layers[-1]
+    last = classifier(network, backbone)
 
     def embed(batch: torch.Tensor) -> torch.Tensor:
         caught: list[torch.Tensor] = []
-        handle = classifier.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
+        handle = last.register_forward_pre_hook(lambda _, given: caught.append(given[0]))
         try:
             network(batch)
         finally:

@@ -85,7 +85,7 @@ class Reader:
             yield before
 
     def sampled(self, start: Fraction, end: Fraction | None, fps: Fraction) -> Iterator[Pair]:
-        """The first frame of each slot of 1 / fps seconds in [start, end), each with the film's next frame."""
+        """The first frame of each slot of 1 / fps seconds of [start, end), with the film's next frame."""
         taken = -1
         position = start
         if start > 0:

@@ -18,7 +18,7 @@ from amber_ray.features.frames import Frames, frames
 from amber_ray.media.locate import Locator
 from amber_ray.media.probe import Catalogue
 from amber_ray.samples import clip
-from tests.media import textured
+from tests.media import shown, textured
 
 torch.set_num_threads(1)  # As a Ray worker with one CPU; more only get in each other's way on small pictures.
 
@@ -37,12 +37,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Frames:
 
 
 def some(count: int, height: int = 48, width: int = 64) -> Frames:
-    images = [textured(i, width, height) for i in range(count)]
-    return Frames(
-        np.arange(count, dtype=np.float64),
-        np.stack(images) if images else np.zeros((0, 1, 1, 3), np.uint8),
-        np.zeros((count, 2, 36, 64, 3), np.uint8),
-    )
+    return shown(*(textured(i, width, height) for i in range(count)))
 
 
 def test_pictures_of_one_shot_are_nearer_than_those_of_others(model: Embedding, shots: Frames) -> None:

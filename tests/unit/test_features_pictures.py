@@ -36,6 +36,7 @@ from tests.media import (
     WHITE,
     catalogue,
     flat,
+    shown,
     textured,
     tone,
     write_picture,
@@ -85,7 +86,8 @@ def test_the_built_in_features_are_a_graph() -> None:
     registry = Registry.from_modules(BUILTINS)
     assert set(registry.names()) == {
         *("probe", "frames", "frame_times", "brightness", "colour", "motion", "changes", "cuts", "phash"),
-        *("thumbnail", "contact_sheet", "loudness", "embedding", "mean_embedding"),
+        *("thumbnail", "contact_sheet", "loudness", "embedding", "labels", "mean_embedding", "faces"),
+        *("sharpness",),
     }
     assert {s.name for s in registry if s.store == "never"} == {"frames"}
     assert {s.version for s in registry} == {"1"}
@@ -186,16 +188,16 @@ def test_colour_counts_pixels_in_bins(colours: Asset, tmp_path: Path) -> None:
 
 
 def test_phash_stays_near_for_the_same_picture_and_far_for_others(tmp_path: Path, bunny: Asset) -> None:
-    shown = frames(segments(bunny, 60.0)[0], fps=0.2, size=0)
-    original = checked(phash, shown)
+    taken = frames(segments(bunny, 60.0)[0], fps=0.2, size=0)
+    original = checked(phash, taken)
     assert (original.dtype, original.shape) == (np.uint64, (6,))
-    small = [Image.fromarray(image).resize((160, 90)) for image in shown.images]
+    small = [Image.fromarray(image).resize((160, 90)) for image in taken.images]
     encoded = []
     for picture in small:
         out = io.BytesIO()
         picture.save(out, "JPEG", quality=40)
         encoded.append(np.asarray(Image.open(out)))
-    again = phash(Frames(shown.times, np.stack(encoded), shown.pairs))
+    again = phash(shown(*encoded))
     distance = np.bitwise_count(original[1:, None] ^ again[None, 1:])
     assert distance.diagonal().max() <= 6
     assert distance[~np.eye(5, dtype=bool)].min() >= 16
@@ -205,7 +207,7 @@ def test_phash_bits_are_those_of_imagehash() -> None:
     # Made with imagehash 4.3.2 from this picture, of value (3 x + 5 y) mod 256, and from its mirror.
     x, y = np.meshgrid(np.arange(64), np.arange(64))
     picture = np.repeat(((3 * x + 5 * y) % 256).astype(np.uint8)[..., None], 3, axis=2)
-    both = Frames(np.zeros(2), np.stack([picture, picture[:, ::-1]]), np.zeros((2, 2, 36, 64, 3), np.uint8))
+    both = shown(picture, picture[:, ::-1])
     assert [f"{int(h):016x}" for h in phash(both)] == IMAGEHASH
 
 
