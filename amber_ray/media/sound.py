@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -98,8 +98,54 @@ def mono(
     end. Raises as `heard`.
     """
     end = end if end is not None else asset.duration or 0.0
-    first, count = math.ceil(start * rate), max(0, math.ceil(end * rate) - math.ceil(start * rate))
+    first = sample_at(start, rate)
+    count = max(0, sample_at(end, rate) - first)
     samples = np.zeros(count, np.float32)
+    with contextlib.closing(_placed(asset, rate, start, feature, limits)) as found:
+        for place, data in found:
+            a, b = max(0, place - first), min(count, place - first + len(data))
+            if a < b:
+                samples[a:b] = data[a - place + first : b - place + first]
+            if place + len(data) >= first + count:
+                break
+    return samples
+
+
+def blocks(
+    asset: Asset, rate: int, size: int, *, feature: str = "this feature", limits: Limits | None = None
+) -> Iterator[np.ndarray]:
+    """The samples that `mono` gives of the whole asset, in order: float32[`size`] each, the last one shorter.
+
+    One pass that holds a block, however long the asset. Raises as `heard`, at any block.
+    """
+    begin, count = 0, sample_at(asset.duration or 0.0, rate)
+    block = np.zeros(size, np.float32)
+    with contextlib.closing(_placed(asset, rate, 0.0, feature, limits)) as found:
+        for place, data in found:
+            # What comes too late for its block is dropped: only streams whose time jumps back have it.
+            data, place = data[max(0, begin - place) :], max(place, begin)
+            while len(data) and place < count:
+                if place >= begin + size:
+                    yield block
+                    begin, block = begin + size, np.zeros(size, np.float32)
+                    continue
+                fits = min(len(data), begin + size - place)
+                block[place - begin : place - begin + fits] = data[:fits]
+                data, place = data[fits:], place + fits
+    while begin < count:
+        yield block[: count - begin]
+        begin, block = begin + size, np.zeros(size, np.float32)
+
+
+def sample_at(seconds: float, rate: int) -> int:
+    """The number of the first sample at or after `seconds`; products' rounding errors do not count."""
+    return math.ceil(round(seconds * rate, 6))
+
+
+def _placed(
+    asset: Asset, rate: int, start: float, feature: str, limits: Limits | None
+) -> Generator[tuple[int, np.ndarray], None, None]:
+    """Blocks of mono samples from before `start` seconds on, each with the number of its first sample."""
     with heard(asset, feature, limits) as (container, stream, frames):
         base = Fraction(stream.time_base or Fraction(1, rate))
         origin = Fraction(container.start_time or 0, 1_000_000)
@@ -107,31 +153,62 @@ def mono(
         if target > 0:
             container.seek(math.floor((target + origin) / base), stream=stream)
             stream.codec_context.flush_buffers()
-
-        def put(blocks: Iterator[tuple[int, np.ndarray]]) -> None:
-            for place, data in blocks:
-                a, b = max(0, place - first), min(count, place - first + len(data))
-                if a < b:
-                    samples[a:b] = data[a - place + first : b - place + first]
-
         resampler: Resampler | None = None
-        for frame in frames:
-            at = None
-            if frame.pts is not None and frame.time_base is not None:
-                at = round((frame.pts * Fraction(frame.time_base) - origin) * frame.sample_rate)
-            if resampler is not None and at is not None and resampler.astray(at):
-                put(resampler.resample(None))
-                resampler = None
-            if resampler is None:
-                if at is None:
-                    continue
-                resampler = Resampler(stream, frame.sample_rate, rate, at)
-            put(resampler.resample(frame))
-            if resampler.place - first >= count:
-                return samples
+        for began, frame in _anchored(frames, origin):
+            if began is not None:
+                if resampler is not None:
+                    yield from resampler.resample(None)
+                resampler = Resampler(stream, frame.sample_rate, rate, began)
+            if resampler is not None:
+                yield from resampler.resample(frame)
         if resampler is not None:
-            put(resampler.resample(None))
-    return samples
+            yield from resampler.resample(None)
+
+
+def _anchored(frames: Iterator[AudioFrame], origin: Fraction) -> Iterator[tuple[int | None, AudioFrame]]:
+    """The frames from the first one with a time on; one that does not follow on the last has its place.
+
+    A place is the number of the frame's first sample, by the time stamps of all frames of the half second
+    that it begins: Matroska, FLV and ASF round each to a millisecond, and after a seek Ogg's first one is off
+    by a block. Frames before `origin` seconds have negative places.
+    """
+    waiting: list[AudioFrame] = []
+    began: list[int] = []  # Where the run would begin by each of its first frames.
+    counted = 0
+
+    def settled() -> Iterator[tuple[int | None, AudioFrame]]:
+        place: int | None = _agreed(began, waiting[0].sample_rate) if waiting else None
+        for frame in waiting:
+            yield place, frame
+            place = None
+        waiting.clear()
+
+    for frame in frames:
+        at = None
+        if frame.pts is not None and frame.time_base is not None:
+            at = round((frame.pts * Fraction(frame.time_base) - origin) * frame.sample_rate)
+        if at is not None and (not began or abs(at - began[0] - counted) > frame.sample_rate * _GAP):
+            yield from settled()
+            waiting, began, counted = [frame], [at], frame.samples
+            continue
+        if not began:
+            continue
+        if waiting:
+            waiting.append(frame)
+            began += [] if at is None else [at - counted]
+            if counted >= frame.sample_rate * _RUN_UP:
+                yield from settled()
+        else:
+            yield None, frame
+        counted += frame.samples
+    yield from settled()
+
+
+def _agreed(began: list[int], rate: int) -> int:
+    """The middle of what most frames say, to within a millisecond: rounding errors lie on both sides."""
+    usual = sorted(began)[len(began) // 2]
+    near = [b for b in began if abs(b - usual) <= rate // 1000]
+    return (min(near) + max(near)) // 2
 
 
 class Resampler:
@@ -145,7 +222,6 @@ class Resampler:
         import av
 
         self._given = given
-        self._came = began
         drop = -began % (given // math.gcd(given, rate))
         self.place = (began + drop) * rate // given
         # Held: the filters only borrow it, and using one after it is gone crashes the process.
@@ -156,16 +232,11 @@ class Resampler:
         self._sink = graph.add("abuffersink")
         graph.link_nodes(self._source, trim, mix, self._sink).configure()
 
-    def astray(self, at: int) -> bool:
-        """Whether a frame that begins at sample number `at` does not follow on the last one."""
-        return abs(at - self._came) > self._given * _GAP
-
     def resample(self, frame: AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
         """Blocks of samples, each with the number of its first one on the asset's clock; None flushes."""
         import av
 
         self._source.push(frame)
-        self._came += 0 if frame is None else frame.samples
         while True:
             try:
                 block = self._sink.pull()
