@@ -16,6 +16,7 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.preview",
     "amber_ray.features.loudness",
     "amber_ray.features.audio",
+    "amber_ray.features.speech",
     "amber_ray.features.embedding",
     "amber_ray.features.labels",
     "amber_ray.features.faces",

@@ -87,7 +87,7 @@ def test_the_built_in_features_are_a_graph() -> None:
     assert set(registry.names()) == {
         *("probe", "frames", "frame_times", "brightness", "colour", "motion", "changes", "cuts", "phash"),
         *("thumbnail", "contact_sheet", "loudness", "embedding", "labels", "mean_embedding", "faces"),
-        *("sharpness", "audio", "spectrogram"),
+        *("sharpness", "audio", "spectrogram", "speech_probability", "speech"),
     }
     assert {s.name for s in registry if s.store == "never"} == {"frames", "audio"}
     assert {s.version for s in registry} == {"1"}
