@@ -29,7 +29,7 @@ BLOCK = 1024 * WINDOW
 """Samples held at a time: some 33 s."""
 
 HYSTERESIS, LEAST = 0.15, 0.01
-"""Speech that has begun ends where its probability is below the threshold less 0.15 (and that is 0.01 at least)."""
+"""Speech ends where its probability is below the threshold less 0.15, but below 0.01 at least."""
 
 
 @dataclass(frozen=True, slots=True)
