@@ -12,6 +12,8 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.sharpness",
     "amber_ray.features.motion",
     "amber_ray.features.changes",
+    "amber_ray.features.transitions",
+    "amber_ray.features.shots",
     "amber_ray.features.phash",
     "amber_ray.features.preview",
     "amber_ray.features.loudness",

@@ -6,6 +6,7 @@ look at the gathered numbers, so another threshold decodes nothing.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,14 +58,14 @@ def changes(clip: Clip) -> Changes:
     times: list[float] = []
     amount: list[float] = []
     colour: list[float] = []
-    before: tuple[np.ndarray, np.ndarray] | None = None
+    before: np.ndarray | None = None
     for picture in pictures(clip.asset, start, end, size=PAIR, lead=True):
-        now = picture.rgb.astype(np.int16), _cumulative(picture.rgb)
         if picture.time >= start:
+            by = (0.0, 0.0) if before is None else compared(before, picture.rgb)
             times.append(picture.time)
-            amount.append(0.0 if before is None else float(np.abs(now[0] - before[0]).mean() / 255))
-            colour.append(0.0 if before is None else float(np.abs(now[1] - before[1]).mean()))
-        before = now
+            amount.append(by[0])
+            colour.append(by[1])
+        before = picture.rgb
     return Changes(np.array(times, np.float64), np.array(amount, np.float32), np.array(colour, np.float32))
 
 
@@ -83,16 +84,29 @@ def cuts(changes: list[Changes], threshold: float = 0.08) -> list[Cut]:
     times = np.concatenate([c.times for c in changes])
     amount = np.concatenate([c.amount for c in changes]).astype(np.float64)
     colour = np.concatenate([c.colour for c in changes])
-    found = []
-    for i in np.flatnonzero((amount > threshold) & (colour > COLOURS)):
-        if i == 0:
-            continue
-        around = np.concatenate([amount[max(1, i - NEIGHBOURS) : i], amount[i + 1 : i + 1 + NEIGHBOURS]])
-        beside = np.concatenate([amount[max(1, i - 1) : i], amount[i + 1 : i + 2]])
-        usual, next_to = (np.median(around), beside.max()) if len(around) else (0.0, 0.0)
-        if amount[i] >= STANDS_OUT * usual and amount[i] >= ABOVE_NEXT * next_to:
-            found.append(Cut(float(times[i - 1]), float(times[i]), float(amount[i])))
-    return found
+    return [
+        Cut(float(times[i - 1]), float(times[i]), float(amount[i]))
+        for i in np.flatnonzero((amount > threshold) & (colour > COLOURS))
+        if i and prominence(amount, int(i)) >= 1
+    ]
+
+
+def prominence(amount: np.ndarray, i: int) -> float:
+    """How far picture `i` changes more than those around it: 1 is enough for a cut. `amount` is float64[t].
+
+    The first entry, which has nothing before it, does not count.
+    """
+    around = np.concatenate([amount[max(1, i - NEIGHBOURS) : i], amount[i + 1 : i + 1 + NEIGHBOURS]])
+    beside = np.concatenate([amount[max(1, i - 1) : i], amount[i + 1 : i + 2]])
+    usual, next_to = (float(np.median(around)), float(beside.max())) if len(around) else (0.0, 0.0)
+    enough = max(STANDS_OUT * usual, ABOVE_NEXT * next_to)
+    return float(amount[i]) / enough if enough else math.inf
+
+
+def compared(before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+    """The difference of two pictures uint8[h, w, 3], in their pixels and in their colours: `Changes`' two."""
+    amount = np.abs(before.astype(np.int16) - after.astype(np.int16)).mean() / 255
+    return float(amount), float(np.abs(_cumulative(before) - _cumulative(after)).mean())
 
 
 def _cumulative(rgb: np.ndarray) -> np.ndarray:

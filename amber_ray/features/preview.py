@@ -34,7 +34,7 @@ def thumbnail(asset: Asset, size: int = 320) -> Jpeg:
         raise FeatureError(f"thumbnail.size must be 16 to 4096 pixels, not {size}")
     times = [place * (asset.duration or 0.0) for place in PLACES]
     best = max(pictures_at(asset, times, longer_side(size, enlarge=False)), key=lambda p: float(p.rgb.std()))
-    return _jpeg(best.rgb)
+    return jpeg(best.rgb)
 
 
 @feature(version="1")
@@ -69,7 +69,7 @@ def contact_sheet(asset: Asset, columns: int = 4, rows: int = 4, width: int = 12
         sheet.paste(Image.fromarray(tile.rgb), (x, y))
         if asset.duration:
             _label(draw, x, y + tile.rgb.shape[0], tile_width, time_code(tile.time, asset.duration))
-    return _jpeg(np.asarray(sheet))
+    return jpeg(np.asarray(sheet))
 
 
 def _tile(width: int, height: int, most: int) -> tuple[int, int]:
@@ -99,7 +99,8 @@ def _label(draw: ImageDraw, left: int, bottom: int, width: int, text: str) -> No
     draw.text((left + pad - box[0], bottom - down + pad - box[1]), text, font=font, fill=(255, 255, 255, 255))
 
 
-def _jpeg(rgb: np.ndarray) -> bytes:
+def jpeg(rgb: np.ndarray) -> bytes:
+    """A picture uint8[h, w, 3] as the bytes of a JPEG file."""
     from PIL import Image
 
     out = io.BytesIO()

@@ -19,7 +19,7 @@ from amber_ray.media import bounds
 from amber_ray.media.container import demuxed, video_stream
 from amber_ray.media.locate import name_of
 from amber_ray.media.reader import Reader
-from amber_ray.media.scale import Size, native
+from amber_ray.media.scale import Scaler, Size, native
 from amber_ray.media.source import opened
 from amber_ray.media.stills import still
 from amber_ray.settings import Limits
@@ -53,6 +53,7 @@ def pictures(
     size: Size | None = None,
     lead: bool = False,
     pair: Size | None = None,
+    scaler: Scaler = "area",
     limits: Limits | None = None,
 ) -> Iterator[Picture]:
     """The pictures whose time is in [start, end) seconds (None: to the end), in order.
@@ -77,14 +78,14 @@ def pictures(
         first, last = _exact(start), None if end is None else _exact(end)
         if fps is None:
             for at, frame in source.led(first, last) if lead else source.span(first, last):
-                yield Picture(float(at), source.rgb(frame, size))
+                yield Picture(float(at), source.rgb(frame, size, scaler))
             return
         for at, frame, following in source.sampled(first, last, Fraction(fps)):
             small = None
             if pair is not None:
                 shown = source.rgb(frame, pair)
                 small = np.stack([shown, shown if following is None else source.rgb(following, pair)])
-            yield Picture(float(at), source.rgb(frame, size), small)
+            yield Picture(float(at), source.rgb(frame, size, scaler), small)
 
 
 def pictures_at(
@@ -103,6 +104,17 @@ def pictures_at(
         for moment in times:
             at, frame = source.at(_exact(moment))
             yield Picture(float(at), source.rgb(frame, size))
+
+
+def picture_times(asset: Asset, limits: Limits | None = None) -> np.ndarray:
+    """When each picture of the asset is, in seconds: float64[n], strictly ascending. Nothing is decoded.
+
+    A still is one picture at time 0. Errors as `pictures`, but for damage that only decoding would find.
+    """
+    if asset.kind == "image":
+        return np.zeros(1)
+    with _reader(asset, limits or bounds.current()) as source:
+        return np.array([float(at) for at in source.times()], np.float64)
 
 
 @contextlib.contextmanager

