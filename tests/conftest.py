@@ -13,7 +13,7 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.pop("RAY_ADDRESS", None)
 
-# A shell that runs a command in the background has it ignore interrupts, and so would all that the tests start.
+# What a shell runs in the background ignores interrupts, and so would all that the tests start.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile(

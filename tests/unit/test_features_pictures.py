@@ -44,7 +44,6 @@ from tests.media import (
     write_video,
 )
 
-
 TRANSIENT = """
 audio
 frames
