@@ -68,7 +68,7 @@ def contact_sheet(asset: Asset, columns: int = 4, rows: int = 4, width: int = 12
         y = GAP + (i // columns) * (tile_height + GAP)
         sheet.paste(Image.fromarray(tile.rgb), (x, y))
         if asset.duration:
-            _label(draw, x, y + tile.rgb.shape[0], tile_width, time_code(tile.time, asset.duration))
+            label(draw, x, y + tile.rgb.shape[0], tile_width, time_code(tile.time, asset.duration))
     return jpeg(np.asarray(sheet))
 
 
@@ -87,7 +87,7 @@ def time_code(seconds: float, duration: float) -> str:
     return f"{minutes}:{rest // 10:02}.{rest % 10}"
 
 
-def _label(draw: ImageDraw, left: int, bottom: int, width: int, text: str) -> None:
+def label(draw: ImageDraw, left: int, bottom: int, width: int, text: str) -> None:
     """White on a dark veil in the lower left corner, so that it reads on any picture."""
     from PIL import ImageFont
 
