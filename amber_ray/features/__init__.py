@@ -19,6 +19,7 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.loudness",
     "amber_ray.features.audio",
     "amber_ray.features.speech",
+    "amber_ray.features.sound_events",
     "amber_ray.features.embedding",
     "amber_ray.features.labels",
     "amber_ray.features.faces",

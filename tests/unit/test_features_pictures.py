@@ -74,6 +74,8 @@ shot_embedding
 shot_ends
 shot_frames
 shots
+sound_events
+sound_probability
 spectrogram
 speech
 speech_probability
