@@ -63,7 +63,7 @@ def test_words_and_music_are_told_apart(model: SoundProbability, talk: Asset) ->
     assert np.allclose(of_kind(events, "speech"), [(2, 3.15), (5, 6.15), (15, 16.15)], atol=0.2)
     ((start, end),) = of_kind(events, "music")
     assert (start, end) == pytest.approx((10.0, 20.0), abs=0.5)
-    assert all(e.score > 0.5 for e in events)
+    assert all(0.4 < e.score <= 1 for e in events)
     assert events == sorted(events, key=lambda e: e.start)
 
 
