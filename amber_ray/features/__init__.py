@@ -14,6 +14,7 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.changes",
     "amber_ray.features.transitions",
     "amber_ray.features.shots",
+    "amber_ray.features.text",
     "amber_ray.features.phash",
     "amber_ray.features.preview",
     "amber_ray.features.loudness",

@@ -79,6 +79,8 @@ sound_probability
 spectrogram
 speech
 speech_probability
+text
+text_lines
 thumbnail
 timeline
 transitions
