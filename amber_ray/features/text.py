@@ -6,6 +6,7 @@ lines it shows, so that another detector or threshold of `shots` reads nothing a
 
 from __future__ import annotations
 
+import bisect
 import difflib
 from dataclasses import dataclass, replace
 from typing import Any
@@ -26,7 +27,7 @@ WEIGHTS = {
     "ch_PP-OCRv4_rec_infer.onnx": "48fc40f24f6d2a207a2b1091d3437eb3cc3eb6b676dc3ef9c37384005483683b",
     "ch_ppocr_mobile_v2.0_cls_infer.onnx": "e47acedf663230f8863ff1ab0e64dd2d82b838fceb5957146dab185a89d6215c",
 }
-"""The networks in rapidocr-onnxruntime 1.4.4: PP-OCR v4, which finds lines, reads them, and turns them upright."""
+"""The networks in rapidocr-onnxruntime 1.4.4, PP-OCR v4: they find lines, read them, turn them upright."""
 
 ALIKE, OVERLAP = 0.8, 0.5
 """Two readings are one line if their words are that much alike (Ratcliff and Obershelp's measure) and their
@@ -52,8 +53,10 @@ class TextLine:
 
 @dataclass(frozen=True, slots=True)
 class ShotText:
-    """A line of text in a shot: `shot` is its index in `shots`, `start` and `end` when it was first and last
-    read, in seconds. Text and box are those of the surest reading, whose score is `score`.
+    """A line of text in a shot.
+
+    `shot` is its index in `shots`, `start` and `end` when it was first and last read, in seconds. Text, box
+    and score are those of the surest reading.
     """
 
     shot: int
@@ -118,10 +121,10 @@ class TextReader:
             if float(score) < min_score or not words.strip():
                 continue
             across, down = [c[0] / width for c in corners], [c[1] / height for c in corners]
-            box = (min(across), min(down), max(across), max(down))
-            lines.append(
-                TextLine(time, words.strip(), *(min(1.0, max(0.0, float(b))) for b in box), float(score))
+            left, top, right, bottom = (
+                min(1.0, max(0.0, float(edge))) for edge in (min(across), min(down), max(across), max(down))
             )
+            lines.append(TextLine(time, words.strip(), left, top, right, bottom, float(score)))
         return sorted(lines, key=lambda line: (line.top, line.left))
 
 
