@@ -9,7 +9,7 @@ from amber_ray.core.types import Jpeg
 from amber_ray.core.units import Collection
 from amber_ray.errors import FeatureError
 from amber_ray.features.match_cuts import MatchCut, ShotOf
-from amber_ray.features.preview import BACKGROUND, GAP, jpeg, label, time_code
+from amber_ray.features.sheets import BACKGROUND, GAP, jpeg, label, time_code
 from amber_ray.media.decode import pictures_at
 
 BEFORE = 0.001

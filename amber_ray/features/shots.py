@@ -1,4 +1,4 @@
-"""`shots` and `shot_frames`: the runs of pictures between a film's transitions, and a picture of each.
+"""`shots`, `shot_frames` and `shot_sheet`: the runs of pictures between transitions, and a picture of each.
 
 Must not know: which detector found the transitions.
 """
@@ -13,11 +13,14 @@ import numpy as np
 from amber_ray.core.feature import feature
 from amber_ray.core.types import Jpeg
 from amber_ray.core.units import Asset
-from amber_ray.errors import FeatureError
-from amber_ray.features.preview import jpeg
+from amber_ray.errors import FeatureError, MediaError
+from amber_ray.features.sheets import check_sheet, jpeg, sheet, tile_size, time_code
 from amber_ray.features.transitions import Timeline, Transitions
 from amber_ray.media.decode import pictures_at
 from amber_ray.media.scale import longer_side
+
+MOST_SHOTS = 400
+"""On one sheet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,24 @@ def shot_frames(asset: Asset, shots: list[Shot], size: int = 320) -> list[Jpeg]:
         raise FeatureError(f"shot_frames.size must be 16 to 4096 pixels, not {size}")
     shown = pictures_at(asset, middles(shots), longer_side(size, enlarge=False))
     return [jpeg(picture.rgb) for picture in shown]
+
+
+@feature(version="1")
+def shot_sheet(asset: Asset, shots: list[Shot], columns: int = 4, width: int = 1280) -> Jpeg:
+    """The picture in the middle of each shot, with the shot's number and beginning, as one JPEG.
+
+    `columns` 1 to 20, `width` in pixels. Of more than 400 shots, 400 evenly spaced ones are shown.
+    """
+    check_sheet("shot_sheet", columns, width)
+    chosen = [round(i) for i in np.linspace(0, len(shots) - 1, min(len(shots), MOST_SHOTS))]
+    if not chosen:
+        raise MediaError("shot_sheet needs at least one shot; this asset has no pictures")
+    columns = min(columns, len(chosen))
+    times = middles([shots[i] for i in chosen])
+    shown = [p.rgb for p in pictures_at(asset, times, tile_size(columns, width))]
+    duration = asset.duration or 0.0
+    labels = [f"{i + 1}   {time_code(shots[i].start, duration)}" for i in chosen]
+    return sheet(shown, labels if duration else None, columns, width)
 
 
 def middles(shots: Sequence[Shot]) -> list[float]:

@@ -22,8 +22,9 @@ from amber_ray.features.frames import Frames, frame_times, frames
 from amber_ray.features.light import brightness, colour
 from amber_ray.features.motion import motion
 from amber_ray.features.phash import phash
-from amber_ray.features.preview import contact_sheet, thumbnail, time_code
+from amber_ray.features.preview import contact_sheet, thumbnail
 from amber_ray.features.probe import probe
+from amber_ray.features.sheets import time_code
 from amber_ray.media.locate import Locator
 from amber_ray.media.probe import Catalogue
 from amber_ray.samples import clip
@@ -73,6 +74,8 @@ sharpness
 shot_embedding
 shot_ends
 shot_frames
+shot_sheet
+scenes
 shots
 sound_events
 sound_probability

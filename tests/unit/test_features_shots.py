@@ -14,7 +14,7 @@ from PIL import Image
 
 from amber_ray.core.units import Asset, segments
 from amber_ray.errors import FeatureError, MediaError
-from amber_ray.features.shots import Shot, shot_frames, shots
+from amber_ray.features.shots import Shot, shot_frames, shot_sheet, shots
 from amber_ray.features.transitions import (
     SIZE,
     Strip,
@@ -170,6 +170,24 @@ def test_a_shots_picture_is_its_middle(tmp_path: Path) -> None:
     assert [int(i.mean(axis=(0, 1)).argmax()) for i in images] == [0, 1, 2]
     with pytest.raises(FeatureError, match=r"shot_frames\.size"):
         shot_frames(asset, three, size=3)
+
+
+def test_a_shot_sheet_shows_each_shot_once(tmp_path: Path) -> None:
+    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
+    path = write_video(tmp_path / "three.mp4", [flat(c) for c in colours for _ in range(24)])
+    asset = catalogue(tmp_path).add(str(path))
+    three = [Shot(float(i), i + 1.0, 24 * i, 24 * i + 24, 1.0) for i in range(3)]
+    sheet = np.asarray(Image.open(io.BytesIO(checked(shot_sheet, shot_sheet(asset, three, width=512)))))
+    assert sheet.shape[1] == 512
+    thirds = [sheet[20:60, 30 + 165 * i : 130 + 165 * i] for i in range(3)]
+    assert [int(t.mean(axis=(0, 1)).argmax()) for t in thirds] == [0, 1, 2]
+    many = [Shot(i / 300, (i + 1) / 300, i, i + 1, 1.0) for i in range(900)]
+    # 400 of them, in 20 rows.
+    assert Image.open(io.BytesIO(shot_sheet(asset, many, columns=20, width=1280))).size[1] < 20 * 64
+    with pytest.raises(FeatureError, match=r"shot_sheet\.columns must be 1 to 20"):
+        shot_sheet(asset, three, columns=0)
+    with pytest.raises(MediaError, match="at least one shot"):
+        shot_sheet(asset, [])
 
 
 @pytest.mark.parametrize("name", ["demo.avi", "demo.mkv", "demo.mpg", "demo.wmv", "demo.flv", "demo.3gp"])
