@@ -1,8 +1,9 @@
 """`match_cuts`: pairs of shots of different assets that could follow each other as if they were one.
 
 After Chen et al., "Match Cutting: Finding Cuts with Smooth Visual Transitions" (WACV 2023): shots, a vector
-for each, the cosine of every pair, the best k; near duplicates left out. As theirs it finds cuts that match
-by what pictures show and where; ours compares the pictures on both sides of the cut, not whole shots.
+for each, the cosine of every pair, the best k; near duplicates left out. Here a shot has two vectors, of the
+pictures that it begins and ends with, since those are what meets at a cut, and perceptual hashes tell which
+of them are the same footage.
 """
 
 from __future__ import annotations
@@ -47,19 +48,20 @@ def match_cuts(
     shots: list[list[Shot]],
     shot_ends: list[ShotEnds],
     top: int = 100,
-    most: float = 0.95,
+    bits: int = 10,
 ) -> list[MatchCut]:
     """The `top` (1 to 100000) best cuts from a shot of one asset to a shot of another, best first.
 
-    Cuts that score above `most` (-1 to 1; 1 leaves none out) are passed over: they join the same picture
-    twice, as in two copies of a film, or one black frame to another. Of equal scores, the lower asset id and
-    shot number on the way out come first, then on the way in. Neither the order of the set nor the sizes of
-    the blocks that are compared change anything. Shots in which no frame was sampled are left out.
+    Cuts between pictures whose hashes differ in at most `bits` (0 to 64; -1 leaves none out) are passed over:
+    they show the same picture twice, as films do that share footage, or black frames. Of equal scores, the
+    lower asset id and shot number on the way out come first, then on the way in. Neither the order of the set
+    nor the sizes of the blocks that are compared change anything. Shots in which no frame was sampled are
+    left out.
     """
     if not 1 <= top <= 100_000:
         raise FeatureError(f"match_cuts.top must be 1 to 100000 pairs, not {top}")
-    if not -1 <= most <= 1:
-        raise FeatureError(f"match_cuts.most is a cosine, from -1 to 1, not {most}")
+    if not -1 <= bits <= 64:
+        raise FeatureError(f"match_cuts.bits must be -1 to 64, the bits of a hash, not {bits}")
     order = sorted(range(len(collection.assets)), key=lambda i: collection.assets[i].id)
     ends = [(i, shot_ends[i]) for i in order if len(shot_ends[i].shots)]
     if not ends:
@@ -77,7 +79,11 @@ def match_cuts(
         np.concatenate([e.opening for _, e in ends]),
         owners,
         count=top,
-        most=most,
+        hashes=(
+            np.concatenate([e.closing_hash for _, e in ends]),
+            np.concatenate([e.opening_hash for _, e in ends]),
+        ),
+        bits=bits,
         block=similarity.BLOCK,
     )
     return [

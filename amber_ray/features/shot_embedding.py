@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, UInt64
 
 from amber_ray.core.feature import feature
 from amber_ray.errors import FeatureError, MediaError
@@ -22,13 +22,16 @@ TOLERANCE = 1e-6
 class ShotEnds:
     """What shots look like right after the cut that they begin with, and right before the one they end with.
 
-    Row i of `opening` and `closing` is of shot number `shots[i]`, counted from 0. The vectors have length 1.
-    Shots in which no frame was sampled are left out: nothing was seen of them.
+    Row i of each is of shot number `shots[i]`, counted from 0. The vectors `opening` and `closing` have
+    length 1; the hashes are `phash` of the first and the last frame. Shots in which no frame was sampled are
+    left out: nothing was seen of them.
     """
 
     shots: Int32[np.ndarray, " n"]
     opening: Float32[np.ndarray, "n d"]
     closing: Float32[np.ndarray, "n d"]
+    opening_hash: UInt64[np.ndarray, " n"]
+    closing_hash: UInt64[np.ndarray, " n"]
 
 
 @feature(version="1")
@@ -54,7 +57,11 @@ def shot_embedding(
 
 @feature(version="1")
 def shot_ends(
-    shots: list[Shot], embedding: list[np.ndarray], frame_times: list[np.ndarray], at_cut: int = 1
+    shots: list[Shot],
+    embedding: list[np.ndarray],
+    phash: list[np.ndarray],
+    frame_times: list[np.ndarray],
+    at_cut: int = 1,
 ) -> ShotEnds:
     """The mean vector of the first, and of the last, `at_cut` frames (1 to 100) sampled in each shot.
 
@@ -70,7 +77,14 @@ def shot_ends(
     for row, (_, own) in enumerate(seen):
         opening[row] = _direction(vectors[own[:at_cut]])
         closing[row] = _direction(vectors[own[-at_cut:]])
-    return ShotEnds(np.array([i for i, _ in seen], np.int32), opening, closing)
+    hashes = np.concatenate([*phash, np.zeros(0, np.uint64)])
+    return ShotEnds(
+        np.array([i for i, _ in seen], np.int32),
+        opening,
+        closing,
+        hashes[[own[0] for _, own in seen]],
+        hashes[[own[-1] for _, own in seen]],
+    )
 
 
 def frames_of(shots: list[Shot], times: np.ndarray) -> list[np.ndarray]:

@@ -77,7 +77,8 @@ def top_pairs(
     *,
     count: int,
     least: float = -1.0,
-    most: float = 1.0,
+    hashes: tuple[np.ndarray, np.ndarray] | None = None,
+    bits: int = -1,
     mirrored: bool = False,
     block: int = BLOCK,
 ) -> Pairs:
@@ -89,7 +90,8 @@ def top_pairs(
         groups: int[n].
         count: how many pairs, at the most; ties go to the lower row on the left, then on the right.
         least: pairs with a smaller cosine are passed over.
-        most: pairs with a greater one, too.
+        hashes: a picture hash for each row on the left and on the right, uint64[n] each.
+        bits: pairs whose hashes differ in so many bits, or fewer, are passed over too.
         mirrored: `right` is `left`, so each pair counts once, the lower row on the left.
         block: rows of a block. Memory is for some `block` x `block` cosines and `count` pairs.
     """
@@ -102,7 +104,9 @@ def top_pairs(
             barred = groups[at : at + block, None] == groups[None, beside : beside + block]
             if mirrored and beside == at:
                 barred |= np.tril(np.ones_like(barred))
-            scores[barred | (scores > most)] = -np.inf
+            if hashes is not None and bits >= 0:
+                barred |= hamming(hashes[0][at : at + block], hashes[1][beside : beside + block]) <= bits
+            scores[barred] = -np.inf
             # A pair as good as the last one counts too: it may come before it by its rows.
             floor = max(least, best.cosine[-1]) if len(best.cosine) == count else least
             found = _largest(scores.ravel(), floor, count)

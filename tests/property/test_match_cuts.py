@@ -18,15 +18,17 @@ from amber_ray.features.shots import Shot
 # Exact in any arithmetic, and often equal.
 VECTORS = [(1, 0, 0, 0), (0, 1, 0, 0), (0.5, 0.5, 0.5, 0.5), (0.5, -0.5, 0.5, -0.5), (-1, 0, 0, 0)]
 vector = st.sampled_from(VECTORS)
-shot = st.none() | st.tuples(vector, vector)
-"""Opening and closing; None where no frame was sampled."""
+mark = st.sampled_from([0, 1, 7, 2**64 - 1])
+shot = st.none() | st.tuples(vector, vector, mark, mark)
+"""Vectors and hashes of opening and closing; None where no frame was sampled."""
 sets = st.dictionaries(st.sampled_from("abcdef"), st.lists(shot, max_size=4), min_size=1, max_size=4)
 
 
 def ends(shots: list[Any]) -> ShotEnds:
     seen = [i for i, s in enumerate(shots) if s is not None]
-    vectors = np.array([shots[i] for i in seen], np.float32).reshape(-1, 2, 4)
-    return ShotEnds(np.array(seen, np.int32), vectors[:, 0], vectors[:, 1])
+    vectors = np.array([shots[i][:2] for i in seen], np.float32).reshape(-1, 2, 4)
+    marks = np.array([shots[i][2:] for i in seen], np.uint64).reshape(-1, 2)
+    return ShotEnds(np.array(seen, np.int32), vectors[:, 0], vectors[:, 1], marks[:, 0], marks[:, 1])
 
 
 def value(names: list[str], given: dict[str, list[Any]], **params: Any) -> list[tuple[Any, ...]]:
@@ -39,24 +41,24 @@ def value(names: list[str], given: dict[str, list[Any]], **params: Any) -> list[
     return [(c.out.asset, c.out.shot, c.into.asset, c.into.shot, c.score) for c in found]
 
 
-def brute(given: dict[str, list[Any]], top: int, most: float) -> list[tuple[Any, ...]]:
+def brute(given: dict[str, list[Any]], top: int, bits: int) -> list[tuple[Any, ...]]:
     found = [
         (a, i, b, j, float(np.dot(out[1], into[0])))
         for a, ours in given.items()
         for b, theirs in given.items()
         for i, out in enumerate(ours)
         for j, into in enumerate(theirs)
-        if a != b and out and into
+        if a != b and out and into and (out[3] ^ into[2]).bit_count() > bits
     ]
-    return sorted((f for f in found if f[-1] <= most), key=lambda f: (-f[-1], f))[:top]
+    return sorted(found, key=lambda f: (-f[-1], f))[:top]
 
 
 @settings(max_examples=200, deadline=None)
-@given(sets, st.integers(1, 60), st.sampled_from([1.0, 0.5]), st.integers(1, 5), st.randoms())
+@given(sets, st.integers(1, 60), st.sampled_from([-1, 0, 2, 64]), st.integers(1, 5), st.randoms())
 def test_the_best_cuts_in_any_order(
-    given: dict[str, list[Any]], top: int, most: float, block: int, random: Any
+    given: dict[str, list[Any]], top: int, bits: int, block: int, random: Any
 ) -> None:
     names = list(given)
     random.shuffle(names)
     with mock.patch.object(similarity, "BLOCK", block):
-        assert value(names, given, top=top, most=most) == brute(given, top, most)
+        assert value(names, given, top=top, bits=bits) == brute(given, top, bits)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,9 @@ EXACT = [
     [0, 0, 0, 0],
     [-1, -1, -1, -1],
 ]
-rows = st.lists(st.tuples(st.sampled_from(EXACT), st.sampled_from(EXACT), st.integers(0, 3)), max_size=12)
+vector = st.sampled_from(EXACT)
+some_bits = st.sampled_from([0, 1, 3, 2**63, 2**64 - 1])
+rows = st.lists(st.tuples(vector, vector, st.integers(0, 3), some_bits, some_bits), max_size=12)
 
 
 def plain(vectors: Any) -> np.ndarray:
@@ -33,13 +36,11 @@ def plain(vectors: Any) -> np.ndarray:
 
 
 def brute(
-    scores: np.ndarray, groups: list[int], count: int, least: float, most: float, mirrored: bool
+    scores: np.ndarray, barred: Callable[[int, int], bool], count: int, least: float = -1.0
 ) -> list[tuple[int, int, float]]:
     """All pairs, filtered and sorted in Python."""
-    n = len(groups)
-    pairs = [(i, j, float(scores[i, j])) for i in range(n) for j in range(n) if groups[i] != groups[j]]
-    kept = [(i, j, s) for i, j, s in pairs if least <= s <= most and (i < j or not mirrored)]
-    return sorted(kept, key=lambda p: (-p[2], p[0], p[1]))[:count]
+    pairs = [(i, j, float(scores[i, j])) for i, j in np.ndindex(scores.shape) if not barred(i, j)]
+    return sorted((p for p in pairs if p[2] >= least), key=lambda p: (-p[2], p[0], p[1]))[:count]
 
 
 def listed(pairs: Pairs) -> list[tuple[int, int, float]]:
@@ -51,27 +52,33 @@ def listed(pairs: Pairs) -> list[tuple[int, int, float]]:
     rows,
     st.integers(1, 200),
     st.sampled_from([-1.0, 0.0, 0.5]),
-    st.sampled_from([0.5, 0.75, 1.0]),
+    st.sampled_from([-1, 0, 1, 2]),
     st.booleans(),
     st.integers(1, 5),
 )
 def test_the_best_pairs_are_those_of_brute_force(
-    given: list[Any], count: int, least: float, most: float, mirrored: bool, block: int
+    given: list[Any], count: int, least: float, bits: int, mirrored: bool, block: int
 ) -> None:
-    left = np.array([a for a, _, _ in given], np.float32).reshape(-1, 4)
-    right = left if mirrored else np.array([b for _, b, _ in given], np.float32).reshape(-1, 4)
-    groups = [g for _, _, g in given]
+    ours, theirs, groups, marks, marks_too = [list(c) for c in zip(*given, strict=True)] or [[]] * 5
+    left = np.array(ours, np.float32).reshape(-1, 4)
+    right = left if mirrored else np.array(theirs, np.float32).reshape(-1, 4)
     found = top_pairs(
         left,
         right,
         np.array(groups, np.int64),
         count=count,
         least=least,
-        most=most,
+        hashes=(np.array(marks, np.uint64), np.array(marks_too, np.uint64)),
+        bits=bits,
         mirrored=mirrored,
         block=block,
     )
-    assert listed(found) == brute(plain(left) @ plain(right).T, groups, count, least, most, mirrored)
+
+    def barred(i: int, j: int) -> bool:
+        same = (marks[i] ^ marks_too[j]).bit_count() <= bits
+        return groups[i] == groups[j] or same or (mirrored and i >= j)
+
+    assert listed(found) == brute(plain(left) @ plain(right).T, barred, count, least)
 
 
 @settings(max_examples=40, deadline=None)
@@ -85,7 +92,8 @@ def test_blocks_and_order_change_not_a_bit(seed: int, count: int, block: int) ->
     groups = random.integers(0, 4, 60)
     whole = listed(top_pairs(many, many[::-1], groups, count=count))
     assert listed(top_pairs(many, many[::-1], groups, count=count, block=block)) == whole
-    assert whole == brute(cosines(unit(many), unit(many[::-1])), groups.tolist(), count, -1, 1, False)
+    same = groups[:, None] == groups[None]
+    assert whole == brute(cosines(unit(many), unit(many[::-1])), lambda i, j: bool(same[i, j]), count)
     # The same pairs of vectors score the same wherever they stand.
     order = random.permutation(60)
     moved = top_pairs(many[order], many[::-1][order], groups[order], count=count, block=block)

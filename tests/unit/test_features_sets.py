@@ -173,41 +173,37 @@ def test_a_shot_without_a_frame_of_its_own_repeats_nothing() -> None:
 
 
 def matched(parts: list[Film], shots: list[list[Shot]], **params: Any) -> list[Any]:
-    ends = [shot_ends(s, f.vectors, f.times) for s, f in zip(shots, parts, strict=True)]
+    ends = [shot_ends(s, f.vectors, f.hashes, f.times) for s, f in zip(shots, parts, strict=True)]
     return match_cuts(Collection(tuple(p.asset for p in parts)), shots, ends, **params)  # type: ignore[no-any-return]
 
 
 def test_a_film_cut_in_two_is_joined_where_it_was_cut(films: dict[str, Film]) -> None:
     """The clip up to 8 s, in its first shot, and from there on: no other cut is as smooth."""
     bunny, bikes = films["bunny"], films["bikes"]
-    times, vectors = np.concatenate(bunny.times), np.concatenate(bunny.vectors)
-    head = Film(Asset("head", "", "video/mp4", 1, 8.0), [times[:8]], [], [vectors[:8]])
-    tail = Film(Asset("tail", "", "video/mp4", 1, 22.0), [times[8:] - 8], [], [vectors[8:]])
+    times, hashes, vectors = map(np.concatenate, (bunny.times, bunny.hashes, bunny.vectors))
+    head = Film(Asset("head", "", "video/mp4", 1, 8.0), [times[:8]], [hashes[:8]], [vectors[:8]])
+    tail = Film(Asset("tail", "", "video/mp4", 1, 22.0), [times[8:] - 8], [hashes[8:]], [vectors[8:]])
     shots = [cut(head.asset), cut(tail.asset, *(c - 8 for c in BUNNY_CUTS)), cut(bikes.asset)]
-    found = match_cuts.__amber__.returns.check(matched([head, tail, bikes], shots, most=1.0))
+    found = match_cuts.__amber__.returns.check(matched([head, tail, bikes], shots))
     # Six shots, and every pair but those within an asset: 2 x (1 x 4 + 1 x 1 + 4 x 1).
     assert len(found) == 18
     best = found[0]
     assert (best.out.asset, best.out.shot, best.out.end) == ("head", 0, 8.0)
     assert (best.into.asset, best.into.shot, best.into.start) == ("tail", 0, 0.0)
     assert best.score > found[1].score + 0.2
-    again = matched([bikes, tail, head], shots[::-1], most=1.0, top=5)
+    again = matched([bikes, tail, head], shots[::-1], top=5)
     assert again == found[:5]
-    # It shows the same picture twice, which is passed over unless asked for.
-    assert matched([head, tail, bikes], shots) == found[1:]
 
 
 def test_the_same_picture_twice_is_no_match_cut(films: dict[str, Film]) -> None:
     bunny = films["bunny"]
-    twin = Film(Asset("twin", "", "video/mp4", 1, 30.0), bunny.times, [], bunny.vectors)
-    # One shot for each second: the end of each is the beginning of its twin.
-    shots = [cut(bunny.asset, *range(1, 30))] * 2
-    same = [c for c in matched([bunny, twin], shots, most=1.0, top=2000) if c.out.shot == c.into.shot]
-    assert len(same) == 60
-    assert min(c.score for c in same) > 0.999999
-    left = matched([bunny, twin], shots, top=2000)
-    assert 0 < len(left) < 1740
-    assert all(c.out.shot != c.into.shot and c.score <= 0.95 for c in left)
+    small = films["small"]
+    shots = [cut(f.asset, *BUNNY_CUTS) for f in (bunny, small)]
+    every, left = matched([bunny, small], shots, bits=-1), matched([bunny, small], shots)
+    assert len(every) == 32
+    # The camera stands still in shot 1, so it ends as its copy begins, and the other way round.
+    assert [(c.out.shot, c.into.shot) for c in every[:2]] == [(1, 1), (1, 1)]
+    assert left == every[2:]
 
 
 def test_a_sheet_shows_both_sides_of_each_cut(tmp_path: Path) -> None:
@@ -232,7 +228,7 @@ def test_a_sheet_shows_both_sides_of_each_cut(tmp_path: Path) -> None:
 
 def test_a_set_without_shots_has_no_cuts() -> None:
     assets = tuple(Asset(n, "", "video/mp4", 1, 1.0) for n in "ab")
-    nothing = shot_ends([], [], [])
+    nothing = shot_ends([], [], [], [])
     assert match_cuts(Collection(assets), [[], []], [nothing, nothing]) == []
     assert match_cuts(Collection(assets[:1]), [[]], [nothing]) == []
 
@@ -257,7 +253,7 @@ def test_a_set_without_shots_has_no_cuts() -> None:
         (match_cuts, {"top": 0}, r"match_cuts.top must be 1 to 100000 pairs, not 0"),
         (match_sheet, {"rows": 0}, r"match_sheet.rows must be 1 to 100, not 0"),
         (match_sheet, {"width": 5000}, r"match_sheet.width must be 128 to 4096 pixels, not 5000"),
-        (match_cuts, {"most": 1.1}, r"match_cuts.most is a cosine, from -1 to 1, not 1.1"),
+        (match_cuts, {"bits": 65}, r"match_cuts.bits must be -1 to 64, the bits of a hash, not 65"),
     ],
 )
 def test_parameters_out_of_range_are_told(feature: Any, params: dict[str, Any], words: str) -> None:
