@@ -104,6 +104,29 @@ def build() -> Parser:
     _server(backfill)
     _waiting(backfill, priority="backfill")
 
+    export = _command(
+        commands, "export", "write features of many assets as a training set of Parquet files", "export:run"
+    )
+    export.epilog = "A feature may be pinned, as embedding@1: another version is refused."
+    _catalogue(export)
+    export.add_argument(
+        "--out", required=True, metavar="DIR", help="the folder to write, which must be new or empty"
+    )
+    export.add_argument("--compute", action="store_true", help="compute what is missing first")
+    export.add_argument(
+        "--window", type=int, default=256, metavar="N", help="assets looked at together (default 256)"
+    )
+    export.add_argument(
+        "--shard-bytes",
+        type=int,
+        default=256 << 20,
+        metavar="N",
+        help="begin a new file after this many bytes of values (default 256 MiB)",
+    )
+    _own(export)
+    _server(export)
+    _waiting(export, priority="backfill")
+
     purge = _command(commands, "purge", "forget values", "store:purge")
     purge.add_argument("--asset", help="of this path, URI or asset id")
     purge.add_argument("--feature", help="of this feature")

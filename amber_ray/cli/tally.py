@@ -36,7 +36,7 @@ class Tally:
         terminal: bool | None = None,
     ) -> None:
         self.total = total
-        self.assets = self.ready = self.cached = self.failed = 0
+        self.assets = self.ready = self.cached = self.failed = self.missing = 0
         self._clock = clock
         self._bar: Progress | None = None
         self._lines = shown
@@ -53,6 +53,9 @@ class Tally:
         for row in results.rows:
             if row.failure is not None:
                 failed.add((row.feature, row.asset))
+                continue
+            if row.state == "pending":
+                self.missing += 1
                 continue
             self.ready += 1
             self.cached += row.cached
@@ -92,6 +95,8 @@ class Tally:
         if self.ready:
             words.append(f"{100 * self.cached / self.ready:.0f}% were there")
         words.append(f"{self.failed:,} failed")
+        if self.missing:
+            words.append(f"{self.missing:,} missing")
         return ", ".join(words)
 
     def __enter__(self) -> Self:

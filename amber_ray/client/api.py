@@ -27,6 +27,7 @@ from amber_ray.client.names import (
 )
 from amber_ray.client.progress import Meter
 from amber_ray.client.results import Results, joined
+from amber_ray.client.stored import load, stored
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
 from amber_ray.core.request import ComputeRequest, ExplainedStep, Failure, Priority
@@ -177,6 +178,9 @@ class AsyncClient:
         request = self._request(Asked(names, (), ()), params, None, timeout, False, priority, tenant)
         until = now() + (self.timeout if timeout is None else timeout)
         await swept(self.service, request, assets, told, until, window)
+
+    stored = stored
+    load = load
 
     async def submit(
         self,

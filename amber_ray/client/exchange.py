@@ -137,10 +137,10 @@ async def collected(
     else:
         refs: dict[str, AssetRef] = {a.name: a.ref for a in asked.assets}
         rows = assigned(view, asked.features, await matched(view, refs, resolve))
-    return Results(await _loaded(service, rows) if load else rows, view.id, view.state)
+    return Results(await loaded(service, rows) if load else rows, view.id, view.state)
 
 
-async def _loaded(service: Service, rows: list[Row]) -> list[Row]:
+async def loaded(service: Service, rows: list[Row]) -> list[Row]:
     """The rows with their values; a value that can't be had becomes that row's failure, not everyone's."""
     missing = list(dict.fromkeys(r.key for r in rows if r.state == "ready" and r.value is MISSING))
     if not missing:

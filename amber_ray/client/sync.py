@@ -91,6 +91,8 @@ class Client(Facade[AsyncClient]):
     get = blocking(AsyncClient.get)
     get_many = blocking(AsyncClient.get_many)
     sweep = blocking(AsyncClient.sweep)
+    stored = blocking(AsyncClient.stored)
+    load = blocking(AsyncClient.load)
     explain = blocking(AsyncClient.explain)
     features = blocking(AsyncClient.features)
     failures = blocking(AsyncClient.failures)

@@ -1,0 +1,180 @@
+"""What a service has of assets, and its values a few at a time: asked without computing anything.
+
+Over any `Service`, so a server answers it as one's own process does. Must not know: files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from amber_ray.client.exchange import loaded
+from amber_ray.client.names import AssetLike, FeatureLike, Named, feature_names, named_assets
+from amber_ray.client.results import Results, Row
+from amber_ray.client.windows import windows
+from amber_ray.core.request import MISSING, AssetRef, ComputeRequest, ExplainedStep, Failure
+from amber_ray.core.service import Service
+from amber_ray.core.units import Collection, Segment
+from amber_ray.errors import AmberError, MediaError, UnknownAsset
+
+if TYPE_CHECKING:
+    from amber_ray.client.api import AsyncClient
+
+THERE = frozenset({"hot", "kept", "cold"})
+"""States of a step that has a value."""
+IDENTIFIED_AT_ONCE = 16
+BATCH_BYTES = 64 << 20
+"""Bytes of values that are loaded together, as far as the values before tell how large they are."""
+FIRST, MOST = 8, 256
+"""Values loaded together at first, and at most."""
+
+
+async def stored(
+    client: AsyncClient,
+    features: FeatureLike | Iterable[FeatureLike],
+    assets: AssetLike | Iterable[AssetLike],
+    *,
+    params: Mapping[str, Any] | None = None,
+) -> Results:
+    """What there is of features of assets: a table like that of `get_many`, for which nothing is run.
+
+    Its values are MISSING; `load` gets them. A row is "ready" where there is a value, "failed" where the
+    service remembers a failure or the asset can't be read, and "pending" where nobody has computed it yet.
+    """
+    names = feature_names(features)
+    named = named_assets(assets)
+    await client._check_per_asset(names)
+    rows: list[Row] = []
+    for part in windows(named):
+        rows += await _looked_up(client.service, names, part, dict(params or {}))
+    return Results(rows)
+
+
+async def load(client: AsyncClient, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
+    """The rows with their values, in order, a batch at a time; other than "ready" ones stay as they are.
+
+    A batch is some 64 MB of values, so `rows` may stand for more than memory holds. A value that can't be
+    had any more becomes that row's failure. `told` is called in the event loop's thread.
+    """
+    async for some in _batches(client.service, list(rows)):
+        told(some)
+
+
+async def _batches(service: Service, rows: list[Row]) -> AsyncIterator[list[Row]]:
+    at, count = 0, FIRST
+    while at < len(rows):
+        some = await loaded(service, rows[at : at + count])
+        at += len(some)
+        size = sum(size_of(row.value) for row in some) / len(some)
+        count = max(1, min(MOST, int(BATCH_BYTES / max(size, 1))))
+        yield some
+
+
+def size_of(value: Any) -> int:
+    """About how many bytes a value holds."""
+    if isinstance(value, bytes | bytearray | str):
+        return len(value)
+    if (size := getattr(value, "nbytes", None)) is not None:
+        return int(size)
+    if isinstance(value, Mapping):
+        return sum(map(size_of, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(size_of, value))
+    if dataclasses.is_dataclass(value):
+        return sum(size_of(getattr(value, f.name)) for f in dataclasses.fields(value))
+    return 8
+
+
+async def _looked_up(
+    service: Service, features: Sequence[str], part: Sequence[Named], params: dict[str, Any]
+) -> list[Row]:
+    gate = asyncio.Semaphore(IDENTIFIED_AT_ONCE)
+
+    async def identified(named: Named) -> str | AmberError:
+        if named.ref.id is not None:
+            return named.ref.id
+        async with gate:
+            try:
+                return (await service.add_asset(named.ref.uri or "")).id
+            except (MediaError, UnknownAsset) as error:
+                return error
+
+    ids = dict(zip(part, await asyncio.gather(*map(identified, part)), strict=True))
+    known = list(dict.fromkeys(id for id in ids.values() if isinstance(id, str)))
+    steps, refused = await _explained(service, features, known, params)
+    targets: dict[tuple[str, str], list[ExplainedStep]] = {}
+    for step in steps.values():
+        if step.target and not isinstance(step.unit, Collection):
+            asset = step.unit.asset if isinstance(step.unit, Segment) else step.unit
+            targets.setdefault((step.feature, asset.id), []).append(step)
+    failures: dict[str, Failure] = {}
+    if any(step.state == "failed" for of in targets.values() for step in of):
+        failures = {failure.key: failure for failure in await service.failures()}
+    rows = []
+    for named, id in ids.items():
+        error = id if isinstance(id, AmberError) else refused.get(id)
+        for feature in features:
+            found = [] if error is not None else targets.get((feature, str(id)), [])
+            if not found:
+                gone = error or UnknownAsset(f"there is no asset {id}")
+                rows.append(Row(feature, named.name, None, "", "failed", failure=_failure(gone, named)))
+            for step in sorted(found, key=_start):
+                rows.append(_row(step, named.name, steps, failures))
+    return rows
+
+
+async def _explained(
+    service: Service, features: Sequence[str], ids: Sequence[str], params: dict[str, Any]
+) -> tuple[dict[str, ExplainedStep], dict[str, AmberError]]:
+    """The steps of the assets by key, and which assets were refused; one refused does not stop the others."""
+    if not ids:
+        return {}, {}
+    try:
+        request = ComputeRequest(tuple(features), tuple(AssetRef(id=id) for id in ids), params)
+        return {step.key: step for step in await service.explain(request)}, {}
+    except (MediaError, UnknownAsset) as error:
+        if len(ids) == 1:
+            return {}, {ids[0]: error}
+    half = len(ids) // 2
+    steps, refused = await _explained(service, features, ids[:half], params)
+    more, others = await _explained(service, features, ids[half:], params)
+    return steps | more, refused | others
+
+
+def _row(
+    step: ExplainedStep, name: str, steps: Mapping[str, ExplainedStep], failures: Mapping[str, Failure]
+) -> Row:
+    if step.state in THERE:
+        return Row(step.feature, name, step.unit, step.key, "ready", MISSING, cached=True)
+    if step.state != "failed":
+        return Row(step.feature, name, step.unit, step.key, "pending")
+    failure = _blamed(step, steps, failures) or Failure(
+        "system", "SystemFault", "it failed; why is not remembered", step.feature, step.key, step.unit.unit_id
+    )
+    return Row(step.feature, name, step.unit, step.key, "failed", failure=failure)
+
+
+def _blamed(
+    step: ExplainedStep, steps: Mapping[str, ExplainedStep], failures: Mapping[str, Failure]
+) -> Failure | None:
+    """The failure of a step, or of the one it stands on that failed."""
+    seen, waiting = {step.key}, [step.key]
+    while waiting:
+        key = waiting.pop()
+        if key in failures:
+            return failures[key]
+        below = [k for k in steps[key].inputs if k in steps and k not in seen] if key in steps else []
+        seen.update(below)
+        waiting += [k for k in below if steps[k].state == "failed"]
+    return None
+
+
+def _failure(error: AmberError, named: Named) -> Failure:
+    where = named.ref.uri or named.ref.id or ""
+    return Failure("input", type(error).__name__, str(error), "asset", "", where, error.status)
+
+
+def _start(step: ExplainedStep) -> int:
+    return step.unit.start_us if isinstance(step.unit, Segment) else 0
