@@ -1,4 +1,4 @@
-"""`amber demo`: a server, a clip of a real film, every built-in feature, twice.
+"""`amber demo`: a server, two clips of a real film, every built-in feature, twice.
 
 Serves in a process of its own, asks over HTTP, and leaves images and the store behind to try things with.
 """
@@ -19,14 +19,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from amber_ray.cli.overview import overview
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, note, say, seconds, table
 from amber_ray.client.address import connect
 from amber_ray.client.results import Results
 from amber_ray.client.sync import Client
 from amber_ray.errors import Unavailable
+from amber_ray.samples import clip, trailer
 
-CLIP = Path(__file__).parent.parent / "samples" / "big-buck-bunny-30s.mp4"
+CLIPS = (clip(), trailer())
+ASKED = tuple(map(str, CLIPS))
 CREDIT = "Big Buck Bunny, (c) copyright 2008, Blender Foundation / www.bigbuckbunny.org, CC BY 3.0"
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
@@ -40,17 +43,16 @@ def run(args: argparse.Namespace) -> int:
     store = out / "store"
     if (store / "values").is_dir():
         shutil.rmtree(store)  # An earlier demo's: this one is to compute again.
-    say(f"clip     {CLIP.name}: {CREDIT}")
+    for path in CLIPS:
+        say(f"clip     {path.name}: {CREDIT}")
     say("starting a server (its log is in " + str(out / "serve.log") + ")")
     began = time.monotonic()
     with served(store, out / "serve.log", args.port) as url, connect(url) as client:
         say(f"serving  {url}, ready after {seconds(time.monotonic() - began)}")
-        features = [i.name for i in client.features() if i.store == "parquet" and i.per != "collection"]
-        say(f"asking   for {', '.join(features)}")
+        features = [i.name for i in client.features() if i.store == "parquet"]
+        say(f"asking   for all {len(features)} features that are kept, of both clips")
         began = time.monotonic()
-        first = client.get_many(
-            features, str(CLIP), timeout=MOST_SECONDS, progress=False if args.quiet else None
-        )
+        first = client.get_many(features, ASKED, timeout=MOST_SECONDS, progress=False if args.quiet else None)
         took = time.monotonic() - began
         again = {name: _again(client, name) for name in features}
         _show(features, first, again)
@@ -70,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 def _again(client: Client, feature: str) -> tuple[float, int]:
     """Ask for one feature once more: how long it took, and how many of its values were there."""
     began = time.monotonic()
-    results = client.get_many(feature, str(CLIP), timeout=MOST_SECONDS, progress=False)
+    results = client.get_many(feature, ASKED, timeout=MOST_SECONDS, progress=False)
     return time.monotonic() - began, sum(row.cached for row in results.rows)
 
 
@@ -83,7 +85,7 @@ def _show(features: list[str], first: Results, again: dict[str, tuple[float, int
         values = [summary(row.failure.message if row.failure else row.value, 60) for row in mine]
         rows.add_row(
             name,
-            cell(values[0] if len(values) == 1 else f"{len(values)} segments, first: {values[0]}"),
+            cell(values[0] if len(values) == 1 else f"{len(values)} values, first: {values[0]}"),
             seconds(sum(computing)) if computing else "",
             seconds(took),
             "cached" if cached == len(mine) else f"{cached} of {len(mine)} cached",
@@ -92,10 +94,17 @@ def _show(features: list[str], first: Results, again: dict[str, tuple[float, int
 
 
 def _images(results: Results, out: Path) -> Iterator[Path]:
-    for (feature, _), value in results.ready.items():
+    """Write what is a picture, and an overview of each clip."""
+    for (feature, asset), value in results.ready.items():
         if isinstance(value, bytes):
-            path = out / f"{feature}.jpg"
+            path = out / f"{feature}{'' if asset is None else '-' + Path(asset).stem}.jpg"
             path.write_bytes(value)
+            yield path
+    for asked in ASKED:
+        values = {feature: value for (feature, asset), value in results.ready.items() if asset == asked}
+        if {"timeline", "shots"} <= values.keys():
+            path = out / f"overview-{Path(asked).stem}.png"
+            path.write_bytes(overview(values, Path(asked).name))
             yield path
 
 
@@ -106,13 +115,13 @@ def _next_steps(out: Path) -> None:
     if script.exists():
         found = shutil.which("amber")
         amber = "amber" if found is not None and Path(found).samefile(script) else _shown(script)
-    clip, store = _shown(CLIP), _shown(out / "store")
+    first, store = _shown(CLIPS[0]), _shown(out / "store")
     say("")
     say("What to try next:")
-    say(f"  {amber} get thumbnail,cuts {clip} --store {store}    # reads what was just computed")
-    say(f"  {amber} get loudness {clip} --store {store} --format json")
-    say(f"  {amber} graph mean_embedding")
-    say(f"  {amber} serve --media-root {_shown(CLIP.parent)} --store {store}    # and open its URL")
+    say(f"  {amber} get shots,text {first} --store {store}    # reads what was just computed")
+    say(f"  {amber} get speech,sound_events {first} --store {store} --format json")
+    say(f"  {amber} graph match_cuts")
+    say(f"  {amber} serve --media-root {_shown(CLIPS[0].parent)} --store {store}    # and open its URL")
 
 
 def _shown(path: Path) -> str:
@@ -125,7 +134,14 @@ def _shown(path: Path) -> str:
 def served(store: Path, log: Path, port: int = 0) -> Iterator[str]:
     """A server of the samples in a process of its own, stopped (as by Ctrl-C) at the end; its URL."""
     command = [sys.executable, "-m", "amber_ray.cli", "serve"]
-    command += ["--media-root", str(CLIP.parent), "--store", str(store), "--port", str(port or free_port())]
+    command += [
+        "--media-root",
+        str(CLIPS[0].parent),
+        "--store",
+        str(store),
+        "--port",
+        str(port or free_port()),
+    ]
     with log.open("wb") as errors:
         # A session of its own, so that Ctrl-C here is not also delivered there: this process stops it.
         server = subprocess.Popen(

@@ -172,9 +172,14 @@ def test_a_module_that_can_not_be_right_does_not_start_a_server(shell: Shell) ->
 def test_the_demo_tells_its_story_and_its_advice_works(shell: Shell) -> None:
     status, out, err = shell.run("demo")
     assert status == 0, err
-    assert (shell.folder / "demo-out/contact_sheet.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+    written = {p.name: p.read_bytes() for p in (shell.folder / "demo-out").glob("*.*g")}
+    clips = ("big-buck-bunny-30s", "big-buck-bunny-trailer")
+    for name in (f"{sheet}-{clip}.jpg" for sheet in ("contact_sheet", "shot_sheet") for clip in clips):
+        assert written[name].startswith(b"\xff\xd8\xff")
+    assert written["match_sheet.jpg"].startswith(b"\xff\xd8\xff")
+    assert all(written[f"overview-{clip}.png"].startswith(b"\x89PNG") for clip in clips)
     lines = out.splitlines()
-    assert sum(line.rstrip().endswith(" cached") for line in lines) >= 8
+    assert sum(line.rstrip().endswith(" cached") for line in lines) >= 30
     assert any(line.startswith("again ") for line in lines)
     shell.nothing_is_left()
     advice = [line.partition("#")[0] for line in lines[lines.index("What to try next:") + 1 :]]

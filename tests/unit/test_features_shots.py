@@ -75,7 +75,7 @@ def strips(asset: Asset, seconds: float) -> list[Strip]:
 def test_shots_are_the_references_whatever_the_grid(
     film: Asset, detector: TransitionDetector, reference: tuple[np.ndarray, list[list[int]]], seconds: float
 ) -> None:
-    found = [checked(TransitionDetector, t) for t in detector.batch(strips(film, seconds))]
+    found = [checked(TransitionDetector, detector(s)) for s in strips(film, seconds)]
     scores, scenes = reference
     assert np.abs(np.concatenate([t.scores for t in found]) - scores).max() < 1e-5
     value = checked(shots, shots(timeline(film), found))
@@ -99,7 +99,7 @@ def test_every_window_is_looked_at_once_and_whole(film: Asset, seconds: float) -
 def test_the_content_detector_finds_the_hard_cuts_without_a_model(film: Asset) -> None:
     content = TransitionDetector("content")
     assert content.provenance() == "cpu; content"
-    found = [shots(timeline(film), content.batch(strips(film, seconds))) for seconds in (1.0, 60.0)]
+    found = [shots(timeline(film), [content(s) for s in strips(film, seconds)]) for seconds in (1.0, 60.0)]
     assert found[0] == found[1]
     assert [s.first for s in found[0]] == [0, *CUTS]
     assert all(0.5 < s.score <= 1 for s in found[0])
