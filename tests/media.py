@@ -66,10 +66,11 @@ def write_video(
     sound: np.ndarray | None = None,
     rate: int = 48_000,
     channels: int = 1,
+    pixels: str = "yuv420p",
     options: dict[str, str] | None = None,
     container_options: dict[str, str] | None = None,
 ) -> Path:
-    """Encode pictures (uint8[h, w, 3], even sides) and, if given, sound (float32[n], in all channels).
+    """Encode pictures (uint8[h, w, 3]; even sides for 4:2:0) and, if given, sound (float32[n], each channel).
 
     `stamp` maps a frame's number to its timestamp in `time_base`; by default frame i is at i / fps.
     """
@@ -84,7 +85,7 @@ def write_video(
                     rate=fps,
                     options=options if options is not None else {"crf": "12", "preset": "ultrafast"},
                 )
-                stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+                stream.width, stream.height, stream.pix_fmt = width, height, pixels
                 stream.codec_context.gop_size = gop
                 if time_base:
                     stream.codec_context.time_base = time_base

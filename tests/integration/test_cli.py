@@ -48,9 +48,9 @@ class Shell:
             start_new_session=True,
         )
 
-    def run(self, *words: str | Path) -> tuple[int, str, str]:
+    def run(self, *words: str | Path, bound: float = BOUND) -> tuple[int, str, str]:
         process = self.start(*words)
-        out, err = process.communicate(timeout=BOUND)
+        out, err = process.communicate(timeout=bound)
         return process.returncode, out, err
 
     def nothing_is_left(self) -> None:
@@ -170,7 +170,7 @@ def test_a_module_that_can_not_be_right_does_not_start_a_server(shell: Shell) ->
 
 
 def test_the_demo_tells_its_story_and_its_advice_works(shell: Shell) -> None:
-    status, out, err = shell.run("demo")
+    status, out, err = shell.run("demo", bound=4 * BOUND)
     assert status == 0, err
     written = {p.name: p.read_bytes() for p in (shell.folder / "demo-out").glob("*.*g")}
     clips = ("big-buck-bunny-30s", "big-buck-bunny-trailer")
