@@ -110,5 +110,5 @@ def test_every_feature_answers_for_every_kind_of_file(answers: dict[str, dict[st
     for name in ("wav", "mp3", "flac", "opus"):
         # 997 Hz at -20 dBFS; the same in two channels is twice the power.
         expected = -20.0 if name == "wav" else -23.0
-        assert answers[name]["loudness"].integrated == pytest.approx(expected, abs=0.3)
+        assert answers[name]["loudness"].integrated == pytest.approx(expected, abs=0.8)
         assert answers[name]["speech"] == []
