@@ -14,7 +14,7 @@ import pytest
 import ray
 
 from amber_ray.core import events as ev
-from amber_ray.core.request import MISSING, AssetRef, ComputeRequest, Priority
+from amber_ray.core.request import MISSING, AssetRef, ComputeRequest
 from amber_ray.errors import BadParameter, BadRequest, UnknownFeature, UnknownParameter, UnknownRequest
 
 pytestmark = pytest.mark.timeout(180)
@@ -319,33 +319,6 @@ def test_cancelling_stops_unshared_work_and_not_shared_work(amber, traces, clip)
             async with asyncio.timeout(30):
                 while (await engine.stats())["tasks_running"]:
                     await asyncio.sleep(0.02)
-
-    run(story())
-
-
-def test_an_interactive_request_overtakes_a_backfill(amber, traces, many_clips, clip):
-    clips = many_clips(12)
-
-    async def story():
-        async with amber() as engine:
-            slow = asyncio.create_task(engine.compute(ask("held", *clips, priority=Priority.BACKFILL), 60))
-            await traces.until(lambda: traces.runs("held") >= 2)
-            quick = asyncio.create_task(engine.compute(ask("size", clip), 60))
-            while (await engine.stats())["requests_running"] < 2:
-                await asyncio.sleep(0.01)
-            # Only what had been handed over before it came is let go: two that ran and two more.
-            # Were it behind the others, it would wait for ever.
-            async with asyncio.timeout(60):
-                while not quick.done():
-                    for asset in traces.lines("held")[:4]:
-                        traces.open(asset)
-                    await asyncio.sleep(0.01)
-            assert (await quick).state == "done"
-            while not slow.done():
-                for asset in traces.lines("held"):
-                    traces.open(asset)
-                await asyncio.sleep(0.01)
-            assert (await slow).state == "done"
 
     run(story())
 
