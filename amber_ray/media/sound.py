@@ -54,8 +54,9 @@ def heard(
 
 
 def _frames(
-    container: InputContainer, stream: AudioStream, name: str, limits: Limits
+    container: InputContainer, stream: AudioStream, name: str, limits: Limits, wanted: float = 0.0
 ) -> Iterator[AudioFrame]:
+    """The frames from where the container stands. None is no error if all packets come before `wanted`."""
     import av
 
     deadline = time.monotonic() + limits.decode_seconds
@@ -78,7 +79,7 @@ def _frames(
         for frame in frames:
             began = True
             yield frame
-    if not began:
+    if not began and at >= wanted:
         raise MediaError(f"no sound of {name!r} can be decoded")
 
 
@@ -153,6 +154,9 @@ def _placed(
         if target > 0:
             container.seek(math.floor((target + origin) / base), stream=stream)
             stream.codec_context.flush_buffers()
+            # The sound may end before the picture: what is left to go back to is then too little to decode.
+            name, limits = name_of(asset.uri), limits or bounds.current()
+            frames = _frames(container, stream, name, limits, float(Fraction(start) + origin))
         resampler: Resampler | None = None
         for began, frame in _anchored(frames, origin):
             if began is not None:

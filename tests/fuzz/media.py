@@ -182,7 +182,7 @@ def try_one(catalogue: Any, registry: Any, path: str) -> str:
         if spec.unit_argument is not None:
             given[spec.unit_argument] = asset if spec.per == "asset" else clip
         try:
-            made[spec.name] = spec.returns.check(spec.target(**given))
+            made[spec.name] = spec.returns.check(_ready(spec)(**given))
             got += 1
         except AmberError as error:
             if not str(error):
@@ -190,6 +190,18 @@ def try_one(catalogue: Any, registry: Any, path: str) -> str:
         except Exception as error:  # the finding
             return f"finding: {type(error).__name__} from {spec.name}: {error}"
     return "values" if got else "refused"
+
+
+_MODELS: dict[str, Any] = {}
+
+
+def _ready(spec: Any) -> Any:
+    """A feature as a function; a class is made once, as on a warm actor."""
+    if not spec.is_class:
+        return spec.target
+    if spec.name not in _MODELS:
+        _MODELS[spec.name] = spec.target()
+    return _MODELS[spec.name]
 
 
 # --- many of them
@@ -247,7 +259,7 @@ def _ask(worker: subprocess.Popen[str], path: Path) -> str:
     return str(told["outcome"])
 
 
-FEATURES = ("probe", "frames", "light", "loudness", "preview")
+FEATURES = ("probe", "frames", "light", "loudness", "audio", "preview")
 
 
 def main() -> int:

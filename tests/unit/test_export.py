@@ -37,6 +37,7 @@ class Shelf(MemoryService):
         self.made = FEATURES | {
             "frames": Made(parse(int), lambda unit: 1, "segment"),
             "colour": Made(parse(float), lambda unit: 0.25, "segment", ("frames",)),
+            "mood": Made(parse(float), lambda unit: 0.75, inputs=("colour",)),
         }
         self.known: dict[str, Asset] = {}
         self.failed: set[str] = set()
@@ -188,6 +189,8 @@ def test_the_manifest_pins_versions_code_and_parameters_all_the_way_up(
     assert mine["type"] == info("embedding", FEATURES["embedding"]).returns
     assert (mine["rows"], mine["files"]) == (1, ["embedding/part-00000.parquet"])
     assert [mine[n] for n in ("asked", "present", "failed", "missing")] == [1, 1, 0, 0]
+    export("mood", *assets("/a.mp4"), out="mood")
+    assert list(manifest("mood")["features"]["mood"]["made_from"]) == ["colour", "frames"]
     export("embedding", *assets("/a.mp4"), "--param", "embedding.size=64", out="small")
     assert manifest("small")["features"]["embedding"]["params"] == {"size": 64}
 

@@ -122,8 +122,12 @@ def test_one_window_by_the_formulas_of_vggish(tmp_path: Path) -> None:
         assert spectrogram(heard).levels[25, band] == pytest.approx(math.log(total + 0.01), abs=1e-4)
 
 
-def test_silence_is_the_floor_and_sound_ends_before_the_picture(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "film.mp4", [flat(RED)] * 96, sound=tone(1.0))
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "webm"])
+def test_silence_is_the_floor_and_sound_ends_before_the_picture(tmp_path: Path, suffix: str) -> None:
+    codec, options = ("libvpx", {"deadline": "realtime"}) if suffix == "webm" else ("libx264", None)
+    path = write_video(
+        tmp_path / f"film.{suffix}", [flat(RED)] * 96, sound=tone(1.0), codec=codec, options=options
+    )
     asset = of(path)
     levels = spectra(asset, 0.5).levels
     assert len(levels) == pytest.approx(400, abs=3)

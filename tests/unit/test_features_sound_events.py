@@ -128,6 +128,8 @@ def test_gaps_are_closed_then_what_is_short_is_dropped() -> None:
         (1.0, 1.1),
         (1.5, 2.0),
     ]
+    # Fifty milliseconds are averaged, so a gap of 0.1 s stays as long as it is, and is no shorter than 0.1 s.
+    assert len(sound_events(music, min_event=0.0, min_gap=0.1)) == 4
     assert sound_events(np.zeros((0, 3), np.float32)) == []
 
 
