@@ -58,8 +58,10 @@ class Spectrogram:
 def audio(clip: Clip) -> Audio:
     """The segment's sound: mono, 16,000 samples a second, on a grid that begins with the asset.
 
-    The samples of neighbouring segments follow on each other, however long segments are. Channels are mixed
-    by FFmpeg's matrix; gaps in the stream are silence. Raises `MediaError` without sound.
+    The samples of neighbouring segments follow on each other, however long segments are; where a container
+    rounds its time stamps to milliseconds (Matroska, FLV, ASF), to a fraction of one. The noise that a codec
+    makes up by itself (AAC's PNS) is another one after each seek. Channels are mixed by FFmpeg's matrix; gaps
+    in the stream are silence. Raises `MediaError` without sound.
     """
     start, end = window(clip)
     around = CONTEXT / RATE
