@@ -15,9 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from amber_ray.cli import main, shards
+from amber_ray.cli.tally import Tally
 from amber_ray.client import AsyncClient, Client
 from amber_ray.client import stored as module
 from amber_ray.client.loop import Loop
+from amber_ray.client.results import Results, Row
 from amber_ray.core.request import AssetRef, ComputeRequest, ExplainedStep, Failure
 from amber_ray.core.service import FeatureInfo, StoredValue
 from amber_ray.core.types import parse
@@ -337,3 +339,14 @@ def failures_of(key: str) -> Any:
         return [Failure("input", "MediaError", "it is torn", "frames", key, "unit")]
 
     return failures
+
+
+def test_progress_tells_of_what_is_missing() -> None:
+    tally = Tally(2, shown=False)
+    ready, pending = (
+        Row("probe", "a", None, "k", "ready", cached=True),
+        Row("probe", "b", None, "k", "pending"),
+    )
+    tally.add(Results([ready, pending]))
+    assert (tally.ready, tally.missing, tally.failed, tally.assets) == (1, 1, 0, 2)
+    assert tally.about().endswith("100% were there, 0 failed, 1 missing")
