@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -403,6 +404,30 @@ def test_a_wide_span_between_pictures_is_skipped_by_seeking(
     monkeypatch.setattr(reader.Reader, "_decoded", lambda *a: (decoded.append(1), real(*a))[1])
     assert [p.time for p in pictures(asset, fps=0.05)] == [0.0, 20.0, 40.0]
     assert len(decoded) < 60
+
+
+@pytest.mark.parametrize("start", [0.0, 50.0, 110.0])
+def test_a_segment_decodes_about_its_own_length(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, start: float
+) -> None:
+    # Two minutes; a key frame every 2 s, as films have them, and none where segments begin.
+    path = write_video(tmp_path / "long.mp4", numbered(1447), fps=12, gop=25, options={"crf": "30"})
+    asset = catalogue(tmp_path).add(str(path))
+    (segment,) = (s for s in segments(asset, 10.0) if s.start == start)
+    frames = 0
+    real: Callable = reader.Reader._decoded
+
+    def counted(*a: Any) -> Iterator[Any]:
+        nonlocal frames
+        for found in real(*a):
+            frames += 1
+            yield found
+
+    monkeypatch.setattr(reader.Reader, "_decoded", counted)
+    chosen = [p.time for p in pictures(asset, *window(segment), fps=2.0)]
+    assert chosen == [start + i / 2 for i in range(20)]
+    # Its own 120, at most one group of pictures before it, and the one that shows that it is over.
+    assert 120 <= frames <= 120 + 2 * 25
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".m4a", ".mka"])
