@@ -21,7 +21,11 @@ MICRO = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One elementary stream. Sizes in pixels, rates in 1/s; fields that don't apply are None."""
+    """One elementary stream. Sizes in pixels, rates in 1/s; fields that don't apply are None.
+
+    `frame_rate` is a fraction, as 24000/1001. The colours are named as in ITU-T H.273 by FFmpeg (bt709,
+    smpte2084, bt2020nc), None where the stream does not tell; `color_range` is limited or full.
+    """
 
     kind: Literal["video", "audio", "other"]
     codec: str
@@ -31,6 +35,10 @@ class Stream:
     frames: int | None = None
     rotation: int | None = None
     pixel_format: str | None = None
+    color_primaries: str | None = None
+    color_transfer: str | None = None
+    color_space: str | None = None
+    color_range: str | None = None
     sample_rate: int | None = None
     channels: int | None = None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -14,7 +15,8 @@ class StreamFacts:
     """One stream. `kind` is video, audio or other (subtitles, data, cover art); None where nothing is told.
 
     `width` and `height` are the stored pixels, `rotation` the degrees counter-clockwise that they are turned
-    for display, `frame_rate` frames a second, `frames` their declared number.
+    for display, `frame_rate` frames a second as a fraction (24, 30000/1001), `frames` their declared number.
+    The four colour fields are named as in ITU-T H.273, None where the stream does not tell.
     """
 
     kind: str
@@ -22,16 +24,23 @@ class StreamFacts:
     width: int | None
     height: int | None
     rotation: int | None
-    frame_rate: float | None
+    frame_rate: str | None
     frames: int | None
     pixel_format: str | None
+    color_primaries: str | None
+    color_transfer: str | None
+    color_space: str | None
+    color_range: str | None
     sample_rate: int | None
     channels: int | None
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """`duration` in seconds, None for a still; `bytes` the file's size; `width` and `height` as displayed."""
+    """`duration` in seconds, None for a still; `bytes` the file's size; `width` and `height` as displayed.
+
+    `frame_rate` is in frames a second, that of the best stream of pictures.
+    """
 
     media_type: str
     bytes: int
@@ -47,18 +56,7 @@ class Probe:
 def probe(asset: Asset) -> Probe:
     """Media type by content, duration, picture size as displayed, and every stream."""
     streams = [
-        StreamFacts(
-            s.kind,
-            s.codec,
-            s.width,
-            s.height,
-            s.rotation,
-            float(Fraction(s.frame_rate)) if s.frame_rate else None,
-            s.frames,
-            s.pixel_format,
-            s.sample_rate,
-            s.channels,
-        )
+        StreamFacts(**{f.name: getattr(s, f.name) for f in dataclasses.fields(StreamFacts)})
         for s in asset.streams
     ]
     picture = next((s for s in streams if s.kind == "video"), None)
@@ -71,7 +69,9 @@ def probe(asset: Asset) -> Probe:
         duration=asset.duration,
         width=size[0],
         height=size[1],
-        frame_rate=None if picture is None else picture.frame_rate,
+        frame_rate=None
+        if picture is None or picture.frame_rate is None
+        else float(Fraction(picture.frame_rate)),
         has_audio=asset.has_audio,
         streams=streams,
     )

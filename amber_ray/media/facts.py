@@ -45,6 +45,22 @@ _BRANDS = {
 _WEBM = {"vp8", "vp9", "av1", "vorbis", "opus"}
 
 
+_PRIMARIES = {
+    1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "film", 9: "bt2020",
+    10: "smpte428", 11: "smpte431", 12: "smpte432", 22: "ebu3213",
+}  # fmt: skip
+_TRANSFERS = {
+    1: "bt709", 4: "bt470m", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "linear", 9: "log100",
+    10: "log316", 11: "iec61966-2-4", 12: "bt1361e", 13: "iec61966-2-1", 14: "bt2020-10", 15: "bt2020-12",
+    16: "smpte2084", 17: "smpte428", 18: "arib-std-b67",
+}  # fmt: skip
+_MATRICES = {
+    0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 8: "ycgco", 9: "bt2020nc",
+    10: "bt2020c", 14: "ictcp",
+}  # fmt: skip
+_RANGES = {1: "limited", 2: "full"}
+"""Code points of ITU-T H.273, which FFmpeg uses, and its names for them; 2 says unspecified."""
+
 _TRIES = 2000
 """Packets in which one picture, or one piece of sound, must decode for the file to count as media."""
 
@@ -199,6 +215,10 @@ def _stream(stream: Any, rotation: int | None, still: bool) -> Stream:
             frames=1 if still else stream.frames or None,
             rotation=(rotation or 0) % 360,
             pixel_format=context.pix_fmt,
+            color_primaries=_PRIMARIES.get(int(context.color_primaries)),
+            color_transfer=_TRANSFERS.get(int(context.color_trc)),
+            color_space=_MATRICES.get(int(context.colorspace)),
+            color_range=_RANGES.get(int(context.color_range)),
         )
     if stream.type == "audio":
         return Stream(kind="audio", codec=codec, sample_rate=context.sample_rate, channels=context.channels)

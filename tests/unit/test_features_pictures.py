@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -392,3 +393,23 @@ def test_sound_alone_says_that_pictures_are_missing(song: Asset) -> None:
     ):
         with pytest.raises(MediaError, match=r"'song\.mp3' has no pictures, only sound"):
             make()
+
+
+def test_probe_tells_colours_and_the_exact_frame_rate(tmp_path: Path) -> None:
+    told = "colorprim=bt2020:transfer=smpte2084:colormatrix=bt2020nc"
+    path = write_video(tmp_path / "hdr.mkv", [flat(RED)] * 12, options={"x264-params": told})
+    film = checked(probe, catalogue(tmp_path).add(str(path)))
+    (stream,) = film.streams
+    colours = (stream.color_primaries, stream.color_transfer, stream.color_space, stream.color_range)
+    assert colours == ("bt2020", "smpte2084", "bt2020nc", "limited")
+    slow = write_video(
+        tmp_path / "ntsc.mp4",
+        [flat(RED)] * 12,
+        fps=30,
+        time_base=Fraction(1, 30000),
+        stamp=lambda i: 1001 * i,
+    )
+    film = checked(probe, catalogue(tmp_path).add(str(slow)))
+    assert film.streams[0].frame_rate == "30000/1001"
+    assert film.frame_rate == pytest.approx(29.97003)
+    assert film.streams[0].color_space is None
