@@ -55,7 +55,7 @@ def tone(seconds: float, hertz: float = 997.0, decibels: float = -20.0, rate: in
 def write_video(
     path: Path,
     pictures: Iterable[np.ndarray],
-    fps: int = 24,
+    fps: int | Fraction = 24,
     *,
     codec: str = "libx264",
     gop: int = 24,
@@ -94,7 +94,7 @@ def write_video(
                 if sound is not None:
                     audio = _audio(out, path, rate, channels)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
-            frame.time_base = time_base or Fraction(1, fps)
+            frame.time_base = time_base or 1 / Fraction(fps)
             frame.pts = stamp(number) if stamp else first + number
             out.mux(stream.encode(frame))
         if stream is not None:

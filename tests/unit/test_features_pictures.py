@@ -402,13 +402,7 @@ def test_probe_tells_colours_and_the_exact_frame_rate(tmp_path: Path) -> None:
     (stream,) = film.streams
     colours = (stream.color_primaries, stream.color_transfer, stream.color_space, stream.color_range)
     assert colours == ("bt2020", "smpte2084", "bt2020nc", "limited")
-    slow = write_video(
-        tmp_path / "ntsc.mp4",
-        [flat(RED)] * 12,
-        fps=30,
-        time_base=Fraction(1, 30000),
-        stamp=lambda i: 1001 * i,
-    )
+    slow = write_video(tmp_path / "ntsc.mkv", [flat(RED)] * 12, fps=Fraction(30000, 1001))
     film = checked(probe, catalogue(tmp_path).add(str(slow)))
     assert film.streams[0].frame_rate == "30000/1001"
     assert film.frame_rate == pytest.approx(29.97003)
