@@ -20,7 +20,7 @@ def counted(asset: Asset, log: str = "", seconds: float = 0.5, salt: int = 0) ->
 
 
 @feature(version="1", store="memory")
-def text(asset: Asset, size: int = 1000) -> str:
+def letters(asset: Asset, size: int = 1000) -> str:
     """A value of `size` characters."""
     return asset.id[0] * size
 

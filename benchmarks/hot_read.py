@@ -20,9 +20,9 @@ def run(session: Session) -> list[Measured]:
             "POST",
             json.dumps(
                 {
-                    "features": ["text"],
+                    "features": ["letters"],
                     "assets": [{"uri": session.video.as_uri()}],
-                    "params": {"text.size": SIZE},
+                    "params": {"letters.size": SIZE},
                 }
             ).encode(),
             (("Prefer", "wait=60"),),
