@@ -53,6 +53,7 @@ class Attempts:
             priority=max(entry.rank[0] for entry in entries),
             tenant=first.tenant,
             small=small,
+            alone=first.alone,
         )
         self.tasks[task.id] = task
         graph.out.append(ev.Submit(task))
@@ -126,7 +127,8 @@ class Attempts:
         if task is None:
             return
         # One of several brought the worker down; alone, the guilty one can't take the others along.
-        together = len(task.steps) > 1 and task.home is None and event.retry and not event.inputs_lost
+        several = len(task.steps) > 1 or event.shared
+        together = several and event.started and task.home is None and event.retry and not event.inputs_lost
         for entry in self.held_by(task):
             step = entry.step
             failure = dataclasses.replace(
@@ -139,7 +141,7 @@ class Attempts:
                 entry,
                 failure,
                 now,
-                count=not together,
+                count=event.started and not together,
                 final=not event.retry,
                 at_least=INPUT_TRIES if event.inputs_lost else 0,
             )

@@ -68,7 +68,9 @@ class TaskLost:
 
     `failure.key` and `.step` are filled in per step by the ledger. `retry` False makes it final. `crashed`
     says that the worker's process died while it ran the task, which the task itself may have brought about;
-    `inputs_lost` that it could not read what it was given, which is no fault of its steps.
+    `inputs_lost` that it could not read what it was given, which is no fault of its steps. Not `started`: it
+    stood in the queue of a warm actor that died, so nothing of it has run. `shared`: it was the oldest of
+    several there, and may have ended well just before another brought the actor down.
     """
 
     task: int
@@ -76,6 +78,8 @@ class TaskLost:
     retry: bool = True
     crashed: bool = False
     inputs_lost: bool = False
+    started: bool = True
+    shared: bool = False
 
 
 @dataclass(slots=True)
@@ -161,7 +165,7 @@ class Task:
     `outputs` are the steps whose values must come back. `needs` are Ray resources it holds. `home` is
     another shard when the task is to ask that shard for its steps. `pool`: for warm actors (`recipe.pool`).
     `priority` and `tenant` are the steps' own. `small`: every output is expected to be small enough to travel
-    in the report.
+    in the report. `alone`: its one step is suspected of a crash, so nothing else may be lost with it.
     """
 
     id: int
@@ -174,6 +178,7 @@ class Task:
     priority: int = 2
     tenant: str = "default"
     small: bool = False
+    alone: bool = False
 
 
 @dataclass(slots=True)

@@ -109,7 +109,15 @@ class Dispatch:
             log.warning("task %d (%s) was lost: %s", task.id, ", ".join(_names(task.steps)), fault.message)
             log.debug("task %d", task.id, exc_info=error)
         self._actor.feed(
-            ev.TaskLost(task.id, faults.as_failure(fault), fault.retry, fault.crashed, fault.inputs_lost)
+            ev.TaskLost(
+                task.id,
+                faults.as_failure(fault),
+                retry=fault.retry,
+                crashed=fault.crashed,
+                inputs_lost=fault.inputs_lost,
+                started=fault.started,
+                shared=fault.shared,
+            )
         )
 
     def _in_store(self, key: str) -> bool:
@@ -157,7 +165,7 @@ class Dispatch:
         )
         blob = actor.blob(task.recipe.registry)
         if task.pool:
-            refs = await self.pools.run(task, work, blob, slots, time.monotonic())
+            refs = await self.pools.run(task, work, blob, slots)
             results = await refs[0]
         else:
             refs = self._function(task, returns).remote(blob, work, *slots)

@@ -18,7 +18,8 @@ class Fault:
     """What a Ray exception means.
 
     `inputs_lost`: an argument of the task could not be had; `crashed`: the worker's process died, which the
-    task itself may have brought about.
+    task itself may have brought about; not `started`: nothing of the task has run;
+    `shared`: it may as well have been another task.
     """
 
     type: str
@@ -27,6 +28,16 @@ class Fault:
     retry: bool = True
     inputs_lost: bool = False
     crashed: bool = False
+    started: bool = True
+    shared: bool = False
+
+
+class NotStarted(Exception):
+    """A batch waited for its turn at a warm actor that died."""
+
+
+class Suspected(Exception):
+    """A batch was the oldest of several at a warm actor that died."""
 
 
 _TABLE: tuple[tuple[type[BaseException], Fault], ...] = (
@@ -39,6 +50,11 @@ _TABLE: tuple[tuple[type[BaseException], Fault], ...] = (
         Fault("SystemFault", "the worker process died while it ran the step", crashed=True),
     ),
     (rx.ActorDiedError, Fault("SystemFault", "the warm worker died while it ran the step", crashed=True)),
+    (NotStarted, Fault("SystemFault", "the warm worker died before it began the step", started=False)),
+    (
+        Suspected,
+        Fault("SystemFault", "the warm worker died while it had the step", crashed=True, shared=True),
+    ),
     (rx.ActorUnavailableError, Fault("SystemFault", "the warm worker can't be reached")),
     (rx.NodeDiedError, Fault("SystemFault", "the node died while it ran the step")),
     (rx.LocalRayletDiedError, Fault("SystemFault", "the node's Ray agent died")),

@@ -59,6 +59,7 @@ def stats(actor: CacheActor) -> dict[str, float]:
     ledger = actor.ledger
     by_state = collections.Counter(e.state for e in ledger.entries.values())
     found: dict[str, float] = {f"{name}_total": float(n) for name, n in ledger.counters.items()}
+    found |= {f"{name}_total": float(n) for name, n in actor.dispatch.pools.counters.items()}
     found |= {f"keys_{s.name.lower()}": float(by_state[s]) for s in State if s is not State.ABSENT}
     return found | {
         "keys_indexed": float(len(actor.index)),

@@ -139,6 +139,70 @@ class Doubler:
         return [int(r.sum()) * self.factor for r in root]
 
 
+@feature(version="1", num_cpus=2, batch=2, retries=0)
+class Victim:
+    """Waits at a gate; takes the whole of two CPUs, so that there is one actor."""
+
+    def __init__(self) -> None:
+        ran("victim_init")
+
+    def __call__(self, asset: Asset) -> int:
+        return self.batch([asset])[0]
+
+    def batch(self, asset: list[Asset]) -> list[int]:
+        ran("victim", " ".join([str(os.getpid()), *(a.id for a in asset)]))
+        gate("victim")
+        return [a.bytes for a in asset]
+
+
+@feature(version="1", num_cpus=2, batch=4, retries=1)
+class Picky:
+    """Can't bear one asset: raises at it, or takes its process along."""
+
+    def __init__(self, poison: str = "", deadly: bool = False) -> None:
+        self.poison, self.deadly = poison, deadly
+
+    def __call__(self, asset: Asset) -> int:
+        return self.batch([asset])[0]
+
+    def batch(self, asset: list[Asset]) -> list[int]:
+        ran("picky", " ".join(a.id for a in asset))
+        if self.poison in [a.id for a in asset]:
+            if self.deadly:
+                os._exit(3)
+            raise ValueError("poison")
+        return [a.bytes for a in asset]
+
+
+@feature(version="1")
+def decoded(asset: Asset) -> int:
+    ran("decoded", asset.id)
+    return asset.bytes
+
+
+@feature(version="1", num_gpus=1, num_cpus=0, batch=2)
+class OnGpu:
+    def __call__(self, decoded: int) -> int:
+        return self.batch([decoded])[0]
+
+    def batch(self, decoded: list[int]) -> list[int]:
+        ran("on_gpu", str(len(decoded)))
+        gate("on_gpu")
+        return decoded
+
+
+@feature(version="1", batch=4)
+class Unloadable:
+    def __init__(self) -> None:
+        raise OSError("no weights in this package")
+
+    def __call__(self, asset: Asset) -> int:
+        return 0
+
+    def batch(self, asset: list[Asset]) -> list[int]:
+        return [0 for _ in asset]
+
+
 @feature(version="1")
 def raises(asset: Asset) -> int:
     ran("raises")

@@ -62,7 +62,15 @@ class Dispatch:
         if one.task.home is not None or one.node < 0 or self._world.draws.unit("obeys", about) < 0.5:
             self._shell.later(0.1, lambda: self.lose(id, "Cancelled", retry=False))
 
-    def lose(self, id: int, type: str = "SystemFault", *, retry: bool = True) -> None:
+    def lose(
+        self,
+        id: int,
+        type: str = "SystemFault",
+        *,
+        retry: bool = True,
+        started: bool = True,
+        shared: bool = False,
+    ) -> None:
         """The task ends without a report."""
         one = self.running.pop(id, None)
         if one is None:
@@ -70,7 +78,7 @@ class Dispatch:
         self._world.work.failed(self._shell, one.task, [s.key for s in one.task.steps])
         if one.cancelled:
             self._world.saw("a cancelled task ended")
-        self._shell.feed(ev.TaskLost(id, fault(type=type), retry))
+        self._shell.feed(ev.TaskLost(id, fault(type=type), retry, started=started, shared=shared))
 
     def node_died(self, node: int) -> None:
         """What ran there is gone."""
@@ -91,6 +99,10 @@ class Dispatch:
         """A node is found for the task and it takes what it reads, or it pends, as it would in Ray."""
         one = self.running.get(id)
         if one is None:
+            return
+        if one.task.pool and self._world.chance("die", f"queue of {one.task.steps[0].key}"):
+            self._world.saw("a warm actor died before a batch's turn")
+            self.lose(id, "ActorDied", started=False)
             return
         node = self._world.node_for(one.task.needs, one.task.steps[0].key)
         if node is None:
@@ -119,7 +131,7 @@ class Dispatch:
         task = one.task
         if world.chance("die", task.steps[0].key):
             world.saw("a worker died")
-            self.lose(id)
+            self.lose(id, shared=task.pool and world.draws.unit("shared", task.steps[0].key) < 0.5)
             return
         del self.running[id]
         made = {key: handle.value for key, handle in one.inputs.items()}

@@ -29,6 +29,7 @@ BEFALLS = (
         "objects vanished",
         "other nodes",
     ),
+    "a warm actor died before a batch's turn",
     *("a task found its inputs gone", "a write found its values gone"),
     *("a result came twice", "a result came after cancellation", "a cancelled task ended"),
     *("a read ended twice", "a read failed", "the disk was full", "a write met a full disk"),

@@ -154,6 +154,31 @@ def test_a_step_that_kills_its_worker_each_time_is_set_aside_and_says_so() -> No
     assert submitted(story.ask("r3", steps, "b")) == [["a"]]
 
 
+def test_a_batch_that_stood_behind_one_that_crashed_its_actor_is_not_charged() -> None:
+    graph = Graph()
+    units = [graph.add("f", unit=clip(asset(), i), retries=0, batch=2, **WARM) for i in range(4)]
+    story = Story(nodes=[{"CPU": 2.0}], lookahead=0)
+    story.ask("r1", graph.steps, *units)
+    _, behind = story.ledger.tasks.values()
+    again = story.do(ev.TaskLost(behind.id, fault(), started=False))
+    assert submitted(again) == [units[2:]]  # together: none of them is suspected
+    for _ in range(3):
+        story.do(ev.TaskLost(story.task_of(units[2]).id, fault(), started=False))
+    assert submitted(story.dies(units[0], crashed=True)) == [[units[0]]]
+    story.done(*units[2:])
+    assert list(story.told["r1"]) == units[2:]
+
+
+def test_a_step_that_was_one_of_several_at_its_actor_is_tried_alone_before_it_is_charged() -> None:
+    story, steps = Story(), chain("a", retries=0, **WARM)
+    story.ask("r1", steps)
+    (again,) = story.do(ev.TaskLost(story.task_of("a").id, fault(), crashed=True, shared=True))
+    assert isinstance(again, ev.Submit)
+    assert again.task.alone
+    story.dies("a", crashed=True)
+    assert failure(story, "r1", "a").attempts == 1
+
+
 def test_refresh_tries_what_was_set_aside() -> None:
     story, steps = Story(), chain("a", retries=1)
     story.ask("r1", steps)
