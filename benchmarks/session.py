@@ -38,6 +38,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's workers step back behind other processes, by 15. Here they compete with peers that don't.
     "RAY_worker_niceness": "0",
+    # As Amber sets it for a Ray of its own (`fabric.cluster`, which can't be imported before these are set).
+    "RAY_num_workers_soft_limit": str((os.cpu_count() or 1) + 6),
 }
 
 

@@ -29,6 +29,10 @@ UP_SECONDS = 120.0
 """Longest wait for a cache actor to come up: it reads the keys of the whole store first."""
 
 
+WRITERS = 6
+"""Workers that may stay at hand beside one for each CPU."""
+
+
 def environment() -> dict[str, str]:
     """Variables for a process that is about to start Ray, where the user has not set them.
 
@@ -39,6 +43,9 @@ def environment() -> dict[str, str]:
         "RAY_AUTH_MODE": "token",
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        # Ray ends workers beyond one per CPU after a second without work. Values are written by such workers,
+        # and a new one takes most of a second of CPU to import what it needs, while steps are running.
+        "RAY_num_workers_soft_limit": str((os.cpu_count() or 1) + WRITERS),
         "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # a lost task is one event here; its other refs say nothing new
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in (*sys.path, os.getcwd()) if p)),
     }
