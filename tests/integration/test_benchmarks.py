@@ -23,7 +23,16 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
     assert page.exists(), done.stdout + done.stderr
     rows = {r[0]: r for line in page.read_text().splitlines() if (r := cells(line)) and r[0] != "benchmark"}
     names = " ".join(rows)
-    for benchmark in ("stampede", "hot read", "get_many", "no-op graph", "spill", "restore", "cold graph"):
+    for benchmark in (
+        "stampede",
+        "hot read",
+        "get_many",
+        "no-op graph",
+        "spill",
+        "restore",
+        "cold graph",
+        "warm",
+    ):
         assert benchmark in names, f"{benchmark} is not in {page.read_text()}"
     assert all(float(row[1].strip("*")) > 0 for row in rows.values())
     # This one is no matter of speed.
