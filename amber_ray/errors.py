@@ -230,5 +230,9 @@ class StoreBusy(StoreError):
     status = 409
 
 
+class DamagedRecord(StoreError):
+    """The journal record of a request can't be parsed."""
+
+
 class DamagedPart(StoreError):
     """A Parquet part fails its checksum or can't be parsed."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 import logging
 import os
 import time
@@ -149,9 +150,11 @@ class Desk:
             # Joined only now: what was answered at once is in the reply, what comes later is news.
             record.sessions.add(session)
             replies.append(record.reply(*self._progress(record)))
-        for record in journal:
-            if record.state == "running":
-                await self._write_record(record)
+        # Each for itself: the store may refuse one, and the others of the batch have nothing to do with it.
+        for record, error in zip(journal, await self._journaled(journal), strict=True):
+            if error is not None:
+                place = next(i for i, r in enumerate(replies) if r.id == record.id)
+                replies[place] = dataclasses.replace(replies[place], unsaved=str(error))
         box.seen = time.monotonic()
         return replies
 
@@ -191,8 +194,23 @@ class Desk:
             record = self.records.get(id)
             if record is not None and not record.accepted:
                 record.accepted, record.body = True, body
-                writes.append(self._write_record(record))
-        await asyncio.gather(*writes)
+                writes.append(record)
+        for error in await self._journaled(writes):
+            if error is not None:
+                raise error
+
+    async def _journaled(self, records: Sequence[Record]) -> list[AmberError | None]:
+        """Write records of running requests; what went wrong with each. An unwritten one is no promise."""
+        wanted = [r for r in records if r.state == "running"]
+        outcomes = await asyncio.gather(*map(self._write_record, wanted), return_exceptions=True)
+        errors: dict[str, AmberError] = {}
+        for record, outcome in zip(wanted, outcomes, strict=True):
+            if isinstance(outcome, AmberError):
+                record.accepted = False
+                errors[record.id] = outcome
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return [errors.get(r.id) for r in records]
 
     async def poll(self, session: str, timeout: float) -> News:
         """What happened to this session's requests; waits up to `timeout` seconds for something."""

@@ -28,6 +28,7 @@ from amber_ray.errors import (
     BadRequest,
     MediaError,
     Overloaded,
+    StoreError,
 )
 from amber_ray.fabric import code, values
 from amber_ray.fabric.following import Following
@@ -181,6 +182,8 @@ class Engine:
             )
             if reply.refused:
                 raise Overloaded(reply.refused)
+            if reply.unsaved:
+                raise StoreError(reply.unsaved)
             self._following.reply(number, reply)
 
         await asyncio.gather(*(one(n, plan, part) for n, (plan, part) in parts.items()))

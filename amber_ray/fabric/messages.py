@@ -134,7 +134,10 @@ class Answer:
 
 @dataclass(slots=True)
 class Reply:
-    """A request as one shard knows it, in the words of `RequestView`; `targets` only when attached anew."""
+    """A request as one shard knows it, in the words of `RequestView`; `targets` only when attached anew.
+
+    `refused` says why it was not taken, `unsaved` why it was taken but could not be journaled.
+    """
 
     id: str
     state: str
@@ -146,6 +149,7 @@ class Reply:
     targets: Sequence[Target] = ()
     record: Mapping[str, Any] | None = None
     refused: str = ""
+    unsaved: str = ""
 
 
 @dataclass(slots=True)

@@ -1,7 +1,8 @@
 """Accepted requests at rest: one JSON file each, written before its 202 is sent.
 
-A reader sees a whole record or none (`store.files`). A record that can't be read is set aside and told to the
-log: one lost request must not keep a server from starting. Must not know: what is in a record but `state`
+A reader sees a whole record or none (`store.files`). A record that is damaged is set aside, one that can't be
+read at the moment is left where it is, and both are told to the log: one lost request must not keep a server
+from starting. Must not know: what is in a record but `state`
 and `created`.
 """
 
@@ -13,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from amber_ray.errors import StoreError
+from amber_ray.errors import DamagedRecord, StoreError
 from amber_ray.store.files import Files
 
 log = logging.getLogger("amber.store")
@@ -35,16 +36,16 @@ class Journal:
         self._files.write(_name(id), json.dumps(data).encode())
 
     def read(self, id: str) -> dict[str, Any] | None:
-        """A record, or None. Raises `StoreError` for one that is damaged."""
+        """A record, or None. Raises `DamagedRecord`, and `StoreError` where the store can't be read now."""
         text = self._files.read(_name(id))
         if text is None:
             return None
         try:
             data = json.loads(text)
         except ValueError as error:
-            raise StoreError(f"the journal record of request {id!r} is damaged: {error}") from error
+            raise DamagedRecord(f"the journal record of request {id!r} is damaged: {error}") from error
         if not isinstance(data, dict):
-            raise StoreError(f"the journal record of request {id!r} is damaged: it is no object")
+            raise DamagedRecord(f"the journal record of request {id!r} is damaged: it is no object")
         return data
 
     def ids(self) -> list[str]:
@@ -78,9 +79,15 @@ class Journal:
         for id in self.ids():
             try:
                 data = self.read(id)
-            except StoreError as error:
+            except DamagedRecord as error:
                 log.error("%s; it is set aside", error)
                 self._set_aside(id)
+                continue
+            except StoreError as error:
+                # A store that is slow or away damages nothing: the record stays for the next time.
+                log.error(
+                    "the journal record of request %r can't be read now and is left alone: %s", id, error
+                )
                 continue
             if data is not None:
                 yield id, data

@@ -81,6 +81,26 @@ def test_a_damaged_record_is_set_aside_and_the_others_are_found(
     assert files.read("quarantine/requests__bad.json") == text
 
 
+def test_a_record_that_cant_be_read_now_is_left_alone(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    journal = Journal(url)
+    for id in ("a", "b"):
+        journal.write(id, {"id": id, "state": "running"})
+    real = Files.read
+
+    def slow(files: Files, name: str) -> bytes | None:
+        if name == "requests/a.json":
+            raise StoreError("requests/a.json can't be read: timed out")
+        return real(files, name)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Files, "read", slow)
+        assert [r["id"] for r in journal.unfinished()] == ["b"]
+    assert "left alone: requests/a.json can't be read: timed out" in caplog.text
+    assert [r["id"] for r in journal.unfinished()] == ["a", "b"]
+
+
 def test_other_files_are_no_records(url: str) -> None:
     journal, files = Journal(url), Files(url)
     for name in ("requests/.a.json", "requests/a.json.bak", "requests/sub/b.json", "c.json"):
