@@ -170,7 +170,8 @@ class Server(Service):
         )
 
     def log(self) -> str:
-        return (self.folder / "serve.log").read_text()[-4000:]
+        path = self.folder / "serve.log"
+        return path.read_text()[-4000:] if path.exists() else ""
 
     def stop(self) -> int:
         """As a user would; the exit code."""

@@ -1,7 +1,8 @@
 """The body of a warm actor: one class feature, its model loaded once, called in batches.
 
 One bad item never spoils a batch: when a batch raises, its items run one by one, so only the guilty one
-fails. Out of memory on the GPU halves the batch and goes on with the half.
+fails. Out of memory on the GPU halves the batch and goes on with the half, also with later batches; as long
+as that goes well, one more item is tried from time to time.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from amber_ray.errors import FeatureError
 from amber_ray.fabric.messages import Work
 from amber_ray.fabric.tasks import Inputs, Outbox, arguments, deadline, failure_of, registry_of
 
+CALM = 50
+"""Calls with as many items as were found to fit, before one more is tried."""
+
 
 class Warm:
     """Runs the steps of one class feature.
@@ -27,6 +31,8 @@ class Warm:
         self._spec: FeatureSpec = registry_of(registry, blob).get(feature)
         self._model_params = dict(model)
         self._model: Any = None
+        self._most = self._spec.batch
+        self._calm = 0
 
     def ping(self) -> bool:
         """True once the process is up."""
@@ -45,10 +51,16 @@ class Warm:
             for step in steps:
                 box.failed(step, failure_of(step, error))
             return box.close()
-        self._run(work, steps, values, box)
+        groups = [steps]  # the next is the last
+        while groups:
+            group = groups.pop()
+            some, rest = group[: self._most], group[self._most :]
+            again = self._run(work, some, values, box)
+            groups += [g for g in (rest, *reversed(again)) if g]
         return box.close()
 
-    def _run(self, work: Work, steps: list[Step], values: Inputs, box: Outbox) -> None:
+    def _run(self, work: Work, steps: list[Step], values: Inputs, box: Outbox) -> list[list[Step]]:
+        """One call for all of these steps. What it could not answer is returned, as it is to be tried now."""
         started = time.perf_counter()
         try:
             with deadline(work, *steps):
@@ -56,18 +68,33 @@ class Warm:
         except Exception as error:  # noqa: BLE001 - user code; the failure is the result
             if len(steps) == 1:
                 box.failed(steps[0], failure_of(steps[0], error))
-                return
-            # Halve on GPU memory, else isolate: each item then answers for itself.
-            middle = len(steps) // 2
-            halves = (
-                [steps[:middle], steps[middle:]] if _out_of_gpu_memory(error) else [[step] for step in steps]
-            )
-            for half in halves:
-                self._run(work, half, values, box)
-            return
-        share = (time.perf_counter() - started) / len(steps)
-        for step, value in zip(steps, made, strict=True):
-            box.made(step, value, share, self._provenance())
+                return []
+            memory = _out_of_gpu_memory(error)
+        else:
+            share = (time.perf_counter() - started) / len(steps)
+            for step, value in zip(steps, made, strict=True):
+                box.made(step, value, share, self._provenance())
+            self._fitted(len(steps))
+            return []
+        if not memory:
+            return [[step] for step in steps]  # each item answers for itself
+        # Not in the handler: the exception's traceback would keep what the failed call had on the GPU.
+        self._shrink(len(steps))
+        return [steps]
+
+    def _shrink(self, items: int) -> None:
+        """So many items did not fit the GPU's memory: fewer from now on."""
+        import torch
+
+        torch.cuda.empty_cache()
+        self._most, self._calm = max(1, items // 2), 0
+
+    def _fitted(self, items: int) -> None:
+        """So many items did; as many as are tried now may be too few."""
+        if items == self._most < self._spec.batch:
+            self._calm += 1
+            if self._calm >= CALM:
+                self._most, self._calm = items + 1, 0
 
     def _call(self, steps: list[Step], values: Inputs) -> list[Any]:
         """One call of the model for all steps, each value checked against the declared type."""
@@ -93,9 +120,4 @@ class Warm:
 
 def _out_of_gpu_memory(error: Exception) -> bool:
     """Whether the GPU's memory ran out; by name, so that torch need not be there."""
-    found = type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch")
-    if found:
-        import torch
-
-        torch.cuda.empty_cache()
-    return found
+    return type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch")
