@@ -46,7 +46,8 @@ class Settings:
     `store` is a directory or an fsspec URL; `media_roots` the only places media is read from;
     `features` modules or `.py` files registered beside the built-in ones; `memory_bytes` the budget of
     values held in the object store; `attainable` the resources of one more node that an autoscaler can add
-    (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing.
+    (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing; `overtakes` how many
+    tasks of more urgent classes go ahead of one that waits before it has a turn.
     """
 
     store: str = "amber-store"
@@ -73,6 +74,7 @@ class Settings:
     grace_seconds: float = 2.0
     pack_seconds: float = 0.5
     lookahead: int = 2
+    overtakes: int = 32
     retry_seconds: float = 0.2
     input_failure_seconds: float = 86_400.0
     feature_failure_seconds: float = 300.0
@@ -85,6 +87,8 @@ class Settings:
     def __post_init__(self) -> None:
         if self.segment_seconds <= 0:
             raise BadRequest(f"segment_seconds must be above 0, not {self.segment_seconds}")
+        if self.overtakes < 1:
+            raise BadRequest(f"overtakes must be at least 1, not {self.overtakes}")
         if self.shards < 1 or self.replicas < 1:
             raise BadRequest(f"shards and replicas must be at least 1, not {self.shards} and {self.replicas}")
 

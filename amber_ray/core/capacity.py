@@ -74,9 +74,17 @@ class Capacity:
 
     # --- admission
 
-    def admits(self, needs: Mapping[str, float]) -> bool:
-        """Whether one more task that holds `needs` is within the cluster plus the look-ahead."""
-        for name, amount in charged(needs).items():
+    def admits(self, needs: Mapping[str, float], beside: Mapping[str, float] | None = None) -> bool:
+        """Whether one more task that holds `needs` is within the cluster plus the look-ahead.
+
+        With `beside`, what it leaves must do for a task that holds those: nothing it lacks is taken.
+        """
+        wanted = charged(needs)
+        for name, kept in charged(beside).items() if beside else ():
+            amount = wanted.get(name, 0.0)
+            if amount and self.held.get(name, 0.0) + amount + kept > self._room_for(name, kept) + 1e-9:
+                return False
+        for name, amount in wanted.items():
             if self.held.get(name, 0.0) + amount > self._room_for(name, amount) + 1e-9:
                 return False
         return True

@@ -10,6 +10,9 @@ from collections.abc import Mapping
 
 from amber_ray.core.states import Entry
 
+CLASSES = 3
+"""Scheduling classes, the least urgent first: backfill, batch, interactive."""
+
 _Item = tuple[float, int, int, Entry]
 
 
@@ -26,7 +29,7 @@ class Lane:
         self.needs = needs
         self.size = 0
         self._items = 0
-        self._tiers: tuple[dict[str, list[_Item]], ...] = ({}, {}, {})
+        self._tiers: tuple[dict[str, list[_Item]], ...] = tuple({} for _ in range(CLASSES))
 
     def push(self, entry: Entry) -> None:
         """Queue a step under its ticket."""
@@ -43,26 +46,23 @@ class Lane:
         if self._items > 64 + 4 * self.size:
             self._sweep()
 
-    def head(self, served: Mapping[str, float], floor: int = 0) -> Entry | None:
-        """The step that is next, of class `floor` or above; left in place. `served`: seconds per tenant."""
-        for tier in range(2, floor - 1, -1):
-            best: tuple[float, float, int] | None = None
-            first: Entry | None = None
-            tenants = self._tiers[tier]
-            for tenant in list(tenants):
-                heap = tenants[tenant]
-                while heap and heap[0][3].ticket != heap[0][2]:
-                    heapq.heappop(heap)
-                    self._items -= 1
-                if not heap:
-                    del tenants[tenant]
-                    continue
-                order = (served[tenant], heap[0][0], heap[0][1])
-                if best is None or order < best:
-                    best, first = order, heap[0][3]
-            if first is not None:
-                return first
-        return None
+    def head(self, tier: int, served: Mapping[str, float]) -> Entry | None:
+        """The step of a class that is next; left in place. `served`: seconds per tenant in that class."""
+        best: tuple[float, float, int] | None = None
+        first: Entry | None = None
+        tenants = self._tiers[tier]
+        for tenant in list(tenants):
+            heap = tenants[tenant]
+            while heap and heap[0][3].ticket != heap[0][2]:
+                heapq.heappop(heap)
+                self._items -= 1
+            if not heap:
+                del tenants[tenant]
+                continue
+            order = (served[tenant], heap[0][0], heap[0][1])
+            if best is None or order < best:
+                best, first = order, heap[0][3]
+        return first
 
     def _sweep(self) -> None:
         """Drop void items that never come up because more urgent ones keep coming."""
@@ -77,8 +77,10 @@ class Lane:
 
 
 class Tenants:
-    """Seconds of work served per tenant, by start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996).
+    """Seconds of work served per tenant in one class.
 
+    By start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): of two tenants with steps waiting, one
+    is ahead of the other by no more than a task's worth.
     A tenant who comes (back) with nothing queued starts level with the one whose turn it was last, or it
     would own the cluster until it had caught up on its absence.
     """
@@ -87,6 +89,11 @@ class Tenants:
         self.served: dict[str, float] = {}
         self._queued: dict[str, int] = {}
         self._level = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody has a step in the queue."""
+        return bool(self._queued)
 
     def queued(self, tenant: str) -> None:
         """One more of its steps waits in the queue."""

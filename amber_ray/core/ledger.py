@@ -41,7 +41,10 @@ class Ledger:
         self.shard = shard
         self.costs = costs or Costs()
         self.scheduler = Scheduler(
-            self.costs, lookahead=settings.lookahead, pack_seconds=settings.pack_seconds
+            self.costs,
+            lookahead=settings.lookahead,
+            pack_seconds=settings.pack_seconds,
+            overtakes=settings.overtakes,
         )
         self.graph = Graph(settings, index, shard, self.scheduler)
         self.memory = self.graph.memory

@@ -2,7 +2,15 @@
 
 Ray runs what it is given first in, first out, so only as much is handed over as the cluster can run plus a
 small look-ahead (which is also what an autoscaler sees as demand). The rest waits here, in one lane per kind
-of worker, ordered by scheduling class, then fair share between tenants, then deadline, then age.
+of worker, ordered by scheduling class, then fair share between tenants within it, then deadline, then age.
+
+No class starves. Each counts the tasks of other classes that were handed over while it had a step ready;
+after `overtakes` of them the next task is its own. If its first step doesn't fit then, others are only handed
+over beside it: what they leave is enough for it, as in the batch schedulers' EASY backfilling (Lifka, JSSPP
+1995). Hence the bound: where all steps hold the same, a class that has one ready is handed a task after
+(overtakes + 2) others at the latest, since two other classes may be owed one too; with T the longest time
+that a task runs, within (overtakes + 3) * T in any case. The k-th step of its class's own order starts
+within k times that, however much more urgent work keeps coming.
 
 Must not know: requests, values, Ray. The ledger calls it and moves the states.
 """
@@ -14,7 +22,7 @@ from dataclasses import dataclass
 
 from amber_ray.core.capacity import Capacity
 from amber_ray.core.costs import Costs
-from amber_ray.core.lane import Lane, Tenants
+from amber_ray.core.lane import CLASSES, Lane, Tenants
 from amber_ray.core.plan import Recipe
 from amber_ray.core.states import AVAILABLE, Entry, State
 
@@ -51,11 +59,13 @@ class Shape:
 class Scheduler:
     """Ready steps in, drafts of tasks out. A step is in the queue exactly while its ticket is not 0."""
 
-    def __init__(self, costs: Costs, *, lookahead: int, pack_seconds: float) -> None:
+    def __init__(self, costs: Costs, *, lookahead: int, pack_seconds: float, overtakes: int) -> None:
         self.costs = costs
         self.pack_seconds = pack_seconds
+        self.overtakes = overtakes
         self.capacity = Capacity(lookahead)
-        self.tenants = Tenants()
+        self.tenants = tuple(Tenants() for _ in range(CLASSES))
+        self._passed = [0] * CLASSES
         self.lanes: dict[int, Lane] = {}
         self._kinds: dict[object, tuple[int, Mapping[str, float]]] = {}
         self._shapes: dict[int, Shape] = {}
@@ -73,7 +83,8 @@ class Scheduler:
         self.lanes.clear()
         self._shapes.clear()
         self._kinds.clear()
-        self.tenants.nothing_queued()
+        for tenants in self.tenants:
+            tenants.nothing_queued()
         return True
 
     def lacking(self, recipe: Recipe) -> str | None:
@@ -107,7 +118,7 @@ class Scheduler:
         self._tickets += 1
         entry.ticket = self._tickets
         lane.push(entry)
-        self.tenants.queued(entry.tenant)
+        self.tenants[entry.rank[0]].queued(entry.tenant)
 
     def pull(self, entry: Entry) -> None:
         """Take a step out of the queue, if it is in it; before its rank or tenant changes, too."""
@@ -119,7 +130,7 @@ class Scheduler:
         lane.pull()
         if not lane.size:
             del self.lanes[name]
-        self.tenants.unqueued(entry.tenant)
+        self.tenants[entry.rank[0]].unqueued(entry.tenant)
 
     # --- tasks
 
@@ -128,29 +139,61 @@ class Scheduler:
 
         None when nothing is ready or nothing more is admitted.
         """
-        best: tuple[tuple[float, ...], Lane, Entry] | None = None
-        for lane in self.lanes.values():
-            if not self.capacity.admits(lane.needs):
-                continue
-            head = lane.head(self.tenants.served)
-            if head is None:
-                continue
-            order = (-head.rank[0], self.tenants.served[head.tenant], -head.rank[1], head.seq)
-            if best is None or order < best[0]:
-                best = order, lane, head
-        if best is None:
+        owed = self._owed()
+        kept: Mapping[str, float] = {}
+        turn = None if owed is None else self._first(owed, None)
+        if turn is not None and not self.capacity.admits(turn[0].needs):
+            kept = turn[0].needs
+            turn = None
+        if turn is None:
+            classes = (self._first(tier, kept) for tier in reversed(range(CLASSES)))
+            turn = next((found for found in classes if found is not None), None)
+        if turn is None:
             return None
-        _, lane, head = best
-        self.tenants.turn_of(head.tenant)
-        chosen = self._batch(lane, head) if head.step.recipe.is_class else self._pack(lane, head, entries)
+        lane, head = turn
+        self._took(head.rank[0], still_owed=owed if kept else None)
+        tenants = self.tenants[head.rank[0]]
+        tenants.turn_of(head.tenant)
+        if head.step.recipe.is_class:
+            chosen = self._batch(lane, head)
+        else:
+            chosen = self._pack(lane, head, entries, grow=not kept)
         needs: Mapping[str, float] = lane.needs
         for entry in chosen:
             recipe = entry.step.recipe
             needs = _joined(needs, self._shape(recipe).needs)
             seconds = self.costs.seconds(recipe)
-            self.tenants.charge(entry.tenant, UNKNOWN_SECONDS if seconds is None else seconds)
+            tenants.charge(entry.tenant, UNKNOWN_SECONDS if seconds is None else seconds)
         self.capacity.hold(needs)
         return Draft(chosen, needs, head.step.recipe)
+
+    def _first(self, tier: int, kept: Mapping[str, float] | None) -> tuple[Lane, Entry] | None:
+        """A class's next step, of the lanes that are admitted beside `kept`; of all lanes for None."""
+        served = self.tenants[tier].served
+        best: tuple[tuple[float, float, int], Lane, Entry] | None = None
+        for lane in self.lanes.values():
+            if kept is not None and not self.capacity.admits(lane.needs, beside=kept):
+                continue
+            head = lane.head(tier, served)
+            if head is None:
+                continue
+            order = (served[head.tenant], -head.rank[1], head.seq)
+            if best is None or order < best[0]:
+                best = order, lane, head
+        return None if best is None else (best[1], best[2])
+
+    def _owed(self) -> int | None:
+        """The class that has been overtaken often enough, the most often of several."""
+        most = max(self._passed)
+        return self._passed.index(most) if most >= self.overtakes else None
+
+    def _took(self, tier: int, still_owed: int | None) -> None:
+        """A class is handed its turn, and the others that wait are overtaken."""
+        for other, tenants in enumerate(self.tenants):
+            if not tenants.waiting or (other == tier and other != still_owed):
+                self._passed[other] = 0
+            else:
+                self._passed[other] += 1
 
     def release(self, needs: Mapping[str, float]) -> None:
         """A task has ended."""
@@ -159,34 +202,35 @@ class Scheduler:
     def _batch(self, lane: Lane, head: Entry) -> list[Entry]:
         """Up to `batch` steps of one class of urgency for one warm actor."""
         chosen = [head]
+        served = self.tenants[head.rank[0]].served
         self.pull(head)
         while len(chosen) < head.step.recipe.batch and not head.alone:
-            more = lane.head(self.tenants.served, head.rank[0])
-            if more is None or more.alone or more.rank[0] != head.rank[0]:
+            more = lane.head(head.rank[0], served)
+            if more is None or more.alone:
                 break
             chosen.append(more)
             self.pull(more)
         return chosen
 
-    def _pack(self, lane: Lane, head: Entry, entries: Mapping[str, Entry]) -> list[Entry]:
+    def _pack(self, lane: Lane, head: Entry, entries: Mapping[str, Entry], *, grow: bool) -> list[Entry]:
         """The head's fused group, and more groups of its class and tenant while they are known to be cheap.
 
         No more than an even share of the lane goes into one task, or workers would stand idle beside it.
         """
         share = -(-lane.size // self.capacity.room(lane.needs))
-        chosen = self._fuse(head, entries, {})
+        chosen = self._fuse(head, entries, {}, grow)
         if head.alone:
             return list(chosen.values())
         total = self._expected(chosen.values())
         groups = 1
         while total is not None and total < self.pack_seconds and len(chosen) < MAX_UNITS and groups < share:
-            more = lane.head(self.tenants.served, head.rank[0])
-            if more is None or more.alone or more.rank[0] != head.rank[0] or more.tenant != head.tenant:
+            more = lane.head(head.rank[0], self.tenants[head.rank[0]].served)
+            if more is None or more.alone or more.tenant != head.tenant:
                 break
             one = self.costs.seconds(more.step.recipe)
             if one is None or total + one > self.pack_seconds:
                 break
-            group = self._fuse(more, entries, chosen)
+            group = self._fuse(more, entries, chosen, grow)
             chosen.update(group)
             seconds = self._expected(group.values())
             total = None if seconds is None else total + seconds
@@ -203,12 +247,13 @@ class Scheduler:
         return total
 
     def _fuse(
-        self, seed: Entry, entries: Mapping[str, Entry], taken: Mapping[str, Entry]
+        self, seed: Entry, entries: Mapping[str, Entry], taken: Mapping[str, Entry], grow: bool
     ) -> dict[str, Entry]:
         """The seed with every missing plain CPU step of its unit that is connected to it and can run with it.
 
         Values that only these steps use then never leave the worker: a video segment is decoded once for
-        all that looks at its frames. Steps of a lower class stay behind, or they would delay it.
+        all that looks at its frames. Steps of a lower class stay behind, or they would delay it. `grow`: the
+        task may hold more than the seed does.
         """
         self.pull(seed)
         if seed.alone or not seed.step.recipe.fusable:
@@ -224,7 +269,7 @@ class Scheduler:
                 if len(near) + len(taken) >= MAX_UNITS or not _joins(other, seed):
                     continue
                 together = _joined(needs, self._shape(other.step.recipe).needs)
-                if together is needs or self.capacity.fits_a_node(together):
+                if together is needs or (grow and self.capacity.fits_a_node(together)):
                     needs = together
                     near[other.key] = other
                     stack.append(other)
