@@ -16,6 +16,7 @@ from amber_ray.errors import AmberError, BadRequest
 from amber_ray.serving.answers import error_response
 from amber_ray.serving.described.document import document
 from amber_ray.serving.guard import Guard
+from amber_ray.serving.json_body import quote
 from amber_ray.serving.peers import Locals
 from amber_ray.serving.presence import ClientGone
 from amber_ray.serving.routes import assets, compute, features, health, page, requests, values
@@ -80,7 +81,7 @@ def create_app(
 async def _refused(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException) and error.status_code == 404 and error.detail == "Not Found":
         error = HTTPException(
-            404, f"there is nothing at {request.url.path[:256]}; GET /openapi.json lists the calls"
+            404, f"there is nothing at {quote(request.url.path)}; GET /openapi.json lists the calls"
         )
     return error_response(error, request.scope.get("amber.request_id"))
 

@@ -157,7 +157,10 @@ def _same_site(found: dict[bytes, bytes]) -> None:
     origin = found.get(b"origin")
     foreign = site is not None and site not in (b"same-origin", b"none")
     if origin is not None and not foreign:
-        foreign = urlsplit(origin).netloc.lower() != found.get(b"host", b"").lower()
+        try:
+            foreign = urlsplit(origin).netloc.lower() != found.get(b"host", b"").lower()
+        except ValueError:  # no URL at all (`http://[`): certainly not this server's
+            foreign = True
     if foreign:
         raise Forbidden(
             "a page of another site may not write here; call from a program or this server's page"

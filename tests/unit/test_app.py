@@ -217,10 +217,10 @@ def test_health_stats_metrics_failures():
 @pytest.mark.parametrize(
     ("method", "path", "status", "said"),
     [
-        ("GET", "/nope", 404, "there is nothing at /nope"),
-        ("GET", "/v1/features/", 404, "there is nothing at /v1/features/"),
-        ("PUT", "/v1/compute", 405, "/v1/compute takes OPTIONS, POST, not PUT"),
-        ("POST", "/v1/requests/rq-000000", 405, "takes DELETE, GET, HEAD, OPTIONS, not POST"),
+        ("GET", "/nope", 404, "there is nothing at '/nope'"),
+        ("GET", "/v1/features/", 404, "there is nothing at '/v1/features/'"),
+        ("PUT", "/v1/compute", 405, "'/v1/compute' takes OPTIONS, POST, not 'PUT'"),
+        ("POST", "/v1/requests/rq-000000", 405, "takes DELETE, GET, HEAD, OPTIONS, not 'POST'"),
         ("GET", "/v1/requests/rq-999999", 404, "rq-999999"),
         ("GET", "/v1/requests/..%2fetc", 404, "nothing at"),
         ("GET", "/v1/requests/a.b.c.d", 404, "there is no request 'a.b.c.d'"),

@@ -14,6 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from amber_ray.serving.json_body import quote
+
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 
 
@@ -36,7 +38,7 @@ class Endpoint:
         else:
             raise HTTPException(
                 405,
-                f"{scope['path']} takes {self.allow}, not {scope['method'][:16]}",
+                f"{quote(scope['path'])} takes {self.allow}, not {quote(scope['method'])}",
                 headers={"Allow": self.allow},
             )
         await response(scope, receive, send)

@@ -1,0 +1,107 @@
+"""Any call in HTTP, in process: a thousand odd ones end as the contract says, and the app goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+from hypothesis import example, given, settings
+
+from amber_ray.serving.app import create_app
+from amber_ray.settings import Settings
+from tests.fuzz.calls import OPERATIONS, Answer, Call, calls, judge
+from tests.http_app import compute_body
+from tests.memory_service import MemoryService
+
+BOUND = 10.0
+"""Seconds that an answer may take; each of these is a matter of milliseconds."""
+pytestmark = pytest.mark.timeout(120)
+
+
+class App:
+    """An app over the in-memory service, called as a server would: with the bytes that came."""
+
+    def __init__(self) -> None:
+        self.service = MemoryService()
+        self.app = create_app(self.service, Settings())
+        self.runner = asyncio.Runner()
+        self.statuses: dict[tuple[str, str], set[int]] = {}
+
+    def __call__(self, call: Call) -> Answer:
+        answer = self.runner.run(asyncio.wait_for(self._ask(call), BOUND))
+        self.statuses.setdefault((call.template, call.method.lower()), set()).add(answer.status)
+        return answer
+
+    async def _ask(self, call: Call) -> Answer:
+        path, _, query = call.target.partition("?")
+        given = dict(call.headers)
+        # Two pieces, the second one late.
+        incoming = [(call.body[:7], True), (call.body[7:], False)]
+        sent: list[dict[str, Any]] = []
+
+        async def receive() -> dict[str, Any]:
+            if not incoming:
+                await asyncio.Event().wait()
+            piece, more = incoming.pop(0)
+            return {"type": "http.request", "body": piece, "more_body": more}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": call.method,
+            "path": unquote(path),
+            "raw_path": path.encode(),
+            "root_path": "",
+            "query_string": query.encode(),
+            "scheme": "http",
+            "headers": [*((b"host", b"localhost") for _ in range(b"host" not in given)), *call.headers],
+            "client": ("127.0.0.1", 50000),
+            "server": ("127.0.0.1", 8000),
+        }
+        await self.app(scope, receive, send)
+        start, *rest = sent
+        headers = {name.decode().lower(): value.decode("latin-1") for name, value in start["headers"]}
+        return Answer(start["status"], headers, b"".join(m.get("body", b"") for m in rest))
+
+
+@pytest.fixture(scope="module")
+def app() -> Iterator[App]:
+    made = App()
+    yield made
+    made.runner.close()
+
+
+def sound(app: App) -> None:
+    """Fail unless the app answers as it did before."""
+    headers = ((b"content-type", b"application/json"),)
+    body = json.dumps(compute_body("probe")).encode()
+    answer = app(Call("POST", "/v1/compute", headers, body, "/v1/compute"))
+    assert (answer.status, json.loads(answer.body)["results"][0]["value"]) == (200, "h264")
+    assert app(Call("GET", "/healthz")).status == 200
+
+
+def test_any_call_is_answered_as_the_contract_says(app: App) -> None:
+    @settings(max_examples=2000)
+    @given(calls())
+    # What once was a 500, and what once broke a refusal's sentence in two.
+    @example(Call("POST", "/v1/compute", ((b"origin", b"http://["),), b"{}", "/v1/compute"))
+    @example(Call("POST", "/v1/requests/%0d%0aSet-Cookie:a=b", (), b"", ""))
+    @example(Call("GET", "/%0d%0aa", (), b"", ""))
+    def fuzz(call: Call) -> None:
+        judge(call, app(call))
+
+    sound(app)
+    fuzz()
+    sound(app)
+    # Not all refused at the door: each operation was reached, and most of them did their work too.
+    known = {key: found for key, found in app.statuses.items() if (key[0], key[1]) in OPERATIONS}
+    assert set(known) == set(OPERATIONS)
+    assert sum(bool(found & {200, 201, 202}) for found in known.values()) >= len(OPERATIONS) - 3
