@@ -1,4 +1,4 @@
-"""The features that are measured: one counts its runs, four do nothing, one is only large."""
+"""The features that are measured: one counts its runs, some do nothing, some only take time or room."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import time
 
 import numpy as np
+from jaxtyping import Float32
 
 from amber_ray import Asset, Clip, feature
 
@@ -53,6 +54,85 @@ def noop_leaf(noop_left: int, noop_right: int) -> int:
 def block(clip: Clip, megabytes: int = 1) -> np.ndarray:
     """Noise of that size, which no codec makes smaller: float32."""
     return noise(clip.index, megabytes)
+
+
+@feature(version="1", store="memory")
+def array(clip: Clip, megabytes: int = 1) -> np.ndarray:
+    """The same as `block`, which never goes to disk."""
+    return noise(clip.index, megabytes)
+
+
+@feature(version="1")
+def vector(clip: Clip, numbers: int = 1280) -> Float32[np.ndarray, " n"]:
+    """As large as an embedding, and as little to compress."""
+    return np.random.default_rng(clip.index).random(numbers, dtype=np.float32)
+
+
+@feature(version="1", store="memory")
+def nap(clip: Clip, seconds: float = 0.05, salt: int = 0) -> int:
+    """Sleeps."""
+    time.sleep(seconds)
+    return clip.index
+
+
+@feature(version="1", store="memory")
+def link_0(asset: Asset, salt: int = 0) -> int:
+    """The first link of a chain."""
+    return asset.bytes
+
+
+@feature(version="1", store="memory")
+def link_1(link_0: int) -> int:
+    """A link."""
+    return link_0
+
+
+@feature(version="1", store="memory")
+def link_2(link_1: int) -> int:
+    """A link."""
+    return link_1
+
+
+@feature(version="1", store="memory")
+def link_3(link_2: int) -> int:
+    """A link."""
+    return link_2
+
+
+@feature(version="1", store="memory")
+def link_4(link_3: int) -> int:
+    """A link."""
+    return link_3
+
+
+@feature(version="1", store="memory")
+def link_5(link_4: int) -> int:
+    """A link."""
+    return link_4
+
+
+@feature(version="1", store="memory")
+def link_6(link_5: int) -> int:
+    """A link."""
+    return link_5
+
+
+@feature(version="1", store="memory")
+def link_7(link_6: int) -> int:
+    """A link."""
+    return link_6
+
+
+@feature(version="1", store="memory")
+def link_8(link_7: int) -> int:
+    """A link."""
+    return link_7
+
+
+@feature(version="1", store="memory")
+def link_9(link_8: int) -> int:
+    """The last link of the chain."""
+    return link_8
 
 
 def noise(seed: int, megabytes: int) -> np.ndarray:

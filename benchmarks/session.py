@@ -145,7 +145,8 @@ def opened(given: argparse.Namespace) -> Iterator[Session]:
     place = Path(tempfile.mkdtemp(prefix="amber-bench-", dir=given.folder))
     try:
         if given.address is None:
-            cluster.start_local(Settings(), num_cpus=max(2, os.cpu_count() or 2))
+            room = Settings(memory_bytes=2 << 30)  # for what the largest benchmark and its peer hold together
+            cluster.start_local(room, num_cpus=max(2, os.cpu_count() or 2))
         else:
             cluster.connect(given.address, "bench")
         yield Session(place, given.small, port)

@@ -1,0 +1,95 @@
+"""What a start costs when the store is full: the index of its keys, against pyarrow reading those columns."""
+
+from __future__ import annotations
+
+import tracemalloc
+import uuid
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from amber_ray.core.index import KeyIndex
+from amber_ray.core.types import parse
+from amber_ray.store import rows as rw
+from amber_ray.store.parquet import ValueStore
+from benchmarks.measure import Measured, paired, seconds
+from benchmarks.session import Session, main
+
+ROWS = 10_000
+"""Values per part."""
+KEY_BYTES = 100
+"""Memory that one key of the index may take."""
+
+
+def run(session: Session) -> list[Measured]:
+    """Reads the whole store's keys twice over; no cluster is asked."""
+    parts, rounds = session.size((100, 5), (2, 1))
+    folder = session.folder / f"full-{uuid.uuid4().hex[:8]}"
+    first = fill(folder, parts)
+    count = parts * ROWS
+    paths = sorted(folder.glob("values/*/*/*.parquet"))
+
+    def peer() -> float:
+        return seconds(lambda: [pq.read_table(path, columns=["key"]) for path in paths])
+
+    measured = paired(lambda: seconds(lambda: opened(folder, first, count)), peer, rounds)
+    tracemalloc.start()
+    index = opened(folder, first, count)
+    taken, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    del index
+    return [
+        Measured(
+            "start: time",
+            f"listing a store of {count:,} values in {parts} parts and indexing its keys, until one is found",
+            "pyarrow.parquet.read_table of the key column of each part",
+            *measured,
+            "s",
+            3.0,
+        ),
+        Measured(
+            "start: memory",
+            f"memory that the index of {count:,} keys takes, per key",
+            "what a key may take",
+            round(taken / count, 1),
+            KEY_BYTES,
+            "bytes",
+            1.0,
+        ),
+    ]
+
+
+def fill(folder: Path, parts: int) -> str:
+    """A store of parts that differ in their keys only; returns one of the keys."""
+    store = ValueStore(str(folder))
+    number = parse(float)
+    table = rw.table_of(
+        number,
+        [
+            rw.Row(f"{i:032x}", f"{i:032x}", "whole", "{}", 0.5, (f"{i:032x}",), "", 0.1, "cpu", 1.8e9)
+            for i in range(ROWS)
+        ],
+    )
+    rng = np.random.default_rng(0)
+    for _ in range(parts):
+        raw = rng.bytes(16 * ROWS)
+        keys = pa.FixedSizeBinaryArray.from_buffers(rw.KEY, ROWS, [None, pa.py_buffer(raw)])
+        table = table.set_column(table.schema.get_field_index("key"), "key", keys)
+        store.publish("number", "1", number, (0.1, 8.0), [table])
+    return raw[:16].hex()
+
+
+def opened(folder: Path, key: str, count: int) -> KeyIndex:
+    """What the cache actor does at its start."""
+    index = KeyIndex()
+    for part, keys in ValueStore(str(folder)).scan():
+        index.add(part.name, keys)
+    if len(index) != count or key not in index:
+        raise RuntimeError(f"the index has {len(index)} keys, not {count}")
+    return index
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(run))
