@@ -223,6 +223,8 @@ class Expired(AmberError):
 class StoreError(AmberError):
     """The value store can't be read or written."""
 
+    status = 503
+
 
 class StoreBusy(StoreError):
     """Another server owns this store."""

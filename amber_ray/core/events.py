@@ -111,6 +111,13 @@ class RestoreFailed:
 
 
 @dataclass(slots=True)
+class Unreadable:
+    """These values are stored, and the store can't give them now: why, by key."""
+
+    reasons: Mapping[str, str]
+
+
+@dataclass(slots=True)
 class Lost:
     """The objects of these values are gone from memory."""
 
@@ -149,6 +156,7 @@ Event = (
     | StoreFailed
     | Restored
     | RestoreFailed
+    | Unreadable
     | Lost
     | Purged
     | Capacity

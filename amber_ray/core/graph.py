@@ -33,7 +33,10 @@ FOREIGN_TRIES = 8
 INPUT_TRIES = 8
 """How often a step is tried again at least when it could not read its inputs, whatever its own retries."""
 
-COUNTERS = ("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost")
+COUNTERS = (
+    *("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost"),
+    *("unwritten", "unreadable"),  # values that the store did not take, or give, when asked to
+)
 
 
 class Graph:

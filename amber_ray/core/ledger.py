@@ -62,6 +62,7 @@ class Ledger:
             ev.StoreFailed: self._store_failed,
             ev.Restored: self._restored,
             ev.RestoreFailed: self._restore_failed,
+            ev.Unreadable: self._unreadable,
             ev.Lost: self._lost,
             ev.Purged: self._purged,
             ev.Capacity: self._capacity,
@@ -219,6 +220,7 @@ class Ledger:
                 self.graph.loosen(entry)
 
     def _store_failed(self, event: ev.StoreFailed, now: float) -> None:
+        self.counters["unwritten"] += len(event.keys)
         for key in event.keys:
             entry = self.entries.get(key)
             self.memory.not_written(key, entry.bytes if entry is not None else 0, now)
@@ -238,6 +240,19 @@ class Ledger:
             entry = self.entries.get(key)
             if entry is not None and entry.state is State.RESTORING:
                 self.graph.unreadable(entry, now)
+
+    def _unreadable(self, event: ev.Unreadable, now: float) -> None:
+        # A failure for a short while: computing again what is stored would be no remedy for a slow disk.
+        for key, reason in event.reasons.items():
+            entry = self.entries.get(key)
+            if entry is None or entry.state is not State.RESTORING:
+                continue
+            self.counters["unreadable"] += 1
+            if entry.wanted:
+                why = f"the value is stored and can't be read now: {reason}"
+                self.graph.fail(entry, failure_of(entry, "StoreUnavailable", why, 503), now)
+            else:
+                self.graph.remove(entry, Cause.DROP)
 
     def _lost(self, event: ev.Lost, now: float) -> None:
         for key in event.keys:

@@ -87,6 +87,7 @@ TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = {
     (_S.COLD, _C.RESTORE): _S.RESTORING,
     (_S.RESTORING, _C.RESTORED): _S.KEPT,
     (_S.RESTORING, _C.MISS): _S.WAITING,
+    (_S.RESTORING, _C.FAIL): _S.FAILED,  # the store can't be read for the time being
     (_S.RESTORING, _C.DROP): _S.ABSENT,
     (_S.FAILED, _C.EXPIRE): _S.ABSENT,
     (_S.FAILED, _C.DROP): _S.ABSENT,

@@ -19,10 +19,12 @@ import ray
 from amber_ray.core import events as ev
 from amber_ray.core.states import AVAILABLE
 from amber_ray.core.units import Asset, Segment
+from amber_ray.errors import Unavailable
 from amber_ray.fabric import faults, storage
 from amber_ray.fabric.dispatch import gather
-from amber_ray.fabric.messages import Found, Inline, RowWork, Slot, StepResult, Work
+from amber_ray.fabric.messages import Found, Inline, RowWork, Slot
 from amber_ray.fabric.names import shard_name
+from amber_ray.fabric.retrieval import Retrieval
 
 if TYPE_CHECKING:
     from amber_ray.fabric.actor import CacheActor
@@ -31,7 +33,6 @@ log = logging.getLogger("amber.spill")
 
 WRITERS = 2
 """Parts written at once by one shard."""
-READ_SLOTS = 16
 
 
 class Shelf:
@@ -42,7 +43,7 @@ class Shelf:
         self._writers = asyncio.Semaphore(WRITERS)
         self._write = ray.remote(storage.write).options(num_cpus=0, max_retries=0)
         self._to_restore: list[str] = []
-        self._reading: dict[str, asyncio.Future[tuple[StepResult, Any] | None]] = {}
+        self._rows = Retrieval(actor)
         self._writing = 0
         self._purges = 0
         self._held: list[str] = []
@@ -125,12 +126,12 @@ class Shelf:
 
     async def _restore(self, keys: list[str]) -> None:
         actor = self._actor
-        found = await self._read(keys)
+        found = await self._rows.read(keys)
         sizes: dict[str, int] = {}
-        for key, pair in found.items():
-            if pair is None:
+        for key, outcome in found.items():
+            if outcome is None or isinstance(outcome, str):
                 continue
-            result, ref = pair
+            result, ref = outcome
             assert result.made is not None
             entry = actor.ledger.entries.get(key)
             if entry is not None and entry.state not in AVAILABLE:
@@ -142,102 +143,31 @@ class Shelf:
                 sizes[key] = result.size
         if sizes:
             actor.feed(ev.Restored(sizes))
-        if missing := [key for key, pair in found.items() if pair is None]:
+        if missing := [key for key, outcome in found.items() if outcome is None]:
             actor.feed(ev.RestoreFailed(missing))
+        if late := {key: outcome for key, outcome in found.items() if isinstance(outcome, str)}:
+            actor.feed(ev.Unreadable(late))
 
     async def read_through(self, keys: Sequence[str]) -> dict[str, Found | None]:
-        """Values for a reader who has only the keys: read for it alone, not kept in memory here."""
+        """Values for a reader who has only the keys: read for it alone, not kept in memory here.
+
+        Raises `Unavailable` if the store can't serve one of them now.
+        """
         names = {key: self._actor.index.find(key) for key in keys}
         found: dict[str, Found | None] = {}
-        for key, pair in (await self._read(list(keys))).items():
+        for key, outcome in (await self._rows.read(list(keys))).items():
             place = names[key]
-            if pair is None or place is None:
+            if isinstance(outcome, str):
+                raise Unavailable(f"the value {key} is stored and can't be read now: {outcome}")
+            if outcome is None or place is None:
                 found[key] = None
                 continue
-            result, ref = pair
+            result, ref = outcome
             _, feature, version, _ = place[0].rsplit("/", 3)
             found[key] = Found(
                 key, feature, version, result.inline, [] if ref is None else [ref], result.place
             )
         return found
-
-    async def _read(self, keys: Sequence[str]) -> dict[str, tuple[StepResult, Any] | None]:
-        """Read rows, each at most once at a time however many ask; None for what can't be read."""
-        loop = asyncio.get_running_loop()
-        mine = [key for key in dict.fromkeys(keys) if key not in self._reading]
-        for key in mine:
-            self._reading[key] = loop.create_future()
-        waits = {key: self._reading[key] for key in dict.fromkeys(keys)}
-        if mine:
-            try:
-                read = await self._read_rows(mine)
-            except Exception:
-                log.exception("%d values could not be read back", len(mine))
-                read = {}
-            finally:
-                futures = {key: self._reading.pop(key) for key in mine}
-            for key, future in futures.items():
-                future.set_result(read.get(key))
-        return {key: await future for key, future in waits.items()}
-
-    async def _read_rows(self, keys: Sequence[str]) -> dict[str, tuple[StepResult, Any]]:
-        actor = self._actor
-        read: dict[str, tuple[StepResult, Any]] = {}
-        left = list(keys)
-        # A second look: a part may have been rewritten or found damaged between the index and the read.
-        for attempt in range(3):
-            wanted: dict[str, list[tuple[int, str]]] = collections.defaultdict(list)
-            for key, place in zip(left, actor.index.find_many(left), strict=True):
-                if place is not None:
-                    wanted[place[0]].append((place[1], key))
-            if not wanted:
-                break
-            report, refs = await self._read_parts(wanted)
-            for result in report.results:
-                read[result.key] = result, refs[result.slot] if result.slot >= 0 else None
-            left = [key for key in left if key not in read]
-            for part, reason in report.damaged.items():
-                log.error("part %s is damaged and was quarantined: %s", part, reason)
-                actor.index.remove_part(part)
-            if report.vanished and attempt == 0:
-                await self._rescan(report.vanished)
-            elif report.vanished:
-                for part in report.vanished:
-                    actor.index.remove_part(part)
-            if not left:
-                break
-        return read
-
-    async def _read_parts(
-        self, wanted: dict[str, list[tuple[int, str]]]
-    ) -> tuple[storage.ReadReport, Sequence[Any]]:
-        actor = self._actor
-        count = sum(map(len, wanted.values()))
-        returns = max(1, min(count, READ_SLOTS))
-        registry = next(reversed(actor.registries))
-        work = Work(
-            0,
-            (),
-            frozenset(),
-            {},
-            {},
-            returns,
-            actor.settings.inline_bytes,
-            registry,
-            actor.settings.namespace,
-            shard_name(actor.shard),
-        )
-        function = ray.remote(storage.read).options(num_cpus=0, num_returns=1 + returns, max_retries=1)
-        refs: Any = function.remote(actor.blob(registry), work, actor.settings.store, wanted)
-        return await refs[0], refs[1:]
-
-    async def _rescan(self, vanished: Sequence[str]) -> None:
-        """Parts are gone: another shard may have compacted them into one this index does not know."""
-        index, store = self._actor.index, self._actor.store
-        for name in vanished:
-            index.remove_part(name)
-        for part, keys in await asyncio.to_thread(lambda: list(store.scan())):
-            index.add(part.name, keys)
 
     # --- upkeep
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amber_ray.errors import DamagedPart
+from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.fabric.messages import Made, RowWork, StepResult, Work
 from amber_ray.fabric.tasks import Outbox, registry_of, values_by_key
 from amber_ray.store.parquet import Row, ValueStore
@@ -62,11 +62,15 @@ def write(
 
 @dataclass(slots=True)
 class ReadReport:
-    """What came of reading: results for what was there, and the parts that were damaged or gone."""
+    """What came of reading: results for what was there, and the parts that were damaged or gone.
+
+    `unreadable` ones are there, and the file system or object store did not give them now: it says why.
+    """
 
     results: list[StepResult]
     damaged: dict[str, str]
     vanished: list[str]
+    unreadable: dict[str, str]
 
 
 def read(
@@ -79,7 +83,7 @@ def read(
     registry = registry_of(work.registry, blob)
     store = store_at(url)
     box = Outbox(work)
-    report = ReadReport([], {}, [])
+    report = ReadReport([], {}, [], {})
     for part, pairs in wanted.items():
         try:
             feature = part.split("/")[1]
@@ -90,6 +94,9 @@ def read(
             continue
         except FileNotFoundError:
             report.vanished.append(part)
+            continue
+        except StoreError as error:
+            report.unreadable[part] = str(error)
             continue
         for (_, key), row in zip(pairs, found, strict=True):
             if row.key != key:

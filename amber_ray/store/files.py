@@ -76,7 +76,8 @@ class Files:
         """Write or replace a small file: on return it is on disk."""
         folder, _, _ = name.rpartition("/")
         with self.draft(folder) as draft:
-            draft.sink.write(data)
+            with self.told("written"):
+                draft.sink.write(data)
             draft.publish(name)
 
     def draft(self, folder: str) -> Draft:

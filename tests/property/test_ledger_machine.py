@@ -146,11 +146,13 @@ class LedgerMachine(RuleBasedStateMachine):
         self.tell(ev.Stored(keys) if well else ev.StoreFailed(keys))
 
     @precondition(lambda self: self.reads)
-    @rule(data=st.data(), well=st.booleans())
-    def read_ends(self, data: st.DataObject, well: bool) -> None:
+    @rule(data=st.data(), how=st.sampled_from(("well", "unreadable", "gone")))
+    def read_ends(self, data: st.DataObject, how: str) -> None:
         keys = self.reads.pop(data.draw(st.integers(0, len(self.reads) - 1)))
-        if well:
+        if how == "well":
             self.tell(ev.Restored(dict.fromkeys(keys, 1000)))
+        elif how == "unreadable":
+            self.tell(ev.Unreadable(dict.fromkeys(keys, "the disk is slow")))
         else:
             self.story.index.difference_update(keys)
             self.tell(ev.RestoreFailed(keys))

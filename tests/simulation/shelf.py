@@ -121,7 +121,11 @@ class Shelf:
 
     def _restored(self, keys: Sequence[str]) -> None:
         shell, world = self._shell, self._world
-        read = {} if world.chance("restore", keys[0]) else self.read(keys)
+        if world.chance("restore", keys[0]):
+            world.saw("a store could not be read")
+            shell.feed(ev.Unreadable(dict.fromkeys(keys, "the store does not answer")))
+            return
+        read = self.read(keys)
         sizes: dict[str, int] = {}
         for key, value in read.items():
             entry = shell.ledger.entries.get(key)
@@ -152,17 +156,22 @@ class Shelf:
                 if part is None or key not in part.values:
                     self._world.saw("a part had vanished")
                     self._forget(place[0])
-                    if attempt == 0:
-                        for name, known in storage.scan():
-                            shell.index.add(name, known)
+                    self._rescan(attempt)
                 elif part.damaged:
                     self._world.saw("a damaged part was read")
                     storage.remove(part.name)
                     self._forget(part.name)
+                    self._rescan(attempt)
                 else:
                     read[key] = part.values[key]
         return read
 
+    def _rescan(self, attempt: int) -> None:
+        """There may be other copies of a lost part's values, which the index has let go of."""
+        if attempt == 0:
+            for name, known in self._world.storage.scan():
+                self._shell.index.add(name, known)
+
     def _forget(self, part: str) -> None:
-        """The index lets go of a part; it knows no other copy of its values, though there may be one."""
+        """The index lets go of a part; until it looks again it knows no other copy of its values."""
         self._world.work.undone(self._shell.index.remove_part(part))

@@ -32,7 +32,13 @@ BEFALLS = (
     "a warm actor died before a batch's turn",
     *("a task found its inputs gone", "a write found its values gone"),
     *("a result came twice", "a result came after cancellation", "a cancelled task ended"),
-    *("a read ended twice", "a read failed", "the disk was full", "a write met a full disk"),
+    *(
+        "a read ended twice",
+        "a read failed",
+        "a store could not be read",
+        "the disk was full",
+        "a write met a full disk",
+    ),
     *(
         "a part was damaged",
         "a part of several was damaged",
