@@ -46,7 +46,13 @@ HEALTH = {
 class Cluster(Service):
     """`Service` on a Ray of several nodes: the head after `start`, others by `add_node` and `kill_node`."""
 
-    def __init__(self, folder: Path, store: Path | None = None, **changes: Any) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        **changes: Any,
+    ) -> None:
         super().__init__(folder)
         self.store = store or self.store
         # Ray puts sockets below its folder, and the path of a socket is at most 107 bytes long.
@@ -85,6 +91,7 @@ class Cluster(Service):
             "RAY_prestart_worker_first_driver": "0",
             "AMBER_TEST_DIR": str(self.traces),
             MARK: self.mark,
+            **(env or {}),
         }
         self._nodes = 0
         self._clips = 0

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.fault.cluster import Cluster, end
 
-TABLE = pytest.StashKey[list["Row"]]()
+COST = "what a fault cost"
+"""The property of a test's report: a row."""
 HEADS = ("fault", "answers new requests after, s", "recomputed steps", "lost requests")
 
 
@@ -33,35 +32,27 @@ def as_markdown(rows: list[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-@pytest.fixture(scope="session")
-def rows(request: pytest.FixtureRequest) -> list[Row]:
-    return request.config.stash.setdefault(TABLE, [])
-
-
 @pytest.fixture
-def told(rows: list[Row]) -> Any:
+def told(record_property: Any) -> Any:
     """`told(fault, seconds, recomputed, lost)`: a row of the table that the run ends with."""
 
     def tell(fault: str, seconds: float, recomputed: int, lost: int = 0) -> None:
-        rows.append(Row(fault, seconds, recomputed, lost))
+        record_property(COST, asdict(Row(fault, seconds, recomputed, lost)))
 
     return tell
 
 
-@pytest.fixture(scope="session", autouse=True)
-def artifact(rows: list[Row], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """`reliability.md` and `.json` in the run's temporary folder."""
-    folder = tmp_path_factory.mktemp("faults")
-    yield folder
-    (folder / "reliability.md").write_text(as_markdown(rows))
-    (folder / "reliability.json").write_text(json.dumps([asdict(r) for r in rows], indent=1))
-
-
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    rows = config.stash.get(TABLE, [])
-    if rows:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    # Reports come from whichever process ran the test.
+    told = [p for reports in terminalreporter.stats.values() for r in reports for p in _told(r)]
+    if told:
         terminalreporter.section("what the faults cost")
-        terminalreporter.write(as_markdown(rows))
+        terminalreporter.write(as_markdown([Row(**row) for row in told]))
+
+
+def _told(report: Any) -> list[dict[str, Any]]:
+    ended = getattr(report, "when", "") == "teardown"
+    return [value for name, value in report.user_properties if name == COST] if ended else []
 
 
 @pytest.fixture(scope="session")

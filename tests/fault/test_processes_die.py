@@ -6,11 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import amber_ray
 from tests.fault.cluster import Caller, Cluster, end, received
 
 pytestmark = pytest.mark.timeout(180)
@@ -111,6 +113,33 @@ def test_the_cache_actor_while_requests_come_in(cluster: Cluster, told: Told) ->
     assert cluster.runs("size") == runs + 20
     assert cluster.runs("diamond") == 40
     told("the cache actor, as requests come in", seconds, cluster.runs("size") - runs - 20)
+
+
+def test_one_of_two_replicas_with_callers_waiting(cluster: Cluster, told: Told) -> None:
+    """The other one answers: who was accepted asks it, and who waited asks it the same again and joins."""
+    clips = cluster.clip(6)
+    bare = [Caller(cluster, "gated", clip) for clip in clips]  # one connection each, and no second try
+    with amber_ray.connect(cluster.url) as client, ThreadPoolExecutor(2 * len(clips)) as pool:
+        accepted = [client.submit("gated", str(clip)) for clip in clips]
+        waiting = [pool.submit(client.get, "gated", str(clip), timeout=90) for clip in clips]
+        polling = [pool.submit(future.result, 90) for future in accepted]
+        cluster.until(lambda: cluster.stats()["requests_running"] == 3 * len(clips))
+        replicas = cluster.pids("ray::ServeReplica")
+        assert len(replicas) == 2
+
+        end(replicas[0])
+        cluster.open("gated")
+        seconds = cluster.answered()
+
+        sizes = [clip.stat().st_size for clip in clips]
+        assert [call.result(90) for call in polling] == sizes
+        assert [call.result(90) for call in waiting] == sizes
+    cut_off = [c for c in bare if c.done().reply is None or c.reply.status_code >= 500]
+    assert cut_off, "nobody was connected to the replica that died"
+    assert sum(c.reply is not None and c.reply.status_code == 200 for c in bare) == len(bare) - len(cut_off)
+    assert cluster.runs("gated") == len(clips)
+    cluster.until(lambda: len(cluster.pids("ray::ServeReplica")) == 2)
+    told("one of two Serve replicas, callers waiting", seconds, cluster.runs("gated") - len(clips))
 
 
 def cluster_until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
