@@ -132,17 +132,17 @@ def _mutated(draw: st.DrawFn, example: Any) -> Any:
     for _ in range(draw(st.integers(0, 3))):
         *way, last = draw(st.sampled_from(_places(value)[1:] or [(None,)]))
         if last is None:
-            return draw(_odd)
+            return copy.deepcopy(draw(_odd))
         holder = value
         for key in way:
             holder = holder[key]
         what = draw(st.sampled_from(["replace", "replace", "remove", "add", "repeat"]))
         if what == "replace":
-            holder[last] = draw(_odd)
+            holder[last] = copy.deepcopy(draw(_odd))
         elif what == "remove":
             del holder[last]
         elif isinstance(holder, dict):
-            holder[draw(_texts)] = draw(_odd)
+            holder[draw(_texts)] = copy.deepcopy(draw(_odd))
         else:
             holder.extend([holder[last]] * draw(st.sampled_from([1, 40])))
     return value
