@@ -45,10 +45,10 @@ def chaotic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 def test_calls_between_rays_processes_fail_now_and_then(chaotic: Cluster, told: Callable[..., None]) -> None:
-    clips = chaotic.clip(24)
+    clips = chaotic.clip(9)
     chaotic.add_node("spare")
-    callers = [Caller(chaotic, "size,near,from_far", *clips[i::6], wait=50) for i in range(6)]
-    callers += [Caller(chaotic, "size,near", *clips[i::6], wait=50) for i in range(6)]  # joined, not repeated
+    callers = [Caller(chaotic, "size,near,from_far", *clips[i::3], wait=50) for i in range(3)]
+    callers += [Caller(chaotic, "size,near", *clips[i::3], wait=50) for i in range(3)]  # joined, not repeated
     views = [caller.done().view for caller in callers]
 
     assert [v["state"] for v in views] == ["done"] * len(callers)

@@ -106,11 +106,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         )
         yield Cluster(f"http://127.0.0.1:{dashboard}", env)
     finally:
-        daemon.terminate()
-        try:
-            daemon.wait(30)
-        except subprocess.TimeoutExpired:
-            daemon.kill()
+        daemon.kill()  # asked to end, it would wait half a minute for Serve
+        daemon.wait(10)
         log.close()
         for process in processes_of(place):
             with_no_such_process(process)
