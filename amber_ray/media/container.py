@@ -70,10 +70,6 @@ class _Bytes:
         return self._file.tell()
 
 
-def _refuse(url: str, flags: int, options: dict[str, str]) -> Any:
-    raise PermissionError("media may not open other files")
-
-
 @contextlib.contextmanager
 def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContainer]:
     """The container in `file`; `name` is what messages call it.
@@ -82,6 +78,9 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
     while the container is in use; `SystemFault` when the file can't be read.
     """
     import av
+
+    def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
+        raise MediaError(f"{name!r} refers to another file or to the network, which media may not")
 
     source = _Bytes(file)
     options = {
@@ -93,7 +92,7 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
     try:
         try:
             container = av.open(
-                source, "r", options=options, io_open=_refuse, buffer_size=_BUFFER, metadata_errors="replace"
+                source, "r", options=options, io_open=refuse, buffer_size=_BUFFER, metadata_errors="replace"
             )
         except av.error.FFmpegError as error:
             if source.failure is not None:

@@ -208,10 +208,11 @@ def _box(kind: bytes, *parts: bytes) -> bytes:
 
 
 def _alias(path: str) -> bytes:
-    """A Macintosh alias record that names a POSIX path (tag 18), as FFmpeg's mov demuxer reads it."""
-    tag = struct.pack(">hH", 18, len(path)) + path.encode() + b"\0" * (len(path) % 2)
-    head = struct.pack(">IHH", 0, 150 + len(tag) + 4, 2) + b"\0" * 2 + b"\4disk" + b"\0" * 135
-    return (head[:150] + tag + struct.pack(">hH", -1, 0)).ljust(200, b"\0")
+    """A Macintosh alias record: the volume "disk", and (tag 2) an absolute path on it."""
+    there = b"disk" + path.encode()
+    tag = struct.pack(">HH", 2, len(there)) + there + b"\0" * (len(there) % 2)
+    head = bytes(10) + b"\4disk" + bytes(23 + 12 + 1 + 63 + 16) + struct.pack(">HH", 1, 1) + bytes(16)
+    return head + tag + struct.pack(">HH", 0xFFFF, 0)
 
 
 def elsewhere(film: bytes, reference: bytes) -> bytes:
