@@ -35,16 +35,21 @@ _owned: dict[str, int] = {}
 
 SCRIPT = """#!/bin/sh
 # Serve runs this as HAProxy. Statistics and metrics are for this machine; the front is where Amber was told.
+# Serve decodes two headers as UTF-8 before it calls the app, and would answer 500 where they are not.
 for word; do
     case "$word" in
     *.cfg) sed -i \\
         -e '/^frontend prometheus/,/bind/ s/bind .*:/bind {loopback}:/' \\
         -e '/^listen stats/,/bind/ s/bind .*:/bind {loopback}:/' \\
-        -e '/^frontend http_frontend/,/bind/ s/bind .*:/bind {host}:/' "$word" ;;
+        -e '/^frontend http_frontend/,/bind/ s/bind .*:/bind {host}:/' \\
+        -e '/^frontend http_frontend/,/bind/ s/bind .*/&\\n    {printable}\\n    {unknown}/' "$word" ;;
     esac
 done
 exec '{haproxy}' "$@"
 """
+PRINTABLE = "http-request del-header x-request-id if { req.hdr(x-request-id) -m reg [^!-~] }"
+UNKNOWN = "http-request del-header ^serve[-_]multiplexed[-_]model[-_]id$ -m reg"
+"""HAProxy's rules that drop a request id that is not printable ASCII, and a header that only Serve reads."""
 
 
 def is_loopback(host: str) -> bool:
@@ -104,7 +109,13 @@ def environment(settings: Settings) -> dict[str, str]:
     host = LOOPBACK if settings.host == "localhost" else settings.host
     script = base / "haproxy"
     script.write_text(
-        SCRIPT.format(loopback=LOOPBACK, host=f"[{host}]" if ":" in host else host, haproxy=haproxy)
+        SCRIPT.format(
+            loopback=LOOPBACK,
+            host=f"[{host}]" if ":" in host else host,
+            haproxy=haproxy,
+            printable=PRINTABLE,
+            unknown=UNKNOWN,
+        )
     )
     script.chmod(0o700)
     # Any free ones: two servers that start together would both find the usual ones free.
