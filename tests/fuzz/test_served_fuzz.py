@@ -66,7 +66,9 @@ def exchange(server: Server, *pieces: bytes, shut: bool = True) -> bytes:
                 line.shutdown(socket.SHUT_WR)
             while chunk := line.recv(65536):
                 got += chunk
-        except ConnectionError:
+        except TimeoutError:
+            raise
+        except OSError:
             return got  # closed while we were still sending
     return got
 

@@ -98,7 +98,7 @@ def test_haproxy_listens_where_it_was_told_and_its_own_pages_on_loopback(
         assert ran.stdout == f"-db -f {config} -sf 7\n"
         assert config.read_text() == CONFIG.replace(":9101", "127.0.0.1:9101").replace(
             "*:8404", "127.0.0.1:8404"
-        ).replace("{front}:8000", bind)
+        ).replace("{front}:8000", f"{bind}\n    {front.PRINTABLE}\n    {front.UNKNOWN}")
         # HAProxy makes its socket under a name longer by a process id, below a folder with a node's id.
         longest = f"{base}/{'0' * 56}/admin.sock.4194304.tmp"
         assert len(longest) <= 107
