@@ -68,6 +68,7 @@ class Dispatch:
         type: str = "SystemFault",
         *,
         retry: bool = True,
+        crashed: bool = False,
         started: bool = True,
         shared: bool = False,
     ) -> None:
@@ -78,7 +79,7 @@ class Dispatch:
         self._world.work.failed(self._shell, one.task, [s.key for s in one.task.steps])
         if one.cancelled:
             self._world.saw("a cancelled task ended")
-        self._shell.feed(ev.TaskLost(id, fault(type=type), retry, started=started, shared=shared))
+        self._shell.feed(ev.TaskLost(id, fault(type=type), retry, crashed, started=started, shared=shared))
 
     def node_died(self, node: int) -> None:
         """What ran there is gone."""
@@ -129,6 +130,10 @@ class Dispatch:
         if one is None:
             return
         task = one.task
+        if any(step.key in world.media.poison for step in task.steps):
+            world.saw("a step killed its worker")
+            self.lose(id, crashed=True, shared=task.pool and not task.alone and self._behind(task))
+            return
         if world.chance("die", task.steps[0].key):
             world.saw("a worker died")
             self.lose(id, shared=task.pool and world.draws.unit("shared", task.steps[0].key) < 0.5)
@@ -154,6 +159,10 @@ class Dispatch:
         if one.cancelled:
             world.saw("a result came after cancellation")
         self.report(task, reports, made, one.node)
+
+    def _behind(self, task: ev.Task) -> bool:
+        """Whether another batch stood at the same warm actor, so that nobody knows whose fault it was."""
+        return self._world.draws.unit("behind", task.steps[0].key) < 0.5
 
     def _breaks(self, step: Step) -> Failure | None:
         if step.key in self._world.media.bad:

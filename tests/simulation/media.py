@@ -17,7 +17,9 @@ GPU = {"num_gpus": 0.5}
 
 
 class Media:
-    """Every step there is, its recipe drawn from the seed. `bad` steps fail whenever they run.
+    """Every step there is, its recipe drawn from the seed.
+
+    `bad` steps fail whenever they run, `poison` ones end the process that runs them.
 
     `generations` are registries: name of a step to its key. A later one has new versions of some features, so
     new keys for them and for all that is above them; the others are shared.
@@ -31,6 +33,7 @@ class Media:
         self._graphs: list[dict[str, Step]] = []
         self.names: dict[str, str] = {}
         self.bad: set[str] = set()
+        self.poison: set[str] = set()
         self.size = {f: draws.pick("size", f, (10, 300, 3000)) for f in SHAPE}
         self._scenario = scenario
         self._draws = draws
@@ -69,6 +72,8 @@ class Media:
             self.names[key] = name
             if self._draws.unit("bad", name) < 0.03:
                 self.bad.add(key)
+            elif self._draws.unit("poison", name) < 0.02:
+                self.poison.add(key)
 
     def _unit(self, name: str) -> Unit:
         _, of, *index = name.split("/")
@@ -117,8 +122,8 @@ class Media:
         return known
 
     def doomed(self, key: str) -> bool:
-        """Whether it can have no value: it or something under it is bad."""
-        return key in self.bad or any(map(self.doomed, self.steps[key].needs))
+        """Whether it can have no value: it or something under it is bad or poison."""
+        return key in self.bad or key in self.poison or any(map(self.doomed, self.steps[key].needs))
 
     def bytes(self, key: str) -> int:
         """The size of its value."""

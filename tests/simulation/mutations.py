@@ -149,6 +149,24 @@ MUTATIONS = (
         "pass",
     ),
     Mutation(
+        "charge all of a task with a crash",
+        "attempts.py",
+        "count=event.started and not together,",
+        "count=event.started,",
+    ),
+    Mutation(
+        "never suspect anyone of a crash",
+        "attempts.py",
+        "            entry.alone = entry.alone or together\n",
+        "",
+    ),
+    Mutation(
+        "make anew what can't be read now",
+        "ledger.py",
+        """                self.graph.fail(entry, failure_of(entry, "StoreUnavailable", why, 503), now)""",
+        """                self.graph.unreadable(entry, now)""",
+    ),
+    Mutation(
         "miscount the queue",
         "lane.py",
         "        self.size -= 1\n",

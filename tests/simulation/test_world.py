@@ -21,7 +21,13 @@ SEEDS = 6500
 EVENTS = 1_000_000
 
 BEFALLS = (
-    *("a step failed", "a step had a system fault", "a worker died", "a report was incomplete"),
+    *(
+        "a step failed",
+        "a step killed its worker",
+        "a step had a system fault",
+        "a worker died",
+        "a report was incomplete",
+    ),
     *(
         "a node died",
         "a node died with a task",

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from amber_ray.core import events as ev
+from amber_ray.core.graph import QUARANTINED
 from amber_ray.core.invariants import check
 from amber_ray.core.request import Failure
 from amber_ray.core.states import AVAILABLE, State
@@ -198,8 +199,13 @@ class World:
             return
         assert failure.key in self.media.below(key), f"{key} failed because of {failure.key}, not below it"
         assert failure.step == self.media.steps[failure.key].recipe.feature
+        if failure.type == QUARANTINED:
+            # Whoever was in the same task, or stood behind it at the same actor, is not charged with it.
+            assert failure.key in self.media.poison, f"{failure.key} is set aside and kills nobody"
+            return
         known = self.media.doomed(failure.key) if failure.kind == "input" else not self._calm
-        assert known or failure.type == "MissingResource", failure
+        poisoned = failure.key in self.media.poison
+        assert known or poisoned or failure.type == "MissingResource", failure
 
     def _settled(self) -> None:
         """Nothing is under way: all have been answered and memory is within its budget."""
