@@ -17,10 +17,24 @@ RESULTS = Path(__file__).parent / "RESULTS.md"
 
 def run(session: Session) -> list[Measured]:
     """All of them, each printed as it ends. Imported here: Ray reads its environment when it is imported."""
-    from benchmarks import cold_graph, get_many, hot_read, noop_graph, spill_restore, stampede, warm
+    from benchmarks import (
+        arrays,
+        bulk_write,
+        catalogue,
+        cold_graph,
+        get_many,
+        hot_read,
+        noop_graph,
+        spill_restore,
+        stampede,
+        start,
+        volume,
+        warm,
+    )
 
     measured: list[Measured] = []
-    for module in (stampede, hot_read, get_many, noop_graph, spill_restore, cold_graph, warm):
+    small_things = (stampede, hot_read, get_many, arrays, noop_graph, volume)
+    for module in (*small_things, spill_restore, bulk_write, start, cold_graph, catalogue, warm):
         for one in module.run(session):
             print(one.line(), flush=True)
             measured.append(one)

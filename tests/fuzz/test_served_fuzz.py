@@ -115,7 +115,7 @@ RAW: dict[str, tuple[bytes, ...]] = {
 def test_bytes_that_are_hardly_http(server: Server, name: str) -> None:
     got = exchange(server, *RAW[name])
     statuses = [int(s) for s in re.findall(rb"HTTP/1\.[01] (\d{3}) ", got)]
-    # Closed without a word, or refused; 502 is HAProxy's own for what ends before its answer.
+    # Closed without a word, or refused.
     assert all(s < 500 or s == 501 for s in statuses), got[:500]
     assert len(statuses) <= 1
     assert b"Traceback" not in got
