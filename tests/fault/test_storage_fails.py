@@ -163,8 +163,8 @@ def test_two_servers_in_one_bucket(tmp_path: Path, told: Told) -> None:
     bucket = s3fs.S3FileSystem(
         endpoint_url=known["AWS_ENDPOINT_URL"], key="test", secret="test", skip_instance_cache=True
     )
-    bucket.mkdir("films")
-    first, second = (Server(tmp_path / name, store="s3://films/amber", env=known) for name in "ab")
+    bucket.mkdir("reels")
+    first, second = (Server(tmp_path / name, store="s3://reels/amber", env=known) for name in "ab")
     try:
         first.start()
         assert first.compute("size").json()["state"] == "done"
