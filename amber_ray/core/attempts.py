@@ -12,7 +12,7 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
 from amber_ray.core import events as ev
-from amber_ray.core.graph import INPUT_TRIES, QUARANTINED, Graph, failure_of
+from amber_ray.core.graph import QUARANTINED, Charge, Graph, failure_of
 from amber_ray.core.request import Failure
 from amber_ray.core.states import Cause, Entry
 
@@ -88,7 +88,7 @@ class Attempts:
             elif report.failure is not None:
                 self._step_failed(entry, report, task, now)
             else:
-                entry.task, entry.tries, entry.alone, entry.seconds = 0, 0, False, report.seconds
+                entry.ran(report.seconds)
                 if task.home is None:
                     graph.counters["computed"] += 1
                     size = report.bytes if report.kept else None
@@ -117,7 +117,8 @@ class Attempts:
         assert report.failure is not None
         if report.failure.kind == "system" and task.home is None:
             # Blocked behind another step of its task, it is not charged with that one's fault.
-            self._graph.again(entry, report.failure, now, count=report.failure.key == entry.key)
+            own = report.failure.key == entry.key
+            self._graph.again(entry, report.failure, now, charge="tries" if own else "nobody")
         else:
             self._graph.fail(entry, report.failure, now)
 
@@ -137,14 +138,10 @@ class Attempts:
             entry.alone = entry.alone or together
             if event.crashed and not together and entry.tries:
                 failure = quarantined(failure, entry.tries + 1)
-            self._graph.again(
-                entry,
-                failure,
-                now,
-                count=event.started and not together,
-                final=not event.retry,
-                at_least=INPUT_TRIES if event.inputs_lost else 0,
-            )
+            charge: Charge = "unfed" if event.inputs_lost else "tries"
+            if together or not event.started:
+                charge = "nobody"
+            self._graph.again(entry, failure, now, charge=charge, final=not event.retry)
 
     def abandon(self, entry: Entry, now: float) -> None:
         """Stop a step's task if nobody has waited for any of it throughout the grace period (I6)."""
@@ -174,7 +171,7 @@ class Attempts:
                     self._graph.out.append(ev.Cancel(task.id))
                 for entry in self.held_by(task):  # one that fails may take the next ones along
                     failure = failure_of(entry, "SystemFault", gone, 503)
-                    self._graph.again(entry, failure, now, count=False)
+                    self._graph.again(entry, failure, now, charge="nobody")
 
 
 def quarantined(failure: Failure, times: int) -> Failure:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import zlib
 from collections.abc import Container, Iterator, Mapping
+from typing import Literal
 
 from amber_ray.core import events as ev
 from amber_ray.core.alarms import Alarms
@@ -31,7 +32,10 @@ FOREIGN_TRIES = 8
 """How often another shard is asked again for a step before that counts as a failure."""
 
 INPUT_TRIES = 8
-"""How often a step is tried again at least when it could not read its inputs, whatever its own retries."""
+"""How often a step is tried again when it could not read its inputs, whatever its own retries."""
+
+Charge = Literal["tries", "unfed", "nobody"]
+"""What a system fault is counted as: the step's own, its inputs not being there, or another step's."""
 
 COUNTERS = (
     *("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost"),
@@ -184,7 +188,7 @@ class Graph:
             self.scheduler.pull(one)
             one.move(Cause.FAIL)
             one.task, one.paused = 0, False
-            one.failure = dataclasses.replace(failure, attempts=max(failure.attempts, one.tries))
+            one.failure = dataclasses.replace(failure, attempts=max(failure.attempts, one.tries + one.unfed))
             one.until = now + self._remembered(failure)
             self.alarms.set(one.until, "forget", one.key)
             self.counters["failed"] += 1
@@ -209,32 +213,36 @@ class Graph:
         failure: Failure,
         now: float,
         *,
-        count: bool = True,
+        charge: Charge = "tries",
         final: bool = False,
-        at_least: int = 0,
     ) -> None:
         """After a system fault of a RUNNING step: try again after a pause that doubles, or give up.
 
-        Half of the pause is jitter, so that what failed together does not come back together; it is drawn
-        from the key, since nothing here is random. Not its own fault (`count` False): at once. `at_least`:
-        tries allowed whatever its recipe says. It stays registered with its inputs, so that they are not let
-        go; they are counted anew.
+        Each `charge` has its own count and its own limit, so that a step which lost its inputs is not short
+        of tries when it is in the same task as one that kills its worker. Nobody's fault: at once. Half of
+        the pause is jitter, so that what failed together does not come back together; it is drawn from the
+        key, since nothing here is random. It stays registered with its inputs, so that they are not let go;
+        they are counted anew.
         """
         entry.task = 0
-        entry.tries += count
-        allowed = entry.step.recipe.retries if entry.step.home == self.shard else FOREIGN_TRIES
-        allowed = max(allowed, at_least)
-        if final or entry.tries > allowed:
-            self.fail(entry, dataclasses.replace(failure, attempts=max(1, entry.tries)), now)
+        times, allowed = 0, 0
+        if charge == "tries":
+            times = entry.tries = entry.tries + 1
+            allowed = entry.step.recipe.retries if entry.step.home == self.shard else FOREIGN_TRIES
+        elif charge == "unfed":
+            times = entry.unfed = entry.unfed + 1
+            allowed = INPUT_TRIES
+        if final or times > allowed:
+            self.fail(entry, dataclasses.replace(failure, attempts=max(1, entry.tries + entry.unfed)), now)
             return
         entry.move(Cause.RETRY)
         self.counters["retried"] += 1
-        if not count:
+        if not times:
             self.plan(entry, now)
         else:
             entry.paused = True
-            pause = self.settings.retry_seconds * 2 ** (entry.tries - 1)
-            entry.until = now + pause * (0.5 + zlib.crc32(f"{entry.key}/{entry.tries}".encode()) / 2**33)
+            pause = self.settings.retry_seconds * 2 ** (times - 1)
+            entry.until = now + pause * (0.5 + zlib.crc32(f"{entry.key}/{times}".encode()) / 2**33)
             self.alarms.set(entry.until, "retry", entry.key)
         self.loosen(entry)
 

@@ -117,7 +117,8 @@ class Entry:
     - `waiters`, `dependents`: requests that want an answer, and steps yet to read the value; in order.
     - `missing`: how many inputs have no value in memory, while it is WAITING and not paused.
     - `task`: the attempt that runs it, or 0; `ticket`: its place in the queue, or 0.
-    - `tries`: system failures so far; `alone`: it shares no task until it has run; `paused`: until a retry.
+    - `tries`: system failures so far; `unfed`: losses of its inputs as it was to read them.
+    - `alone`: it shares no task until it has run; `paused`: until a retry.
     - `until`: when its pause, its failure or the grace of its abandoned run is over.
     - `asked`: a request was told that the value is there, so a transient one is not let go at once.
     """
@@ -141,6 +142,7 @@ class Entry:
         "tenant",
         "ticket",
         "tries",
+        "unfed",
         "until",
         "waiters",
     )
@@ -159,6 +161,7 @@ class Entry:
         self.task = 0
         self.ticket = 0
         self.tries = 0
+        self.unfed = 0
         self.alone = False
         self.paused = False
         self.asked = False
@@ -171,6 +174,11 @@ class Entry:
     def wanted(self) -> bool:
         """Whether a request or a step still needs it."""
         return bool(self.waiters or self.dependents)
+
+    def ran(self, seconds: float) -> None:
+        """It was computed: what went wrong before is no longer held against it."""
+        self.task, self.tries, self.unfed, self.alone = 0, 0, 0, False
+        self.seconds = seconds
 
     def move(self, cause: Cause) -> None:
         """Change state by the table, or raise `IllegalTransition` and change nothing."""

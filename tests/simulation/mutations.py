@@ -63,8 +63,8 @@ MUTATIONS = (
     Mutation(
         "blame a step for its lost input",
         "attempts.py",
-        "at_least=INPUT_TRIES if event.inputs_lost else 0",
-        "at_least=0",
+        '"unfed" if event.inputs_lost else "tries"',
+        '"tries"',
     ),
     Mutation(
         "keep a failure after its time",
@@ -151,8 +151,8 @@ MUTATIONS = (
     Mutation(
         "charge all of a task with a crash",
         "attempts.py",
-        "count=event.started and not together,",
-        "count=event.started,",
+        "if together or not event.started:",
+        "if not event.started:",
     ),
     Mutation(
         "never suspect anyone of a crash",

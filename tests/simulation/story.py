@@ -87,6 +87,8 @@ def told(what: Any, names: dict[str, str]) -> str:
             return f"Capacity {[dict(n) for n in nodes]}"
         case ev.Tick():
             return "Tick"
+        case ev.Unreadable(reasons):
+            return f"Unreadable {of(reasons)}"
     return f"{type(what).__name__} {of(what.keys)}"
 
 

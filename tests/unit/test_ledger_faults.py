@@ -250,6 +250,24 @@ def test_a_step_whose_input_was_lost_on_the_way_is_not_to_blame() -> None:
     assert delivered(story.done("look")) == [("r1", "look")]
 
 
+def test_losing_an_input_takes_no_try_from_a_step_beside_one_that_crashes() -> None:
+    graph = Graph()
+    units = [graph.add("f", unit=clip(asset(), i), retries=0) for i in range(2)]
+    busy = graph.add("busy")
+    story = Story(nodes=[{"CPU": 1.0}], lookahead=0, pack_seconds=10.0, costs={"f": 0.1})
+    story.ask("r1", graph.steps, *units)
+    story.ask("r2", graph.steps, busy)
+    lost = ev.TaskLost(story.task_of(units[0]).id, fault(type="ObjectLost"), inputs_lost=True)
+    assert submitted(story.do(lost)) == [[busy]]
+    story.wait(1)  # their pauses end at different moments, and they are in one task again
+    assert submitted(story.done(busy)) == [units]
+    assert submitted(story.dies(units[0], crashed=True)) == [[units[0]]]
+    assert submitted(story.dies(units[0], crashed=True)) == [[units[1]]]
+    told = failure(story, "r1", units[0])
+    assert (told.type, told.attempts) == ("SystemFault", 2)  # one crash is no habit
+    assert delivered(story.done(units[1])) == [("r1", units[1])]
+
+
 def test_inputs_that_are_lost_each_time_end_it() -> None:
     story, steps = Story(), chain("probe", "look", retries=0)
     steps["probe"].recipe = dataclasses.replace(steps["probe"].recipe, is_class=True)
