@@ -28,6 +28,7 @@ from amber_ray.core.states import AVAILABLE
 from amber_ray.fabric import code, inspection, peers
 from amber_ray.fabric.desk import BROKEN, Desk
 from amber_ray.fabric.dispatch import Dispatch
+from amber_ray.fabric.listing import Listing
 from amber_ray.fabric.messages import (
     Found,
     Handle,
@@ -65,6 +66,7 @@ class CacheActor:
         # Only the first shard deletes, and only while the store is surely its cluster's.
         self.store = ValueStore(settings.store, self._lease.guard if shard == 0 else None)
         self.index = KeyIndex()
+        self.listing = Listing(self.index, self.store)
         self.ledger = Ledger(settings, self.index, shard=shard)
         self.values: dict[str, Handle] = {}
         self.registries: dict[str, Any] = {}
@@ -108,10 +110,7 @@ class CacheActor:
     async def _start(self) -> None:
         if self.shard == 0:
             await self._upkeep.take_store(f"the cluster of namespace {self.settings.namespace!r}")
-        known = set(self.index.parts())
-        for part, keys in await asyncio.to_thread(lambda: list(self.store.scan())):
-            if part.name not in known:
-                self.index.add(part.name, keys)
+        await self.listing.load()
         for (feature, version), (seconds, size) in (await asyncio.to_thread(self.store.costs)).items():
             self.ledger.costs.preset(feature, version, seconds, size)
         registry = await asyncio.to_thread(code.build, self.settings)

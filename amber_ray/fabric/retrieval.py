@@ -96,7 +96,7 @@ class Retrieval:
                 log.error("part %s is damaged and was quarantined: %s", part, reason)
                 actor.index.remove_part(part)
             if (report.vanished or report.damaged) and attempt == 0:
-                await self._rescan(report.vanished)
+                await actor.listing.replace(report.vanished)
             elif report.vanished:
                 for part in report.vanished:
                     actor.index.remove_part(part)
@@ -126,11 +126,3 @@ class Retrieval:
         function = ray.remote(storage.read).options(num_cpus=0, num_returns=1 + returns, max_retries=1)
         refs: Any = function.remote(actor.blob(registry), work, actor.settings.store, wanted)
         return await refs[0], refs[1:]
-
-    async def _rescan(self, vanished: Sequence[str]) -> None:
-        """Parts are gone: the keys may be in others, newer ones that another shard made, or older copies."""
-        index, store = self._actor.index, self._actor.store
-        for name in vanished:
-            index.remove_part(name)
-        for part, keys in await asyncio.to_thread(lambda: list(store.scan())):
-            index.add(part.name, keys)

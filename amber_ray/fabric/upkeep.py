@@ -50,6 +50,7 @@ class Upkeep:
         self._duties = [
             Duty("learn what the cluster has", 3.0, self.learn_capacity),
             Duty("forget what is over", 1.0, self._tidy),
+            Duty("list parts that could not be read", 10.0, actor.listing.catch_up),
         ]
         if actor.shard == 0:
             self._duties += [

@@ -157,14 +157,21 @@ class ValueStore:
         """Names of all published parts, oldest first."""
         return list(self.sizes())
 
-    def scan(self) -> Iterator[tuple[Part, np.ndarray]]:
-        """Every part with its keys, uint8[n, 16], oldest first.
-
-        What can't be read is told to the log and left out: its keys are misses.
-        """
+    def sweep(self) -> None:
+        """Delete what writers that died left behind."""
         self.files.sweep("values", 3)
+
+    def scan(
+        self, among: Callable[[str], bool] | None = None, late: list[str] | None = None
+    ) -> Iterator[tuple[Part, np.ndarray]]:
+        """Every part, or those `among`, with its keys, uint8[n, 16], oldest first.
+
+        What can't be read is told to the log and left out; `late` is given the names of those that can't be
+        read for the time being, which a damaged part is not.
+        """
         sizes = self.sizes()
-        for name, keys in self._each(list(sizes), self.keys):
+        names = [name for name in sizes if among is None or among(name)]
+        for name, keys in self._each(names, self.keys, late):
             yield Part(name, *pt.feature_and_version(name), len(keys), sizes[name]), keys
 
     def keys(self, part: str) -> np.ndarray:
@@ -184,7 +191,9 @@ class ValueStore:
             found[pt.feature_and_version(name)].append(costs)
         return {group: _mean(costs) for group, costs in found.items()}
 
-    def _each(self, names: Sequence[str], call: Callable[[str], T]) -> Iterator[tuple[str, T]]:
+    def _each(
+        self, names: Sequence[str], call: Callable[[str], T], late: list[str] | None = None
+    ) -> Iterator[tuple[str, T]]:
         """Call for each part, in order; over a network for many at once."""
 
         def told(name: str) -> T | None:
@@ -194,6 +203,8 @@ class ValueStore:
                 return None
             except StoreError as error:
                 log.error("part %s is left out: %s", name, error)
+                if late is not None and not isinstance(error, DamagedPart):
+                    late.append(name)
                 return None
 
         if self.files.local:

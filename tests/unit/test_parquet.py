@@ -147,6 +147,7 @@ def test_drafts_of_dead_processes_are_swept_once_they_are_old(store: ValueStore)
     past = time.time() - fl.DRAFT_SECONDS - 60
     for path in (old, foreign):
         os.utime(path, (past, past))
+    store.sweep()
     assert [p.name for p, _ in store.scan()] == [part.name]
     assert not old.exists()
     assert fresh.exists()

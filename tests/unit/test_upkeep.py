@@ -15,7 +15,8 @@ from amber_ray.fabric.upkeep import Duty, Upkeep
 
 
 def upkeep(*duties: Duty) -> Upkeep:
-    made = Upkeep(SimpleNamespace(shard=1), None, None)  # type: ignore[arg-type]
+    actor = SimpleNamespace(shard=1, listing=SimpleNamespace(catch_up=None))
+    made = Upkeep(actor, None, None)  # type: ignore[arg-type]
     made._duties = list(duties)
     return made
 
