@@ -33,6 +33,17 @@ def graph() -> Graph:
     return made
 
 
+LOSSES: tuple[dict[str, bool], ...] = (
+    {},
+    {"retry": False},
+    {"crashed": True},
+    {"crashed": True, "shared": True},
+    {"inputs_lost": True},
+    {"started": False},
+)
+"""How a task can end without a report."""
+
+
 class LedgerMachine(RuleBasedStateMachine):
     """One shard."""
 
@@ -131,9 +142,10 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.story.ledger.counters["superseded"] == before + 1
 
     @precondition(lambda self: self.story.ledger.tasks)
-    @rule(data=st.data(), retry=st.sampled_from((True, True, False)))
-    def task_is_lost(self, data: st.DataObject, retry: bool) -> None:
-        self.tell(ev.TaskLost(data.draw(st.sampled_from(sorted(self.story.ledger.tasks))), fault(), retry))
+    @rule(data=st.data(), how=st.sampled_from(LOSSES))
+    def task_is_lost(self, data: st.DataObject, how: dict[str, bool]) -> None:
+        id = data.draw(st.sampled_from(sorted(self.story.ledger.tasks)))
+        self.tell(ev.TaskLost(id, fault(), **how))
 
     # --- storage
 
