@@ -27,6 +27,9 @@ PLANS = 512
 PLAN_STEPS = 4096
 """Largest plan that is remembered."""
 
+AT_HAND = 32
+"""Most assets that are looked up on the event loop: a thread costs more than as many `stat`s."""
+
 
 class Planning:
     """Plans requests for one registry and settings; remembers recent plans."""
@@ -42,6 +45,11 @@ class Planning:
         limit = self._settings.limits.assets_per_request
         if len(refs) > limit:
             raise TooLarge(f"a request may name {limit} assets, not {len(refs)}; send several requests")
+
+        if len(refs) <= AT_HAND:
+            near = [None if ref.uri is None else self._catalogue.at_hand(ref.uri) for ref in refs]
+            if all(near):
+                return list({a.id: a for a in near if a is not None}.values()), ()
 
         def resolve_all() -> tuple[list[Asset], tuple[AssetFailure, ...]]:
             assets: list[Asset] = []

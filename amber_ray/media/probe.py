@@ -23,6 +23,7 @@ from amber_ray.core.units import Asset, Stream
 from amber_ray.errors import MediaError, TooLarge, UnknownAsset
 from amber_ray.media.facts import Facts, facts
 from amber_ray.media.locate import Location, Locator, name_of, signature_of
+from amber_ray.media.mounts import is_local
 from amber_ray.media.records import Records
 from amber_ray.media.source import GONE, open_uri
 from amber_ray.media.uploads import Uploads
@@ -51,6 +52,19 @@ class _Seen:
     signature: str
     asset: Asset
 
+    @property
+    def local(self) -> bool:
+        """Whether its file system answers at once."""
+        return self.path is not None and is_local(int(self.signature.rpartition(":")[2]))
+
+
+def _unchanged(seen: _Seen) -> bool:
+    """Whether the file is what it was. One that is gone or can't be read now is not: `resolve` says which."""
+    try:
+        return seen.path is not None and signature_of(os.stat(seen.path)) == seen.signature
+    except OSError:
+        return False
+
 
 class Catalogue:
     """Assets by URI and by id. Errors are those of `Locator.resolve` and `facts`."""
@@ -71,12 +85,8 @@ class Catalogue:
     def add(self, uri: str) -> Asset:
         """The asset at `uri`; digests and probes it where it is new or may have changed."""
         seen = self._remembered(uri)
-        if seen is not None and seen.path is not None:
-            try:
-                if signature_of(os.stat(seen.path)) == seen.signature:
-                    return seen.asset
-            except OSError:
-                pass  # Gone or unreadable now: `resolve` says which.
+        if seen is not None and _unchanged(seen):
+            return seen.asset
         location = self._locator.resolve(uri)
         if location.size > self._limits.media_bytes:
             raise TooLarge(
@@ -91,6 +101,14 @@ class Catalogue:
             kind, target = self._locator.parse(uri)
             self._remember(uri, _Seen(target if kind == "local" else None, signature, asset))
         return asset
+
+    def at_hand(self, uri: str) -> Asset | None:
+        """What `add` returns, if that takes one `stat` of a local file; never blocks, unlike all others here.
+
+        None says nothing but that `add` must be asked.
+        """
+        seen = self._remembered(uri)
+        return seen.asset if seen is not None and seen.local and _unchanged(seen) else None
 
     def get(self, id: str) -> Asset:
         """The asset with that id, at a place where its content still is.

@@ -83,6 +83,24 @@ def test_a_known_uri_costs_one_stat_and_reads_nothing(
     assert opened == [str(film)]
 
 
+def test_a_known_local_file_is_at_hand_until_it_changes(
+    tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(probe, "is_local", lambda device: device == film.stat().st_dev)
+    known = catalogue(tmp_path)
+    assert known.at_hand(str(film)) is None
+    first = known.add(str(film))
+    assert known.at_hand(str(film)) is first
+    monkeypatch.setattr(probe, "is_local", lambda device: False)
+    monkeypatch.setattr(os, "stat", lambda *a, **k: pytest.fail("a slow file system is asked"))
+    assert known.at_hand(str(film)) is None
+    monkeypatch.undo()
+    film.write_bytes(film.read_bytes() + b"more")
+    assert known.at_hand(str(film)) is None
+    film.unlink()
+    assert known.at_hand(str(film)) is None
+
+
 def test_after_a_restart_nothing_is_digested(tmp_path: Path, film: Path, opened: Opened) -> None:
     first = catalogue(tmp_path).add(str(film))
     again = catalogue(tmp_path).add(f"file://{film}")
