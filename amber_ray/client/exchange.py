@@ -7,7 +7,6 @@ most `POLL_SECONDS`, whatever the caller's own deadline. Must not know: which se
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import uuid
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -169,8 +168,8 @@ async def _load(service: Service, keys: Sequence[str]) -> dict[str, Any]:
 
 def _filled(row: Row, value: Any) -> Row:
     if not isinstance(value, AmberError):
-        return dataclasses.replace(row, value=value)
+        return row._replace(value=value)
     unit = row.unit.unit_id if row.unit is not None else ""
     name = type(value).__name__
     failure = Failure("system", name, str(value), row.feature, row.key, unit, type(value).status)
-    return dataclasses.replace(row, state="failed", failure=failure)
+    return row._replace(state="failed", failure=failure)

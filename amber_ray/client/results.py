@@ -8,8 +8,7 @@ computed unit, for tables and files. Must not know: how values were fetched.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from amber_ray.client.names import AssetLike, FeatureLike, asset_name, feature_name
 from amber_ray.core.request import MISSING, AssetRef, Failure, RequestView, Result, ResultState, State
@@ -20,8 +19,7 @@ from amber_ray.serving.problem import error_of_failure
 Key = tuple[str, str | None]
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One feature for one unit. `asset` is the caller's name for it, None for a collection."""
 
     feature: str
@@ -140,10 +138,11 @@ def assigned(view: RequestView, features: Sequence[str], named: Mapping[str, str
     by_asset: dict[tuple[str, str], list[Result]] = {}
     collections: list[Result] = []
     for result in view.results:
-        if result.asset is None:
+        asset = result.asset
+        if asset is None:
             collections.append(result)
         else:
-            by_asset.setdefault((result.feature, result.asset.id), []).append(result)
+            by_asset.setdefault((result.feature, asset.id), []).append(result)
     shared = {r.feature for r in collections}
     rows: list[Row] = []
     for name, id in named.items():
@@ -197,7 +196,7 @@ async def matched(
     failed = {f.ref: f.failure for f in view.failed_assets}
     named: dict[str, str | Failure] = {n: failed[r] for n, r in refs.items() if r in failed}
     waiting = {n: r for n, r in refs.items() if r not in failed}
-    ids = list(dict.fromkeys(r.asset.id for r in view.results if r.asset is not None))
+    ids = list(dict.fromkeys(a.id for a in (r.asset for r in view.results) if a is not None))
     if not ids and any(isinstance(r.unit, Collection) for r in view.results):
         named.update({n: r.id or "" for n, r in waiting.items()})
     elif len(ids) == len(waiting) and all(

@@ -120,11 +120,11 @@ class Engine:
         if id in self._following:
             return await self.status(id, wait)
         assets, failed = await self._planning.resolve(request.assets)
-        plan, refused = self._planning.plan(request, assets)
+        planned, refused = self._planning.plan(request, assets)
         failed = (*failed, *refused)
         created = time.time()
-        parts = self._planning.split(plan)
-        pending = Pending(id, plan.targets, failed, request.tenant, created, set(parts), request.features)
+        targets, parts = planned.plan.targets, planned.parts
+        pending = Pending(id, targets, failed, request.tenant, created, set(parts), request.features)
         self._following.add(pending)
         if not parts:
             return pending.view()
@@ -136,8 +136,8 @@ class Engine:
                 telling.add_done_callback(self._told.discard)
             return pending.view()
         if request.refresh:
-            self._answers.forget(t.key for t in plan.targets)
-            self._cache.forget(t.key for t in plan.targets)
+            self._answers.forget(t.key for t in targets)
+            self._cache.forget(t.key for t in targets)
         body = self._planning.body(request, assets, failed) if wait <= 0 else None
         try:
             await self._submit(pending, parts, request, body)
@@ -205,7 +205,7 @@ class Engine:
         assets, failed = await self._planning.resolve(request.assets)
         if failed and not assets:
             raise _as_error(failed[0].failure)
-        plan, _ = self._planning.plan(request, assets)
+        plan = self._planning.plan(request, assets)[0].plan
         homes: dict[int, list[str]] = {}
         for key, step in plan.steps.items():
             homes.setdefault(step.home, []).append(key)

@@ -15,7 +15,7 @@ from amber_ray.core.service import RequestEvent
 from amber_ray.errors import UnknownRequest
 from amber_ray.fabric import values
 from amber_ray.fabric.link import Link
-from amber_ray.fabric.messages import News, Reply
+from amber_ray.fabric.messages import Answer, News, Reply
 from amber_ray.fabric.pending import Pending, failures_from_json
 
 PENDINGS = 20_000
@@ -49,12 +49,13 @@ class Following:
 
     def known(self, pending: Pending, parts: Collection[int]) -> bool:
         """Answer a request from this process's memory, if it has all of it: no call, no wait."""
-        answers = [self._answers.get(t.key) for t in pending.targets]
-        if any(a is None for a in answers):
-            return False
-        for answer in answers:
-            if answer is not None:
-                pending.answer(answer)
+        answers: list[Answer] = []
+        for target in pending.targets:
+            answer = self._answers.get(target.key)
+            if answer is None:
+                return False
+            answers.append(answer)
+        pending.answer(answers)
         for number in parts:
             pending.progress[number] = len(answers), len(answers)
             pending.finish(number, "done")
@@ -151,7 +152,7 @@ class Following:
         for id, key in news.about:
             pending = self._pending.get(id)
             if pending is not None:
-                pending.answer(news.answers[key])
+                pending.answer((news.answers[key],))
         for answer in news.answers.values():
             self._answers.put(answer)
         for id, state in news.finished:

@@ -44,17 +44,20 @@ class Pending:
 
     # --- what the shards say
 
-    def answer(self, answer: Answer) -> None:
-        """One key is answered; a repeat (after a reconnection) changes nothing."""
-        if answer.key in self._wanted and answer.key not in self.answers:
-            self.answers[answer.key] = answer
-            self.order.append(answer.key)
+    def answer(self, answers: Iterable[Answer]) -> None:
+        """Some keys are answered; a repeat (after a reconnection) changes nothing."""
+        before = len(self.order)
+        for answer in answers:
+            key = answer.key
+            if key in self._wanted and key not in self.answers:
+                self.answers[key] = answer
+                self.order.append(key)
+        if len(self.order) > before:
             self._notify()
 
     def reply(self, shard: int, reply: Reply) -> None:
         """A shard's whole knowledge of the request."""
-        for answer in reply.answers:
-            self.answer(answer)
+        self.answer(reply.answers)
         self.progress[shard] = reply.done, reply.total
         if reply.state != "running":
             self.finish(shard, reply.state)

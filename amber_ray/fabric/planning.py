@@ -9,7 +9,8 @@ import asyncio
 import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from amber_ray.core.plan import Plan, Planner, Target, closure
@@ -31,6 +32,14 @@ AT_HAND = 32
 """Most assets that are looked up on the event loop: a thread costs more than as many `stat`s."""
 
 
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A plan, and the part of it that each shard is asked for, with the part's name."""
+
+    plan: Plan
+    parts: Mapping[int, tuple[str, PlanPart]]
+
+
 class Planning:
     """Plans requests for one registry and settings; remembers recent plans."""
 
@@ -38,7 +47,7 @@ class Planning:
         self._settings = settings
         self._registry = registry
         self._catalogue = catalogue
-        self._plans: OrderedDict[Any, Plan] = OrderedDict()
+        self._plans: OrderedDict[Any, Planned] = OrderedDict()
 
     async def resolve(self, refs: Sequence[AssetRef]) -> tuple[list[Asset], tuple[AssetFailure, ...]]:
         """Assets for the references that have one, and a failure for each of the others."""
@@ -69,8 +78,10 @@ class Planning:
         assets, failed = await asyncio.to_thread(resolve_all)
         return list({a.id: a for a in assets}.values()), failed
 
-    def plan(self, request: ComputeRequest, assets: Sequence[Asset]) -> tuple[Plan, tuple[AssetFailure, ...]]:
-        """The plan, and a failure for each asset that the request's range does not fit.
+    def plan(
+        self, request: ComputeRequest, assets: Sequence[Asset]
+    ) -> tuple[Planned, tuple[AssetFailure, ...]]:
+        """The plan and its parts, and a failure for each asset that the request's range does not fit.
 
         Raises `BadRequest` and kin for what is wrong with the request whatever its assets.
         """
@@ -106,24 +117,12 @@ class Planning:
         if assets:
             planner.add_collection(assets)
         plan = planner.plan()
+        planned = Planned(plan, split(plan))
         if not refused and len(plan.steps) <= PLAN_STEPS:
-            self._plans[name] = plan
+            self._plans[name] = planned
             if len(self._plans) > PLANS:
                 self._plans.popitem(last=False)
-        return plan, tuple(refused)
-
-    def split(self, plan: Plan) -> dict[int, tuple[str, PlanPart]]:
-        """Each shard's part of the plan, under a name that equal parts share."""
-        parts: dict[int, tuple[str, PlanPart]] = {}
-        homes: dict[int, list[Target]] = {}
-        for target in plan.targets:
-            homes.setdefault(plan.steps[target.key].home, []).append(target)
-        for home, targets in homes.items():
-            keys = [t.key for t in targets]
-            name = hashlib.blake2b("".join(keys).encode(), digest_size=16).hexdigest()
-            steps = plan.steps if len(homes) == 1 else closure(plan.steps, keys)
-            parts[home] = name, PlanPart(steps, targets)
-        return parts
+        return planned, tuple(refused)
 
     def body(
         self, request: ComputeRequest, assets: Sequence[Asset], failed: Sequence[AssetFailure]
@@ -137,6 +136,20 @@ class Planning:
             "assets": {a.id: dataclasses.asdict(a) for a in assets},
             "failed_assets": failures_to_json(failed),
         }
+
+
+def split(plan: Plan) -> dict[int, tuple[str, PlanPart]]:
+    """Each shard's part of the plan, under a name that equal parts share."""
+    parts: dict[int, tuple[str, PlanPart]] = {}
+    homes: dict[int, list[Target]] = {}
+    for target in plan.targets:
+        homes.setdefault(plan.steps[target.key].home, []).append(target)
+    for home, targets in homes.items():
+        keys = [t.key for t in targets]
+        name = hashlib.blake2b("".join(keys).encode(), digest_size=16).hexdigest()
+        steps = plan.steps if len(homes) == 1 else closure(plan.steps, keys)
+        parts[home] = name, PlanPart(steps, targets)
+    return parts
 
 
 def asset_failure(ref: AssetRef, error: AmberError) -> Failure:
