@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import multiprocessing
 import multiprocessing.synchronize
 import time
@@ -18,17 +19,27 @@ from urllib.parse import urlsplit
 
 @dataclass(slots=True)
 class Load:
-    """What came back. `seconds` is wall time over all processes; `bodies` counts (status, body digest)."""
+    """What came back.
+
+    `seconds` is wall time over all processes; `latencies` are seconds from each request to its last byte;
+    `bodies` counts (status, body digest).
+    """
 
     requests: int = 0
     seconds: float = 0.0
     bodies: Counter[tuple[int, str]] = field(default_factory=Counter)
     sample: bytes = b""
+    latencies: list[float] = field(default_factory=list)
 
     @property
     def per_request(self) -> float:
         """Wall seconds per request, all connections together."""
         return self.seconds / self.requests
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile of `latencies`, in seconds."""
+        return sorted(self.latencies)[math.ceil(0.99 * len(self.latencies)) - 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +82,11 @@ def send(request: Request, *, total: int, processes: int, connections: int, time
         started = time.perf_counter()
         load = Load()
         for _ in workers:
-            bodies, sample = results.get()
+            bodies, sample, latencies = results.get()
             if isinstance(sample, str):
                 raise RuntimeError(sample)
             load.bodies.update(bodies)
+            load.latencies += latencies
             load.sample = sample
         load.seconds = time.perf_counter() - started
         load.requests = sum(load.bodies.values())
@@ -91,7 +103,7 @@ def _process(
     count: int,
     connections: int,
     barrier: multiprocessing.synchronize.Barrier,
-    results: multiprocessing.SimpleQueue[tuple[Counter[tuple[int, str]], bytes | str]],
+    results: multiprocessing.SimpleQueue[tuple[Counter[tuple[int, str]], bytes | str, list[float]]],
     timeout: float,
 ) -> None:
     """One client process: its part of the requests, spread over its connections."""
@@ -99,31 +111,34 @@ def _process(
         results.put(asyncio.run(asyncio.wait_for(_client(request, count, connections, barrier), timeout)))
     except Exception as error:  # noqa: BLE001 - told to the parent, which raises it
         barrier.abort()
-        results.put((Counter(), f"a client process failed: {type(error).__name__}: {error}"))
+        results.put((Counter(), f"a client process failed: {type(error).__name__}: {error}", []))
 
 
 async def _client(
     request: Request, count: int, connections: int, barrier: multiprocessing.synchronize.Barrier
-) -> tuple[Counter[tuple[int, str]], bytes]:
+) -> tuple[Counter[tuple[int, str]], bytes, list[float]]:
     parts = urlsplit(request.url)
     connections = max(1, min(connections, count))
     streams = [await asyncio.open_connection(parts.hostname, parts.port) for _ in range(connections)]
     bodies: Counter[tuple[int, str]] = Counter()
     message = request.encode()
     last = b""
+    latencies: list[float] = []
 
     async def worker(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, share: int) -> None:
         nonlocal last
         for _ in range(share):
+            began = time.perf_counter()
             writer.write(message)
             status, last = await read_response(reader)
+            latencies.append(time.perf_counter() - began)
             bodies[status, hashlib.sha256(last).hexdigest()] += 1
         writer.close()
 
     await asyncio.to_thread(barrier.wait, 60)
     share, rest = divmod(count, connections)
     await asyncio.gather(*(worker(*s, share + (i < rest)) for i, s in enumerate(streams)))
-    return bodies, last
+    return bodies, last, latencies
 
 
 async def read_response(reader: asyncio.StreamReader) -> tuple[int, bytes]:
