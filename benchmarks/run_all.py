@@ -1,4 +1,4 @@
-"""Run every benchmark on one cluster and write RESULTS.md (`make bench`)."""
+"""Run every benchmark on one cluster; write RESULTS.md and a picture of it (`make bench`)."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.chart import chart
 from benchmarks.measure import Measured, shown
 from benchmarks.session import Session, argument_parser, opened
 
 RESULTS = Path(__file__).parent / "RESULTS.md"
+CHART = Path(__file__).parents[1] / "docs/benchmarks.svg"
 
 
 def run(session: Session) -> list[Measured]:
@@ -49,7 +51,8 @@ def table(measured: Sequence[Measured], *, where: str, small: bool) -> str:
         "",
         "Each row compares Amber with a peer that was measured in the same run. Smaller is better; read",
         "the ratios, not the times: the machine was doing other things as well. A ratio in bold is above",
-        "its limit. `make bench` writes this page from one run. In a cluster of the benchmarks' own, Ray's",
+        "its limit. `make bench` writes this page and [the picture](../docs/benchmarks.svg) from one run.",
+        "In a cluster of the benchmarks' own, Ray's",
         "workers run at the priority of the peers (`RAY_worker_niceness=0`); with Ray's default of 15 they",
         "step back behind whatever else the machine does.",
         "",
@@ -70,12 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Exit status 1 if a ratio is above its limit."""
     parser = argument_parser()
     parser.add_argument("--output", type=Path, default=RESULTS, help="the page to write")
+    parser.add_argument("--chart", type=Path, default=CHART, help="the picture to write")
     given = parser.parse_args(arguments)
     where = f"the cluster at {given.address}" if given.address else f"one machine with {os.cpu_count()} CPUs"
     with opened(given) as session:
         measured = run(session)
     given.output.write_text(table(measured, where=where, small=given.small))
-    print(f"wrote {given.output}")
+    title = f"Amber against its peers, {datetime.date.today().isoformat()}, {where}"
+    given.chart.write_text(chart(measured, title + (" (a small run)" if given.small else "")))
+    print(f"wrote {given.output} and {given.chart}")
     return 0 if all(m.within for m in measured) else 1
 
 

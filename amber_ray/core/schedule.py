@@ -139,6 +139,8 @@ class Scheduler:
 
         None when nothing is ready or nothing more is admitted.
         """
+        if not self.lanes:
+            return None
         owed = self._owed()
         kept: Mapping[str, float] = {}
         turn = None if owed is None else self._first(owed, None)
@@ -169,6 +171,8 @@ class Scheduler:
 
     def _first(self, tier: int, kept: Mapping[str, float] | None) -> tuple[Lane, Entry] | None:
         """A class's next step, of the lanes that are admitted beside `kept`; of all lanes for None."""
+        if not self.tenants[tier].waiting:
+            return None
         served = self.tenants[tier].served
         best: tuple[tuple[float, float, int], Lane, Entry] | None = None
         for lane in self.lanes.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import xml.etree.ElementTree
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.timeout(840)
 def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
-    page = tmp_path / "RESULTS.md"
-    words = ["-m", "benchmarks.run_all", "--small", "--folder", str(tmp_path), "--output", str(page)]
+    page, picture = tmp_path / "RESULTS.md", tmp_path / "benchmarks.svg"
+    words = ["-m", "benchmarks.run_all", "--small", "--folder", str(tmp_path)]
+    words += ["--output", str(page), "--chart", str(picture)]
     done = subprocess.run(
         [sys.executable, *words], cwd=ROOT, capture_output=True, text=True, timeout=800, check=False
     )
@@ -41,6 +43,9 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
     ):
         assert benchmark in names, f"{benchmark} is not in {page.read_text()}"
     assert all(float(row[1].strip("*")) > 0 for row in rows.values())
+    drawn = xml.etree.ElementTree.parse(picture).getroot()
+    written = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert all(name in written and row[1].strip("*") in written for name, row in rows.items())
     # This one is no matter of speed.
     assert float(rows["stampede: computations"][1].strip("*")) == 1.0
 
