@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import FastAPI, Response
 from ray import serve
 
 
 def build(replicas: int = 1) -> Any:
-    """An application that answers GET and POST, once it has the body, with as many characters as asked."""
+    """An application that answers GET, and POST of JSON, with as many characters as `size` says."""
     app = FastAPI()
 
     @serve.deployment(num_replicas=replicas, max_ongoing_requests=1000, ray_actor_options={"num_cpus": 0})
@@ -20,8 +20,7 @@ def build(replicas: int = 1) -> Any:
             return Response(b'"' + b"a" * size + b'"', media_type="application/json")
 
         @app.post("/")
-        async def take(self, request: Request, size: int = 0) -> Response:
-            await request.body()
+        async def take(self, data: dict, size: int = 0) -> Response:  # type: ignore[type-arg]
             return Response(b'"' + b"a" * size + b'"', media_type="application/json")
 
     return Empty.bind()
