@@ -10,6 +10,7 @@ All of it runs on one event loop, so between two `await`s nothing else happens: 
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import time
@@ -117,6 +118,8 @@ class CacheActor:
         self.publish_registry(registry.digest, await asyncio.to_thread(code.pack, registry))
         await self._upkeep.learn_capacity()
         await self.desk.resume(registry)
+        gc.collect()
+        gc.freeze()  # what was imported stays for good: no full collection need walk over it
         self.spawn(self._clock())
         self.spawn(self._upkeep.run())
 

@@ -16,7 +16,7 @@ from amber_ray.errors import UnknownRequest
 from amber_ray.fabric import values
 from amber_ray.fabric.link import Link
 from amber_ray.fabric.messages import Answer, News, Reply
-from amber_ray.fabric.pending import Pending, failures_from_json
+from amber_ray.fabric.pending import Ended, Pending, failures_from_json
 
 PENDINGS = 20_000
 """Finished requests remembered at most."""
@@ -34,7 +34,7 @@ class Following:
         self._links = links
         self._answers = answers
         self._cache = cache
-        self._pending: dict[str, Pending] = {}
+        self._pending: dict[str, Pending | Ended] = {}
 
     def __contains__(self, id: str) -> bool:
         return id in self._pending
@@ -59,6 +59,7 @@ class Following:
         for number in parts:
             pending.progress[number] = len(answers), len(answers)
             pending.finish(number, "done")
+        self._pending[pending.id] = pending.ended_as()
         return True
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
@@ -109,15 +110,15 @@ class Following:
 
     async def follow(self, id: str) -> Pending:
         """A request known here, or asked of the shards: any engine can answer for any request."""
-        pending = self._pending.get(id)
+        pending = self._remembered(id)
         if pending is not None:
             return pending
         replies = await asyncio.gather(*(link.attach(id) for link in self._links))
         known = {n: r for n, r in enumerate(replies) if r is not None}
         if not known:
             raise UnknownRequest(f"no request has the id {id!r}; ids come from POST /v1/compute")
-        if id in self._pending:
-            return self._pending[id]  # another caller asked meanwhile
+        if (pending := self._remembered(id)) is not None:
+            return pending  # another caller asked meanwhile
         first = next(iter(known.values()))
         body = first.record or {}
         pending = Pending(
@@ -135,6 +136,11 @@ class Following:
             pending.reply(number, reply)
         return pending
 
+    def _remembered(self, id: str) -> Pending | None:
+        """A request that this engine knows, whether it is over or not."""
+        found = self._pending.get(id)
+        return found.pending() if isinstance(found, Ended) else found
+
     def _progress_of(self, pending: Pending) -> tuple[int, int]:
         done = sum(d for d, _ in pending.progress.values())
         total = sum(t for _, t in pending.progress.values())
@@ -151,13 +157,13 @@ class Following:
         """What a shard's poll brought."""
         for id, key in news.about:
             pending = self._pending.get(id)
-            if pending is not None:
+            if isinstance(pending, Pending):
                 pending.answer((news.answers[key],))
         for answer in news.answers.values():
             self._answers.put(answer)
         for id, state in news.finished:
             pending = self._pending.get(id)
-            if pending is not None:
+            if isinstance(pending, Pending):
                 pending.finish(shard, state)
         self._cache.forget(news.purged)
         self._answers.forget(news.purged)
@@ -167,7 +173,7 @@ class Following:
         for answer in reply.answers:
             self._answers.put(answer)
         pending = self._pending.get(reply.id)
-        if pending is not None:
+        if isinstance(pending, Pending):
             pending.reply(shard, reply)
 
     async def sweep(self) -> None:
@@ -178,3 +184,5 @@ class Following:
             for id, pending in list(self._pending.items()):
                 if pending.ended and (now - pending.ended > PENDING_SECONDS or len(self._pending) > PENDINGS):
                     del self._pending[id]
+                elif pending.ended and isinstance(pending, Pending):
+                    self._pending[id] = pending.ended_as()

@@ -11,7 +11,7 @@ import dataclasses
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from amber_ray.core.plan import Target
 from amber_ray.core.request import MISSING, AssetFailure, AssetRef, Failure, RequestView, Result, State
@@ -148,6 +148,61 @@ class Pending:
             created=self.created,
             features=self.features,
         )
+
+    def ended_as(self) -> Ended:
+        """A finished request as it is remembered."""
+        return Ended(
+            self.id,
+            self.targets,
+            tuple(self.answers[key] for key in self.order),
+            self.failed_assets,
+            self.tenant,
+            self.created,
+            self.features,
+            self.accepted,
+            self.cancelled,
+            tuple(self.progress.items()),
+            self.ended,
+        )
+
+
+class Ended(NamedTuple):
+    """A request that is over, kept in case that somebody asks about it.
+
+    A busy service ends many thousands of requests within the minutes that it remembers them, and the garbage
+    collector walks over all of them while callers wait: so this is one tuple that shares its answers, where a
+    `Pending` is a dozen objects.
+    """
+
+    id: str
+    targets: Sequence[Target]
+    answers: tuple[Answer, ...]
+    failed_assets: tuple[AssetFailure, ...]
+    tenant: str
+    created: float
+    features: tuple[str, ...]
+    accepted: bool
+    cancelled: bool
+    progress: tuple[tuple[int, tuple[int, int]], ...]
+    ended: float
+
+    def pending(self) -> Pending:
+        """The request as it was."""
+        again = Pending(
+            self.id,
+            self.targets,
+            self.failed_assets,
+            self.tenant,
+            self.created,
+            set(),
+            self.features,
+            self.accepted,
+            self.cancelled,
+            progress=dict(self.progress),
+            ended=self.ended,
+        )
+        again.answer(self.answers)
+        return again
 
 
 def failures_to_json(failed: Iterable[AssetFailure]) -> list[dict[str, Any]]:
