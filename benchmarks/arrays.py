@@ -20,7 +20,8 @@ def run(session: Session) -> list[Measured]:
     import ray
 
     count, rounds = session.size((1000, 7), (10, 1))
-    with session.client(segment_seconds=30 / count, memory_bytes=count * (MEGABYTES + 1) << 20) as client:
+    room = count * (MEGABYTES + 1) << 20
+    with session.client(segment_seconds=30 / count, memory_bytes=room, replica_cache_bytes=room) as client:
         count = len(client.get_many(["array"], [session.video], values=False, progress=False).rows)
         make = ray.remote(noise).options(num_cpus=0)
         refs = [make.remote(i, MEGABYTES) for i in range(count)]

@@ -22,7 +22,7 @@ POLL_SECONDS = 30.0
 """The longest that one long poll may last."""
 WITHDRAW_SECONDS = 5.0
 """How long a caller who leaves waits for the server to hear of it."""
-LOAD_KEYS = 256
+LOAD_KEYS = 1024
 """Keys asked for in one `load`."""
 PROGRESS_AFTER = 0.5
 """How long a call waits before it begins to show progress."""

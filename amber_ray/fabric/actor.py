@@ -40,7 +40,9 @@ from amber_ray.fabric.messages import (
     Reply,
     Slot,
     Submission,
+    Wanting,
 )
+from amber_ray.fabric.plans import Plans
 from amber_ray.fabric.spill import Shelf
 from amber_ray.fabric.upkeep import Upkeep
 from amber_ray.settings import Settings
@@ -70,6 +72,7 @@ class CacheActor:
         self.listing = Listing(self.index, self.store)
         self.ledger = Ledger(settings, self.index, shard=shard)
         self.values: dict[str, Handle] = {}
+        self._plans = Plans()
         self.registries: dict[str, Any] = {}
         self._poke = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
@@ -217,10 +220,13 @@ class CacheActor:
 
     async def submit(
         self, session: str, plans: Mapping[str, PlanPart], submissions: Sequence[Submission]
-    ) -> list[Reply] | str:
-        """Take requests in; see `Desk.submit`."""
+    ) -> list[Reply] | Wanting:
+        """Take requests in; see `Desk.submit`. `plans` need not hold those that were sent before."""
         await self._up()
-        return await self.desk.submit(session, plans, submissions)
+        complete = self._plans.complete(plans, (one.plan for one in submissions))
+        if isinstance(complete, list):
+            return Wanting(plans=complete)
+        return await self.desk.submit(session, complete, submissions)
 
     async def accept(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Journal requests; see `Desk.accept`."""

@@ -21,7 +21,7 @@ from amber_ray.core.plan import Planner, closure
 from amber_ray.core.registry import Registry
 from amber_ray.core.request import Failure
 from amber_ray.errors import AmberError
-from amber_ray.fabric.messages import Answer, Inline, News, PlanPart, Reply, Submission
+from amber_ray.fabric.messages import Answer, Inline, News, PlanPart, Reply, Submission, Wanting
 from amber_ray.fabric.records import Record, asset_from_json
 from amber_ray.settings import Settings
 from amber_ray.store.journal import Journal
@@ -115,12 +115,12 @@ class Desk:
 
     async def submit(
         self, session: str, plans: Mapping[str, PlanPart], submissions: Sequence[Submission]
-    ) -> list[Reply] | str:
-        """Take requests in. Returns a reply each, or the digest of a registry to be published first."""
+    ) -> list[Reply] | Wanting:
+        """Take requests in. Returns a reply each, or which registry is to be published first."""
         for part in plans.values():
             for step in part.steps.values():
                 if step.recipe.registry not in self._actor.registries:
-                    return step.recipe.registry
+                    return Wanting(registry=step.recipe.registry)
                 break
         box = self._session(session)
         replies: list[Reply] = []

@@ -52,7 +52,7 @@ class Following:
         answers: list[Answer] = []
         for target in pending.targets:
             answer = self._answers.get(target.key)
-            if answer is None:
+            if answer is None or (answer.inline is None and target.key not in self._cache):
                 return False
             answers.append(answer)
         pending.answer(answers)

@@ -20,7 +20,7 @@ import ray
 
 from amber_ray.errors import AmberError, Unavailable
 from amber_ray.fabric import cluster
-from amber_ray.fabric.messages import Hello, News, PlanPart, Reply, Submission
+from amber_ray.fabric.messages import Hello, News, PlanPart, Reply, Submission, Wanting
 from amber_ray.fabric.names import shard_name
 from amber_ray.settings import Settings
 
@@ -28,6 +28,8 @@ log = logging.getLogger("amber.link")
 
 POLL_SECONDS = 20.0
 REVIVE_SECONDS = 120.0
+SENT = 10_000
+"""Names of plans that the actor is believed to know."""
 GONE = (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError)
 
 
@@ -41,6 +43,7 @@ class Link:
         self._blobs = blobs
         self._handle: Any = None
         self._incarnation = ""
+        self._sent: set[str] = set()
         self._queue: list[tuple[str, PlanPart, Submission, asyncio.Future[Reply]]] = []
         self._live: dict[str, tuple[str, PlanPart, Submission]] = {}
         self._sending: asyncio.Task[None] | None = None
@@ -59,6 +62,7 @@ class Link:
 
     async def _greet(self, hello: Hello) -> None:
         self._incarnation = hello.incarnation
+        self._sent.clear()
         for digest, blob in self._blobs.items():
             if digest not in hello.registries:
                 await self._handle.publish.remote(digest, blob)
@@ -107,12 +111,18 @@ class Link:
         plans = {plan: part for plan, part, _ in batch}
         submissions = [s for _, _, s in batch]
         while True:
-            answer = await self.call("submit", self._session, plans, submissions)
-            if not isinstance(answer, str):
+            new = {plan: part for plan, part in plans.items() if plan not in self._sent}
+            answer: Sequence[Reply] | Wanting = await self.call("submit", self._session, new, submissions)
+            if not isinstance(answer, Wanting):
+                if len(self._sent) > SENT:
+                    self._sent.clear()
+                self._sent.update(new)
                 return list(answer)
-            if answer not in self._blobs:
-                raise AmberError(f"registry {answer} is not published and not known here")
-            await self._handle.publish.remote(answer, self._blobs[answer])
+            self._sent.difference_update(answer.plans)  # it was restarted, or has forgotten them
+            if answer.registry:
+                if answer.registry not in self._blobs:
+                    raise AmberError(f"registry {answer.registry} is not published and not known here")
+                await self._handle.publish.remote(answer.registry, self._blobs[answer.registry])
 
     def forget(self, id: str) -> None:
         """The request is over; it need not be brought again after a restart."""

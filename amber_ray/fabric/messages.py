@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from amber_ray.core.plan import Step, Target
 from amber_ray.core.request import Failure
@@ -120,9 +120,11 @@ class PlanPart:
     targets: Sequence[Target]
 
 
-@dataclass(slots=True)
-class Answer:
-    """What is known of one key. `inline` carries a small value along; larger ones are fetched."""
+class Answer(NamedTuple):
+    """What is known of one key. `inline` carries a small value along; larger ones are fetched.
+
+    A tuple, like `Found`: they travel by the thousand, and a dataclass takes several times as long to pickle.
+    """
 
     key: str
     cached: bool = False
@@ -130,6 +132,14 @@ class Answer:
     size: int = 0
     inline: bytes | None = None
     failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Wanting:
+    """Why requests were not taken in yet: names of plans, or a registry's digest, to be sent first."""
+
+    plans: Sequence[str] = ()
+    registry: str = ""
 
 
 @dataclass(slots=True)
@@ -165,8 +175,7 @@ class News:
         return bool(self.about or self.finished or self.purged)
 
 
-@dataclass(slots=True)
-class Found:
+class Found(NamedTuple):
     """A stored value on its way to a reader: inline, or the `place`-th item behind the nested ref."""
 
     key: str

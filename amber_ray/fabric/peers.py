@@ -17,7 +17,7 @@ import ray
 from amber_ray.core import events as ev
 from amber_ray.core.plan import Step, Target, closure
 from amber_ray.errors import AmberError
-from amber_ray.fabric.messages import Answer, Found, Made, PlanPart, StepResult, Submission
+from amber_ray.fabric.messages import Answer, Found, Made, PlanPart, StepResult, Submission, Wanting
 from amber_ray.fabric.names import shard_name
 
 if TYPE_CHECKING:
@@ -67,8 +67,8 @@ async def fetch(actor: CacheActor, id: str, part: PlanPart, priority: int, tenan
     session = f"peer/{id}"
     submission = Submission(id, "p", priority, tenant, None, False, True, time.time())
     replies = await desk.submit(session, {"p": part}, [submission])
-    if isinstance(replies, str):
-        raise AmberError(f"registry {replies} is not known to shard {actor.shard}")
+    if isinstance(replies, Wanting):
+        raise AmberError(f"registry {replies.registry} is not known to shard {actor.shard}")
     try:
         record = desk.records[id]
         while record.state == "running":

@@ -146,7 +146,8 @@ def split(plan: Plan) -> dict[int, tuple[str, PlanPart]]:
         homes.setdefault(plan.steps[target.key].home, []).append(target)
     for home, targets in homes.items():
         keys = [t.key for t in targets]
-        name = hashlib.blake2b("".join(keys).encode(), digest_size=16).hexdigest()
+        registry = plan.steps[keys[0]].recipe.registry  # keys are of its features' versions, not of its code
+        name = hashlib.blake2b("".join((registry, *keys)).encode(), digest_size=16).hexdigest()
         steps = plan.steps if len(homes) == 1 else closure(plan.steps, keys)
         parts[home] = name, PlanPart(steps, targets)
     return parts

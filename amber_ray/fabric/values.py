@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import pickle
 from collections import OrderedDict
 from collections.abc import AsyncIterable, Iterable, Iterator
 from typing import Any
+
+import numpy as np
 
 from amber_ray.core.registry import Registry
 from amber_ray.core.service import StoredValue
@@ -30,6 +31,9 @@ class Cache:
         self._limit = limit
         self._values: OrderedDict[str, tuple[StoredValue, int]] = OrderedDict()
         self.bytes = 0
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._values
 
     def get(self, key: str) -> StoredValue | None:
         """The value, now the most recently used; None if it is not here."""
@@ -58,7 +62,11 @@ class Cache:
 
 
 class Answers:
-    """Answers with small values, most recently used: what makes a repeated request cost no call at all."""
+    """Good answers, most recently used: what makes a repeated request cost no call at all.
+
+    One that carries its value is right for ever. One that does not is right as long as this process holds
+    the value itself: whoever owns it may let go of it at any time.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -73,11 +81,11 @@ class Answers:
         return found
 
     def put(self, answer: Answer) -> None:
-        """Remember an answer if it carries its value."""
-        if answer.inline is None or answer.key in self._answers:
+        """Remember an answer unless it is a failure."""
+        if answer.failure is not None or answer.key in self._answers:
             return
-        self._answers[answer.key] = dataclasses.replace(answer, cached=True)
-        self._bytes += len(answer.inline) + ANSWER_BYTES
+        self._answers[answer.key] = answer._replace(cached=True)
+        self._bytes += len(answer.inline or b"") + ANSWER_BYTES
         while self._bytes > self._limit:
             _, gone = self._answers.popitem(last=False)
             self._bytes -= len(gone.inline or b"") + ANSWER_BYTES
@@ -102,6 +110,8 @@ def stored(registry: Registry, key: str, feature: str, version: str, value: Any)
 
 def size_of(value: Any) -> int:
     """A value's bytes, arrays counted by their buffers and not copied."""
+    if type(value) is np.ndarray and not value.dtype.hasobject:
+        return int(value.nbytes)
     buffers: list[pickle.PickleBuffer] = []
     try:
         head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
