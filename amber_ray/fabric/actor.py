@@ -10,7 +10,6 @@ All of it runs on one event loop, so between two `await`s nothing else happens: 
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import time
@@ -26,7 +25,7 @@ from amber_ray.core.index import KeyIndex
 from amber_ray.core.ledger import Ledger
 from amber_ray.core.request import Failure
 from amber_ray.core.states import AVAILABLE
-from amber_ray.fabric import code, inspection, peers
+from amber_ray.fabric import code, heap, inspection, peers
 from amber_ray.fabric.desk import BROKEN, Desk
 from amber_ray.fabric.dispatch import Dispatch
 from amber_ray.fabric.listing import Listing
@@ -121,8 +120,7 @@ class CacheActor:
         self.publish_registry(registry.digest, await asyncio.to_thread(code.pack, registry))
         await self._upkeep.learn_capacity()
         await self.desk.resume(registry)
-        gc.collect()
-        gc.freeze()  # what was imported stays for good: no full collection need walk over it
+        heap.settle()
         self.spawn(self._clock())
         self.spawn(self._upkeep.run())
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from amber_ray.core.packing import Packed, pack, unpack
 from amber_ray.core.plan import Step, Target
 from amber_ray.core.request import Failure
 from amber_ray.settings import Limits
@@ -80,6 +81,15 @@ class Work:
     actor: str
     limits: Limits = field(default_factory=Limits)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `core.packing`."""
+        others = (getattr(self, name) for name in Work.__slots__[2:])
+        return _work, (self.task, pack(self.steps), *others)
+
+
+def _work(task: int, packed: Packed, *others: Any) -> Work:
+    return Work(task, tuple(unpack(packed)), *others)
+
 
 @dataclass(slots=True)
 class RowWork:
@@ -118,6 +128,16 @@ class PlanPart:
 
     steps: Mapping[str, Step]
     targets: Sequence[Target]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `core.packing`. A target's unit is its step's."""
+        targets = [(target.feature, target.key) for target in self.targets]
+        return _plan_part, (pack(self.steps.values()), targets)
+
+
+def _plan_part(packed: Packed, targets: Sequence[tuple[str, str]]) -> PlanPart:
+    steps = {step.key: step for step in unpack(packed)}
+    return PlanPart(steps, [Target(feature, steps[key].unit, key) for feature, key in targets])
 
 
 class Answer(NamedTuple):

@@ -11,7 +11,6 @@ is imported, and `environment` says what that should be.
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 import os
 import time
@@ -219,10 +218,9 @@ class Replica:
         second time, for a label of its metrics.
         """
         app = create_app(self._service, self._settings, echo=False)  # Serve echoes X-Request-Id itself
-        # What has been imported stays for good. Frozen, it is not walked over by the garbage collector, whose
-        # full collections would stop every answer for a tenth of a second now and then.
-        gc.collect()
-        gc.freeze()
+        from amber_ray.fabric import heap
+
+        heap.settle()
 
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
             # Serve reads a body as fast as it comes into a queue without end; with an end, a slow disk slows
