@@ -16,10 +16,10 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SEEDS := 10000
 
-.PHONY: help demo test check simulate mutate bench lint format types clean
+.PHONY: help demo test check simulate mutate bench bench-peers lint format types clean
 
 help: ## say what can be made
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(STAMP) ## compute features of a real video over HTTP, twice, and show what was cached
 	@$(BIN)/amber demo
@@ -38,6 +38,12 @@ mutate: $(STAMP) ## break a copy of the core on purpose, in many ways, and see e
 
 bench: $(STAMP) ## run the benchmarks and write benchmarks/RESULTS.md
 	@$(BIN)/python -m benchmarks.run_all
+
+# An environment of their own: what the peers need must not change what the project runs with.
+bench-peers: $(STAMP) ## run the same graph with Pixeltable, Hamilton, joblib, Daft and Ray Data beside Amber
+	@test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
+	@.venv-peers/bin/python -m pip install --quiet --editable '.[dev,models]' -r benchmarks/peers/requirements.txt
+	@.venv-peers/bin/python -m benchmarks.peers.run_all
 
 lint: $(STAMP) ## ruff: format and lint, changing nothing
 	@$(BIN)/ruff format --check --quiet $(CODE)

@@ -70,16 +70,16 @@ def run(session: Session) -> list[Measured]:
     """One Amber and one script, each in its turn."""
     count = session.size(50, 3)
     paths = [clip(session, i) for i in range(count + 1)]
+    others = [clip(session, i, "other") for i in range(session.size(8, 1))]
     first, second = (kit(session, rounds) for rounds in (ROUNDS, ROUNDS + 1))
     settings = session.settings(builtins=True, features=("benchmarks.features", str(first)))
     names = list(by_hand.FEATURES)
     script = session.folder / "by_hand.parquet"
     with session.client(settings) as client, by_hand.pool() as processes:
         assets = [client.asset(path) for path in paths]
-        client.get_many(
-            names, [session.video], progress=False
-        )  # models and workers are up, as the peer's are
-
+        # Models and workers are up on both sides: enough to do that each of Amber's two actors gets some.
+        client.get_many(names, [session.video, *others], progress=False)
+        by_hand.run(processes, [client.asset(path) for path in others], session.folder / "other.parquet")
         found: list[Any] = [None, None]
         cold = (
             seconds(lambda: found.__setitem__(0, ask(client, names, paths[:count]))),
@@ -218,12 +218,12 @@ def kit(session: Session, rounds: int) -> Path:
     return path
 
 
-def clip(session: Session, number: int) -> Path:
+def clip(session: Session, number: int, name: str = "clip") -> Path:
     """Some seconds of the film that ships with the package, half the size, each clip from another place."""
     import av
 
-    path = session.folder / f"clip-{number:03}.mp4"
-    start = number * 26 / 51
+    path = session.folder / f"{name}-{number:03}.mp4"
+    start = number * 26 / 51 + (0.2 if name != "clip" else 0.0)
     with av.open(str(session.video)) as source, av.open(str(path), "w") as output:
         stream = output.add_stream("libx264", RATE, options={"preset": "ultrafast"})
         stream.width, stream.height, stream.pix_fmt = 320, 180, "yuv420p"

@@ -21,6 +21,7 @@ STYLE = """\
   .peer { stroke: #57606a; stroke-width: 1.5 }
   .good { fill: #1a7f64 }
   .bad { fill: #c4490c }
+  .other { fill: #8c959f }
   .limit { stroke: #24292f; stroke-width: 2 }
   @media (prefers-color-scheme: dark) {
     text { fill: #e6edf3 } .dim { fill: #9198a1 } .grid { stroke: #3d444d } .peer { stroke: #9198a1 }

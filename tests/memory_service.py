@@ -208,7 +208,7 @@ class MemoryService:
         return self.finals[id]
 
     def _pending(self, final: RequestView) -> RequestView:
-        results = tuple(replace(r, state="pending", value=MISSING, failure=None) for r in final.results)
+        results = tuple(r._replace(state="pending", value=MISSING, failure=None) for r in final.results)
         return replace(final, state="running", done=0, results=results)
 
     def _final(self, id: str, request: ComputeRequest) -> RequestView:

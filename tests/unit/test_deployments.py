@@ -75,7 +75,11 @@ def test_every_import_is_declared() -> None:
     light = [*PROJECT["dependencies"], *extras["models"], *extras["s3"]]
     assert undeclared(ROOT / "amber_ray", light) == {}
     assert undeclared(ROOT / "tests", [*light, *extras["dev"]]) == {}
-    assert undeclared(ROOT / "benchmarks", [*light, *extras["dev"]]) == {}
+    # The peers have an environment of their own, and read a function that the benchmark writes for them.
+    peers = re.findall(r"^(?:sf-)?([\w-]+)>=", (ROOT / "benchmarks/peers/requirements.txt").read_text(), re.M)
+    left = undeclared(ROOT / "benchmarks", [*light, *extras["dev"]])
+    assert left.keys() <= {*peers, "leaf", "pixeltable_leaf"}
+    assert all(file.endswith(("_peer.py", "_nodes.py")) for files in left.values() for file in files)
 
 
 def test_an_undeclared_import_is_found(tmp_path: Path) -> None:
