@@ -32,6 +32,8 @@ PEERS = ("amber", "pixeltable", "hamilton", "joblib", "daft", "ray_data")
 PHASES = ("all new", "all known", "code changed", "clip added", "8 at once")
 CALLERS = 8
 SECONDS = 300.0
+WARMING = 6
+"""Clips that are asked for before the clock runs, so that both of Amber's workers are up like the peers'."""
 LEAF = """from benchmarks.peers.graph import spread_of
 
 
@@ -144,12 +146,14 @@ def ask(
 
 
 @contextlib.contextmanager
-def served(folder: Path, clip: dict[str, Any]) -> Iterator[None]:
+def served(folder: Path, clips: Sequence[dict[str, Any]]) -> Iterator[None]:
     """Amber runs, as behind `amber serve`: its workers are up, and belong to a program that stays."""
     from benchmarks.peers import amber_peer, graph
 
     with amber_peer.joined(folder) as client:
-        client.get_many([f"peer_{name}" for name in graph.NAMES], [clip["uri"]], progress=False)
+        client.get_many(
+            [f"peer_{name}" for name in graph.NAMES], [clip["uri"] for clip in clips], progress=False
+        )
         yield
 
 
@@ -226,7 +230,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     outcomes: dict[str, list[Outcome]] = {}
     try:
         with opened(argparse.Namespace(address=None, port=None, folder=work, small=given.small)) as session:
-            clips = listed(session, work, count + 3)
+            clips = listed(session, work, count + 2 + WARMING)
             import ray
 
             address = ray.get_runtime_context().gcs_address
@@ -234,8 +238,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for peer in given.peers:
                 (work / peer).mkdir()
                 write_leaves(work / peer, 20)
-                with served(work / peer, clips[-1]) if peer == "amber" else contextlib.nullcontext():
-                    outcomes[peer] = measure(peer, work / peer, clips[:-1], address)
+                with served(work / peer, clips[-WARMING:]) if peer == "amber" else contextlib.nullcontext():
+                    outcomes[peer] = measure(peer, work / peer, clips[:-WARMING], address)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     from benchmarks import catalogue
