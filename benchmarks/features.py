@@ -21,6 +21,15 @@ def counted(asset: Asset, log: str = "", seconds: float = 0.5, salt: int = 0) ->
 
 
 @feature(version="1", store="memory")
+def held(asset: Asset, gate: str = "") -> int:
+    """Waits, for two minutes at most, until the file `gate` is there."""
+    until = time.monotonic() + 120
+    while not os.path.exists(gate) and time.monotonic() < until:
+        time.sleep(0.005)
+    return asset.bytes
+
+
+@feature(version="1", store="memory")
 def letters(asset: Asset, size: int = 1000) -> str:
     """A value of `size` characters."""
     return asset.id[0] * size

@@ -39,6 +39,8 @@ class Measured:
 
 def shown(value: float, unit: str) -> str:
     """A number as people read it: 1.5 ms, 12 runs."""
+    if not unit:
+        return f"{value:.2f}"
     if unit != "s":
         return f"{value:g} {unit}"
     for factor, name in ((1.0, "s"), (1e3, "ms")):

@@ -25,8 +25,10 @@ def run(session: Session) -> list[Measured]:
         catalogue,
         cold_graph,
         get_many,
+        growth,
         hot_read,
         noop_graph,
+        scaling,
         spill_restore,
         stampede,
         start,
@@ -36,7 +38,8 @@ def run(session: Session) -> list[Measured]:
 
     measured: list[Measured] = []
     small_things = (stampede, hot_read, get_many, arrays, noop_graph, volume)
-    for module in (*small_things, spill_restore, bulk_write, start, cold_graph, catalogue, warm):
+    large_things = (spill_restore, bulk_write, start, cold_graph, catalogue, warm, scaling, growth)
+    for module in (*small_things, *large_things):
         for one in module.run(session):
             print(one.line(), flush=True)
             measured.append(one)

@@ -40,6 +40,8 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "restore: one value",
         "start: time",
         "catalogue: code changed",
+        "scaling: 2 nodes, 4 shards",
+        "growth: answers to waiting callers",
     ):
         assert benchmark in names, f"{benchmark} is not in {page.read_text()}"
     assert all(float(row[1].strip("*")) > 0 for row in rows.values())
