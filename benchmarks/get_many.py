@@ -54,7 +54,7 @@ def run(session: Session) -> list[Measured]:
         Measured(
             "get_many: first time", f"{what}, the client's first question", against, *newcomer, "s", 20.0
         ),
-        Measured("get_many: again", f"{what}, asked before by this client", against, *regular, "s", 5.0),
+        Measured("get_many: again", f"{what}, asked before by this client", against, *regular, "s", 2.0),
     ]
 
 
