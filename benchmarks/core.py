@@ -18,8 +18,11 @@ from amber_ray.core.feature import feature
 from amber_ray.core.ledger import Ledger
 from amber_ray.core.plan import Plan, Planner
 from amber_ray.core.registry import Registry
+from amber_ray.core.states import Cause, Entry
 from amber_ray.core.units import Asset, Clip
 from amber_ray.settings import Settings
+from benchmarks.measure import Measured
+from benchmarks.session import Session
 
 NODES = [{"CPU": 64.0, "GPU": 8.0}] * 4
 
@@ -120,6 +123,61 @@ def floor(count: int) -> int:
     for i in range(count):
         found[hashlib.blake2b(text + i.to_bytes(8, "big"), digest_size=16).hexdigest()] = i
     return len(found)
+
+
+PER_SECOND = 100_000
+"""Steps that should be planned in a second, and events that the ledger should take in."""
+
+
+def run(session: Session) -> list[Measured]:
+    """Planner and ledger against their goals: processor seconds per step, per event and per change of state."""
+    scale, rounds = session.size((1000, 3), (20, 1))
+    many = assets(scale)
+    by_asset = [plan([asset]) for asset in many]
+    moves = 0
+
+    def small_tasks() -> Shell:
+        shell = Shell(pack_seconds=0.0)
+        for i, one in enumerate(by_asset):
+            shell.feed(ev.Requested(f"r{i}", one.steps, [t.key for t in one.targets]))
+        return shell
+
+    def counted(entry: Entry, cause: Cause) -> None:
+        nonlocal moves
+        moves += 1
+        move(entry, cause)
+
+    planned = rate(lambda: len(plan(many).steps), rounds)
+    events = rate(lambda: small_tasks().events, rounds)
+    move = Entry.move
+    Entry.move = counted  # type: ignore[method-assign]
+    try:
+        shell = small_tasks()
+    finally:
+        Entry.move = move  # type: ignore[method-assign]
+    each = moves / shell.events
+    goal = f"{PER_SECOND:,} a second"
+    return [
+        Measured(
+            "planning",
+            f"processor time per step of {scale:,} assets: {planned:,.0f} a second",
+            goal,
+            1 / planned,
+            1 / PER_SECOND,
+            "s",
+            1.0,
+        ),
+        Measured(
+            "ledger",
+            f"processor time per event, one unit a task: {events:,.0f} a second, each with {each:.1f} changes "
+            f"of state ({events * each:,.0f} a second)",
+            goal,
+            1 / events,
+            1 / PER_SECOND,
+            "s",
+            1.0,
+        ),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

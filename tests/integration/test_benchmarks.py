@@ -40,6 +40,7 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "restore: one value",
         "start: time",
         "catalogue: code changed",
+        "planning",
         "scaling: 2 nodes, 4 shards",
         "growth: answers to waiting callers",
     ):
