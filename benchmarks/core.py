@@ -130,7 +130,7 @@ PER_SECOND = 100_000
 
 
 def run(session: Session) -> list[Measured]:
-    """Planner and ledger against their goals: processor seconds per step, per event and per change of state."""
+    """Planner and ledger against their goals, in processor seconds per step and per event."""
     scale, rounds = session.size((1000, 3), (20, 1))
     many = assets(scale)
     by_asset = [plan([asset]) for asset in many]
@@ -169,8 +169,8 @@ def run(session: Session) -> list[Measured]:
         ),
         Measured(
             "ledger",
-            f"processor time per event, one unit a task: {events:,.0f} a second, each with {each:.1f} changes "
-            f"of state ({events * each:,.0f} a second)",
+            f"processor time per event, one unit a task: {events:,.0f} a second, each with {each:.1f} "
+            f"changes of state ({events * each:,.0f} a second)",
             goal,
             1 / events,
             1 / PER_SECOND,
