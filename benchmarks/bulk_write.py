@@ -22,11 +22,12 @@ LATER = 3600.0
 def run(session: Session) -> list[Measured]:
     """Many small values, few large ones, and the time to get one small value back."""
     many, few, looks = session.size((10_000, 100, 41), (40, 3, 3))
-    kept = session.settings(segment_seconds=30 / many, spill_seconds=LATER, memory_bytes=4 << 30)
+    room = {"memory_bytes": 4 << 30, "spill_bytes": 4 << 30, "spill_seconds": LATER}
+    kept = session.settings(segment_seconds=30 / many, **room)
     small = written(session, kept, "vector", {})
     one = restored(session, kept.replace(namespace=f"{kept.namespace}-2"), looks)
     sizes = {"block.megabytes": 10}
-    again = session.settings(segment_seconds=30 / few, spill_seconds=LATER, memory_bytes=4 << 30)
+    again = session.settings(segment_seconds=30 / few, **room)
     large = written(session, again, "block", sizes)
     return [
         _named("spill: small values", f"{many} embeddings of 1280 float32", small),
