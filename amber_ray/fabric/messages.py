@@ -17,8 +17,7 @@ from amber_ray.core.request import Failure
 from amber_ray.settings import Limits
 
 
-@dataclass(frozen=True, slots=True)
-class Made:
+class Made(NamedTuple):
     """How a value was made: run time in seconds, device and provenance, Unix time of creation."""
 
     seconds: float
@@ -26,8 +25,7 @@ class Made:
     created: float
 
 
-@dataclass(slots=True)
-class StepResult:
+class StepResult(NamedTuple):
     """One step of a finished task. `inline` is the pickled value, else `slot` and `place` say where it is."""
 
     key: str
@@ -91,8 +89,7 @@ def _work(task: int, packed: Packed, *others: Any) -> Work:
     return Work(task, tuple(unpack(packed)), *others)
 
 
-@dataclass(slots=True)
-class RowWork:
+class RowWork(NamedTuple):
     """A row to write: everything but the value, which is found as in `Work`."""
 
     key: str
@@ -143,7 +140,8 @@ def _plan_part(packed: Packed, targets: Sequence[tuple[str, str]]) -> PlanPart:
 class Answer(NamedTuple):
     """What is known of one key. `inline` carries a small value along; larger ones are fetched.
 
-    A tuple, like `Found`: they travel by the thousand, and a dataclass takes several times as long to pickle.
+    A tuple, like others here: they travel by the thousand, and a dataclass takes several times as long to
+    pickle.
     """
 
     key: str

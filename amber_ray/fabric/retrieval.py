@@ -37,6 +37,8 @@ class Retrieval:
     def __init__(self, actor: CacheActor) -> None:
         self._actor = actor
         self._reading: dict[str, asyncio.Future[Outcome]] = {}
+        # Made once: each new one of these sends the function to the head node again.
+        self._read: Any = ray.remote(num_cpus=0, max_retries=1)(storage.read)
 
     async def read(self, keys: Sequence[str]) -> dict[str, Outcome]:
         """Read rows, each at most once at a time however many ask."""
@@ -123,6 +125,6 @@ class Retrieval:
             actor.settings.namespace,
             shard_name(actor.shard),
         )
-        function = ray.remote(storage.read).options(num_cpus=0, num_returns=1 + returns, max_retries=1)
+        function = self._read.options(num_returns=1 + returns)
         refs: Any = function.remote(actor.blob(registry), work, actor.settings.store, wanted)
         return await refs[0], refs[1:]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import json
 import logging
 from collections.abc import Sequence
@@ -75,7 +76,7 @@ class Shelf:
             key=key,
             asset=step.asset_id,
             unit=step.unit_id,
-            params=json.dumps(dict(sorted((*recipe.model, *recipe.params)))),
+            params=_params(recipe.model, recipe.params),
             inputs=step.needs,
             code=recipe.code,
             made=self._actor.values[key].made,
@@ -252,3 +253,9 @@ def _about(unit: Any, asset: str) -> bool:
     if isinstance(unit, Asset):
         return unit.id == asset
     return any(a.id == asset for a in unit.assets)
+
+
+@functools.lru_cache(maxsize=1024)
+def _params(model: tuple[tuple[str, Any], ...], params: tuple[tuple[str, Any], ...]) -> str:
+    """All parameters of a recipe as JSON, the same for all its rows."""
+    return json.dumps(dict(sorted((*model, *params))))
