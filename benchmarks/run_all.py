@@ -58,7 +58,8 @@ def table(measured: Sequence[Measured], *, where: str, small: bool) -> str:
         "its limit. `make bench` writes this page and [the picture](../docs/benchmarks.svg) from one run.",
         "In a cluster of the benchmarks' own, Ray's",
         "workers run at the priority of the peers (`RAY_worker_niceness=0`); with Ray's default of 15 they",
-        "step back behind whatever else the machine does.",
+        "step back behind whatever else the machine does. What bounds those that are above their limit:",
+        "[docs/speed.md](../docs/speed.md).",
         "",
         f"{datetime.date.today().isoformat()}, {where}, Python {platform.python_version()}, {versions}."
         + (" A small run: it shows that everything works and measures little." if small else ""),
