@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import xml.etree.ElementTree
@@ -45,7 +46,10 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "growth: answers to waiting callers",
     ):
         assert benchmark in names, f"{benchmark} is not in {page.read_text()}"
-    assert all(float(row[1].strip("*")) > 0 for row in rows.values())
+    for name, row in rows.items():
+        number = float(row[1].strip("*"))
+        # An exponent is the slope through a few small sizes here, and what costs nothing may slope downwards.
+        assert math.isfinite(number) if name.startswith("growth: ") else number > 0, f"{name}: {row}"
     drawn = xml.etree.ElementTree.parse(picture).getroot()
     written = [text.text for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
     assert all(name in written and row[1].strip("*") in written for name, row in rows.items())
