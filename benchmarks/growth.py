@@ -15,7 +15,6 @@ import time
 import tracemalloc
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from amber_ray.core import events as ev
 from amber_ray.core.index import KeyIndex
 from benchmarks.chart import STYLE
 from benchmarks.core import Shell, assets, plan
-from benchmarks.measure import Measured
+from benchmarks.measure import Measured, actor_bytes
 from benchmarks.session import ROOT, Session, main
 
 CHART = ROOT / "docs/growth.svg"
@@ -206,20 +205,6 @@ async def _waiting(session: Session, count: int) -> tuple[float, float]:
             return grown, time.perf_counter() - began
     finally:
         await cluster.close_shards(settings)
-
-
-def actor_bytes() -> int:
-    """Private memory of the cache actor, the newest one."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if "ray::CacheActor" in (entry / "cmdline").read_text():
-                    found.append((int(entry.name), (entry / "smaps_rollup").read_text()))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # it has ended, or is another user's
-    _, text = max(found)
-    return sum(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Private_"))
 
 
 def picture(curves: Sequence[Curve]) -> str:

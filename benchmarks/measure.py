@@ -6,6 +6,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,3 +69,17 @@ def paired(
         peer()
     pairs = [(ours(), peer()) if i % 2 == 0 else (peer(), ours())[::-1] for i in range(rounds)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
+
+
+def actor_bytes() -> int:
+    """Private memory of the cache actor, the newest one."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if "ray::CacheActor" in (entry / "cmdline").read_text():
+                    found.append((int(entry.name), (entry / "smaps_rollup").read_text()))
+            except (FileNotFoundError, ProcessLookupError, PermissionError):
+                continue  # it has ended, or is another user's
+    _, text = max(found)
+    return sum(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Private_"))

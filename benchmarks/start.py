@@ -14,7 +14,7 @@ from amber_ray.core.index import KeyIndex
 from amber_ray.core.types import parse
 from amber_ray.store import rows as rw
 from amber_ray.store.parquet import ValueStore
-from benchmarks.measure import Measured, paired, seconds
+from benchmarks.measure import Measured, actor_bytes, paired, seconds
 from benchmarks.session import Session, main
 
 ROWS = 10_000
@@ -40,6 +40,7 @@ def run(session: Session) -> list[Measured]:
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     del index
+    held = actor_memory(session, folder) - actor_memory(session, session.folder / "empty")
     return [
         Measured(
             "start: time",
@@ -54,6 +55,15 @@ def run(session: Session) -> list[Measured]:
             f"memory that the index of {count:,} keys takes, per key",
             "what a key may take",
             round(taken / count, 1),
+            KEY_BYTES,
+            "bytes",
+            1.0,
+        ),
+        Measured(
+            "start: memory of the actor",
+            f"what a cache actor holds with {count:,} keys in its store and not with none, per key",
+            "what a key may take",
+            round(max(0.1, held / count), 1),
             KEY_BYTES,
             "bytes",
             1.0,
@@ -79,6 +89,13 @@ def fill(folder: Path, parts: int) -> str:
         table = table.set_column(table.schema.get_field_index("key"), "key", keys)
         store.publish("number", "1", number, (0.1, 8.0), [table])
     return raw[:16].hex()
+
+
+def actor_memory(session: Session, store: Path) -> int:
+    """Bytes of a new cache actor's own on such a store, after its first question."""
+    with session.client(store=str(store)) as client:
+        client.get("noop_leaf", session.video)
+        return actor_bytes()
 
 
 def opened(folder: Path, key: str, count: int) -> KeyIndex:
