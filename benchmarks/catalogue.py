@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmarks import catalogue_by_hand as by_hand
-from benchmarks.measure import Measured, seconds
+from benchmarks.measure import Measured, paired, seconds
 from benchmarks.session import Session, main
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def spread_of(colour: np.ndarray, rounds: int) -> float:
 
 def run(session: Session) -> list[Measured]:
     """One Amber and one script, each in its turn."""
-    count = session.size(50, 3)
+    count, rounds = session.size((50, 3), (3, 1))
     paths = [clip(session, i) for i in range(count + 1)]
     others = [clip(session, i, "other") for i in range(session.size(8, 1))]
     first, second = (kit(session, rounds) for rounds in (ROUNDS, ROUNDS + 1))
@@ -81,12 +81,23 @@ def run(session: Session) -> list[Measured]:
         client.get_many(names, [session.video, *others], progress=False)
         by_hand.run(processes, [client.asset(path) for path in others], session.folder / "other.parquet")
         found: list[Any] = [None, None]
-        cold = (
-            seconds(lambda: found.__setitem__(0, ask(client, names, paths[:count]))),
-            seconds(lambda: found.__setitem__(1, by_hand.run(processes, assets[:count], script))),
-        )
+
+        def ours() -> float:
+            for name in names:
+                client.purge(feature=name)
+            return seconds(lambda: found.__setitem__(0, ask(client, names, paths[:count])))
+
+        def peer() -> float:
+            return seconds(lambda: found.__setitem__(1, by_hand.run(processes, assets[:count], script)))
+
+        cold = paired(ours, peer, rounds, warm=False)
         compare(found[0], found[1], names, paths[:count])
-        warm = again(session, settings, names, paths[:count]), read_again(script, count)
+        warm = paired(
+            lambda: again(session, settings, names, paths[:count]),
+            lambda: read_again(script, count),
+            rounds,
+            warm=False,
+        )
         ask(client, ["spread"], paths[:count])
         with session.joined(settings.replace(features=("benchmarks.features", str(second)))) as other:
             other.get_many(["noop_leaf"], [session.video], progress=False)
@@ -104,7 +115,7 @@ def run(session: Session) -> list[Measured]:
     return [
         Measured(
             "catalogue: cold",
-            f"{', '.join(names)} of {clips}, nothing known, the model loaded",
+            f"{', '.join(names)} of {clips}, nothing known, workers up, median of {rounds}",
             "a script with two processes that decodes each clip once, batches the model and writes one file",
             *cold,
             "s",
@@ -112,7 +123,7 @@ def run(session: Session) -> list[Measured]:
         ),
         Measured(
             "catalogue: warm",
-            f"the same {len(names) * count} values, asked for by a new process once it is connected",
+            f"the same {len(names) * count} values, asked for by a new process, connected; median of {rounds}",
             "a new process that reads the same values from that one Parquet file",
             *warm,
             "s",

@@ -96,6 +96,11 @@ class Capacity:
             free = min(free, int((self._room_for(name, amount) - self.held.get(name, 0.0)) / amount + 1e-9))
         return max(1, free)
 
+    def width(self, needs: Mapping[str, float]) -> int:
+        """How many tasks of this shape the cluster runs at once, if it runs nothing else; at least 1."""
+        charge = charged(needs).items()
+        return max(1, min(MOST, *(int(self._total.get(n, 0.0) / a + 1e-9) for n, a in charge if a)))
+
     def _room_for(self, name: str, amount: float) -> float:
         return self._total.get(name, 0.0) + self.lookahead * amount
 

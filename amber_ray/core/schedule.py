@@ -204,11 +204,19 @@ class Scheduler:
         self.capacity.release(needs)
 
     def _batch(self, lane: Lane, head: Entry) -> list[Entry]:
-        """Up to `batch` steps of one class of urgency for one warm actor."""
+        """Up to `batch` steps of one class of urgency for one warm actor.
+
+        On a CPU, where long batches win nothing and the last one of many leaves the other actors idle, also
+        no more than is known to fit in `pack_seconds`.
+        """
         chosen = [head]
         served = self.tenants[head.rank[0]].served
         self.pull(head)
-        while len(chosen) < head.step.recipe.batch and not head.alone:
+        most = head.step.recipe.batch
+        seconds = self.costs.seconds(head.step.recipe)
+        if seconds and not lane.needs.get("GPU"):
+            most = min(most, max(1, int(self.pack_seconds / seconds)))
+        while len(chosen) < most and not head.alone:
             more = lane.head(head.rank[0], served)
             if more is None or more.alone:
                 break
@@ -219,9 +227,11 @@ class Scheduler:
     def _pack(self, lane: Lane, head: Entry, entries: Mapping[str, Entry], *, grow: bool) -> list[Entry]:
         """The head's fused group, and more groups of its class and tenant while they are known to be cheap.
 
-        No more than an even share of the lane goes into one task, or workers would stand idle beside it.
+        No more than an even share of the lane goes into one task, or workers would stand idle beside it: one
+        for each task that may start now, or that the cluster runs at once if those are more. So shares
+        become smaller towards the end, as in guided self-scheduling (Polychronopoulos and Kuck 1987).
         """
-        share = -(-lane.size // self.capacity.room(lane.needs))
+        share = -(-lane.size // max(self.capacity.room(lane.needs), self.capacity.width(lane.needs)))
         chosen = self._fuse(head, entries, {}, grow)
         if head.alone:
             return list(chosen.values())

@@ -181,7 +181,15 @@ def test_units_are_spread_over_idle_workers_before_they_are_packed() -> None:
     graph = units(9)
     story = Story(nodes=[{"CPU": 4.0}], lookahead=0, pack_seconds=60.0, costs={"f": 0.1})
     story.ask("r1", graph.steps, *graph.steps)
-    assert [len(t.steps) for t in story.ledger.tasks.values()] == [3, 2, 2, 2]
+    assert [len(t.steps) for t in story.ledger.tasks.values()] == [3, 2, 1, 1]
+
+
+def test_a_worker_that_is_free_early_leaves_the_others_their_share() -> None:
+    graph = units(13)
+    story = Story(nodes=[{"CPU": 4.0}], lookahead=0, pack_seconds=60.0)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 4  # one each, until it is known what they cost
+    assert [len(task) for task in submitted(story.done(running(story)[0], seconds=0.1))] == [3]
 
 
 def test_dear_units_go_alone_and_a_task_never_grows_without_end() -> None:
@@ -250,13 +258,23 @@ def test_a_fused_task_holds_the_most_that_any_of_its_steps_needs() -> None:
 def test_a_class_feature_takes_a_batch_across_requests_and_units() -> None:
     graph = units(7, batch=4, is_class=True)
     keys = list(graph.steps)
-    story = Story(nodes=[ONE], lookahead=0)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=0.5)
     story.ask("r0", graph.steps, keys[0])
     story.ask("r1", graph.steps, *keys[1:4], tenant="a")
     story.ask("r2", graph.steps, *keys[4:], tenant="b")
-    (command,) = [c for c in story.done(keys[0]) if isinstance(c, ev.Submit)]
+    (command,) = [c for c in story.done(keys[0], seconds=0.1) if isinstance(c, ev.Submit)]
     assert len(command.task.steps) == 4
     assert command.task.pool
+
+
+@pytest.mark.parametrize(("resources", "size"), [(Resources(), 2), (Resources(num_gpus=1), 8)])
+def test_a_batch_on_a_cpu_is_no_longer_than_a_pack_and_one_on_a_gpu_is_full(
+    resources: Resources, size: int
+) -> None:
+    graph = units(20, batch=8, resources=resources, **WARM)
+    story = Story(nodes=[{"CPU": 1.0, "GPU": 1.0}], lookahead=0, pack_seconds=0.5, costs={"f": 0.2})
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == size
 
 
 def test_steps_with_other_parameters_are_not_in_one_batch() -> None:
