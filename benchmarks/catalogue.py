@@ -123,7 +123,7 @@ def run(session: Session) -> list[Measured]:
         ),
         Measured(
             "catalogue: warm",
-            f"the same {len(names) * count} values, asked for by a new process, connected; median of {rounds}",
+            f"these {len(names) * count} values, asked for by a new process, connected, median of {rounds}",
             "a new process that reads the same values from that one Parquet file",
             *warm,
             "s",

@@ -194,6 +194,17 @@ def from_spec(spec: Mapping[str, Any]) -> ValueType:
     raise DeclarationError(f"{kind!r} is no value type that this version of Amber knows")
 
 
+def plain(type: ValueType) -> bool:
+    """Whether values of a type are made without any class of a feature's module."""
+    match type:
+        case Struct():
+            return False
+        case ListOf(item) | Optional(item):
+            return plain(item)
+        case _:
+            return True
+
+
 def of_value(value: Any) -> ValueType:
     """A type read off a value, for values whose feature is no longer registered."""
     return _collapsed(_of(value))

@@ -1,4 +1,4 @@
-"""Rows of parts, read by Ray tasks beside the object store: at most once at a time, and patiently.
+"""Rows of parts, read beside the object store: at most once at a time, and patiently.
 
 Part of the cache actor's shell (`fabric.actor`). What the store can't give for the time being is told apart
 from what is gone: only the latter may be computed again. Must not know: the ledger.
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("amber.spill")
 
 READ_SLOTS = 16
+FEW = 8
+"""Up to so many values are read in a thread of the actor, if they are small: see `storage.read_here`."""
 READ_PAUSES = 0.2, 1.0, 4.0
 """Seconds before a read that the store could not serve is tried again. It is no reason to compute anew."""
 
@@ -106,11 +108,16 @@ class Retrieval:
                 break
         return read
 
-    async def _read_parts(
-        self, wanted: dict[str, list[tuple[int, str]]]
-    ) -> tuple[storage.ReadReport, Sequence[Any]]:
+    async def _read_parts(self, wanted: storage.Wanted) -> tuple[storage.ReadReport, Sequence[Any]]:
         actor = self._actor
         count = sum(map(len, wanted.values()))
+        # A disk answers at once; an object store may keep a thread waiting that others need.
+        if count <= FEW and actor.store.files.local:
+            report = await asyncio.to_thread(
+                storage.read_here, actor.store, wanted, actor.settings.inline_bytes
+            )
+            if report is not None:
+                return report, ()
         returns = max(1, min(count, READ_SLOTS))
         registry = next(reversed(actor.registries))
         work = Work(

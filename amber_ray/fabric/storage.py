@@ -1,19 +1,20 @@
 """Ray tasks that write values to Parquet and read them back, beside the object store that holds them.
 
 The actor only names keys and places; the bytes go from the object store to the file and back without
-passing through it.
+passing through it. The exception are few small values, which it would be given anyway (`read_here`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
+from amber_ray.core.registry import Registry
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.fabric.messages import Made, RowWork, StepResult, Work
-from amber_ray.fabric.tasks import Outbox, registry_of, values_by_key
+from amber_ray.fabric.tasks import Outbox, measure, registry_of, values_by_key
 from amber_ray.store.parquet import Row, ValueStore
 
 
@@ -73,21 +74,57 @@ class ReadReport:
     unreadable: dict[str, str]
 
 
-def read(
-    blob: bytes, work: Work, url: str, wanted: Mapping[str, Sequence[tuple[int, str]]]
-) -> tuple[Any, ...]:
-    """Read rows; `wanted` maps a part's name to (row, key) pairs. Returns a `ReadReport` and slots.
+Place: TypeAlias = Callable[[str, Any, Made], StepResult]
+Wanted: TypeAlias = Mapping[str, Sequence[tuple[int, str]]]
+"""(row, key) pairs by part."""
+
+
+def read(blob: bytes, work: Work, url: str, wanted: Wanted) -> tuple[Any, ...]:
+    """Read rows. Returns a `ReadReport` and slots.
 
     A damaged part is quarantined by the store; it and a vanished one are reported, the others still read.
     """
-    registry = registry_of(work.registry, blob)
-    store = store_at(url)
     box = Outbox(work)
+    report = _read(store_at(url), wanted, registry_of(work.registry, blob), box.place)
+    return (report, *box.close()[1:])
+
+
+def read_here(store: ValueStore, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
+    """Read values that are small and need no feature's code, in this process; None if some do not qualify.
+
+    Beginning a Ray task takes longer than reading a few of them.
+    """
+
+    def place(key: str, value: Any, made: Made) -> StepResult:
+        size, data = measure(value, inline_bytes)
+        if data is None:
+            raise _Large
+        return StepResult(key, size, made, inline=data)
+
+    try:
+        return _read(store, wanted, None, place, lambda part: store.small_and_plain(part, inline_bytes))
+    except _Large:
+        return None
+
+
+class _Large(Exception):
+    """A value is not one to be read here."""
+
+
+def _read(
+    store: ValueStore,
+    wanted: Wanted,
+    registry: Registry | None,
+    place: Place,
+    fits: Callable[[str], bool] = lambda part: True,
+) -> ReadReport:
     report = ReadReport([], {}, [], {})
     for part, pairs in wanted.items():
         try:
             feature = part.split("/")[1]
-            declared = registry.get(feature).returns if feature in registry else None
+            if not fits(part):
+                raise _Large
+            declared = registry.get(feature).returns if registry and feature in registry else None
             found = store.read(part, [row for row, _ in pairs], declared)
         except DamagedPart as error:
             report.damaged[part] = str(error)
@@ -104,5 +141,5 @@ def read(
                 report.vanished.append(part)
                 break
             made = Made(row.seconds, row.device, row.created)
-            report.results.append(box.place(key, row.value, made))
-    return (report, *box.close()[1:])
+            report.results.append(place(key, row.value, made))
+    return report

@@ -101,6 +101,13 @@ class ValueStore:
         """
         return self.with_part(part, lambda file: _read(file, rows, declared))
 
+    def small_and_plain(self, part: str, most: int) -> bool:
+        """Whether a part's values have up to `most` bytes on average and need no feature's code to be made.
+
+        Raises what `read` raises.
+        """
+        return self.with_part(part, lambda file: file.costs[1] <= most and vt.plain(file.type))
+
     def with_part(self, name: str, use: Callable[[PartFile], T]) -> T:
         """Do something with an open part; a damaged one goes to quarantine, if it is found so twice."""
         try:
