@@ -90,7 +90,7 @@ def _work(task: int, packed: Packed, *others: Any) -> Work:
 
 
 class RowWork(NamedTuple):
-    """A row to write: everything but the value, which is found as in `Work`."""
+    """A row to write: everything but the value, of `size` bytes, which is found as in `Work`."""
 
     key: str
     asset: str | None
@@ -99,6 +99,7 @@ class RowWork(NamedTuple):
     inputs: tuple[str, ...]
     code: str
     made: Made
+    size: int
 
 
 @dataclass(slots=True)

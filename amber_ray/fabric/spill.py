@@ -11,7 +11,7 @@ import collections
 import functools
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from amber_ray.fabric import faults, storage
 from amber_ray.fabric.dispatch import gather
 from amber_ray.fabric.messages import Found, Inline, RowWork, Slot
 from amber_ray.fabric.names import shard_name
+from amber_ray.fabric.pickled import bundled
 from amber_ray.fabric.retrieval import Retrieval
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ log = logging.getLogger("amber.spill")
 
 WRITERS = 2
 """Parts written at once by one shard."""
+SHARE_BYTES = 16 << 20
+"""Small values of more bytes than that are spread over so many parts."""
 
 
 class Shelf:
@@ -63,15 +66,23 @@ class Shelf:
             recipe = self._actor.ledger.entries[key].step.recipe
             groups[recipe.registry, recipe.feature, recipe.version].append(key)
         for (registry, feature, version), group in groups.items():
-            rows = [self._row(key) for key in group]
-            inline, places, slots = gather(self._actor.values, group)
-            self._writing += 1
-            self._idle.clear()
-            self._actor.spawn(self._spill(registry, feature, version, group, rows, inline, places, slots))
+            for some in self._shares(group):
+                rows = [self._row(key) for key in some]
+                inline, places, slots = gather(self._actor.values, some)
+                self._writing += 1
+                self._idle.clear()
+                self._actor.spawn(self._spill(registry, feature, version, some, rows, inline, places, slots))
+
+    def _shares(self, keys: list[str]) -> Iterator[list[str]]:
+        """One part's keys, or as many parts' as are written at once, where much of it goes through here."""
+        handles = map(self._actor.values.__getitem__, keys)
+        size = sum(handle.size for handle in handles if isinstance(handle, Inline))
+        step = -(-len(keys) // (WRITERS if size > SHARE_BYTES else 1))
+        return (keys[i : i + step] for i in range(0, len(keys), step))
 
     def _row(self, key: str) -> RowWork:
         step = self._actor.ledger.entries[key].step
-        recipe = step.recipe
+        recipe, handle = step.recipe, self._actor.values[key]
         return RowWork(
             key=key,
             asset=step.asset_id,
@@ -79,7 +90,8 @@ class Shelf:
             params=_params(recipe.model, recipe.params),
             inputs=step.needs,
             code=recipe.code,
-            made=self._actor.values[key].made,
+            made=handle.made,
+            size=handle.size,
         )
 
     async def _spill(
@@ -96,9 +108,9 @@ class Shelf:
         actor = self._actor
         try:
             async with self._writers:
-                blob = actor.blob(registry)
+                blob, bundle = actor.blob(registry), bundled(inline)
                 part = await self._write.remote(
-                    blob, registry, actor.settings.store, feature, version, rows, inline, places, *slots
+                    blob, registry, actor.settings.store, feature, version, rows, bundle, places, *slots
                 )
             actor.index.add(part, packed(keys))
             actor.feed(ev.Stored(keys))

@@ -15,7 +15,7 @@ import pickle
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -250,13 +250,3 @@ def inputs_of(steps: Sequence[Step]) -> list[str]:
 def device_name(gpu: bool) -> str:
     """`cpu`, or the name of the GPU that this process uses, with the host."""
     return f"{'cuda' if gpu else 'cpu'}@{socket.gethostname()}"
-
-
-def values_by_key(
-    wanted: Mapping[str, tuple[int, int]], inline: Mapping[str, bytes], slots: Sequence[list[Any]]
-) -> dict[str, Any]:
-    """Resolve keys that were sent inline or in slots, for tasks that write them."""
-    values: dict[str, Any] = {key: pickled.loads(data) for key, data in inline.items()}
-    for key, (argument, place) in wanted.items():
-        values[key] = slots[argument][place]
-    return values

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,8 +17,7 @@ READ = ("key", "value", "seconds", "device", "created")
 """What `stored` needs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """A value to write and what is told beside it. `created` is Unix time, `seconds` the run time."""
 
     key: str
@@ -34,8 +32,7 @@ class Row:
     created: float
 
 
-@dataclass(frozen=True, slots=True)
-class StoredRow:
+class StoredRow(NamedTuple):
     """A value read back."""
 
     key: str
