@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,18 @@ def run(session: Session) -> list[Measured]:
     """Many small values, few large ones, and the time to get one small value back."""
     many, few, looks = session.size((10_000, 100, 41), (40, 3, 3))
     room = {"memory_bytes": 4 << 30, "spill_bytes": 4 << 30, "spill_seconds": LATER}
-    kept = session.settings(segment_seconds=30 / many, **room)
-    small = written(session, kept, "vector", {})
+    # The processes that write are up, and have written, before the clock runs; the peer's has.
+    written(session, session.settings(segment_seconds=30 / 40, **room), "vector", {})
+    rounds = []
+    for _ in range(session.size(3, 1)):
+        kept = session.settings(segment_seconds=30 / many, **room)
+        rounds.append(written(session, kept, "vector", {}))
+    ours, peers, sizes = zip(*rounds, strict=True)
+    small = statistics.median(ours), statistics.median(peers), sizes[0]
     one = restored(session, kept.replace(namespace=f"{kept.namespace}-2"), looks)
-    sizes = {"block.megabytes": 10}
+    large_ones = {"block.megabytes": 10}
     again = session.settings(segment_seconds=30 / few, **room)
-    large = written(session, again, "block", sizes)
+    large = written(session, again, "block", large_ones)
     return [
         _named("spill: small values", f"{many} embeddings of 1280 float32", small),
         _named("spill: large values", f"{few} arrays of 10 MiB", large),
