@@ -9,6 +9,7 @@ import platform
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.bounds import reasons
 from benchmarks.chart import chart
 from benchmarks.measure import Measured, shown
 from benchmarks.session import Session, argument_parser, opened
@@ -58,7 +59,7 @@ def table(measured: Sequence[Measured], *, where: str, small: bool) -> str:
         "its limit. `make bench` writes this page and [the picture](../docs/benchmarks.svg) from one run.",
         "In a cluster of the benchmarks' own, Ray's",
         "workers run at the priority of the peers (`RAY_worker_niceness=0`); with Ray's default of 15 they",
-        "step back behind whatever else the machine does. What bounds those that are above their limit:",
+        "step back behind whatever else the machine does. What they mean together:",
         "[docs/speed.md](../docs/speed.md).",
         "",
         f"{datetime.date.today().isoformat()}, {where}, Python {platform.python_version()}, {versions}."
@@ -71,6 +72,8 @@ def table(measured: Sequence[Measured], *, where: str, small: bool) -> str:
         ratio = f"{m.ratio:.2f}" if m.within else f"**{m.ratio:.2f}**"
         ours, peer = shown(m.ours, m.unit), shown(m.peer, m.unit)
         lines.append(f"| {m.name} | {ratio} | {m.limit:g} | {ours} | {peer} | {m.what} | {m.against} |")
+    if missed := reasons(measured):
+        lines += ["", "## Above their limit, and what bounds them", "", *missed]
     return "\n".join(lines) + "\n"
 
 

@@ -1,0 +1,72 @@
+"""What bounds the benchmarks that miss their goal, as far as profiles have told; RESULTS.md quotes it.
+
+By the beginning of a row's name. Kept beside the benchmarks so that a page is never without its reasons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.measure import Measured
+
+BOUNDS = {
+    "ledger": (
+        "plain Python. An event is a task's end and moves seven states: two steps done, inputs let go, "
+        "users readied, the next task formed. The profile is flat: forming the next task takes two "
+        "fifths of it, no function more than six hundredths. It does not bound a cluster: submitting a "
+        "Ray task and taking in its result cost the same event loop three times as much."
+    ),
+    "catalogue: cold": (
+        "both cores are busy nearly all the time, so it is processor time: frames cross the object "
+        "store to the processes that hold the model, the cache actor and Ray's own processes take a "
+        "twentieth, and Ray starts workers in the first of the rounds. The script has exactly two "
+        "processes and knows nothing of what others ask."
+    ),
+    "catalogue: warm": (
+        "it is the new client's first question, so it plans, sends the plan to the actor, and is "
+        "answered in one message; the peer knows where its one file is and how it is laid out."
+    ),
+    "catalogue: code changed": (
+        "it is short: the first steps go one by one until it is known what they cost, and the workers "
+        "load the new registry."
+    ),
+    "catalogue: clip added": (
+        "decoding and the model run one after the other, in two processes, with three messages between them."
+    ),
+    "expected seconds": (
+        "costs are learned while both cores are busy; the new clip has the machine for itself."
+    ),
+    "spill: small values": (
+        "rows. Each brings its key, unit, parameters, inputs and provenance, and travels from the actor "
+        "to a writer; pyarrow writes arrays that it holds, and nothing about them. Half of the time is "
+        "the writers', a third passes until they have begun."
+    ),
+    "restore: one value": (
+        "two messages between processes of 1.5 ms each and the thread switches at their ends. The "
+        "reading itself, checksums included, takes no longer than the peer's. Many values share these "
+        "hops."
+    ),
+    "get_many: again": (
+        "the client's own work per value: a row of the table with its unit, state and provenance, and "
+        "the value unpickled; the peer unpickles a dict."
+    ),
+    "get_many: large arrays": (
+        "the first question of the client; where there are many arrays it does not show."
+    ),
+    "catalogue of no-ops": "the first task of each worker; where there are many steps it does not show.",
+    "warm actors: batches": "few pictures: the last batch of each actor is not full.",
+    "scaling": "what is given out last: with few steps, some CPUs end early.",
+    "growth": "too few sizes to fit.",
+}
+
+
+def reasons(measured: Sequence[Measured]) -> list[str]:
+    """A line of Markdown for each that is above its limit."""
+    lines = []
+    for m in measured:
+        if not m.within:
+            why = next(
+                (text for name, text in BOUNDS.items() if m.name.startswith(name)), "not explained yet."
+            )
+            lines.append(f"- **{m.name}**, {m.ratio:.2f} where {m.limit:.2f} is the goal: {why}")
+    return lines
