@@ -27,8 +27,9 @@ def second(asset: Asset) -> str:
 
 @feature(version="1")
 def third(asset: Asset) -> str:
+    """Too large to be read by the cache actor, which may have the part open: a task opens it anew."""
     ran("third")
-    return f"third {asset.id}"
+    return f"third {asset.id} {'.' * 20_000}"
 
 
 @feature(version="1")
@@ -43,4 +44,4 @@ def after_second(second: str) -> str:
 
 @feature(version="1")
 def after_third(third: str, word: str = "after") -> str:
-    return f"{word} {third}"
+    return f"{word} {third}"[:40]
