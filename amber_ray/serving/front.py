@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import ipaddress
+import math
 import os
 import shutil
 import socket
@@ -93,6 +94,10 @@ def serve_host(settings: Settings) -> str:
     return LOOPBACK if is_loopback(settings.host) else EVERYWHERE
 
 
+HARD_STOP_SECONDS = 120
+"""As Serve has it."""
+
+
 def environment(settings: Settings) -> dict[str, str]:
     """Variables for HAProxy and throughput mode, with files and ports that no other server here has.
 
@@ -137,7 +142,11 @@ def environment(settings: Settings) -> dict[str, str]:
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         # A server that is stopped has nobody to hand its callers to: don't drain for half a minute.
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0.5",
-        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": "5",
+        # Each change of the replicas makes a new HAProxy process, and the old one lives on for whoever waits
+        # there for an answer, but no longer than this. A server that is stopped ends both at once.
+        "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(
+            max(HARD_STOP_SECONDS, math.ceil(2 * settings.limits.wait_seconds))
+        ),
     }
 
 

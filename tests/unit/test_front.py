@@ -13,7 +13,7 @@ import pytest
 
 from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.serving import deployment, front
-from amber_ray.settings import Settings
+from amber_ray.settings import Limits, Settings
 
 # The lines of Serve's template that say where HAProxy listens, in its order and with its indentation.
 CONFIG = """frontend prometheus
@@ -117,6 +117,14 @@ def test_two_servers_share_neither_files_nor_folders(monkeypatch):
     finally:
         front.remove(one["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
         front.remove(two["RAY_SERVE_HAPROXY_SERVER_STATE_BASE"])
+
+
+@pytest.mark.parametrize("wait", [60.0, 3600.0])
+def test_a_change_of_replicas_cuts_nobody_off_who_waits(monkeypatch, tmp_path: Path, wait: float):
+    monkeypatch.setattr(front, "_haproxy", lambda: shutil.which("true"))
+    monkeypatch.setattr(front, "PLACE", str(tmp_path))
+    settings = Settings(limits=Limits(wait_seconds=wait))
+    assert float(front.environment(settings)["RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S"]) > wait
 
 
 def test_folders_of_killed_servers_are_swept_and_of_living_ones_kept(monkeypatch, tmp_path: Path):
