@@ -63,7 +63,7 @@ def run(session: Session) -> list[Measured]:
             "start: memory of the actor",
             f"what a cache actor holds with {count:,} keys in its store and not with none, per key",
             "what a key may take",
-            round(max(0.1, held / count), 1),
+            round(max(1.0, held / count), 1),
             KEY_BYTES,
             "bytes",
             1.0,
