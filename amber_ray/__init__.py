@@ -29,9 +29,9 @@ if TYPE_CHECKING:
         aconnect,
         connect,
     )
-    from amber_ray.core.feature import FeatureSpec, feature
-    from amber_ray.core.registry import Registry
-    from amber_ray.core.request import (
+    from amber_ray.core.declare.feature import FeatureSpec, feature
+    from amber_ray.core.declare.registry import Registry
+    from amber_ray.core.model.request import (
         AssetRef,
         ComputeRequest,
         ExplainedStep,
@@ -40,9 +40,9 @@ if TYPE_CHECKING:
         RequestView,
         Result,
     )
-    from amber_ray.core.service import FeatureInfo, Service
-    from amber_ray.core.types import Jpeg, MediaType, Png
-    from amber_ray.core.units import Asset, Clip, Collection, Segment, Stream
+    from amber_ray.core.model.service import FeatureInfo, Service
+    from amber_ray.core.model.units import Asset, Clip, Collection, Segment, Stream
+    from amber_ray.core.values.annotations import Jpeg, MediaType, Png
     from amber_ray.errors import AmberError
     from amber_ray.settings import Limits, Settings
 
@@ -58,9 +58,9 @@ _HOMES = {
         "aconnect",
         "connect",
     ),
-    "amber_ray.core.feature": ("FeatureSpec", "feature"),
-    "amber_ray.core.registry": ("Registry",),
-    "amber_ray.core.request": (
+    "amber_ray.core.declare.feature": ("FeatureSpec", "feature"),
+    "amber_ray.core.declare.registry": ("Registry",),
+    "amber_ray.core.model.request": (
         "AssetRef",
         "ComputeRequest",
         "ExplainedStep",
@@ -69,9 +69,9 @@ _HOMES = {
         "RequestView",
         "Result",
     ),
-    "amber_ray.core.service": ("FeatureInfo", "Service"),
-    "amber_ray.core.types": ("Jpeg", "MediaType", "Png"),
-    "amber_ray.core.units": ("Asset", "Clip", "Collection", "Segment", "Stream"),
+    "amber_ray.core.model.service": ("FeatureInfo", "Service"),
+    "amber_ray.core.values.annotations": ("Jpeg", "MediaType", "Png"),
+    "amber_ray.core.model.units": ("Asset", "Clip", "Collection", "Segment", "Stream"),
     "amber_ray.errors": ("AmberError",),
     "amber_ray.settings": ("Limits", "Settings"),
 }

@@ -61,7 +61,7 @@ def written(
     session: Session, settings: Any, feature: str, params: dict[str, Any]
 ) -> tuple[float, float, int]:
     """Seconds that Amber and pyarrow take, and the bytes of the values."""
-    from amber_ray.fabric import cluster
+    from amber_ray.fabric.adapter import cluster
 
     folder = Path(settings.store)
     with session.joined(settings) as client:
@@ -112,7 +112,7 @@ def restored(session: Session, settings: Any, looks: int) -> Measured:
             return seconds(lambda: file.read_row_group(group))
 
         measured = paired(ours, peer, looks // 2)
-    from amber_ray.fabric import cluster
+    from amber_ray.fabric.adapter import cluster
 
     asyncio.run(cluster.close_shards(settings))
     return Measured(

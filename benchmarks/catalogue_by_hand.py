@@ -45,7 +45,7 @@ def model() -> Embedding:
 
 def one_clip(asset: Asset) -> Values:
     """All features of one clip: it is decoded once, but for the thumbnail, which needs other pictures."""
-    from amber_ray.core.units import segments
+    from amber_ray.core.model.units import segments
     from amber_ray.features.frames import frames
     from amber_ray.features.light import brightness, colour
     from amber_ray.features.motion import motion

@@ -20,7 +20,7 @@ def run(session: Session) -> list[Measured]:
 
 def measure(session: Session, name: str, fps: float, window: float, rounds: int) -> Measured:
     """Both ways at `fps` frames a second in segments of `window` seconds; the values must be the same."""
-    from amber_ray.core.units import segments
+    from amber_ray.core.model.units import segments
 
     params = {"frames.fps": fps}
     names = list(by_hand.FEATURES)

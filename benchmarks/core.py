@@ -13,13 +13,13 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
-from amber_ray.core import events as ev
-from amber_ray.core.feature import feature
-from amber_ray.core.ledger import Ledger
-from amber_ray.core.plan import Plan, Planner
-from amber_ray.core.registry import Registry
-from amber_ray.core.states import Cause, Entry
-from amber_ray.core.units import Asset, Clip
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.units import Asset, Clip
+from amber_ray.core.planning.plan import Plan, Planner
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import Cause, Entry
 from amber_ray.settings import Settings
 from benchmarks.measure import Measured
 from benchmarks.session import Session

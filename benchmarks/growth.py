@@ -18,8 +18,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amber_ray.core import events as ev
-from amber_ray.core.index import KeyIndex
+from amber_ray.core.state import events as ev
+from amber_ray.store.key_index import KeyIndex
 from benchmarks.chart import STYLE
 from benchmarks.core import Shell, assets, plan
 from benchmarks.measure import Measured, actor_bytes
@@ -180,7 +180,7 @@ def waiting_callers(session: Session, counts: Sequence[int]) -> list[Curve]:
 
 async def _waiting(session: Session, count: int) -> tuple[float, float]:
     import amber_ray
-    from amber_ray.fabric import cluster
+    from amber_ray.fabric.adapter import cluster
     from amber_ray.settings import Limits
 
     settings = session.settings(limits=Limits(requests_per_tenant=2 * count))

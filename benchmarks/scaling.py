@@ -15,10 +15,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from amber_ray.core import events as ev
-from amber_ray.core.ledger import Ledger
-from amber_ray.core.plan import Planner, home_of
-from amber_ray.core.units import Asset
+from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.plan import Planner, home_of
+from amber_ray.core.state import events as ev
 from amber_ray.settings import Settings
 from benchmarks.core import REGISTRY
 from benchmarks.measure import Measured
@@ -144,7 +144,7 @@ def catalogue(nodes: int, shards: int, over: Overheads, assets: int, scale: floa
 
 
 def measured_overheads(count: int) -> Overheads:
-    """From an actor that submits tasks as `fabric.dispatch` does: on its event loop, awaiting each."""
+    """From an actor that submits tasks as `fabric.shard.dispatch` does: on its event loop, awaiting each."""
     import ray
 
     @ray.remote(num_cpus=0)

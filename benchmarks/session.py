@@ -38,7 +38,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     # Ray's workers step back behind other processes, by 15. Here they compete with peers that don't.
     "RAY_worker_niceness": "0",
-    # As Amber sets it for a Ray of its own (`fabric.cluster`, which can't be imported before these are set).
+    # As Amber sets it for a Ray of its own (`fabric.adapter.cluster`, which can't be imported before these
+    # are set).
     "RAY_num_workers_soft_limit": str((os.cpu_count() or 1) + 6),
 }
 
@@ -79,7 +80,7 @@ class Session:
     @contextlib.contextmanager
     def client(self, settings: Settings | None = None, **changes: Any) -> Iterator[Client]:
         """A client in the cluster, of an Amber that ends with it."""
-        from amber_ray.fabric import cluster
+        from amber_ray.fabric.adapter import cluster
 
         settings = settings or self.settings(**changes)
         try:
@@ -100,7 +101,7 @@ class Session:
         """Amber behind Serve, with an empty application of the same kind beside it."""
         from ray import serve
 
-        from amber_ray.fabric import cluster
+        from amber_ray.fabric.adapter import cluster
         from amber_ray.serving import deployment
         from benchmarks import empty_app
 
@@ -140,7 +141,7 @@ def opened(given: argparse.Namespace) -> Iterator[Session]:
         os.environ.setdefault(name, value)
     import ray
 
-    from amber_ray.fabric import cluster
+    from amber_ray.fabric.adapter import cluster
 
     place = Path(tempfile.mkdtemp(prefix="amber-bench-", dir=given.folder))
     try:

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from amber_ray.core.index import KeyIndex
-from amber_ray.core.types import parse
+from amber_ray.core.values.annotations import parse
 from amber_ray.store import rows as rw
+from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.parquet import ValueStore
 from benchmarks.measure import Measured, actor_bytes, paired, seconds
 from benchmarks.session import Session, main

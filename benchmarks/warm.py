@@ -87,7 +87,7 @@ def run(session: Session) -> list[Measured]:
 
 def by_hand(model: Embedding, assets: Sequence[Asset], batch: int) -> list[np.ndarray]:
     """What one would write: the same decoding, preparation and network, `batch` pictures at a time."""
-    from amber_ray.core.units import segments
+    from amber_ray.core.model.units import segments
     from amber_ray.features.frames import frames
 
     made: list[np.ndarray] = []

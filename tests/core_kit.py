@@ -7,15 +7,15 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from amber_ray.core import events as ev
-from amber_ray.core.costs import Costs
-from amber_ray.core.feature import Resources
-from amber_ray.core.invariants import check
-from amber_ray.core.ledger import Ledger
-from amber_ray.core.plan import Recipe, Step
-from amber_ray.core.request import Failure
-from amber_ray.core.states import State
-from amber_ray.core.units import Asset, Segment, Unit
+from amber_ray.core.declare.feature import Resources
+from amber_ray.core.ledger.invariants import check
+from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.request import Failure
+from amber_ray.core.model.units import Asset, Segment, Unit
+from amber_ray.core.planning.plan import Recipe, Step
+from amber_ray.core.scheduler.costs import Costs
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import State
 from amber_ray.settings import Settings
 
 MIB = 1 << 20

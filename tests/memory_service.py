@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from amber_ray.core.request import (
+from amber_ray.core.model.request import (
     MISSING,
     AssetFailure,
     ComputeRequest,
@@ -23,9 +23,9 @@ from amber_ray.core.request import (
     RequestView,
     Result,
 )
-from amber_ray.core.service import FeatureInfo, RequestEvent, StoredValue
-from amber_ray.core.types import Jpeg, ValueType, parse
-from amber_ray.core.units import Asset, Collection, Stream, Unit, segments
+from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.units import Asset, Collection, Stream, Unit, segments
+from amber_ray.core.values.annotations import Jpeg, ValueType, parse
 from amber_ray.errors import MediaNotFound, UnknownAsset, UnknownFeature, UnknownKey, UnknownRequest
 
 SEGMENT_SECONDS = 10.0

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from amber_ray.core import types as vt
-from amber_ray.core.types import parse
+from amber_ray.core.values import annotations as vt
+from amber_ray.core.values.annotations import parse
 from amber_ray.errors import DamagedPart
+from amber_ray.store import parquet
 from amber_ray.store import part as pt
-from amber_ray.store import upkeep
 from amber_ray.store.files import Files
 from amber_ray.store.parquet import Part, Row, ValueStore
 from tests import values as gen
@@ -59,7 +59,7 @@ def packed(*names: Any) -> bytes:
 
 def held(store: ValueStore) -> dict[str, list[str]]:
     """Keys by part, as a new process would find them."""
-    return {part.name: upkeep.hexed(keys) for part, keys in store.scan()}
+    return {part.name: parquet.hexed(keys) for part, keys in store.scan()}
 
 
 def everything(store: ValueStore) -> dict[str, Any]:

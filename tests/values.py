@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from amber_ray.core import types as vt
-from amber_ray.core.array import DTYPES
+from amber_ray.core.values import annotations as vt
+from amber_ray.core.values.array import DTYPES
 
 FLOATS = [0.0, -0.0, math.inf, -math.inf, math.nan, 5e-324, struct.unpack("<d", b"\x01\0\0\0\0\0\xf8\xff")[0]]
 floats = st.sampled_from(FLOATS) | st.floats()

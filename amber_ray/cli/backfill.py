@@ -10,7 +10,7 @@ import argparse
 from amber_ray.cli.catalogue import assets, surveyed
 from amber_ray.cli.failed import FailureFile
 from amber_ray.cli.options import client_of, params_of
-from amber_ray.cli.tally import Tally
+from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.cli.terminal import note, say
 from amber_ray.client.names import feature_names
 from amber_ray.client.results import Results
@@ -29,7 +29,7 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         many = "the assets" if survey.total is None else f"{survey.total:,} assets"
         note(f"{', '.join(features)} of {many}")
-    tally = Tally(survey.total, shown=not args.quiet)
+    tally = CatalogueProgressBar(survey.total, shown=not args.quiet)
     failures = FailureFile(args.failures or DEFAULT_FAILURES, always=args.failures is not None)
 
     def told(results: Results) -> None:

@@ -17,8 +17,8 @@ from amber_ray.cli import manifest
 from amber_ray.cli.catalogue import assets, surveyed
 from amber_ray.cli.coverage import Coverage
 from amber_ray.cli.options import client_of, params_of
+from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.cli.shards import Shards
-from amber_ray.cli.tally import Tally
 from amber_ray.cli.terminal import note, say
 from amber_ray.client.results import Results, Row
 from amber_ray.client.sync import Client
@@ -67,7 +67,7 @@ def _exported(client: Client, args: argparse.Namespace, folder: str, total: int 
     features = manifest.pinned(args.features_wanted, infos)
     params = params_of(client, args.param)
     if args.compute:
-        with Tally(total, shown=not args.quiet) as tally:
+        with CatalogueProgressBar(total, shown=not args.quiet) as tally:
             client.sweep(
                 features,
                 assets(args.assets, ordered=True),
@@ -80,7 +80,7 @@ def _exported(client: Client, args: argparse.Namespace, folder: str, total: int 
             )
     coverage = Coverage(os.path.join(folder, "coverage.parquet"), features)
     shards = {name: Shards(folder, infos[name], args.shard_bytes) for name in features}
-    with Tally(total, shown=not args.quiet) as tally:
+    with CatalogueProgressBar(total, shown=not args.quiet) as tally:
         for part in _parts(assets(args.assets, ordered=True), args.window):
             table = _table(client, args, features, part, params)
             tally.add(table)

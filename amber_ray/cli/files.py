@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 from amber_ray.cli.values import Types, as_json, as_table
 from amber_ray.client.results import Results, Row
-from amber_ray.core.units import Segment
+from amber_ray.core.model.units import Segment
 from amber_ray.errors import BadRequest
 
 File = tuple[str, Callable[[], bytes]]

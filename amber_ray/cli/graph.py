@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from amber_ray.cli.registered import infos_of, known
 from amber_ray.cli.terminal import say
-from amber_ray.core.service import FeatureInfo
+from amber_ray.core.model.service import FeatureInfo
 
 Graph = Mapping[str, FeatureInfo]
 

@@ -13,10 +13,10 @@ from amber_ray.cli.registered import infos_of, known
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, say, seconds, table
 from amber_ray.client.address import connect
-from amber_ray.core.request import Failure
-from amber_ray.core.service import FeatureInfo
-from amber_ray.core.units import Collection, Segment, Unit
-from amber_ray.serving import wire
+from amber_ray.core.model.request import Failure
+from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.units import Collection, Segment, Unit
+from amber_ray.wire import views
 
 
 def features(args: argparse.Namespace) -> int:
@@ -26,7 +26,7 @@ def features(args: argparse.Namespace) -> int:
         by_name = {info.name: info for info in infos}
         infos = [by_name[known(by_name, args.feature)]]
     if args.format == "json":
-        say(json.dumps([wire.encode_feature(info) for info in infos], indent=1))
+        say(json.dumps([views.encode_feature(info) for info in infos], indent=1))
     elif args.feature is not None:
         _one(infos[0], label(infos[0]))
     else:
@@ -68,7 +68,7 @@ def explain(args: argparse.Namespace) -> int:
             refresh=args.refresh,
         )
     if args.format == "json":
-        say(json.dumps([wire.encode_step(step) for step in steps], indent=1))
+        say(json.dumps([views.encode_step(step) for step in steps], indent=1))
         return 0
     rows = table("feature", "version", "unit", "state", ">expected", "needs")
     for step in steps:
@@ -121,7 +121,7 @@ def failures(args: argparse.Namespace) -> int:
     with connect(args.server, token=token_of(args)) as client:
         found = client.failures()
     if args.format == "json":
-        say(json.dumps([wire.encode_failure(f) for f in found], indent=1))
+        say(json.dumps([views.encode_failure(f) for f in found], indent=1))
     elif found:
         show_failures(found)
     else:

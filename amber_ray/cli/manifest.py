@@ -11,7 +11,7 @@ from typing import Any
 
 from amber_ray.cli.registered import known
 from amber_ray.client.names import feature_names
-from amber_ray.core.service import FeatureInfo
+from amber_ray.core.model.service import FeatureInfo
 from amber_ray.errors import BadRequest
 
 FORMAT = "amber-export/1"

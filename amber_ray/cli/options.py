@@ -18,7 +18,7 @@ from amber_ray.cli.terminal import note
 from amber_ray.client.address import connect, source_name
 from amber_ray.client.names import feature_names
 from amber_ray.client.sync import Client
-from amber_ray.core.service import FeatureInfo
+from amber_ray.core.model.service import FeatureInfo
 from amber_ray.errors import BadParameter, BadRequest
 from amber_ray.settings import Settings
 
@@ -89,7 +89,7 @@ def tokens_of(args: argparse.Namespace) -> tuple[str, ...]:
 
 def warn_of_changes(store: str, infos: Iterable[FeatureInfo]) -> None:
     """Say on stderr which pinned features' code is not what the store's values were computed by."""
-    from amber_ray.client.codebook import compare, read
+    from amber_ray.client.version_lock import compare, read
 
     for change in compare(read(store), infos):
         note(f"{change}, or accept it: amber check --accept")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from amber_ray.cli.options import token_of
 from amber_ray.client.address import connect, source_name
-from amber_ray.core.service import FeatureInfo
+from amber_ray.core.model.service import FeatureInfo
 from amber_ray.errors import UnknownFeature
 
 
@@ -16,7 +16,7 @@ def infos_of(args: argparse.Namespace) -> list[FeatureInfo]:
     if args.server:
         with connect(args.server, token=token_of(args)) as client:
             return client.features()
-    from amber_ray.core.registry import Registry
+    from amber_ray.core.declare.registry import Registry
     from amber_ray.features import BUILTINS
 
     return list(Registry.from_modules([*BUILTINS, *map(source_name, args.features)]).info())

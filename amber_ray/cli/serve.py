@@ -19,9 +19,9 @@ from types import FrameType
 
 from amber_ray.cli.options import settings_of, tokens_of, warn_of_changes
 from amber_ray.cli.terminal import note
-from amber_ray.client.codebook import record
 from amber_ray.client.embedded import prepare
-from amber_ray.core.service import FeatureInfo
+from amber_ray.client.version_lock import record
+from amber_ray.core.model.service import FeatureInfo
 from amber_ray.serving import deployment, front
 from amber_ray.settings import Settings
 
@@ -76,7 +76,7 @@ def served_settings(args: argparse.Namespace) -> Settings:
 
 def _infos(settings: Settings) -> list[FeatureInfo]:
     """The features to serve; what is wrong with a module is found here, before anything is started."""
-    from amber_ray.core.registry import Registry
+    from amber_ray.core.declare.registry import Registry
     from amber_ray.features import BUILTINS
 
     return list(Registry.from_modules([*BUILTINS, *settings.features]).info())
@@ -88,7 +88,7 @@ def _running(settings: Settings, infos: Iterable[FeatureInfo], stop: threading.E
 
     A signal that comes meanwhile is heeded once all has started, so that nothing is left half-way.
     """
-    from amber_ray.fabric import cluster
+    from amber_ray.fabric.adapter import cluster
 
     try:
         cluster.start_local(settings)

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from amber_ray.client.results import Row
-from amber_ray.core.service import FeatureInfo
-from amber_ray.core.types import from_spec
-from amber_ray.core.units import MICRO, Asset, Segment
+from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.units import MICRO, Asset, Segment
+from amber_ray.core.values.annotations import from_spec
 from amber_ray.store.types import META, to_array
 
 GROUP_BYTES, GROUP_ROWS = 32 << 20, 1 << 16

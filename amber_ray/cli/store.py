@@ -23,7 +23,7 @@ def purge(args: argparse.Namespace) -> int:
 def check(args: argparse.Namespace) -> int:
     """Report pinned features whose code changed since their version was first used with this store."""
     from amber_ray.cli.registered import infos_of
-    from amber_ray.client.codebook import compare, read, record
+    from amber_ray.client.version_lock import compare, read, record
 
     args.server = None
     store = absolute(args.store)

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from amber_ray.client.results import Results, Row
-from amber_ray.core.service import FeatureInfo
-from amber_ray.core.types import ValueType, from_spec
-from amber_ray.core.units import Segment
-from amber_ray.serving import wire
+from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.units import Segment
+from amber_ray.core.values.annotations import ValueType, from_spec
+from amber_ray.wire import views
 
 
 class Types:
@@ -39,10 +39,10 @@ def _row(row: Row, types: Types) -> dict[str, Any]:
     data: dict[str, Any] = {
         "feature": row.feature,
         "asset": row.asset,
-        "unit": None if row.unit is None else wire.encode_unit(row.unit),
+        "unit": None if row.unit is None else views.encode_unit(row.unit),
         "key": row.key or None,
         "state": row.state,
-        "error": None if row.failure is None else wire.encode_failure(row.failure),
+        "error": None if row.failure is None else views.encode_failure(row.failure),
         "seconds": row.seconds,
         "cached": row.cached,
     }

@@ -17,11 +17,11 @@ from types import ModuleType
 from typing import Any, Self
 
 from amber_ray.client.api import DEFAULT_TIMEOUT, AsyncClient
-from amber_ray.client.codebook import remember
 from amber_ray.client.loop import Loop
 from amber_ray.client.names import feature_name
 from amber_ray.client.sync import Client
-from amber_ray.core.service import Service
+from amber_ray.client.version_lock import remember
+from amber_ray.core.model.service import Service
 from amber_ray.errors import BadRequest
 from amber_ray.settings import Settings
 

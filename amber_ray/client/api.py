@@ -14,7 +14,6 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Self
 
-from amber_ray.client.asked import Asked, asked_for
 from amber_ray.client.exchange import answered, now
 from amber_ray.client.futures import AsyncFuture
 from amber_ray.client.names import (
@@ -23,16 +22,18 @@ from amber_ray.client.names import (
     asset_name,
     asset_ref,
     feature_names,
+    named_assets,
     priority_of,
 )
-from amber_ray.client.progress import Meter
-from amber_ray.client.results import Results, joined
-from amber_ray.client.stored import load, stored
+from amber_ray.client.progress import ProgressBar
+from amber_ray.client.results import Results, Row, joined
+from amber_ray.client.selection import Selection, asked_for
+from amber_ray.client.stored import load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
-from amber_ray.core.request import ComputeRequest, ExplainedStep, Failure, Priority
-from amber_ray.core.service import FeatureInfo, Service
-from amber_ray.core.units import Asset
+from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, Priority
+from amber_ray.core.model.service import FeatureInfo, Service
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import BadRequest, Expired, MediaNotFound, TooLarge
 
 DEFAULT_TIMEOUT = 86_400.0
@@ -143,10 +144,10 @@ class AsyncClient:
         if len(parts) > 1:
             await self._check_splittable(asked)
         gate = asyncio.Semaphore(WINDOWS_AT_ONCE)
-        with Meter(progress, label=", ".join(asked.features), parts=len(parts)) as meter:
+        with ProgressBar(progress, label=", ".join(asked.features), parts=len(parts)) as meter:
 
             async def one(part: Window) -> Results:
-                some = Asked(asked.features, part, tuple(a.name for a in part))
+                some = Selection(asked.features, part, tuple(a.name for a in part))
                 mine = dataclasses.replace(request, assets=tuple(a.ref for a in part))
                 async with gate:
                     got, _ = await answered(self.service, some, mine, until, meter.part(), load=values)
@@ -175,12 +176,34 @@ class AsyncClient:
         """
         names = feature_names(features)
         await self._check_per_asset(names)
-        request = self._request(Asked(names, (), ()), params, None, timeout, False, priority, tenant)
+        request = self._request(Selection(names, (), ()), params, None, timeout, False, priority, tenant)
         until = now() + (self.timeout if timeout is None else timeout)
         await swept(self.service, request, assets, told, until, window)
 
-    stored = stored
-    load = load
+    async def stored(
+        self,
+        features: FeatureLike | Iterable[FeatureLike],
+        assets: AssetLike | Iterable[AssetLike],
+        *,
+        params: Params | None = None,
+    ) -> Results:
+        """What is stored of features of assets: a table like that of `get_many`, for which nothing is run.
+
+        Its values are MISSING; `load` gets them. A row is "ready" where there is a value, "failed" where the
+        service remembers a failure or the asset can't be read, and "pending" where nobody has computed it
+        yet.
+        """
+        names = feature_names(features)
+        await self._check_per_asset(names)
+        return Results(await look_up(self.service, names, named_assets(assets), dict(params or {})))
+
+    async def load(self, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
+        """Load the values of rows, in order, a batch at a time; rows that are not "ready" stay as they are.
+
+        A batch is some 64 MB of values, so `rows` may stand for more than memory holds. A value that can't be
+        had any more becomes that row's failure. `told` is called in the event loop's thread.
+        """
+        await load(self.service, rows, told)
 
     async def submit(
         self,
@@ -280,7 +303,7 @@ class AsyncClient:
 
     def _request(
         self,
-        asked: Asked,
+        asked: Selection,
         params: Params | None,
         range: Range | None,
         timeout: float | None,
@@ -302,7 +325,7 @@ class AsyncClient:
             deadline_seconds=timeout or None,
         )
 
-    async def _check_splittable(self, asked: Asked) -> None:
+    async def _check_splittable(self, asked: Selection) -> None:
         """Raise `TooLarge` if a feature per collection needs in one request what takes several."""
         per = {info.name: info.per for info in await self.service.features()}
         for name in asked.features:

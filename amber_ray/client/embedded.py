@@ -11,7 +11,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from amber_ray.core.service import Service
+from amber_ray.core.model.service import Service
 from amber_ray.errors import Unavailable
 from amber_ray.settings import Settings
 
@@ -77,8 +77,8 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
 
 def _doors(what: str) -> tuple[Any, Any]:
     try:
-        from amber_ray.fabric import cluster
-        from amber_ray.fabric.engine import Engine
+        from amber_ray.fabric.adapter import cluster
+        from amber_ray.fabric.engine.engine import Engine
     except ModuleNotFoundError as error:
         raise Unavailable(f"{what} needs the package {error.name!r}; install it") from error
     return cluster, Engine

@@ -12,10 +12,10 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from amber_ray.client.asked import Asked
 from amber_ray.client.results import Results, Row, assigned, matched
-from amber_ray.core.request import MISSING, AssetRef, ComputeRequest, Failure, RequestView
-from amber_ray.core.service import RequestEvent, Service
+from amber_ray.client.selection import Selection
+from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Failure, RequestView
+from amber_ray.core.model.service import RequestEvent, Service
 from amber_ray.errors import AmberError, Unavailable
 
 POLL_SECONDS = 30.0
@@ -64,7 +64,7 @@ async def watched(
 
 async def answered(
     service: Service,
-    asked: Asked,
+    asked: Selection,
     request: ComputeRequest,
     until: float,
     report: Report | None = None,
@@ -115,7 +115,7 @@ async def withdraw(service: Service, id: str) -> RequestView | None:
 
 
 async def collected(
-    service: Service, view: RequestView, asked: Asked | None, *, load: bool = True
+    service: Service, view: RequestView, asked: Selection | None, *, load: bool = True
 ) -> Results:
     """The finished view as `Results`, with values that did not come along loaded.
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
-from amber_ray.client.asked import Asked
 from amber_ray.client.exchange import collected, now, watched
 from amber_ray.client.results import Results
-from amber_ray.core.request import RequestView, State
-from amber_ray.core.service import Service
+from amber_ray.client.selection import Selection
+from amber_ray.core.model.request import RequestView, State
+from amber_ray.core.model.service import Service
 from amber_ray.errors import Cancelled, Expired
 
 
@@ -35,7 +35,7 @@ class AsyncFuture:
     cancellation, does not withdraw the request: `cancel` does.
     """
 
-    def __init__(self, service: Service, view: RequestView, asked: Asked | None, timeout: float) -> None:
+    def __init__(self, service: Service, view: RequestView, asked: Selection | None, timeout: float) -> None:
         """Made by `submit` and `future`; `asked` is None where the caller's words are not known any more."""
         self.id = view.id
         self._service = service

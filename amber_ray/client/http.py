@@ -1,7 +1,7 @@
 """`HttpService`: the `Service` protocol over a server's HTTP interface.
 
 One pooled connection set; calls that may happen twice are repeated while the server is away, within the
-call's time; answers become the dataclasses of `core` through `serving.wire`, errors those of
+call's time; answers become the dataclasses of `core` through `wire.views`, errors those of
 `amber_ray.errors`. Must not know: Ray, how values are computed; pyarrow only once a value is fetched.
 """
 
@@ -17,13 +17,13 @@ from urllib.parse import quote
 import httpx
 
 from amber_ray.client import retry
-from amber_ray.client.inline import Decoder
 from amber_ray.client.sse import events
-from amber_ray.core.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.service import FeatureInfo, RequestEvent, StoredValue
-from amber_ray.core.units import Asset
+from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
+from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, MissingResource, Unavailable
-from amber_ray.serving import wire
+from amber_ray.wire import views
+from amber_ray.wire.inline import Decoder
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
@@ -65,13 +65,13 @@ class HttpService:
     async def features(self) -> list[FeatureInfo]:
         """`GET /v1/features`."""
         data = await self._json("GET", "/v1/features")
-        infos = [wire.decode_feature(item) for item in data["features"]]
+        infos = [views.decode_feature(item) for item in data["features"]]
         self._decoder.learn(infos)
         return infos
 
     async def add_asset(self, uri: str) -> Asset:
         """`POST /v1/assets`; the same URI again is the same asset, so it may be repeated."""
-        return wire.decode_asset(await self._json("POST", "/v1/assets", json={"uri": uri}))
+        return views.decode_asset(await self._json("POST", "/v1/assets", json={"uri": uri}))
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """`POST /v1/assets` with a raw body; sent once, since a stream can't be sent again."""
@@ -79,15 +79,15 @@ class HttpService:
         response = await self._send(
             "POST", "/v1/assets", again=False, content=chunks, headers=headers, wait=3600.0
         )
-        return wire.decode_asset(response.json())
+        return views.decode_asset(response.json())
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         """`POST /v1/compute`. With an `id` it may be repeated, since the same id is the same request."""
-        headers = _prefer(wait) | ({wire.REQUEST_ID_HEADER: id} if id is not None else {})
+        headers = _prefer(wait) | ({views.REQUEST_ID_HEADER: id} if id is not None else {})
         data = await self._json(
             "POST",
             "/v1/compute",
-            json=wire.encode_request(request),
+            json=views.encode_request(request),
             headers=headers,
             wait=wait,
             again=id is not None,
@@ -110,9 +110,9 @@ class HttpService:
                 async for name, data in events(response.aiter_lines()):
                     plain = json.loads(data)
                     if name == "error":
-                        raise wire.error_of_problem(int(plain.get("status", 500)), plain)
+                        raise views.error_of_problem(int(plain.get("status", 500)), plain)
                     await self._learn_for(_results(name, plain))
-                    yield wire.decode_event(name, plain, self._decoder)
+                    yield views.decode_event(name, plain, self._decoder)
                     if name == "done":
                         return
         except httpx.HTTPError as error:
@@ -125,8 +125,8 @@ class HttpService:
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """`POST /v1/explain`."""
-        data = await self._json("POST", "/v1/explain", json=wire.encode_request(request))
-        return [wire.decode_step(step) for step in data["steps"]]
+        data = await self._json("POST", "/v1/explain", json=views.encode_request(request))
+        return [views.decode_step(step) for step in data["steps"]]
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """`GET /v1/values/{key}` as Arrow streams, at most `VALUES_AT_ONCE` at a time."""
@@ -145,7 +145,7 @@ class HttpService:
     async def failures(self) -> list[Failure]:
         """`GET /v1/failures`."""
         data = await self._json("GET", "/v1/failures")
-        return [wire.decode_failure(item) for item in data["failures"]]
+        return [views.decode_failure(item) for item in data["failures"]]
 
     async def stats(self) -> dict[str, float]:
         """`GET /v1/stats`."""
@@ -159,7 +159,7 @@ class HttpService:
     async def _value(self, key: str) -> StoredValue:
         async with self._values:
             response = await self._send(
-                "GET", f"/v1/values/{quote(key, safe='')}", headers={"Accept": wire.ARROW_TYPE}
+                "GET", f"/v1/values/{quote(key, safe='')}", headers={"Accept": views.ARROW_TYPE}
             )
         type, value = await asyncio.to_thread(_from_arrow, response.content)
         feature, version = (response.headers.get(h, "") for h in ("Amber-Feature", "Amber-Version"))
@@ -167,7 +167,7 @@ class HttpService:
 
     async def _view(self, data: Mapping[str, Any]) -> RequestView:
         await self._learn_for(data.get("results", ()))
-        return wire.decode_view(data, self._decoder)
+        return views.decode_view(data, self._decoder)
 
     async def _learn_for(self, results: Sequence[Mapping[str, Any]]) -> None:
         """Know the types of inline values; a feature not met before (a new server) is asked for once."""
@@ -245,7 +245,7 @@ def _error(response: httpx.Response) -> AmberError:
         data = response.json()
     except ValueError:
         data = None
-    return wire.error_of_problem(response.status_code, data)
+    return views.error_of_problem(response.status_code, data)
 
 
 def _reason(error: Exception) -> str:
@@ -256,7 +256,7 @@ def _from_arrow(body: bytes) -> tuple[Any, Any]:
     """A value's type and the value from its Arrow stream; pyarrow is imported with the first one."""
     import pyarrow as pa
 
-    from amber_ray.core.types import from_spec
+    from amber_ray.core.values.annotations import from_spec
     from amber_ray.store.types import from_arrow_table
 
     try:

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
 
-from amber_ray.core.request import AssetRef, Priority
-from amber_ray.core.units import Asset
+from amber_ray.core.model.request import AssetRef, Priority
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import BadRequest
 
 FeatureLike = str | Callable[..., Any]

@@ -1,4 +1,4 @@
-"""`Meter`: a progress bar on stderr over the requests of one call.
+"""`ProgressBar`: a progress bar on stderr over the requests of one call.
 
 Drawn only when wanted, or by default when stderr is a terminal, and only once there is something to wait for.
 Must not know: where progress comes from.
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 
-class Meter:
+class ProgressBar:
     """A bar with done/total, rate and time left. Use it in a `with`; `part` makes each request's reporter."""
 
     def __init__(self, wanted: bool | None, *, label: str = "", parts: int = 1) -> None:

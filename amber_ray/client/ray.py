@@ -1,12 +1,12 @@
 """`ray://`: a `Service` reached through Ray Client, from a program outside the cluster.
 
-Only a door: what knows Ray is `amber_ray.fabric.gateway`, imported when somebody walks through.
+Only a door: what knows Ray is `amber_ray.fabric.adapter.gateway`, imported when somebody walks through.
 Must not know: Ray.
 """
 
 from __future__ import annotations
 
-from amber_ray.core.service import Service
+from amber_ray.core.model.service import Service
 from amber_ray.errors import Unavailable
 from amber_ray.settings import Settings
 
@@ -17,7 +17,7 @@ async def connect_ray(address: str, settings: Settings) -> Service:
     Raises `Unavailable` if the cluster can't be reached or serves no Amber, and if Ray is not installed here.
     """
     try:
-        from amber_ray.fabric import gateway
+        from amber_ray.fabric.adapter import gateway
     except ModuleNotFoundError as error:
         raise Unavailable(
             f"{address} needs the package {error.name!r} here; install 'ray[client]'"

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from amber_ray.client.names import AssetLike, FeatureLike, asset_name, feature_name
-from amber_ray.core.request import MISSING, AssetRef, Failure, RequestView, Result, ResultState, State
-from amber_ray.core.units import Collection, Segment, Unit
+from amber_ray.core.model.request import MISSING, AssetRef, Failure, RequestView, Result, ResultState, State
+from amber_ray.core.model.units import Collection, Segment, Unit
 from amber_ray.errors import AmberError
-from amber_ray.serving.problem import error_of_failure
+from amber_ray.wire.problems import error_of_failure
 
 Key = tuple[str, str | None]
 

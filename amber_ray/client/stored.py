@@ -8,19 +8,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from amber_ray.client.exchange import loaded
-from amber_ray.client.names import AssetLike, FeatureLike, Named, feature_names, named_assets
-from amber_ray.client.results import Results, Row
+from amber_ray.client.names import Named
+from amber_ray.client.results import Row
 from amber_ray.client.windows import windows
-from amber_ray.core.request import MISSING, AssetRef, ComputeRequest, ExplainedStep, Failure
-from amber_ray.core.service import Service
-from amber_ray.core.units import Collection, Segment
+from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, ExplainedStep, Failure
+from amber_ray.core.model.service import Service
+from amber_ray.core.model.units import Collection, Segment
 from amber_ray.errors import AmberError, MediaError, UnknownAsset
-
-if TYPE_CHECKING:
-    from amber_ray.client.api import AsyncClient
 
 THERE = frozenset({"hot", "kept", "cold"})
 """States of a step that has a value."""
@@ -31,34 +28,19 @@ FIRST, MOST = 8, 256
 """Values loaded together at first, and at most."""
 
 
-async def stored(
-    client: AsyncClient,
-    features: FeatureLike | Iterable[FeatureLike],
-    assets: AssetLike | Iterable[AssetLike],
-    *,
-    params: Mapping[str, Any] | None = None,
-) -> Results:
-    """What there is of features of assets: a table like that of `get_many`, for which nothing is run.
-
-    Its values are MISSING; `load` gets them. A row is "ready" where there is a value, "failed" where the
-    service remembers a failure or the asset can't be read, and "pending" where nobody has computed it yet.
-    """
-    names = feature_names(features)
-    named = named_assets(assets)
-    await client._check_per_asset(names)
+async def look_up(
+    service: Service, features: Sequence[str], named: Sequence[Named], params: dict[str, Any]
+) -> list[Row]:
+    """A row for each feature, asset and unit; values are MISSING. See `AsyncClient.stored`."""
     rows: list[Row] = []
     for part in windows(named):
-        rows += await _looked_up(client.service, names, part, dict(params or {}))
-    return Results(rows)
+        rows += await _looked_up(service, features, part, params)
+    return rows
 
 
-async def load(client: AsyncClient, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
-    """The rows with their values, in order, a batch at a time; other than "ready" ones stay as they are.
-
-    A batch is some 64 MB of values, so `rows` may stand for more than memory holds. A value that can't be
-    had any more becomes that row's failure. `told` is called in the event loop's thread.
-    """
-    async for some in _batches(client.service, list(rows)):
+async def load(service: Service, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
+    """Load the values of rows; see `AsyncClient.load`."""
+    async for some in _batches(service, list(rows)):
         told(some)
 
 

@@ -11,13 +11,13 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
-from amber_ray.client.asked import Asked
 from amber_ray.client.exchange import answered, now
 from amber_ray.client.names import AssetLike, Named, asset_name, named_assets
 from amber_ray.client.results import Results, joined
+from amber_ray.client.selection import Selection
 from amber_ray.client.windows import windows
-from amber_ray.core.request import ComputeRequest
-from amber_ray.core.service import Service
+from amber_ray.core.model.request import ComputeRequest
+from amber_ray.core.model.service import Service
 from amber_ray.errors import BadRequest, Expired, TooLarge
 
 REQUESTS_AT_ONCE = 8
@@ -90,7 +90,7 @@ async def _answered(
     service: Service, request: ComputeRequest, part: tuple[Named, ...], until: float
 ) -> Results:
     """One request's table; one that is too large for the server goes in two halves."""
-    asked = Asked(request.features, part, tuple(a.name for a in part))
+    asked = Selection(request.features, part, tuple(a.name for a in part))
     mine = dataclasses.replace(request, assets=tuple(a.ref for a in part))
     try:
         results, _ = await answered(service, asked, mine, until, load=False)

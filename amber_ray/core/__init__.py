@@ -1,5 +1,6 @@
-"""The pure core: keys, plans, the ledger, scheduling and budgets.
+"""The pure core: what may be declared, how a request becomes keyed steps, and what happens to each key.
 
-Nothing here imports Ray or asyncio, reads a clock, a file or the environment. Time and identifiers are
-arguments, so a simulation can run this very code.
+Nothing below here imports Ray or asyncio, or reads a clock, a file or the environment: time and identifiers
+are arguments, so the simulation runs this very code. Read the rooms in this order; each imports only from
+those above it: `values`, `model`, `fingerprint`, `declare`, `planning`, `state`, `scheduler`, `ledger`.
 """

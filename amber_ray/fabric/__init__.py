@@ -1,4 +1,5 @@
-"""Ray, and nothing above it: the cache actor, the tasks it runs, warm pools, and the engine that asks it.
+"""Amber inside a Ray cluster. Read in this order: `transport`, `worker`, `shard`, `engine`, `adapter`.
 
-Ray is imported here and in `serving/deployment.py` only. The rest of Amber sees `core.service.Service`.
+`shard` and `engine` are plain asyncio classes over ports and know no Ray: the simulation in
+`tests/simulation` runs them on virtual time. `adapter` binds the ports to Ray, files and time.
 """

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import Clip
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Clip
 from amber_ray.media.decode import window
 from amber_ray.media.sound import mono, sample_at
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import Clip
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Clip
 from amber_ray.errors import FeatureError
 from amber_ray.features.frames import PAIR
 from amber_ray.media.decode import pictures, window

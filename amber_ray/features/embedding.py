@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float32
 
-from amber_ray.core.feature import feature
+from amber_ray.core.declare.feature import feature
 from amber_ray.errors import MediaError
 from amber_ray.features.backbones import LITE0, load
 from amber_ray.features.frames import Frames

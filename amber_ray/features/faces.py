@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
-from amber_ray.core.feature import feature
+from amber_ray.core.declare.feature import feature
 from amber_ray.errors import FeatureError
 from amber_ray.features.frames import Frames
 from amber_ray.features.weights import packaged

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, UInt8
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import Clip
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Clip
 from amber_ray.errors import FeatureError
 from amber_ray.media.decode import Picture, pictures, window
 from amber_ray.media.scale import exactly, shorter_side

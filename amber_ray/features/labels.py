@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from amber_ray.core.feature import feature
+from amber_ray.core.declare.feature import feature
 from amber_ray.errors import FeatureError
 from amber_ray.features.backbones import LITE0, classifier, load
 

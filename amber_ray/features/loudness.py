@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import Asset
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
 from amber_ray.media.locate import name_of
 from amber_ray.media.sound import heard

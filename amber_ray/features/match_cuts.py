@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import Collection
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Collection
 from amber_ray.errors import FeatureError
 from amber_ray.features import similarity
 from amber_ray.features.shot_embedding import ShotEnds

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from amber_ray.core.feature import feature
-from amber_ray.core.types import Jpeg
-from amber_ray.core.units import Collection
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Collection
+from amber_ray.core.values.annotations import Jpeg
 from amber_ray.errors import FeatureError
 from amber_ray.features.match_cuts import MatchCut, ShotOf
 from amber_ray.features.sheets import BACKGROUND, GAP, jpeg, label, time_code

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import UInt64
 
-from amber_ray.core.feature import feature
+from amber_ray.core.declare.feature import feature
 from amber_ray.features.frames import Frames
 
 SIDE, KEPT = 32, 8

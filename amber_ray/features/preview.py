@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from amber_ray.core.feature import feature
-from amber_ray.core.types import Jpeg
-from amber_ray.core.units import Asset
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Asset
+from amber_ray.core.values.annotations import Jpeg
 from amber_ray.errors import FeatureError
 from amber_ray.features.sheets import check_sheet, jpeg, sheet, tile_size, time_code
 from amber_ray.media.decode import Picture, pictures_at

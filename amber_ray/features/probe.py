@@ -6,8 +6,8 @@ import dataclasses
 from dataclasses import dataclass
 from fractions import Fraction
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import Asset
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Asset
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int32, UInt64
 
-from amber_ray.core.feature import feature
+from amber_ray.core.declare.feature import feature
 from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features.shots import Shot
 

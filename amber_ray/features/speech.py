@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import Asset
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import FeatureError
 from amber_ray.features.weights import packaged
 from amber_ray.media.sound import blocks, sample_at

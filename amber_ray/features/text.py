@@ -11,8 +11,8 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import Any
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import Clip
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import Clip
 from amber_ray.errors import FeatureError
 from amber_ray.features.shots import Shot
 from amber_ray.features.weights import packaged

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
-from amber_ray.core.feature import feature
-from amber_ray.core.units import MICRO, Asset, Clip
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.units import MICRO, Asset, Clip
 from amber_ray.errors import FeatureError
 from amber_ray.features.changes import COLOURS, compared, prominence
 from amber_ray.features.weights import packaged

@@ -13,7 +13,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from amber_ray.core.units import MICRO, Asset, Segment
+from amber_ray.core.model.units import MICRO, Asset, Segment
 from amber_ray.errors import MediaError
 from amber_ray.media import bounds
 from amber_ray.media.container import demuxed, video_stream
@@ -77,7 +77,7 @@ def pictures(
     with _reader(asset, limits) as source:
         first, last = _exact(start), None if end is None else _exact(end)
         if fps is None:
-            for at, frame in source.led(first, last) if lead else source.span(first, last):
+            for at, frame in source.with_lead_frame(first, last) if lead else source.span(first, last):
                 yield Picture(float(at), source.rgb(frame, size, scaler))
             return
         for at, frame, following in source.sampled(first, last, Fraction(fps)):

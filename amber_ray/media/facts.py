@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from amber_ray.core.units import Stream
+from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError, TooLarge
 from amber_ray.media.container import (
     ESTIMATED,

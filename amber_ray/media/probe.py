@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from amber_ray.core.units import Asset, Stream
+from amber_ray.core.model.units import Asset, Stream
 from amber_ray.errors import MediaError, TooLarge, UnknownAsset
 from amber_ray.media.facts import Facts, facts
 from amber_ray.media.locate import Location, Locator, name_of, signature_of

@@ -65,7 +65,7 @@ class Reader:
 
     def span(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end)."""
-        return (timed for timed in self.led(start, end) if timed[0] >= start)
+        return (timed for timed in self.with_lead_frame(start, end) if timed[0] >= start)
 
     def times(self) -> list[Fraction]:
         """When each frame of the film is, in order, as decoding all would tell; only packets are read."""
@@ -75,11 +75,11 @@ class Reader:
                 continue  # Edited out, empty, or the stream's end.
             if packet.pts is None:
                 # A container that keeps only the order of decoding.
-                return [max(at, Fraction(0)) for at, _ in self.led(Fraction(0), None)]
+                return [max(at, Fraction(0)) for at, _ in self.with_lead_frame(Fraction(0), None)]
             times.add(max(packet.pts * self._base - self._origin, Fraction(0)))
         return sorted(times)
 
-    def led(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
+    def with_lead_frame(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end), and before them the one on screen just before `start`, if any."""
         before: Timed | None = None
         for at, frame in self._from(start - _INSTANT if start > 0 else start, end):

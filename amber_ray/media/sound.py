@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from amber_ray.core.units import Asset
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
 from amber_ray.media import bounds
 from amber_ray.media.container import audio_stream, demuxed, packets, reason, says_nothing

@@ -13,7 +13,7 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
-from amber_ray.core.units import Asset
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import Forbidden, MediaChanged, MediaError, MediaNotFound, SystemFault
 from amber_ray.media.locate import name_of, signature_of
 

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from amber_ray.errors import AmberError, Overloaded, SystemFault, Unauthorized, Unavailable
-from amber_ray.serving.problem import problem
+from amber_ray.wire.problems import problem
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"

@@ -11,17 +11,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from amber_ray.core.service import Service
+from amber_ray.core.model.service import Service
 from amber_ray.errors import AmberError, BadRequest
 from amber_ray.serving.answers import error_response
+from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.document import document
 from amber_ray.serving.guard import Guard
-from amber_ray.serving.json_body import quote
 from amber_ray.serving.peers import Locals
 from amber_ray.serving.presence import ClientGone
 from amber_ray.serving.routes import assets, compute, features, health, page, requests, values
-from amber_ray.serving.site import Site
 from amber_ray.settings import Settings
+from amber_ray.wire.json import quote
 
 ONGOING = 2048
 """Requests under way at once in one app; one more is told to come back (429)."""
@@ -44,7 +44,7 @@ def create_app(
         ongoing: bound on requests under way at once.
         echo: whether answers carry `X-Request-Id`; off behind a server that adds it.
     """
-    site = Site(service, settings)
+    site = AppContext(service, settings)
     description = document(bearer=bool(settings.tokens))
     # No generated pages: they would load their scripts from another host.
     app = FastAPI(

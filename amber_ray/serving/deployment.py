@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from amber_ray.core.service import Service
+from amber_ray.core.model.service import Service
 from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.serving import front
 from amber_ray.serving.app import ONGOING, create_app
@@ -122,7 +122,7 @@ def shutdown() -> None:
 
 
 async def _engine(settings: Settings) -> Service:
-    from amber_ray.fabric.engine import Engine
+    from amber_ray.fabric.engine.engine import Engine
 
     engine: Service = await Engine.start(settings)
     return engine

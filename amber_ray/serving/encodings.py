@@ -9,9 +9,9 @@ import asyncio
 import io
 from typing import Any
 
-from amber_ray.core.service import StoredValue
+from amber_ray.core.model.service import StoredValue
 from amber_ray.serving.answers import JSON_TYPE, encode_json
-from amber_ray.serving.wire import ARROW_TYPE, NPY_TYPE
+from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
 
 IN_LOOP = 32 * 1024
 """Bytes that are encoded in the event loop; a larger value goes to a thread."""

@@ -14,12 +14,12 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
-from amber_ray.core.request import ComputeRequest
+from amber_ray.core.model.request import ComputeRequest
 from amber_ray.errors import BadRequest, TooLarge, UnknownRequest
-from amber_ray.serving.compute_body import REQUEST_ID, decode_request
-from amber_ray.serving.json_body import describe, loads
 from amber_ray.serving.presence import ClientGone
 from amber_ray.settings import Limits
+from amber_ray.wire.compute import REQUEST_ID, decode_request
+from amber_ray.wire.json import describe, loads
 
 BODY_SECONDS = 30.0
 """How long a JSON body may take to arrive."""

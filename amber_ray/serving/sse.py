@@ -12,7 +12,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
-from amber_ray.core.service import RequestEvent
+from amber_ray.core.model.service import RequestEvent
 from amber_ray.errors import AmberError
 from amber_ray.serving.answers import encode_json, error_response
 from amber_ray.serving.presence import ClientGone, while_present

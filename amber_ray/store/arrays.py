@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from amber_ray.core.types import Array
+from amber_ray.core.values.annotations import Array
 
 _SHAPE = pa.field("shape", pa.list_(pa.int64()))
 _PICTURE = 3

@@ -3,26 +3,31 @@
 A part gets its name when it is whole, so a listing shows whole parts only: the listing is the index, and
 there is no manifest to corrupt. Values are content-keyed, so a duplicate row is harmless and a crash between
 any two steps loses nothing. A part that fails its checksums is moved to `<store>/quarantine/`, and its keys
-become misses. Must not know: the ledger, Ray.
+become misses.
+
+Parts are joined and purged by the row group, so memory holds one row group and not the part. The order is
+always publish, tell, delete: a crash leaves duplicates, which are harmless, and never a gap.
+
+Must not know: the ledger, Ray.
 """
 
 from __future__ import annotations
 
 import collections
 import concurrent.futures
+import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
 
-from amber_ray.core import types as vt
+from amber_ray.core.values import annotations as vt
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.store import part as pt
 from amber_ray.store import rows as rw
-from amber_ray.store import upkeep
 from amber_ray.store.files import Files
 from amber_ray.store.part import Part, PartFile, PartWriter
 from amber_ray.store.rows import Row, StoredRow
@@ -37,6 +42,12 @@ COST_PARTS = 4
 """Parts of a feature, the newest, whose costs are averaged."""
 READERS = 16
 """Parts of an object store read at once by `scan`."""
+SMALL_BYTES = 64 << 20
+"""Parts that are larger are left as they are."""
+JOIN_BYTES = 256 << 20
+"""What one compaction joins at most."""
+PurgedPart = tuple[str, Part | None, np.ndarray, list[str]]
+"""A part that is gone, its replacement, the keys kept (uint8[n, 16], in order of rows), the keys dropped."""
 
 
 class ValueStore:
@@ -223,7 +234,7 @@ class ValueStore:
                 if made is not None:
                     yield name, made
 
-    # --- upkeep
+    # --- joining and purging
 
     def compact(self, feature: str, version: str, min_parts: int = 2) -> tuple[list[str], Part | None]:
         """Join a feature's small parts into one; the old ones stay until `remove_parts`.
@@ -231,16 +242,43 @@ class ValueStore:
         Of rows with the same key the newest stays. Returns the parts that are no longer needed (damaged ones
         among them) and the new one; nothing and None if there are fewer than `min_parts` to join.
         """
-        return upkeep.compact(self, feature, version, min_parts)
+        folder = pt.folder(feature, version)
+        wanted = _neighbours({n: size for n, size in self.sizes().items() if n.startswith(f"{folder}/")})
+        lost: list[str] = []
+        while len(wanted) >= max(2, min_parts):
+            try:
+                made = _join(self, feature, version, wanted)
+                return ([*lost, *wanted], made) if made is not None else ([], None)
+            except (DamagedPart, FileNotFoundError) as error:
+                log.warning("compaction of %s goes on without a part: %s", folder, error)
+                there = set(self.parts())
+                gone = [name for name in wanted if name not in there]
+                if not gone:
+                    raise
+                lost += gone
+                wanted = [name for name in wanted if name in there]
+        return [], None
 
     def purge(
         self, asset: str | None = None, feature: str | None = None, version: str | None = None
-    ) -> list[upkeep.Purged]:
+    ) -> list[PurgedPart]:
         """Drop the rows that match all that is given: per part touched, what became of it.
 
         A replacement is published before the old part is deleted, so no crash loses a kept row.
         """
-        return upkeep.purge(self, asset, feature, version)
+        changes: list[PurgedPart] = []
+        for name in self.parts():
+            its_feature, its_version = pt.feature_and_version(name)
+            if feature in (None, its_feature) and version in (None, its_version):
+                try:
+                    change = _purged(self, name, asset)
+                except (FileNotFoundError, DamagedPart) as error:
+                    log.warning("purge passes over part %s: %s", name, error)
+                    continue
+                if change is not None:
+                    self.remove_parts([name])
+                    changes.append(change)
+        return changes
 
     def remove_parts(self, names: Sequence[str]) -> None:
         """Delete parts; those already gone are fine."""
@@ -272,3 +310,76 @@ def _read(file: PartFile, rows: Sequence[int], declared: vt.ValueType | None) ->
 def _mean(costs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     seconds, size = zip(*costs, strict=True)
     return sum(seconds) / len(costs), sum(size) / len(costs)
+
+
+def _neighbours(sizes: Mapping[str, int]) -> list[str]:
+    """The longest row of small parts without a larger one between.
+
+    A newer value could be in the larger one, and would be older than the joined part by its name.
+    """
+    best: list[str] = []
+    row: list[str] = []
+    for name, size in sizes.items():
+        row = [*row, name] if size < SMALL_BYTES else []
+        while sum(sizes[n] for n in row) > JOIN_BYTES:
+            row = row[1:]
+        best = row if len(row) > len(best) else best
+    return best
+
+
+def _join(store: ValueStore, feature: str, version: str, names: list[str]) -> Part | None:
+    """One part of the newest rows; parts of another type than the newest one's are taken off `names`."""
+    known = {name: store.with_part(name, _about) for name in names}
+    type = known[names[-1]][0]
+    names[:] = [name for name in names if known[name][0].spec() == type.spec()]
+    if len(names) < 2:
+        return None
+    keys = np.concatenate([known[name][1] for name in names])
+    ends = np.cumsum([len(known[name][1]) for name in names])
+    keep = np.split(_newest(keys), ends[:-1])
+    kept = np.array([mask.sum() for mask in keep])
+    seconds, size = np.array([known[name][2] for name in names]).T @ kept / kept.sum()
+    tables = (table for name, mask in zip(names, keep, strict=True) for table in _kept(store, name, mask))
+    return store.publish(feature, version, type, (float(seconds), float(size)), tables, after=names[-1])
+
+
+def _about(file: PartFile) -> tuple[vt.ValueType, np.ndarray, tuple[float, float]]:
+    return file.type, file.keys(), file.costs
+
+
+def _newest(keys: np.ndarray) -> np.ndarray:
+    """Of rows with the same key, the last."""
+    whole = np.ascontiguousarray(keys[::-1]).view("V16").ravel()
+    keep = np.zeros(len(keys), bool)
+    keep[len(keys) - 1 - np.unique(whole, return_index=True)[1]] = True
+    return keep
+
+
+def _kept(store: ValueStore, name: str, keep: np.ndarray) -> Iterator[pa.Table]:
+    """The rows of a part that are kept, by the row group."""
+    starts = store.with_part(name, lambda file: file.starts)
+    for group, (a, b) in enumerate(itertools.pairwise(starts)):
+        if keep[a:b].any():
+            table = store.with_part(name, lambda file, group=group: file.group(group))  # type: ignore[misc]
+            yield table if keep[a:b].all() else table.filter(pa.array(keep[a:b]))
+
+
+def _purged(store: ValueStore, name: str, asset: str | None) -> PurgedPart | None:
+    """Publish what is left of a part; None if all of it is."""
+    type, keys, costs = store.with_part(name, _about)
+    drop = np.ones(len(keys), bool)
+    if asset is not None:
+        drop = rw.about(store.with_part(name, lambda file: file.columns(["asset", "unit"])), asset)
+    if not drop.any():
+        return None
+    new = None
+    if not drop.all():
+        feature, version = pt.feature_and_version(name)
+        new = store.publish(feature, version, type, costs, _kept(store, name, ~drop), after=name)
+    return name, new, keys[~drop], hexed(keys[drop])
+
+
+def hexed(keys: np.ndarray) -> list[str]:
+    """Keys as the 32 hex digits that they are elsewhere."""
+    text = keys.tobytes().hex()
+    return [text[i : i + 32] for i in range(0, len(text), 32)]

@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from amber_ray.core import types as vt
+from amber_ray.core.values import annotations as vt
 from amber_ray.errors import AmberError, DamagedPart, StoreError
 from amber_ray.store.spans import Span, Tee
 

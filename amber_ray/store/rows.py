@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from amber_ray.core import types as vt
+from amber_ray.core.values import annotations as vt
 from amber_ray.store import types as st
 
 KEY = pa.binary(16)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from amber_ray.core import types as vt
+from amber_ray.core.values import annotations as vt
 from amber_ray.errors import StoreError
 from amber_ray.store import arrays
 

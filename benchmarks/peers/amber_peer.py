@@ -9,7 +9,7 @@ from typing import Any
 
 import amber_ray
 from amber_ray.client.sync import Client
-from amber_ray.core.units import Asset
+from amber_ray.core.model.units import Asset
 from amber_ray.settings import Settings
 from benchmarks.peers import graph
 

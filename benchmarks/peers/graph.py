@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from amber_ray.core.units import Asset, segments
+from amber_ray.core.model.units import Asset, segments
 from amber_ray.features import light, preview
 from amber_ray.features import motion as motions
 from amber_ray.features import phash as hashes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amber_ray.core.units import Asset
+from amber_ray.core.model.units import Asset
 from amber_ray.features.frames import Frames
 from benchmarks.peers import graph
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import joblib
 
-from amber_ray.core.units import Asset
+from amber_ray.core.model.units import Asset
 from benchmarks.peers import graph
 
 VERSION = ("joblib",)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from amber_ray.core.units import Asset
+from amber_ray.core.model.units import Asset
 
 VERSION = ("pixeltable",)
 

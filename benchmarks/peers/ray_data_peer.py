@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import ray.data
 
-from amber_ray.core.units import Asset
+from amber_ray.core.model.units import Asset
 from benchmarks.peers import graph
 
 VERSION = ("ray",)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from amber_ray.core.units import Asset, Stream
+from amber_ray.core.model.units import Asset, Stream
 from benchmarks.peers import graph
 
 GATE_SECONDS = 120.0

@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import numpy as np
 
-from amber_ray.fabric import cluster as fabric
+from amber_ray.fabric.adapter import cluster as fabric
 from amber_ray.serving import front
 from amber_ray.settings import Settings
 from tests.server import CLIP, KIT, MARK, SAMPLES, Service

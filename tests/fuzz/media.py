@@ -143,7 +143,7 @@ WAYS: tuple[Callable[[random.Random, bytearray, list[Path]], None], ...] = (
 def work(folder: Path, features: tuple[str, ...]) -> None:
     """Answer each path on stdin with one line of JSON: what became of it, and the most memory so far."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_BYTES, ADDRESS_BYTES))
-    from amber_ray.core.registry import Registry
+    from amber_ray.core.declare.registry import Registry
     from amber_ray.features import BUILTINS
     from amber_ray.media import bounds
     from amber_ray.media.locate import Locator
@@ -167,7 +167,7 @@ def most_bytes() -> int:
 
 def try_one(catalogue: Any, registry: Any, path: str) -> str:
     """How an item fared: "refused", "values", or "finding: ..." for what no caller should see."""
-    from amber_ray.core.units import segments
+    from amber_ray.core.model.units import segments
     from amber_ray.errors import AmberError
 
     try:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from amber_ray.core.registry import Registry
+from amber_ray.core.declare.registry import Registry
 from amber_ray.errors import AmberError, Forbidden, MediaError, MediaNotFound
 from amber_ray.features import BUILTINS
 from amber_ray.media.locate import Locator

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
-from amber_ray.core.service import StoredValue
-from amber_ray.core.types import parse
+from amber_ray.core.model.service import StoredValue
+from amber_ray.core.values.annotations import parse
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
 from tests.fuzz.calls import OPERATIONS, Answer, Call, calls, judge

@@ -55,7 +55,7 @@ def traces_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def ray_cluster(traces_folder: Path) -> Iterator[Any]:
     """Two CPUs and two pretended GPUs, in this machine, for this run only."""
-    from amber_ray.fabric import cluster
+    from amber_ray.fabric.adapter import cluster
 
     os.environ["AMBER_TEST_DIR"] = str(traces_folder)
     for name, value in cluster.environment().items():
@@ -78,7 +78,7 @@ Start = Callable[..., AbstractAsyncContextManager[Any]]
 @pytest.fixture
 def amber(ray_cluster: Any, traces: Traces, tmp_path: Path) -> Start:
     """`async with amber(...) as engine:` an Amber with a store of its own; settings as keywords."""
-    from amber_ray.fabric.engine import Engine
+    from amber_ray.fabric.engine.engine import Engine
 
     @asynccontextmanager
     async def start(**changes: Any) -> AsyncIterator[Any]:

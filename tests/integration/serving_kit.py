@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from amber_ray.core.request import ComputeRequest, RequestView
+from amber_ray.core.model.request import ComputeRequest, RequestView
 from amber_ray.errors import AmberError
 from amber_ray.serving import deployment, front
 from amber_ray.settings import Settings

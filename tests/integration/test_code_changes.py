@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from amber_ray.core.request import AssetRef, ComputeRequest
+from amber_ray.core.model.request import AssetRef, ComputeRequest
 
 pytestmark = pytest.mark.timeout(180)
 

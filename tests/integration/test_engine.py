@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import ray
 
-from amber_ray.core import events as ev
-from amber_ray.core.request import MISSING, AssetRef, ComputeRequest
+from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest
+from amber_ray.core.state import events as ev
 from amber_ray.errors import BadParameter, BadRequest, UnknownFeature, UnknownParameter, UnknownRequest
 
 pytestmark = pytest.mark.timeout(180)
@@ -282,7 +282,7 @@ def test_half_a_gpu_each_runs_four_at_once_and_no_more(amber, traces, many_clips
 
 
 def test_an_accepted_request_outlives_its_caller_and_any_engine_can_answer_for_it(amber, traces, clip):
-    from amber_ray.fabric.engine import Engine
+    from amber_ray.fabric.engine.engine import Engine
 
     async def story():
         async with amber() as engine:

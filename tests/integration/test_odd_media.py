@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from amber_ray.core.registry import Registry
-from amber_ray.core.request import AssetRef, ComputeRequest
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.request import AssetRef, ComputeRequest
 from amber_ray.features import BUILTINS
 from tests.media import flat, textured, tone, write_picture, write_sound, write_video
 

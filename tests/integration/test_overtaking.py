@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from amber_ray.client.sweep import swept
-from amber_ray.core.request import AssetRef, ComputeRequest, Priority
+from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
 from tests.media import flat, write_video
 
 pytestmark = pytest.mark.timeout(240)

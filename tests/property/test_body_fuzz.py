@@ -8,11 +8,11 @@ from contextlib import suppress
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from amber_ray.core.request import AssetRef, ComputeRequest, Priority
+from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
 from amber_ray.errors import BadRequest
-from amber_ray.serving.compute_body import FIELDS, decode_request, encode_request
-from amber_ray.serving.json_body import depth_within, loads
 from amber_ray.settings import Limits
+from amber_ray.wire.compute import FIELDS, decode_request, encode_request
+from amber_ray.wire.json import depth_within, loads
 
 LIMITS = Limits(body_bytes=10_000, body_depth=6, assets_per_request=5)
 

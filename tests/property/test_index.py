@@ -10,8 +10,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amber_ray.core import index as module
-from amber_ray.core.index import KeyIndex
+from amber_ray.store import key_index as module
+from amber_ray.store.key_index import KeyIndex
 
 # Half of them differ only in their second half, so that ties are common.
 KEYS = [hashlib.blake2b(bytes([n]), digest_size=16).hexdigest() for n in range(30)]

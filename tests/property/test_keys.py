@@ -8,8 +8,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amber_ray.core.keys import prefix, step_key
-from amber_ray.core.units import Asset, Collection, Segment, Unit
+from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.core.planning.keys import prefix, step_key
 
 ids = st.sampled_from([f"{i:032x}" for i in range(4)])
 assets = st.builds(lambda i, uri: Asset(i, uri, "video/mp4", 1), ids, st.text(max_size=3))

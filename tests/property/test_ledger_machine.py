@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from amber_ray.core import events as ev
-from amber_ray.core.feature import Resources
-from amber_ray.core.states import AVAILABLE, State
+from amber_ray.core.declare.feature import Resources
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import AVAILABLE, State
 from tests.core_kit import GPU_NODE, Graph, Story, asset, broken, clip, fault
 
 KEYS = ("probe", "frames", "look", "embed", "hash", "film", "far", "match")

@@ -9,7 +9,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amber_ray.core.units import Asset, Collection
+from amber_ray.core.model.units import Asset, Collection
 from amber_ray.features import similarity
 from amber_ray.features.match_cuts import match_cuts
 from amber_ray.features.shot_embedding import ShotEnds

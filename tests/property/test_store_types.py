@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from amber_ray.core import types as vt
+from amber_ray.core.values import annotations as vt
 from amber_ray.store import types
 from tests import values as gen
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from amber_ray.core import events as ev
-from amber_ray.core.request import Failure
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state import events as ev
 
 if TYPE_CHECKING:
     from tests.simulation.desk import Record

@@ -1,12 +1,12 @@
-"""Requests at one shard, as `fabric.desk` keeps them: a record each, the journal, news for who follows."""
+"""Requests at one shard, a record each, the journal, news for who follows."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from amber_ray.core import events as ev
-from amber_ray.core.request import Failure
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state import events as ev
 from tests.simulation.storage import Full, Paper
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class Record:
     follower: Caller | None = None
 
 
-class Desk:
+class RequestTable:
     """What the ledger answers goes to the records at once, and to the callers when the event is through."""
 
     def __init__(self, shell: Shell) -> None:

@@ -1,13 +1,13 @@
-"""A shard's tasks, as `fabric.dispatch` runs them: where they run and how they end."""
+"""A shard's tasks, as `fabric.shard.dispatch` runs them: where they run and how they end."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amber_ray.core import events as ev
-from amber_ray.core.plan import Step
-from amber_ray.core.request import Failure
+from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.plan import Step
+from amber_ray.core.state import events as ev
 from tests.core_kit import broken, fault
 from tests.simulation.media import run
 
@@ -132,7 +132,7 @@ class Dispatch:
         task = one.task
         if any(step.key in world.media.poison for step in task.steps):
             world.saw("a step killed its worker")
-            self.lose(id, crashed=True, shared=task.pool and not task.alone and self._behind(task))
+            self.lose(id, crashed=True, shared=task.pool and not task.isolated and self._behind(task))
             return
         if world.chance("die", task.steps[0].key):
             world.saw("a worker died")

@@ -6,9 +6,9 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Mapping
 
-from amber_ray.core.feature import Resources
-from amber_ray.core.plan import Recipe, Step, closure, home_of
-from amber_ray.core.units import Collection, Unit
+from amber_ray.core.declare.feature import Resources
+from amber_ray.core.model.units import Collection, Unit
+from amber_ray.core.planning.plan import Recipe, Step, closure, home_of
 from tests.core_kit import asset, clip, key_of, recipe
 from tests.simulation.draws import Draws
 from tests.simulation.scenario import SHAPE, Scenario, names

@@ -63,7 +63,7 @@ MUTATIONS = (
     Mutation(
         "blame a step for its lost input",
         "attempts.py",
-        '"unfed" if event.inputs_lost else "tries"',
+        '"input_losses" if event.inputs_lost else "tries"',
         '"tries"',
     ),
     Mutation(
@@ -157,7 +157,7 @@ MUTATIONS = (
     Mutation(
         "never suspect anyone of a crash",
         "attempts.py",
-        "            entry.alone = entry.alone or together\n",
+        "            entry.isolated = entry.isolated or together\n",
         "",
     ),
     Mutation(

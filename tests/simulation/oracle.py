@@ -1,4 +1,4 @@
-"""What must be so in every world, beyond what `core.invariants` says of one ledger."""
+"""What must be so in every world, beyond what `core.ledger.invariants` says of one ledger."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from amber_ray.core import events as ev
+from amber_ray.core.state import events as ev
 
 if TYPE_CHECKING:
     from tests.simulation.shell import Shell

@@ -1,13 +1,13 @@
-"""Shards among each other, as `fabric.peers`: one asks, the owner answers; messages are slow or lost."""
+"""Shards among each other, one asks, the owner answers; messages are slow or lost."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from amber_ray.core import events as ev
-from amber_ray.core.plan import Step, closure
-from amber_ray.core.request import Failure
+from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.plan import Step, closure
+from amber_ray.core.state import events as ev
 
 if TYPE_CHECKING:
     from tests.simulation.shell import Handle, Shell
@@ -16,7 +16,7 @@ Answers = dict[str, tuple[str | None, Failure | None]]
 
 
 @dataclass(slots=True)
-class Asked:
+class Selection:
     """Another shard's question: who asked, in which incarnation, and what it has been told."""
 
     asker: Shell
@@ -31,7 +31,7 @@ class Peers:
     def __init__(self, shell: Shell) -> None:
         self._shell = shell
         self._world = shell.world
-        self.asked: dict[str, Asked] = {}
+        self.asked: dict[str, Selection] = {}
 
     # --- the asker's side
 
@@ -97,7 +97,7 @@ class Peers:
         id = self._id(asker, incarnation, task)
         if id in self.asked:
             return
-        self.asked[id] = Asked(asker, incarnation, task)
+        self.asked[id] = Selection(asker, incarnation, task)
         keys = [s.key for s in task.steps]
         self._shell.feed(ev.Requested(id, plan, keys, priority=task.priority, tenant=task.tenant))
 
@@ -124,10 +124,10 @@ class Peers:
         else:
             world.later(world.draws.unit("answer", about), lambda: self._answer(one, reports))
 
-    def _answer(self, one: Asked, reports: Answers) -> None:
+    def _answer(self, one: Selection, reports: Answers) -> None:
         if one.asker.up and one.asker.incarnation == one.incarnation:
             one.asker.peers.heard(one.task, reports)
 
-    def _lost(self, one: Asked) -> None:
+    def _lost(self, one: Selection) -> None:
         if one.asker.up and one.asker.incarnation == one.incarnation:
             one.asker.dispatch.lose(one.task.id)

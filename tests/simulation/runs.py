@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
-from amber_ray.core import states
+from amber_ray.core.state.entry import Cause, Entry, State
 from tests.simulation.scenario import Scenario
 from tests.simulation.world import World
 
 CHUNK = 25
 
-Transition = tuple[states.State, states.Cause]
+Transition = tuple[State, Cause]
 
 
 @dataclass(slots=True)
@@ -81,20 +81,20 @@ class watched:
 
     def __init__(self, taken: set[tuple[str, str]]) -> None:
         self._taken = taken
-        self._plain: Callable[[states.Entry, states.Cause], None] = states.Entry.move
+        self._plain: Callable[[Entry, Cause], None] = Entry.move
         self._seen: set[Transition] = set()
 
     def __enter__(self) -> None:
         seen, plain = self._seen, self._plain
 
-        def move(entry: states.Entry, cause: states.Cause) -> None:
+        def move(entry: Entry, cause: Cause) -> None:
             seen.add((entry.state, cause))
             plain(entry, cause)
 
-        states.Entry.move = move  # type: ignore[method-assign]
+        Entry.move = move  # type: ignore[method-assign]
 
     def __exit__(self, *error: object) -> None:
-        states.Entry.move = self._plain  # type: ignore[method-assign]
+        Entry.move = self._plain  # type: ignore[method-assign]
         self._taken.update((state.name, cause.name) for state, cause in self._seen)
 
 

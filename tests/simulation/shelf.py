@@ -1,4 +1,4 @@
-"""Values between memory and Parquet, as `fabric.spill` moves them: write, publish, index, then tell."""
+"""Values between memory and Parquet, as `fabric.shard.spill` moves them: write, publish, index, then tell."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from amber_ray.core import events as ev
-from amber_ray.core.states import AVAILABLE
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import AVAILABLE
 from tests.simulation.storage import Full, packed
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 WRITERS = 2
 
 
-class Shelf:
+class Spiller:
     """One shard's writes and reads. What is under way when the shard dies may be published all the same."""
 
     def __init__(self, shell: Shell) -> None:

@@ -1,4 +1,4 @@
-"""What `fabric.actor` is to the real ledger, for a simulated one: life, values, and the one way in."""
+"""What `fabric.shard.actor` is to the real ledger, for a simulated one: life, values, and the one way in."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from amber_ray.core import events as ev
-from amber_ray.core.index import KeyIndex
-from amber_ray.core.ledger import Ledger
-from amber_ray.core.states import State
-from tests.simulation.desk import Desk
+from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import State
+from amber_ray.store.key_index import KeyIndex
+from tests.simulation.desk import RequestTable
 from tests.simulation.dispatch import Dispatch
 from tests.simulation.peers import Peers
-from tests.simulation.shelf import Shelf
+from tests.simulation.shelf import Spiller
 from tests.simulation.storage import Part, packed
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ class Shell:
         world.work.restarted(self)
         self.ledger = Ledger(world.settings, self.index, shard=self.id)
         self.dispatch = Dispatch(self)
-        self.shelf = Shelf(self)
+        self.shelf = Spiller(self)
         self.peers = Peers(self)
-        self.desk = Desk(self)
+        self.desk = RequestTable(self)
         self._wake = float("inf")
         self.feed(ev.Capacity(world.capacities()))
         self.desk.resume()

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from amber_ray.core import events as ev
-from amber_ray.core.request import Failure
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state import events as ev
 from tests.simulation.scenario import Ask, Scenario
 
 if TYPE_CHECKING:

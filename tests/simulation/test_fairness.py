@@ -1,7 +1,7 @@
 """Nobody waits for ever: the real ledger under simulated time, with urgent work that never ends.
 
 Tasks take random times, some are lost and tried again, callers keep the queue full. What is asserted is the
-bound that `core.schedule` states, in seconds of the simulated clock, and the tenants' shares.
+bound that `core.scheduler.schedule` states, in seconds of the simulated clock, and the tenants' shares.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from collections import defaultdict
 
 import pytest
 
-from amber_ray.core import events as ev
-from amber_ray.core.feature import Resources
+from amber_ray.core.declare.feature import Resources
+from amber_ray.core.state import events as ev
 from tests.core_kit import Graph, Story, asset, clip, fault
 
 LONGEST = 3.0

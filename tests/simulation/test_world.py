@@ -11,8 +11,8 @@ import sys
 
 import pytest
 
-from amber_ray.core import states
-from amber_ray.core.memory import Memory
+from amber_ray.core.ledger.memory import Memory
+from amber_ray.core.state import entry
 from tests.simulation.runs import Outcome, attempt, run_many
 from tests.simulation.scenario import Ask, Scenario
 from tests.simulation.shrink import Shrinker
@@ -85,7 +85,7 @@ def test_trouble_is_not_only_imagined(outcome: Outcome) -> None:
 
 
 def test_the_worlds_take_every_way_between_states(outcome: Outcome) -> None:
-    known = {(state.name, cause.name) for state, cause in states.TRANSITIONS}
+    known = {(state.name, cause.name) for state, cause in entry.TRANSITIONS}
     assert outcome.transitions == known
 
 

@@ -12,11 +12,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from amber_ray.core import events as ev
-from amber_ray.core.graph import QUARANTINED
-from amber_ray.core.invariants import check
-from amber_ray.core.request import Failure
-from amber_ray.core.states import AVAILABLE, State
+from amber_ray.core.ledger.graph import QUARANTINED
+from amber_ray.core.ledger.invariants import check
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import AVAILABLE, State
 from amber_ray.settings import Settings
 from tests.simulation.callers import Caller
 from tests.simulation.desk import Record

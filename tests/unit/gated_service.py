@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from amber_ray.core.request import (
+from amber_ray.core.model.request import (
     MISSING,
     AssetFailure,
     AssetRef,
@@ -20,9 +20,9 @@ from amber_ray.core.request import (
     RequestView,
     Result,
 )
-from amber_ray.core.service import FeatureInfo, RequestEvent, StoredValue
-from amber_ray.core.types import Array, Bytes, Json, Scalar, ValueType
-from amber_ray.core.units import Asset, Collection, Unit, segments
+from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.units import Asset, Collection, Unit, segments
+from amber_ray.core.values.annotations import Array, Bytes, Json, Scalar, ValueType
 from amber_ray.errors import (
     AmberError,
     BadRequest,

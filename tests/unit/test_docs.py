@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from amber_ray.core.registry import Registry
+from amber_ray.core.declare.registry import Registry
 from amber_ray.features import BUILTINS
 
 DOCS = Path(__file__).parents[2] / "docs"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from amber_ray.serving.answers import JSON_TYPE
 from amber_ray.serving.described.parts import BINARY, STRING, Part, answer, json, listing, query, row
 from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, KEY, Schema, ref
-from amber_ray.serving.wire import ARROW_TYPE, NPY_TYPE
+from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
 
 PURGED: Schema = {"type": "object", "required": ["purged"], "properties": {"purged": {"type": "integer"}}}
 URI: Schema = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from amber_ray.serving.described.parts import ID, PREFER, RETRY, STRING, Part, answer, body, json, row, view
 from amber_ray.serving.described.schemas import EXAMPLES, REQUEST, Schema, ref
-from amber_ray.serving.wire import REQUEST_ID_HEADER
+from amber_ray.wire.views import REQUEST_ID_HEADER
 
 OWN_ID: Part = {
     "name": REQUEST_ID_HEADER,

@@ -8,18 +8,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from amber_ray.serving.answers import json_response
-from amber_ray.serving.compute_body import MAX_URI
+from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_longer
-from amber_ray.serving.json_body import members, text
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import route
-from amber_ray.serving.site import Site
-from amber_ray.serving.wire import encode_asset
+from amber_ray.wire.compute import MAX_URI
+from amber_ray.wire.json import members, text
+from amber_ray.wire.views import encode_asset
 
 MEDIA = ("video", "audio", "image")
 
 
-def routes(site: Site) -> list[Route]:
+def routes(site: AppContext) -> list[Route]:
     """The row, over `site`."""
 
     async def add(request: Request) -> Response:

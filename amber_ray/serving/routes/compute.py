@@ -13,11 +13,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from amber_ray.serving.answers import json_response
+from amber_ray.serving.app_context import AppContext, base
 from amber_ray.serving.incoming import chosen_id, compute_request, prefer
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import route
-from amber_ray.serving.site import Site, base
-from amber_ray.serving.wire import REQUEST_ID_HEADER, encode_step
+from amber_ray.wire.views import REQUEST_ID_HEADER, encode_step
 
 DEFAULT_WAIT = 10.0
 """Seconds that a caller without a preference is kept waiting before it gets 202."""
@@ -25,7 +25,7 @@ POLL_AFTER = "1"
 """`Retry-After` of a request that still runs."""
 
 
-def routes(site: Site) -> list[Route]:
+def routes(site: AppContext) -> list[Route]:
     """The two rows, over `site`."""
 
     async def compute(request: Request) -> Response:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from amber_ray.serving.json_body import quote
+from amber_ray.wire.json import quote
 
 Handler = Callable[[Request], Awaitable[ASGIApp]]
 

@@ -10,16 +10,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from amber_ray.core.service import FeatureInfo
+from amber_ray.core.model.service import FeatureInfo
 from amber_ray.errors import UnknownFeature
 from amber_ray.serving.answers import json_response
-from amber_ray.serving.json_body import quote
+from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.routes.endpoint import route
-from amber_ray.serving.site import Site
-from amber_ray.serving.wire import encode_feature
+from amber_ray.wire.json import quote
+from amber_ray.wire.views import encode_feature
 
 
-def routes(site: Site) -> list[Route]:
+def routes(site: AppContext) -> list[Route]:
     """The two rows, over `site`."""
 
     async def every(request: Request) -> Response:

@@ -7,13 +7,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from amber_ray.serving.answers import NO_STORE, json_response
+from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.metrics import CONTENT_TYPE, render
 from amber_ray.serving.routes.endpoint import route
-from amber_ray.serving.site import Site
-from amber_ray.serving.wire import encode_failure
+from amber_ray.wire.views import encode_failure
 
 
-def routes(site: Site) -> list[Route]:
+def routes(site: AppContext) -> list[Route]:
     """The four rows, over `site`."""
 
     async def healthz(request: Request) -> Response:

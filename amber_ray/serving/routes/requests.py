@@ -10,18 +10,18 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from amber_ray.core.service import RequestEvent
+from amber_ray.core.model.service import RequestEvent
 from amber_ray.serving.answers import json_response
+from amber_ray.serving.app_context import AppContext, base
 from amber_ray.serving.incoming import prefer, request_id
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.compute import POLL_AFTER
 from amber_ray.serving.routes.endpoint import route
-from amber_ray.serving.site import Site, base
 from amber_ray.serving.sse import HEADERS, EventStream
-from amber_ray.serving.wire import REQUEST_ID_HEADER, encode_event
+from amber_ray.wire.views import REQUEST_ID_HEADER, encode_event
 
 
-def routes(site: Site) -> list[Route]:
+def routes(site: AppContext) -> list[Route]:
     """The three rows, over `site`."""
 
     async def read(request: Request) -> Response:

@@ -13,18 +13,18 @@ from starlette.routing import Route
 
 from amber_ray.errors import BadRequest, NotAcceptable
 from amber_ray.serving.answers import JSON_TYPE, json_response
-from amber_ray.serving.compute_body import KEY
+from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.encodings import encode, offers
-from amber_ray.serving.json_body import describe, members, text
 from amber_ray.serving.negotiate import choose, has_etag
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import route
-from amber_ray.serving.site import Site
+from amber_ray.wire.compute import KEY
+from amber_ray.wire.json import describe, members, text
 
 FILTERS = ("asset", "feature", "version")
 
 
-def routes(site: Site) -> list[Route]:
+def routes(site: AppContext) -> list[Route]:
     """The two rows, over `site`."""
 
     async def read(request: Request) -> Response:

@@ -1,0 +1,252 @@
+"""The features of one service by name, checked as a graph before anything is sent to Ray.
+
+An input of a finer unit is gathered into a list in order: the segments of an asset, the assets of a
+collection, and the segments of a collection's assets as a list of lists. One of the same unit is passed as it
+is, and a segment sees the value of its asset. A collection's value can't be an input of an asset or segment,
+which may be in many collections. Must not know: keys, plans.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Literal
+
+from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.declare.loading import load
+from amber_ray.core.declare.signature import UNIT_ARGUMENT
+from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.units import RANK
+from amber_ray.core.values.annotations import Json, ListOf, Optional, ValueType
+from amber_ray.errors import DeclarationError, UnknownFeature, UnknownParameter
+
+
+class Registry:
+    """Specs by name, with versions and code digests. Immutable.
+
+    `digest` covers the code and everything declared: two registries with the same one make the same values.
+    """
+
+    def __init__(self, specs: Iterable[FeatureSpec]) -> None:
+        """Seals the specs. The same feature twice counts once.
+
+        Raises `DeclarationError` for two features of one name, unknown inputs, cycles, and inputs whose
+        unit or annotation can't be right.
+        """
+        self._specs: dict[str, FeatureSpec] = {}
+        for spec in specs:
+            other = self._specs.get(spec.name)
+            if other is None:
+                self._specs[spec.name] = spec.sealed()
+            elif not _same(other, spec):
+                raise DeclarationError(
+                    f"two features are named {spec.name!r}: {_where(other)} and {_where(spec)}; rename one"
+                )
+        for spec in self._specs.values():
+            for name in spec.inputs:
+                self._check(spec, name)
+        self._order = self._sorted()
+        text = "\n".join(map(_declaration, sorted(self._order, key=lambda s: s.name)))
+        self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    @classmethod
+    def from_modules(cls, names: Iterable[str]) -> Registry:
+        """From dotted module names and paths of `.py` files.
+
+        What a module imports from another counts too, once. Raises `DeclarationError` for a module that can't
+        be loaded, with the file and line, or that has no feature.
+        """
+        specs: dict[int, FeatureSpec] = {}
+        for name in names:
+            found = [spec for v in vars(load(name)).values() if (spec := _declared(v)) is not None]
+            if not found:
+                raise DeclarationError(
+                    f"module {name!r} declares no feature; decorate a function with @feature"
+                )
+            specs.update((id(s), s) for s in found)
+        return cls(specs.values())
+
+    def __iter__(self) -> Iterator[FeatureSpec]:
+        return iter(self._order)
+
+    def __len__(self) -> int:
+        return len(self._specs)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._specs
+
+    def names(self) -> list[str]:
+        """Sorted."""
+        return sorted(self._specs)
+
+    def get(self, name: str) -> FeatureSpec:
+        """Raises `UnknownFeature` with the names that come close."""
+        spec = self._specs.get(name)
+        if spec is None:
+            raise UnknownFeature(f"unknown feature {name!r}{_near(name, self._specs)}")
+        return spec
+
+    def edge(self, spec: FeatureSpec, name: str) -> Literal["gather", "same", "broadcast"]:
+        """How `spec` receives its input `name`."""
+        mine, theirs = RANK[spec.per], RANK[self.get(name).per]
+        return "same" if mine == theirs else "gather" if theirs < mine else "broadcast"
+
+    def ancestors(self, name: str) -> list[FeatureSpec]:
+        """All that a feature needs, inputs before users, itself last."""
+        wanted: set[str] = set()
+        stack = [name]
+        while stack:
+            one = stack.pop()
+            if one not in wanted:
+                wanted.add(one)
+                stack.extend(self.get(one).inputs)
+        return [s for s in self._order if s.name in wanted]
+
+    def dependents(self, name: str) -> list[FeatureSpec]:
+        """The features that take it as an input."""
+        return [s for s in self._order if name in s.inputs]
+
+    def params_for(
+        self, features: Iterable[str], given: Mapping[str, Any]
+    ) -> Mapping[str, tuple[tuple[str, Any], ...]]:
+        """Every parameter of the features and all they need, defaults filled in and values checked."""
+        specs = {s.name: s for name in features for s in self.ancestors(name)}
+        known = {f"{s.name}.{p.name}" for s in specs.values() for p in s.params}
+        for name in given:
+            if name not in known:
+                raise UnknownParameter(f"unknown parameter {name!r}{self._hint(name, known)}")
+        return {
+            s.name: tuple(
+                (p.name, p.check(full, given[full]) if (full := f"{s.name}.{p.name}") in given else p.default)
+                for p in s.params
+            )
+            for s in specs.values()
+        }
+
+    def _hint(self, name: str, known: set[str]) -> str:
+        """What may have been meant by a parameter that is not known."""
+        feature, _, param = str(name).rpartition(".")
+        if not feature:
+            close = [k for k in sorted(known) if k.endswith(f".{param}")]
+            if close:
+                return f"; write it with its feature: {' or '.join(map(repr, close))}"
+        elif feature in self._specs and self._specs[feature].param(param) is not None:
+            return f": nothing that was asked for needs {feature!r}"
+        if near := _near(str(name), known):
+            return near
+        return (
+            f"; the parameters here are {', '.join(sorted(known))}" if known else "; nothing here takes one"
+        )
+
+    def info(self) -> list[FeatureInfo]:
+        """As told to callers."""
+        return [
+            FeatureInfo(
+                name=s.name,
+                version=s.version,
+                per=s.per,
+                inputs=s.inputs,
+                params={p.name: (p.type.__name__, p.default) for p in s.params},
+                returns=s.returns.spec(),
+                resources=s.resources.as_mapping(),
+                store=s.store,
+                doc=s.doc,
+                pinned=s.pinned,
+                code_digest=s.code_digest,
+                is_class=s.is_class,
+            )
+            for s in sorted(self._order, key=lambda s: s.name)
+        ]
+
+    def _check(self, spec: FeatureSpec, name: str) -> None:
+        """Refuse an input that does not exist, or that can't arrive the way it is taken."""
+        source = self._specs.get(name)
+        if source is None:
+            near = _near(name, {*self._specs, *UNIT_ARGUMENT}) or f"; there are {', '.join(self.names())}"
+            raise DeclarationError(f"feature {spec.name!r} takes {name!r}, which is no feature here{near}")
+        if source.per == "collection" and spec.per != "collection":
+            raise DeclarationError(
+                f"feature {spec.name!r} is per {spec.per} and can't take {name!r}, which is per collection: "
+                f"a {spec.per} may be in many collections"
+            )
+        gathered = max(0, RANK[spec.per] - RANK[source.per])
+        own, any_list = _lists(source.returns)
+        hint = next(h for h in spec.hints if h.name == name)
+        depth = gathered + own
+        fits = hint.depth <= depth if hint.open else hint.depth == depth
+        if any_list:
+            fits = hint.depth >= gathered or hint.open
+        if not fits:
+            shape = "list[" * gathered + source.returns.spec()["type"] + "]" * gathered
+            raise DeclarationError(
+                f"feature {spec.name!r} is per {spec.per} and takes {name!r}, which is per {source.per}, as "
+                f"{hint.words}; it arrives as {shape}"
+            )
+
+    def _sorted(self) -> list[FeatureSpec]:
+        done: dict[str, FeatureSpec] = {}
+        for start in sorted(self._specs):
+            path: list[str] = []
+            stack: list[tuple[str, bool]] = [(start, False)]
+            while stack:
+                name, leave = stack.pop()
+                if leave:
+                    path.pop()
+                    done[name] = self._specs[name]
+                elif name in path:
+                    cycle = [*path[path.index(name) :], name]
+                    raise DeclarationError(f"features depend on each other in a circle: {' -> '.join(cycle)}")
+                elif name not in done:
+                    path.append(name)
+                    stack.append((name, True))
+                    stack.extend((i, False) for i in reversed(self._specs[name].inputs))
+        return list(done.values())
+
+
+def _declared(value: Any) -> FeatureSpec | None:
+    """The spec that hangs on a function or class itself; a subclass is no feature by its base."""
+    own = getattr(value, "__dict__", None)
+    spec = own.get("__amber__") if isinstance(own, Mapping) else None
+    return spec if isinstance(spec, FeatureSpec) else None
+
+
+def _declaration(spec: FeatureSpec) -> str:
+    """All that a spec says, as text that is the same in every process."""
+    params = [(p.name, p.type.__name__, p.default, p.optional, p.of_init, p.choices) for p in spec.params]
+    how = (spec.resources, spec.store, spec.timeout, spec.retries, spec.batch)
+    graph = (spec.per, spec.inputs, spec.unit_argument, params, spec.returns.spec())
+    return repr((spec.name, spec.version, spec.code_digest, spec.is_class, graph, how))
+
+
+def _same(one: FeatureSpec, other: FeatureSpec) -> bool:
+    """Whether two specs are of one feature: of one object, or of one file that was loaded under two names."""
+    if one.target is other.target:
+        return True
+    return _home(one) == _home(other) and one.sealed().code_digest == other.sealed().code_digest
+
+
+def _home(spec: FeatureSpec) -> tuple[str, str]:
+    """The file and the name in it."""
+    target: Any = spec.target
+    function = target.__call__ if spec.is_class else target
+    return function.__code__.co_filename, spec.target.__qualname__
+
+
+def _where(spec: FeatureSpec) -> str:
+    return f"{spec.target.__qualname__} in {spec.module}"
+
+
+def _lists(kind: ValueType) -> tuple[int, bool]:
+    """How many lists a value's type has around something, and whether it may be any number."""
+    if isinstance(kind, Optional):
+        return _lists(kind.item)
+    if isinstance(kind, ListOf):
+        depth, rest = _lists(kind.item)
+        return depth + 1, rest
+    return 0, isinstance(kind, Json)
+
+
+def _near(name: str, known: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, sorted(known), 3, 0.6)
+    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

@@ -1,0 +1,183 @@
+"""Tasks: how steps are handed over, and what each way a task can end means for them.
+
+An attempt is a task's hold on a key (`Entry.task`). A key has one at most, and whatever a task says of a key
+that it no longer holds is dropped (I1): the key was dropped, cancelled or failed meanwhile, and whoever
+waited has been answered. A task that was given up is heard of once more, when it ends; until then it holds
+its resources. Must not know: requests, storage.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+
+from amber_ray.core.ledger.graph import QUARANTINED, Charge, Graph, failure_of
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import Cause, Entry
+
+
+class Attempts:
+    """The live tasks of one shard, by number."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.tasks: dict[int, ev.Task] = {}
+        self._graph = graph
+        self._scheduler = graph.scheduler
+        self._last = 0
+
+    def submit(self, entries: Sequence[Entry], needs: Mapping[str, float], home: int | None = None) -> None:
+        """Hand steps over as one task; with `home`, as a question to the shard that owns them."""
+        self._last += 1
+        graph = self._graph
+        inside = {entry.key for entry in entries}
+        outputs: set[str] = set()
+        small = True
+        for entry in entries:
+            entry.move(Cause.START)
+            entry.task = self._last
+            recipe = entry.step.recipe
+            if recipe.store != "never" or entry.waiters or not entry.dependents.keys() <= inside:
+                outputs.add(entry.key)
+                size = self._scheduler.costs.bytes(recipe)
+                small = small and size is not None and size * 2 < graph.settings.inline_bytes
+        first = entries[0]
+        task = ev.Task(
+            id=self._last,
+            steps=tuple(entry.step for entry in entries),
+            outputs=frozenset(outputs),
+            needs=needs,
+            recipe=first.step.recipe,
+            pool=home is None and first.step.recipe.is_class,
+            home=home,
+            priority=max(entry.rank[0] for entry in entries),
+            tenant=first.tenant,
+            small=small,
+            isolated=first.isolated,
+        )
+        self.tasks[task.id] = task
+        graph.out.append(ev.Submit(task))
+
+    def held_by(self, task: ev.Task) -> Iterator[Entry]:
+        """The keys that this attempt still holds, inputs before users."""
+        for step in task.steps:
+            entry = self._graph.entries.get(step.key)
+            if entry is not None and entry.task == task.id:
+                yield entry
+
+    def _ended(self, id: int) -> ev.Task | None:
+        """A live task that has just ended, its resources given back; None if that was known."""
+        task = self.tasks.pop(id, None)
+        if task is None:
+            self._graph.counters["superseded"] += 1
+        elif task.home is None:
+            self._scheduler.release(task.needs)
+        return task
+
+    def reported(self, event: ev.Reported, now: float) -> None:
+        """A task ended by itself."""
+        task = self._ended(event.task)
+        if task is None:
+            return
+        graph = self._graph
+        vanished: list[Entry] = []
+        for report in event.reports:
+            entry = graph.entries.get(report.key)
+            if entry is None or entry.task != task.id:
+                graph.counters["superseded"] += 1
+            elif report.failure is not None:
+                self._step_failed(entry, report, task, now)
+            else:
+                entry.ran(report.seconds)
+                if task.home is None:
+                    graph.counters["computed"] += 1
+                    size = report.bytes if report.kept else None
+                    self._scheduler.costs.learn(entry.step.recipe, report.seconds, size)
+                graph.consumed(entry)
+                if report.kept:
+                    graph.hold(entry, Cause.DONE, report.bytes, now)
+                    graph.available(entry, ev.Ready(cached=False, seconds=report.seconds))
+                else:
+                    vanished.append(entry)
+        for entry in vanished:
+            # Its users in the task are done. Whoever came while it ran gets it computed again.
+            entry.move(Cause.VANISH)
+            if entry.wanted:
+                entry.move(Cause.NEED)
+                graph.plan(entry, now)
+                graph.release_interest(entry)
+            else:
+                del graph.entries[entry.key]
+        for entry in self.held_by(task):
+            silent = failure_of(entry, "SystemFault", "the task ended and said nothing of this step", 503)
+            graph.again(entry, silent, now)
+
+    def _step_failed(self, entry: Entry, report: ev.StepReport, task: ev.Task, now: float) -> None:
+        """The task lived, the step did not. Another shard's word is final: it has done its own retries."""
+        assert report.failure is not None
+        if report.failure.kind == "system" and task.home is None:
+            # Blocked behind another step of its task, it is not charged with that one's fault.
+            own = report.failure.key == entry.key
+            self._graph.again(entry, report.failure, now, charge="tries" if own else "nobody")
+        else:
+            self._graph.fail(entry, report.failure, now)
+
+    def lost(self, event: ev.TaskLost, now: float) -> None:
+        """A task ended without a report."""
+        task = self._ended(event.task)
+        if task is None:
+            return
+        # One of several brought the worker down; alone, the guilty one can't take the others along.
+        several = len(task.steps) > 1 or event.shared
+        together = several and event.started and task.home is None and event.retry and not event.inputs_lost
+        for entry in self.held_by(task):
+            step = entry.step
+            failure = dataclasses.replace(
+                event.failure, step=step.recipe.feature, key=step.key, unit=step.unit_id
+            )
+            entry.isolated = entry.isolated or together
+            if event.crashed and not together and entry.tries:
+                failure = quarantined(failure, entry.tries + 1)
+            charge: Charge = "input_losses" if event.inputs_lost else "tries"
+            if together or not event.started:
+                charge = "nobody"
+            self._graph.again(entry, failure, now, charge=charge, final=not event.retry)
+
+    def abandon(self, entry: Entry, now: float) -> None:
+        """Stop a step's task if nobody has waited for any of it throughout the grace period (I6)."""
+        task = self.tasks[entry.task]
+        mates = list(self.held_by(task))
+        inside = {mate.key for mate in mates}
+        for mate in mates:
+            if mate.waiters or not mate.dependents.keys() <= inside:
+                return  # someone needs another part of the task; what it makes of this one is kept
+            if not mate.dependents and mate.until > now:
+                return  # left later; its own alarm is set
+        self._graph.out.append(ev.Cancel(task.id))
+        for mate in reversed(mates):
+            self._graph.consumed(mate)
+            mate.task = 0
+            self._graph.remove(mate, Cause.DROP)
+
+    def stop_unfit(self, now: float) -> None:
+        """The cluster changed: take back tasks that no node could start any more.
+
+        Ray would keep such a task pending for ever; should it run after all, its end is heard all the same.
+        """
+        gone = "the nodes that could run it are gone"
+        for task in list(self.tasks.values()):
+            if task.home is None and not self._scheduler.capacity.can_run(task.needs):
+                if any(self.held_by(task)):
+                    self._graph.out.append(ev.Cancel(task.id))
+                for entry in self.held_by(task):  # one that fails may take the next ones along
+                    failure = failure_of(entry, "SystemFault", gone, 503)
+                    self._graph.again(entry, failure, now, charge="nobody")
+
+
+def quarantined(failure: Failure, times: int) -> Failure:
+    """What a step's last crash is called, should it have no try left: another would kill a worker again."""
+    message = (
+        f"{failure.message}, each of the {times} times it was tried alone; "
+        "this unit is set aside for a while, and refresh tries it again"
+    )
+    return dataclasses.replace(failure, type=QUARANTINED, message=message)

@@ -1,0 +1,205 @@
+"""What is always true of a ledger, stated once. Tests and the simulation run `check` after every event."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.ledger.memory import OVERHEAD
+from amber_ray.core.scheduler.capacity import charged
+from amber_ray.core.state.entry import AVAILABLE, LIVE, Entry, State
+
+
+class Broken(AssertionError):
+    """An invariant does not hold."""
+
+
+def check(ledger: Ledger) -> None:
+    """Raise `Broken`, naming the key, unless I1 to I6 of `core.ledger.ledger` hold. O(entries + edges)."""
+    _attempts(ledger)
+    _waiters(ledger)
+    _edges(ledger)
+    _urgency(ledger)
+    _memory(ledger)
+    _interest(ledger)
+    _queue(ledger)
+
+
+def _broken(message: str, *about: object) -> Broken:
+    return Broken(f"{message}: {', '.join(map(str, about))}")
+
+
+def _attempts(ledger: Ledger) -> None:
+    """I1: a key has one live attempt, a step of that task; resources held are those of live tasks."""
+    for key, entry in ledger.entries.items():
+        state = entry.state
+        if key != entry.key or state is State.ABSENT or state is State.COLD:
+            raise _broken("nothing to say", entry)
+        if (state is State.RUNNING) != bool(entry.task):
+            raise _broken("task and state disagree", entry, entry.task)
+        if entry.task:
+            task = ledger.tasks.get(entry.task)
+            if task is None:
+                raise _broken("runs in a task that is not live", entry, entry.task)
+            if sum(s.key == key for s in task.steps) != 1:
+                raise _broken("is not a step of its task", entry, entry.task)
+        if (state is State.FAILED) != (entry.failure is not None):
+            raise _broken("failure and state differ", entry)
+    held: dict[str, float] = {}
+    for task in ledger.tasks.values():
+        if task.home is None:
+            for name, amount in charged(task.needs).items():
+                held[name] = held.get(name, 0.0) + amount
+    counted = ledger.scheduler.capacity.held
+    for name in held.keys() | counted.keys():
+        if abs(held.get(name, 0) - counted.get(name, 0)) >= 1e-6:
+            raise _broken("a slot leaks", name, held, counted)
+
+
+def _waiters(ledger: Ledger) -> None:
+    """I3: a request waits exactly where it is registered, and only for what is on its way."""
+    for id, request in ledger.requests.items():
+        if id != request.id or not request.pending:
+            raise _broken("live with nothing pending", id)
+        for key, entry in request.pending.items():
+            if ledger.entries.get(key) is not entry:
+                raise _broken("a request waits for an unknown key", id, key)
+            if id not in entry.waiters:
+                raise _broken("a waiter was forgotten", id, entry)
+    for entry in ledger.entries.values():
+        if not entry.waiters:
+            continue
+        if entry.state not in LIVE:
+            raise _broken("an answered key has waiters", entry)
+        for id in entry.waiters:
+            if id not in ledger.requests:
+                raise _broken("a waiter without a request", id, entry)
+            if entry.key not in ledger.requests[id].pending:
+                raise _broken("a waiter that is not pending", id, entry)
+
+
+def _edges(ledger: Ledger) -> None:
+    """Each step on its way is registered with its inputs and counts those without a value."""
+    entries = ledger.entries
+    for entry in entries.values():
+        if entry.state is State.WAITING or entry.state is State.QUEUED:
+            if entry.step.home == ledger.shard:
+                if not entry.paused:
+                    _counted(entry, entries)
+            elif not entry.paused:
+                raise _broken("nobody was asked for it", entry)
+        if not entry.dependents:
+            continue
+        if entry.state is State.FAILED:
+            raise _broken("steps wait for a failed one", entry)
+        for key, user in entry.dependents.items():
+            if entries.get(key) is not user:
+                raise _broken("a dependent without an entry", entry, key)
+            if user.state not in LIVE:
+                raise _broken("a dependent that is not on its way", entry, user)
+            if entry.key not in user.step.needs:
+                raise _broken("a dependent that does not need it", entry, user)
+            running = user.state is State.RUNNING
+            if running and entry.state not in AVAILABLE and entry.task != user.task:
+                raise _broken("runs without its input", user, entry)
+
+
+def _counted(entry: Entry, entries: Mapping[str, Entry]) -> None:
+    """A step that waits here for its inputs, or for its turn."""
+    missing = 0
+    for need in entry.step.needs:
+        below = entries.get(need)
+        if below is None:
+            raise _broken("an input has no entry", entry, need)
+        if below.dependents.get(entry.key) is not entry:
+            raise _broken("not registered with its input", entry, below)
+        missing += below.state not in AVAILABLE
+    if (missing == 0) != (entry.state is State.QUEUED):
+        raise _broken("ready and not queued, or unready", entry)
+    if missing != (entry.missing if entry.state is State.WAITING else 0):
+        raise _broken(f"counts {entry.missing} missing inputs, not {missing}", entry)
+
+
+def _urgency(ledger: Ledger) -> None:
+    """I4: as urgent as the most urgent that waits."""
+    requests = ledger.requests
+    for entry in ledger.entries.values():
+        if entry.state in LIVE and (entry.waiters or entry.dependents):
+            ranks = [requests[id].rank for id in entry.waiters]
+            ranks += [user.rank for user in entry.dependents.values()]
+            if entry.rank != max(ranks):
+                raise _broken("rank is not inherited", entry, entry.rank, ranks)
+
+
+def _memory(ledger: Ledger) -> None:
+    """I2: only what is safe may go. I5: bytes are counted right, and over budget only by what may not go."""
+    entries, memory = ledger.entries, ledger.memory
+    held = 0
+    writing = memory.spilling - memory.stale
+    for key, entry in entries.items():
+        evictable = key in memory.budget
+        written_here = entry.step.home == ledger.shard and entry.step.recipe.store == "parquet"
+        to_write = key in memory.unspilled or key in writing
+        if to_write != (written_here and entry.state is State.HOT):
+            raise _broken("written for nothing, or never", entry)
+        if entry.state in AVAILABLE:
+            held += entry.bytes + OVERHEAD
+            wanted = entry.wanted
+            if not wanted and not to_write and not evictable:
+                raise _broken("a value that can never leave memory", entry)
+            if evictable and wanted:
+                raise _broken("evictable while a step is about to read it", entry)
+            if evictable and written_here and entry.state is not State.KEPT:
+                raise _broken("evictable before it is written", entry)
+        elif evictable:
+            raise _broken("evictable without a value", entry)
+    for key in (*memory.unspilled, *writing):
+        if key not in entries:
+            raise _broken("writes a value that is not in memory", key)
+    if not memory.stale <= memory.spilling:
+        raise _broken("a stale write that is not under way", memory.stale)
+    if memory.unspilled_bytes != sum(memory.unspilled.values()):
+        raise _broken("unspilled bytes are miscounted", memory.unspilled_bytes, memory.unspilled)
+    if held != memory.held:
+        raise _broken("bytes in memory are miscounted", held, memory.held)
+    if memory.held > ledger.settings.memory_bytes and len(memory.budget):
+        raise _broken("over budget with evictable values", memory.held)
+
+
+def _interest(ledger: Ledger) -> None:
+    """I6: what nobody waits for is stopped: an alarm is set, or its task is shared. Nothing waits unheard."""
+    alarms = {(what, about) for _, _, what, about in ledger.graph.alarms.pending()}
+    for entry in ledger.entries.values():
+        state = entry.state
+        if state is State.WAITING or state is State.QUEUED:
+            if not entry.wanted:
+                raise _broken("waits for nobody", entry)
+        elif state is State.FAILED:
+            if ("forget", entry.key) not in alarms:
+                raise _broken("failed for ever", entry)
+        elif state is State.RUNNING and not entry.wanted:
+            mates = list(ledger.attempts.held_by(ledger.tasks[entry.task]))
+            if not any(mate.wanted or ("grace", mate.key) in alarms for mate in mates):
+                raise _broken("runs for nobody", entry)
+        if entry.paused and (state is not State.WAITING or ("retry", entry.key) not in alarms):
+            raise _broken("paused for ever", entry)
+    for request in ledger.requests.values():
+        if request.deadline is not None and ("deadline", request.id) not in alarms:
+            raise _broken("a deadline without an alarm", request.id)
+
+
+def _queue(ledger: Ledger) -> None:
+    """A step is in the queue exactly while it is QUEUED, and the queue moves."""
+    scheduler = ledger.scheduler
+    queued = 0
+    for entry in ledger.entries.values():
+        ready = entry.state is State.QUEUED
+        if ready != bool(entry.ticket):
+            raise _broken("lost from the queue, or left in it", entry)
+        queued += ready
+    if sum(lane.size for lane in scheduler.lanes.values()) != queued:
+        raise _broken("the queue's length is miscounted", queued)
+    if not all(lane.size for lane in scheduler.lanes.values()):
+        raise _broken("an empty lane", scheduler.lanes)
+    if queued and not ledger.tasks and not ledger.memory.choked(ledger.settings):
+        raise _broken("steps are ready and nothing runs", queued)

@@ -1,0 +1,336 @@
+"""The ledger: every key's state, who waits for it, and what is to be done next.
+
+`handle(event, now)` takes what happened and returns what must be done; it performs nothing itself. The
+promises, checked by `core.ledger.invariants.check`:
+
+I1  a key has at most one live attempt; a late report of a superseded attempt is dropped;
+I2  a delivered value stays until evicted, purged or lost; one that is kept in Parquet is evicted only once it
+    is written;
+I3  every waiter is answered exactly once;
+I4  a step is as urgent as the most urgent request or step that waits for it;
+I5  bytes in memory are within budget once spills are done, but for values that steps are about to read;
+I6  work that nobody waits for any more is stopped after a grace period, shared work is not.
+
+Values never pass through here: the shell holds them. Must not know: Ray, files, what a value is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Mapping, Sequence
+from typing import Any
+
+from amber_ray.core.ledger.attempts import Attempts
+from amber_ray.core.ledger.graph import Graph, failure_of
+from amber_ray.core.ledger.requests import Request
+from amber_ray.core.planning.plan import Step
+from amber_ray.core.scheduler.costs import Costs
+from amber_ray.core.scheduler.schedule import Scheduler
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import AVAILABLE, LIVE, Cause, Entry, State
+from amber_ray.settings import Settings
+
+
+class Ledger:
+    """The state machine of one shard. One caller at a time; `now` never goes back."""
+
+    def __init__(
+        self, settings: Settings, index: Container[str], *, shard: int = 0, costs: Costs | None = None
+    ) -> None:
+        self.settings = settings
+        self.index = index
+        self.shard = shard
+        self.costs = costs or Costs()
+        self.scheduler = Scheduler(
+            self.costs,
+            lookahead=settings.lookahead,
+            pack_seconds=settings.pack_seconds,
+            overtakes=settings.overtakes,
+        )
+        self.graph = Graph(settings, index, shard, self.scheduler)
+        self.memory = self.graph.memory
+        self.entries = self.graph.entries
+        self.requests = self.graph.callers.requests
+        self.attempts = Attempts(self.graph)
+        self.tasks = self.attempts.tasks
+        self.counters = self.graph.counters
+        self._handlers: dict[type, Callable[[Any, float], None]] = {
+            ev.Requested: self._requested,
+            ev.Left: self._left,
+            ev.Reported: self.attempts.reported,
+            ev.TaskLost: self.attempts.lost,
+            ev.Stored: self._stored,
+            ev.StoreFailed: self._store_failed,
+            ev.Restored: self._restored,
+            ev.RestoreFailed: self._restore_failed,
+            ev.Unreadable: self._unreadable,
+            ev.Lost: self._lost,
+            ev.Purged: self._purged,
+            ev.Capacity: self._capacity,
+            ev.Tick: self._tick,
+        }
+
+    # --- the outside
+
+    def handle(self, event: ev.Event, now: float) -> list[ev.Command]:
+        """Take in one event; `now` in seconds on any clock that never goes back.
+
+        The commands are to be performed in order: who is told of a value takes it before it may be dropped.
+        """
+        self._handlers[type(event)](event, now)
+        self.graph.collect(now)
+        self._follow_up(now)
+        commands = self.graph.out[:]
+        self.graph.out.clear()
+        return commands
+
+    def state_of(self, key: str) -> State:
+        """A key's state; COLD for one that only the index knows."""
+        entry = self.entries.get(key)
+        if entry is not None:
+            return entry.state
+        return State.COLD if key in self.index else State.ABSENT
+
+    def progress(self, id: str) -> tuple[int, int]:
+        """(done, total) steps of a live request: those it brought about or waits for."""
+        created = self.requests[id].created
+        running = sum(1 for e in map(self.entries.get, created) if e is not None and e.state in LIVE)
+        return len(created) - running, len(created)
+
+    def wake_at(self) -> float:
+        """When `Tick` is next needed; infinity if nothing is timed."""
+        return min(self.graph.alarms.next(), self.memory.due())
+
+    def accepts(self, task: int, key: str) -> bool:
+        """Whether a value that this attempt made is the one the key waits for (I1)."""
+        entry = self.entries.get(key)
+        return task in self.tasks and entry is not None and entry.task == task
+
+    @property
+    def hot_bytes(self) -> int:
+        """Bytes in memory, the overhead per value included."""
+        return self.memory.held
+
+    @property
+    def unspilled(self) -> Mapping[str, int]:
+        """Values in memory whose writing has not begun, with their sizes."""
+        return self.memory.unspilled
+
+    @property
+    def unspilled_bytes(self) -> int:
+        """The sum of `unspilled`."""
+        return self.memory.unspilled_bytes
+
+    @property
+    def spilling(self) -> set[str]:
+        """Values that are being written."""
+        return self.memory.spilling
+
+    # --- requests come and go
+
+    def _requested(self, event: ev.Requested, now: float) -> None:
+        request = self.graph.callers.open(event)
+        targets = list(dict.fromkeys(event.targets))
+        known = self.graph.newest
+        if event.refresh:
+            self._refresh(request, targets, event.steps, now)
+        for key in targets:
+            self._attach(request, key, event, now)
+        request.created = dict.fromkeys((*targets, *self.graph.made_since(known)))
+        if not request.pending:
+            self.graph.callers.finish(request)
+        elif request.deadline is not None:
+            self.graph.alarms.set(request.deadline, "deadline", request.id)
+            self._expire(request.id, now)
+
+    def _attach(self, request: Request, key: str, event: ev.Requested, now: float) -> None:
+        """Answer a target at once if its fate is known, else make the request a waiter on it."""
+        callers = self.graph.callers
+        entry = self.entries.get(key)
+        if (entry is None or self.graph.forgotten(entry, now)) and not event.load and key in self.index:
+            self.counters["hits"] += 1
+            callers.tell(request, key, ev.Ready(cached=True))
+            return
+        joined = entry is not None and entry.state in LIVE
+        entry = self.graph.ensure(key, event.steps, request.rank, request.tenant, now)
+        if entry.state in AVAILABLE:
+            self.counters["hits"] += 1
+            entry.asked = True
+            self.graph.release_interest(entry)
+            callers.tell(request, key, ev.Ready(cached=True, seconds=entry.seconds))
+        elif entry.failure is not None:
+            callers.tell(request, key, entry.failure)
+        else:
+            self.counters["joined"] += joined
+            callers.wait(request, entry)
+
+    def _refresh(
+        self, request: Request, targets: Sequence[str], steps: Mapping[str, Step], now: float
+    ) -> None:
+        """Recompute the targets, and forget failures under them; good values under them are reused.
+
+        A target's old row in Parquet stays until a newer one is written.
+        """
+        graph, wanted_by = self.graph, (request.rank, request.tenant)
+        below = dict.fromkeys(targets)
+        stack = list(targets)
+        while stack:
+            key = stack.pop()
+            entry = self.entries.get(key)
+            if entry is not None and entry.state is State.FAILED:
+                graph.remove(entry, Cause.DROP)
+            new = [need for need in steps[key].needs if need not in below]
+            below.update(dict.fromkeys(new))
+            stack.extend(new)
+        for key in targets:
+            entry = self.entries.get(key)
+            if entry is None:
+                entry = graph.make(key, steps, *wanted_by)
+                entry.move(Cause.NEED)
+                graph.plan(entry, now)
+            elif entry.state in AVAILABLE:
+                entry.origin = steps
+                graph.invalidate(entry, Cause.REFRESH, now, wanted_by=wanted_by)
+            elif entry.state is State.RESTORING:
+                entry.move(Cause.MISS)
+                graph.plan(entry, now)
+
+    def _left(self, event: ev.Left, now: float) -> None:
+        request = self.requests.get(event.id)
+        if request is not None:  # else it finished while its withdrawal was on the way
+            for entry in self.graph.callers.leave(request):
+                self.graph.release_interest(entry)
+
+    def _expire(self, id: str, now: float) -> None:
+        request = self.requests.get(id)
+        if request is None or request.deadline is None or request.deadline > now:
+            return
+        late = "the request's deadline passed before this step was done"
+        for entry in self.graph.callers.leave(request):
+            self.graph.callers.tell(request, entry.key, failure_of(entry, "Expired", late, 504))
+            self.graph.release_interest(entry)
+        self.graph.out.append(ev.Finished(id))
+
+    # --- storage answers
+
+    def _stored(self, event: ev.Stored, now: float) -> None:
+        for key in event.keys:
+            if self.memory.written(key, now):
+                entry = self.entries[key]
+                entry.move(Cause.STORE)
+                self.graph.release_interest(entry)
+
+    def _store_failed(self, event: ev.StoreFailed, now: float) -> None:
+        self.counters["unwritten"] += len(event.keys)
+        for key in event.keys:
+            entry = self.entries.get(key)
+            self.memory.not_written(key, entry.bytes if entry is not None else 0, now)
+
+    def _restored(self, event: ev.Restored, now: float) -> None:
+        for key, size in event.sizes.items():
+            entry = self.entries.get(key)
+            if entry is not None and entry.state is State.RESTORING:
+                self.counters["restored"] += 1
+                self.graph.hold(entry, Cause.RESTORED, size, now)
+                self.graph.available(entry, ev.Ready(cached=True))
+            elif entry is None or entry.state not in AVAILABLE:
+                self.graph.to_drop.append(key)  # purged or recomputed while it was read
+
+    def _restore_failed(self, event: ev.RestoreFailed, now: float) -> None:
+        for key in event.keys:
+            entry = self.entries.get(key)
+            if entry is not None and entry.state is State.RESTORING:
+                self.graph.unreadable(entry, now)
+
+    def _unreadable(self, event: ev.Unreadable, now: float) -> None:
+        # A failure for a short while: computing again what is stored would be no remedy for a slow disk.
+        for key, reason in event.reasons.items():
+            entry = self.entries.get(key)
+            if entry is None or entry.state is not State.RESTORING:
+                continue
+            self.counters["unreadable"] += 1
+            if entry.wanted:
+                why = f"the value is stored and can't be read now: {reason}"
+                self.graph.fail(entry, failure_of(entry, "StoreUnavailable", why, 503), now)
+            else:
+                self.graph.remove(entry, Cause.DROP)
+
+    def _lost(self, event: ev.Lost, now: float) -> None:
+        for key in event.keys:
+            entry = self.entries.get(key)
+            if entry is not None and entry.state in AVAILABLE:
+                self.counters["lost"] += 1
+                self.graph.invalidate(entry, Cause.LOSE, now)
+
+    def _purged(self, event: ev.Purged, now: float) -> None:
+        for key in event.keys:
+            entry = self.entries.get(key)
+            if entry is None:
+                continue
+            if entry.state in AVAILABLE:
+                self.graph.invalidate(entry, Cause.REFRESH, now)
+            elif entry.state is State.FAILED:
+                self.graph.remove(entry, Cause.DROP)
+            elif entry.state is State.RESTORING:
+                self.graph.unreadable(entry, now)
+            # else it is being made now, so it is newer than the purge
+
+    # --- time and room
+
+    def _tick(self, event: ev.Tick, now: float) -> None:
+        for what, about in self.graph.alarms.due(now):
+            if what == "deadline":
+                self._expire(about, now)
+                continue
+            entry = self.entries.get(about)
+            if entry is None or entry.until > now:
+                continue
+            if what == "retry" and entry.paused:
+                entry.paused = False
+                self.graph.plan(entry, now)
+            elif what == "grace" and entry.state is State.RUNNING and not entry.wanted:
+                self.attempts.abandon(entry, now)
+            elif what == "forget" and entry.state is State.FAILED:
+                self.graph.remove(entry, Cause.EXPIRE)
+
+    def _capacity(self, event: ev.Capacity, now: float) -> None:
+        """The cluster changed: what can no longer run anywhere fails, or is queued in another shape."""
+        if not self.scheduler.set_capacity(event.nodes, event.attainable):
+            return
+        unready = [e for e in self.entries.values() if e.state in (State.WAITING, State.QUEUED)]
+        for entry in unready:
+            entry.ticket = 0
+        for entry in unready:
+            lacking = self.scheduler.lacking(entry.step.recipe) if entry.step.home == self.shard else None
+            if lacking is not None and entry.state is not State.FAILED:
+                self.graph.fail(entry, failure_of(entry, "MissingResource", lacking, 503), now)
+            elif entry.state is State.QUEUED:
+                self.scheduler.push(entry)
+        self.attempts.stop_unfit(now)
+
+    # --- after every event
+
+    def _follow_up(self, now: float) -> None:
+        """What follows from the new state: restore, spill, evict, ask other shards, hand over tasks."""
+        graph, memory, settings = self.graph, self.memory, self.settings
+        if graph.to_restore:
+            graph.out.append(ev.Restore(tuple(graph.to_restore)))
+            graph.to_restore.clear()
+        if keys := memory.take_unspilled(settings, now):
+            graph.out.append(ev.Spill(keys))
+        while memory.held > settings.memory_bytes and (key := memory.budget.pop()) is not None:
+            graph.remove(self.entries[key], Cause.EVICT)
+            self.counters["evicted"] += 1
+        if graph.to_drop:
+            graph.out.append(ev.Drop(tuple(graph.to_drop)))
+            graph.to_drop.clear()
+        questions: dict[tuple[int, int, str], list[Entry]] = {}
+        for entry in graph.to_ask.values():
+            if entry.state is State.WAITING and self.entries.get(entry.key) is entry:
+                questions.setdefault((entry.step.home, entry.rank[0], entry.tenant), []).append(entry)
+        graph.to_ask.clear()
+        for (home, _, _), entries in questions.items():
+            self.attempts.submit(entries, {}, home)
+        if memory.choked(settings):
+            return
+        while (draft := self.scheduler.take(self.entries)) is not None:
+            self.attempts.submit(draft.entries, draft.needs)

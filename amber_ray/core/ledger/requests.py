@@ -1,0 +1,78 @@
+"""Requests, and the one answer that each of them gets for each of its targets.
+
+A waiter is one request's interest in one key. It is registered twice, at the request (`pending`) and at the
+key (`Entry.waiters`), and both are undone in one place, so an answer can be neither forgotten nor repeated.
+Must not know: how a key comes to its value.
+"""
+
+from __future__ import annotations
+
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import Entry, Rank
+
+
+class Request:
+    """One caller's request: which targets are unanswered, and which steps it brought about (`created`)."""
+
+    __slots__ = ("created", "deadline", "id", "pending", "rank", "tenant")
+
+    def __init__(self, id: str, rank: Rank, tenant: str, deadline: float | None) -> None:
+        self.id = id
+        self.rank = rank
+        self.tenant = tenant
+        self.deadline = deadline
+        self.pending: dict[str, Entry] = {}
+        self.created: dict[str, None] = {}
+
+
+class Callers:
+    """The live requests. Answers go to `out` as commands."""
+
+    def __init__(self, out: list[ev.Command]) -> None:
+        self.requests: dict[str, Request] = {}
+        self._out = out
+
+    def open(self, event: ev.Requested) -> Request:
+        """Take a request in. Raises `ValueError`, changing nothing, for one that can't be taken."""
+        if event.id in self.requests:
+            raise ValueError(f"request {event.id} is already live")
+        if event.priority not in (0, 1, 2):
+            raise ValueError(f"request {event.id}: priority must be 0, 1 or 2, not {event.priority}")
+        urgency = float("-inf") if event.deadline is None else -event.deadline
+        request = Request(event.id, (event.priority, urgency), event.tenant, event.deadline)
+        self.requests[event.id] = request
+        return request
+
+    def wait(self, request: Request, entry: Entry) -> None:
+        """The request is told when the key has an outcome."""
+        request.pending[entry.key] = entry
+        entry.waiters[request.id] = None
+
+    def tell(self, request: Request, key: str, outcome: ev.Ready | Failure) -> None:
+        """Answer one request about one key."""
+        self._out.append(ev.Deliver(request.id, key, outcome))
+
+    def answer(self, entry: Entry, outcome: ev.Ready | Failure) -> None:
+        """Answer everyone who waits for a key, and finish requests that have all their answers."""
+        waiters, entry.waiters = entry.waiters, {}
+        for id in waiters:
+            request = self.requests[id]
+            del request.pending[entry.key]
+            self.tell(request, entry.key, outcome)
+            if not request.pending:
+                self.finish(request)
+
+    def leave(self, request: Request) -> list[Entry]:
+        """Stop waiting; returns the keys that were unanswered, for which somebody has less interest now."""
+        entries = list(request.pending.values())
+        for entry in entries:
+            del entry.waiters[request.id]
+        request.pending.clear()
+        del self.requests[request.id]
+        return entries
+
+    def finish(self, request: Request) -> None:
+        """Every target has been answered."""
+        del self.requests[request.id]
+        self._out.append(ev.Finished(request.id))

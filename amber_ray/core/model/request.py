@@ -1,0 +1,147 @@
+"""What a caller asks and what a caller is told: plain data shared by every way in.
+
+Must not know: HTTP, Ray, how anything is computed.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple
+
+from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+
+
+class Priority(enum.IntEnum):
+    """Scheduling class; a higher number runs first."""
+
+    BACKFILL = 0
+    INGEST = 1
+    INTERACTIVE = 2
+
+
+class _Missing(enum.Enum):
+    MISSING = "missing"
+
+
+MISSING: Final = _Missing.MISSING
+"""Stands where a value is not carried along (it is large, pending or failed)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssetRef:
+    """How a caller names an asset: by `uri` (a path counts) or by the `id` of a known asset."""
+
+    uri: str | None = None
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeRequest:
+    """Many features of many assets.
+
+    `params` maps `"feature.name"` to a JSON value; `range` is [A, B) in seconds.
+    """
+
+    features: tuple[str, ...]
+    assets: tuple[AssetRef, ...]
+    params: Mapping[str, Any] = field(default_factory=dict)
+    range: tuple[float, float] | None = None
+    priority: Priority = Priority.INTERACTIVE
+    tenant: str = "default"
+    refresh: bool = False
+    deadline_seconds: float | None = None
+    callback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a step has no value.
+
+    `kind` is input, feature or system (`errors`); `type` the error class's name; `step` the feature
+    that failed and `key` its key, which for a blocked descendant is an ancestor; `traceback` is the
+    feature's own, as text; `attempts` how often it was tried; `blocked` the features that have no value
+    because of it, where failures are listed.
+    """
+
+    kind: Literal["input", "feature", "system"]
+    type: str
+    message: str
+    step: str
+    key: str
+    unit: str
+    status: int = 422
+    traceback: str = ""
+    attempts: int = 1
+    blocked: tuple[str, ...] = ()
+
+
+State = Literal["running", "done", "failed", "cancelled"]
+ResultState = Literal["ready", "pending", "failed", "cancelled"]
+
+
+class Result(NamedTuple):
+    """One feature for one unit, as far as it is known now. `value` is MISSING unless ready and small.
+
+    A tuple, as a request may have tens of thousands: a frozen dataclass takes four times as long to make.
+    """
+
+    feature: str
+    key: str
+    unit: Unit
+    state: ResultState
+    value: Any = MISSING
+    failure: Failure | None = None
+    seconds: float | None = None
+    cached: bool = False
+
+    @property
+    def asset(self) -> Asset | None:
+        """The asset it is about; None for a collection."""
+        unit = self.unit
+        if isinstance(unit, Segment):
+            return unit.asset
+        return None if isinstance(unit, Collection) else unit
+
+
+@dataclass(frozen=True, slots=True)
+class AssetFailure:
+    """An asset that could not be resolved; its features are reported failed, the other assets go on."""
+
+    ref: AssetRef
+    failure: Failure
+
+
+@dataclass(frozen=True, slots=True)
+class RequestView:
+    """A request as it stands: `done` of `total` steps that had to be run or read, and a result per target.
+
+    `features` are the names asked for; `failed_assets` are assets that could not be resolved at all. `state`
+    is "done" when every target has an answer and at least one is ready, "failed" when all are failures.
+    """
+
+    id: str
+    state: State
+    done: int
+    total: int
+    results: tuple[Result, ...]
+    failed_assets: tuple[AssetFailure, ...] = ()
+    tenant: str = "default"
+    created: float = 0.0
+    features: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ExplainedStep:
+    """One step of a plan and what asking for it would do; `seconds` is what it would take to run."""
+
+    feature: str
+    version: str
+    key: str
+    unit: Unit
+    state: Literal["hot", "kept", "cold", "running", "queued", "missing", "failed"]
+    inputs: tuple[str, ...]
+    seconds: float | None
+    resources: Mapping[str, float]
+    target: bool

@@ -1,0 +1,120 @@
+"""`Service`: all that can be asked of Amber, whichever way a caller came in.
+
+The engine in the cluster (`fabric.engine.engine`), the HTTP client (`client.http`) and the `ray://` client
+(`client.ray`) are three implementations; the HTTP app and the Python clients are written against this
+protocol alone, so each runs over any of them. All methods are safe to call concurrently in one event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
+from amber_ray.core.model.units import Asset
+from amber_ray.core.values.annotations import ValueType
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureInfo:
+    """A feature as told to callers. `params` maps name to (type name, default)."""
+
+    name: str
+    version: str
+    per: str
+    inputs: tuple[str, ...]
+    params: Mapping[str, tuple[str, Any]]
+    returns: Mapping[str, Any]
+    resources: Mapping[str, Any]
+    store: str
+    doc: str
+    pinned: bool
+    code_digest: str
+    is_class: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """A value with what is needed to encode it. `type` knows its JSON and Arrow forms."""
+
+    key: str
+    feature: str
+    version: str
+    type: ValueType
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEvent:
+    """One thing that happened to a request; the last one is `done` and carries the final view."""
+
+    kind: Literal["progress", "result", "done"]
+    done: int
+    total: int
+    result: Result | None = None
+    view: RequestView | None = None
+
+
+class Service(Protocol):
+    """What a way in offers. Errors are those of `amber_ray.errors`."""
+
+    async def features(self) -> list[FeatureInfo]:
+        """Every registered feature, by name."""
+        ...
+
+    async def add_asset(self, uri: str) -> Asset:
+        """Identify and probe the media at `uri` (a path, `file://` or an allowed remote URL)."""
+        ...
+
+    async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
+        """Keep the bytes under the store and return their asset."""
+        ...
+
+    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
+        """Submit and wait up to `wait` seconds.
+
+        Returns a finished view, or one that is "running": then the request has been journaled and goes
+        on whatever becomes of the caller. Cancelling this coroutine before it returned withdraws the request.
+        The same `id` again returns the same request. Raises `BadRequest` and kin for what can't be planned,
+        `Overloaded` at a bound.
+        """
+        ...
+
+    async def status(self, id: str, wait: float = 0.0) -> RequestView:
+        """The request, as soon as it is finished or `wait` seconds have passed. Raises `UnknownRequest`."""
+        ...
+
+    def events(self, id: str) -> AsyncIterator[RequestEvent]:
+        """What happens to the request from now on, beginning with what is already known."""
+        ...
+
+    async def cancel(self, id: str) -> RequestView:
+        """Withdraw the request; work that others wait for goes on. A finished request stays as it is."""
+        ...
+
+    async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
+        """What `compute` would do, step by step in dependency order; runs nothing."""
+        ...
+
+    async def load(self, keys: Sequence[str]) -> list[StoredValue]:
+        """The values of ready keys, in order; restores cold ones. Raises `UnknownKey`."""
+        ...
+
+    async def purge(
+        self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
+    ) -> int:
+        """Forget values that match all the filters given (at least one); returns how many."""
+        ...
+
+    async def failures(self) -> list[Failure]:
+        """The failures that are remembered now."""
+        ...
+
+    async def stats(self) -> dict[str, float]:
+        """Counters and gauges: a flat mapping of snake_case names (Prometheus-ready) to numbers."""
+        ...
+
+    async def aclose(self) -> None:
+        """Let go of connections; an embedded engine flushes and stops its cluster."""
+        ...

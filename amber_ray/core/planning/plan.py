@@ -1,0 +1,277 @@
+"""A request and a registry become a `Plan`: every step that could be needed, keyed and in order.
+
+The plan is the whole graph under its targets; what is already there is pruned by the ledger, which alone
+knows. Keys are Merkle digests of inputs, so all of them are known here, before anything runs.
+
+`Recipe` is what all steps of one feature with the same parameters share; it travels once per plan.
+Must not know: Ray, what is stored, which step runs when.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from amber_ray.core.declare.feature import FeatureSpec, Resources, Store
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit, segments
+from amber_ray.core.planning import keys
+from amber_ray.errors import BadRequest, TooLarge
+
+Nested = str | tuple[Any, ...]
+"""An input's key, or a tuple of keys for a gather (of tuples, for segments gathered by a collection)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How the steps of one feature, with one set of parameters, are run. Equal recipes are interchangeable.
+
+    `registry` is the digest of the registry whose code runs it; `model` the constructor parameters of a
+    class feature, which choose its warm pool.
+    """
+
+    registry: str
+    feature: str
+    version: str
+    per: Per
+    params: tuple[tuple[str, Any], ...]
+    model: tuple[tuple[str, Any], ...]
+    resources: Resources
+    store: Store
+    timeout: float | None
+    retries: int
+    batch: int
+    is_class: bool
+    inputs: tuple[str, ...]
+    code: str
+
+    @property
+    def pool(self) -> tuple[Any, ...] | None:
+        """Which warm actors can run it; None for a function."""
+        return (
+            (self.registry, self.feature, self.version, self.model, self.resources) if self.is_class else None
+        )
+
+    @property
+    def fusable(self) -> bool:
+        """Whether it may share a task with its neighbours: a plain CPU function."""
+        return not self.is_class and self.resources.plain
+
+
+@dataclass(slots=True, eq=False)
+class Step:
+    """One recipe for one unit: a node of the graph. `inputs` are aligned with `recipe.inputs`.
+
+    `level` is the longest way down to a step without inputs; `home` the shard that owns the step.
+    """
+
+    key: str
+    recipe: Recipe
+    unit: Unit
+    unit_id: str
+    inputs: tuple[Nested, ...]
+    level: int
+    home: int
+    needs: tuple[str, ...] = field(default=())
+
+    @property
+    def asset_id(self) -> str | None:
+        """The asset it is about; None for a collection."""
+        if isinstance(self.unit, Collection):
+            return None
+        return self.unit.asset.id if isinstance(self.unit, Segment) else self.unit.id
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a caller asked for: one feature for one unit, and its key."""
+
+    feature: str
+    unit: Unit
+    key: str
+
+
+@dataclass(slots=True)
+class Plan:
+    """`steps` by key, every input before its user; `targets` in the order they were asked for."""
+
+    steps: dict[str, Step]
+    targets: tuple[Target, ...]
+
+
+def closure(steps: Mapping[str, Step], wanted: Iterable[str]) -> dict[str, Step]:
+    """The sub-graph under `wanted`, in the same order."""
+    keep: set[str] = set()
+    stack = list(wanted)
+    while stack:
+        key = stack.pop()
+        if key not in keep:
+            keep.add(key)
+            stack.extend(steps[key].needs)
+    return {key: step for key, step in steps.items() if key in keep}
+
+
+def home_of(unit: Unit, shards: int) -> int:
+    """The shard that owns a unit, by rendezvous hashing: adding a shard moves only what it takes over.
+
+    A segment follows its asset, so an asset's whole graph lives in one shard. (Thaler and Ravishankar,
+    "A name-based mapping scheme for rendezvous", 1996.)
+    """
+    if shards == 1:
+        return 0
+    name = unit.asset.id if isinstance(unit, Segment) else unit.unit_id
+    return max(range(shards), key=lambda i: hashlib.blake2b(f"{i}/{name}".encode(), digest_size=8).digest())
+
+
+class Planner:
+    """Plans requests against one registry. Cheap to make; holds recipes for one set of parameters."""
+
+    def __init__(
+        self,
+        registry: Registry,
+        *,
+        features: Sequence[str],
+        params: Mapping[str, Any],
+        segment_seconds: float,
+        shards: int = 1,
+        max_steps: int = 500_000,
+    ) -> None:
+        """Raises `UnknownFeature`, `UnknownParameter` and `BadParameter` before any unit is looked at."""
+        if not features:
+            raise BadRequest("ask for at least one feature")
+        self.registry = registry
+        self.features = tuple(dict.fromkeys(features))
+        self.segment_seconds = segment_seconds
+        self.shards = shards
+        self.max_steps = max_steps
+        for name in self.features:
+            registry.get(name)
+        given = registry.params_for(self.features, params)
+        self._recipes: dict[str, Recipe] = {}
+        self._prefixes: dict[str, keys.Prefix] = {}
+        for name, values in given.items():
+            spec = registry.get(name)
+            self._recipes[name] = _recipe(registry, spec, values)
+            self._prefixes[name] = keys.prefix(name, spec.version, values)
+        self._steps: dict[str, Step] = {}
+        self._seen: dict[tuple[str, str], Step] = {}
+        self._grids: dict[str, tuple[Segment, ...]] = {}
+        self._targets: list[Target] = []
+
+    def add_asset(self, asset: Asset, span: tuple[float, float] | None = None) -> tuple[Target, ...]:
+        """Plan every requested per-segment and per-asset feature of one asset.
+
+        `span` restricts per-segment features to the segments that [A, B) seconds touches; a feature per
+        asset is about the whole asset and is not restricted. Raises `BadRequest` for a span the asset
+        does not have, `TooLarge` past the step limit.
+        """
+        found: list[Target] = []
+        for name in self.features:
+            per = self.registry.get(name).per
+            if per == "segment":
+                units: tuple[Unit, ...] = (
+                    segments(asset, self.segment_seconds, span) if span else self._grid(asset)
+                )
+            elif per == "asset":
+                units = (asset,)
+            else:
+                continue
+            found.extend(Target(name, unit, self._step(name, unit).key) for unit in units)
+        self._targets.extend(found)
+        return tuple(found)
+
+    def add_collection(self, assets: Iterable[Asset]) -> tuple[Target, ...]:
+        """Plan the requested per-collection features; nothing if there are none."""
+        names = [n for n in self.features if self.registry.get(n).per == "collection"]
+        if not names:
+            return ()
+        unit = Collection.of(assets)
+        found = [Target(name, unit, self._step(name, unit).key) for name in names]
+        self._targets.extend(found)
+        return tuple(found)
+
+    def plan(self) -> Plan:
+        """What has been added so far."""
+        return Plan(self._steps, tuple(self._targets))
+
+    def _grid(self, asset: Asset) -> tuple[Segment, ...]:
+        grid = self._grids.get(asset.id)
+        if grid is None:
+            grid = self._grids[asset.id] = segments(asset, self.segment_seconds)
+        return grid
+
+    def _step(self, name: str, unit: Unit) -> Step:
+        """The step for a feature and unit, made once; recursion is as deep as the feature graph."""
+        unit_id = unit.unit_id
+        made = self._seen.get((name, unit_id))
+        if made is not None:
+            return made
+        recipe = self._recipes[name]
+        inputs: list[Nested] = []
+        needs: dict[str, None] = {}
+        level = 0
+        for input_name in recipe.inputs:
+            nested, below = self._input(input_name, unit)
+            inputs.append(nested)
+            for step in below:
+                needs[step.key] = None
+                level = max(level, step.level + 1)
+        key = self._prefixes[name].key(unit, tuple(zip(recipe.inputs, inputs, strict=True)))
+        step = Step(
+            key, recipe, unit, unit_id, tuple(inputs), level, home_of(unit, self.shards), tuple(needs)
+        )
+        if len(self._steps) >= self.max_steps:
+            raise TooLarge(
+                f"the request needs more than {self.max_steps} steps; ask for fewer assets at a time"
+            )
+        self._seen[name, unit_id] = step
+        self._steps[key] = step
+        return step
+
+    def _input(self, name: str, unit: Unit) -> tuple[Nested, Sequence[Step]]:
+        """An input's keys in the shape the feature receives its values, and the steps behind them."""
+        per = self.registry.get(name).per
+        if per == "segment" and not isinstance(unit, Segment):
+            if isinstance(unit, Asset):
+                steps = [self._step(name, s) for s in self._grid(unit)]
+                return tuple(s.key for s in steps), steps
+            rows = [[self._step(name, s) for s in self._grid(a)] for a in unit.assets]
+            return tuple(tuple(s.key for s in row) for row in rows), [s for row in rows for s in row]
+        if per == "asset" and isinstance(unit, Collection):
+            steps = [self._step(name, a) for a in unit.assets]
+            return tuple(s.key for s in steps), steps
+        coarser = unit.asset if per == "asset" and isinstance(unit, Segment) else unit
+        step = self._step(name, coarser)
+        return step.key, (step,)
+
+
+def leaves(nested: Nested) -> Iterator[str]:
+    """The keys of a nested input, in order."""
+    if isinstance(nested, str):
+        yield nested
+    else:
+        for part in nested:
+            yield from leaves(part)
+
+
+def _recipe(registry: Registry, spec: FeatureSpec, values: Sequence[tuple[str, Any]]) -> Recipe:
+    """The shared part of a feature's steps under these parameter values."""
+    of_init = {p.name for p in spec.params if p.of_init}
+    return Recipe(
+        registry=registry.digest,
+        feature=spec.name,
+        version=spec.version,
+        per=spec.per,
+        params=tuple((n, v) for n, v in values if n not in of_init),
+        model=tuple((n, v) for n, v in values if n in of_init),
+        resources=spec.resources,
+        store=spec.store,
+        timeout=spec.timeout,
+        retries=spec.retries,
+        batch=spec.batch,
+        is_class=spec.is_class,
+        inputs=spec.inputs,
+        code=spec.code_digest,
+    )

@@ -1,0 +1,126 @@
+"""Ready steps in order of urgency, and the fair share between the tenants who asked for them.
+
+Must not know: what the cluster has, how steps become tasks.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Mapping
+
+from amber_ray.core.state.entry import Entry
+
+CLASSES = 3
+"""Scheduling classes, the least urgent first: backfill, batch, interactive."""
+
+_Item = tuple[float, int, int, Entry]
+
+
+class ReadyQueue:
+    """Ready steps that the same kind of worker can run.
+
+    A step is in it while the ticket it was pushed with is still its own; pulling one leaves a void item
+    behind, which is dropped when it comes up.
+    """
+
+    __slots__ = ("_items", "_tiers", "needs", "size")
+
+    def __init__(self, needs: Mapping[str, float]) -> None:
+        self.needs = needs
+        self.size = 0
+        self._items = 0
+        self._tiers: tuple[dict[str, list[_Item]], ...] = tuple({} for _ in range(CLASSES))
+
+    def push(self, entry: Entry) -> None:
+        """Queue a step under its ticket."""
+        tier, urgency = entry.rank
+        heapq.heappush(
+            self._tiers[tier].setdefault(entry.tenant, []), (-urgency, entry.seq, entry.ticket, entry)
+        )
+        self.size += 1
+        self._items += 1
+
+    def pull(self) -> None:
+        """A step has given its ticket back."""
+        self.size -= 1
+        if self._items > 64 + 4 * self.size:
+            self._sweep()
+
+    def head(self, tier: int, served: Mapping[str, float]) -> Entry | None:
+        """The step of a class that is next; left in place. `served`: seconds per tenant in that class."""
+        best: tuple[float, float, int] | None = None
+        first: Entry | None = None
+        tenants = self._tiers[tier]
+        for tenant in list(tenants):
+            heap = tenants[tenant]
+            while heap and heap[0][3].ticket != heap[0][2]:
+                heapq.heappop(heap)
+                self._items -= 1
+            if not heap:
+                del tenants[tenant]
+                continue
+            order = (served[tenant], heap[0][0], heap[0][1])
+            if best is None or order < best:
+                best, first = order, heap[0][3]
+        return first
+
+    def _sweep(self) -> None:
+        """Drop void items that never come up because more urgent ones keep coming."""
+        self._items = 0
+        for tenants in self._tiers:
+            for tenant, heap in list(tenants.items()):
+                heap[:] = [item for item in heap if item[3].ticket == item[2]]
+                heapq.heapify(heap)
+                self._items += len(heap)
+                if not heap:
+                    del tenants[tenant]
+
+
+class Tenants:
+    """Seconds of work served per tenant in one class.
+
+    By start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): of two tenants with steps waiting, one
+    is ahead of the other by no more than a task's worth.
+    A tenant who comes (back) with nothing queued starts level with the one whose turn it was last, or it
+    would own the cluster until it had caught up on its absence.
+    """
+
+    def __init__(self) -> None:
+        self.served: dict[str, float] = {}
+        self._queued: dict[str, int] = {}
+        self._level = 0.0
+
+    @property
+    def waiting(self) -> bool:
+        """Whether anybody has a step in the queue."""
+        return bool(self._queued)
+
+    def queued(self, tenant: str) -> None:
+        """One more of its steps waits in the queue."""
+        if not self._queued:  # a new busy period: all start level
+            self._level = max(self.served.values(), default=self._level)
+            self.served.clear()
+        waiting = self._queued.get(tenant, 0)
+        if not waiting:
+            self.served[tenant] = max(self.served.get(tenant, 0.0), self._level)
+        self._queued[tenant] = waiting + 1
+
+    def unqueued(self, tenant: str) -> None:
+        """One less."""
+        self._queued[tenant] -= 1
+        if not self._queued[tenant]:
+            del self._queued[tenant]
+
+    def nothing_queued(self) -> None:
+        """The queue was emptied; it is about to be filled again."""
+        self._queued.clear()
+
+    def turn_of(self, tenant: str) -> None:
+        """Its step is next; who is not ahead of it and has nothing queued need not be remembered."""
+        self._level = max(self._level, self.served[tenant])
+        if len(self.served) > 2 * len(self._queued) + 64:
+            self.served = {t: s for t, s in self.served.items() if t in self._queued or s > self._level}
+
+    def charge(self, tenant: str, seconds: float) -> None:
+        """Work of that many seconds was handed over for it."""
+        self.served[tenant] = max(self.served.get(tenant, 0.0), self._level) + seconds

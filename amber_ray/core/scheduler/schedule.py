@@ -1,0 +1,318 @@
+"""Which ready steps form the next task: admission, priority, fair share, fusion, packing.
+
+Ray runs what it is given first in, first out, so only as much is handed over as the cluster can run plus a
+small look-ahead (which is also what an autoscaler sees as demand). The rest waits here, in one lane per kind
+of worker, ordered by scheduling class, then fair share between tenants within it, then deadline, then age.
+
+No class starves. Each counts the tasks of other classes that were handed over while it had a step ready;
+after `overtakes` of them the next task is its own. If its first step doesn't fit then, others are only handed
+over beside it: what they leave is enough for it, as in the batch schedulers' EASY backfilling (Lifka, JSSPP
+1995). Hence the bound: where all steps hold the same, a class that has one ready is handed a task after
+(overtakes + 2) others at the latest, since two other classes may be owed one too; with T the longest time
+that a task runs, within (overtakes + 3) * T in any case. The k-th step of its class's own order starts
+within k times that, however much more urgent work keeps coming.
+
+Must not know: requests, values, Ray. The ledger calls it and moves the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.scheduler.capacity import Capacity
+from amber_ray.core.scheduler.costs import Costs
+from amber_ray.core.scheduler.queues import CLASSES, ReadyQueue, Tenants
+from amber_ray.core.state.entry import AVAILABLE, Entry, State
+
+MAX_UNITS = 256
+"""Most steps in one task, so that a lost task costs little and its report stays small."""
+KNOWN_RECIPES = 10_000
+"""Most recipes whose lane is remembered by their identity."""
+UNKNOWN_SECONDS = 1.0
+"""What a step is charged to its tenant before its feature has run once."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """A task in the making: its steps in order, and what it holds while it runs."""
+
+    entries: list[Entry]
+    needs: Mapping[str, float]
+    recipe: Recipe
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A recipe on the cluster as it is: its lane, what a run holds there, and what is lacking.
+
+    The recipe is kept so that its id stands for it as long as the shape does.
+    """
+
+    recipe: Recipe
+    lane: int
+    needs: Mapping[str, float]
+    lacking: str | None
+
+
+class Scheduler:
+    """Ready steps in, drafts of tasks out. A step is in the queue exactly while its ticket is not 0."""
+
+    def __init__(self, costs: Costs, *, lookahead: int, pack_seconds: float, overtakes: int) -> None:
+        self.costs = costs
+        self.pack_seconds = pack_seconds
+        self.overtakes = overtakes
+        self.capacity = Capacity(lookahead)
+        self.tenants = tuple(Tenants() for _ in range(CLASSES))
+        self._passed = [0] * CLASSES
+        self.lanes: dict[int, ReadyQueue] = {}
+        self._kinds: dict[object, tuple[int, Mapping[str, float]]] = {}
+        self._shapes: dict[int, Shape] = {}
+        self._tickets = 0
+
+    # --- what the cluster has
+
+    def set_capacity(self, nodes: Sequence[Mapping[str, float]], attainable: Mapping[str, float]) -> bool:
+        """Learn the cluster's resources; True if that changed anything.
+
+        Then the queue is empty: every ready step has to be looked at (`lacking`) and pushed again.
+        """
+        if not self.capacity.set(nodes, attainable):
+            return False
+        self.lanes.clear()
+        self._shapes.clear()
+        self._kinds.clear()
+        for tenants in self.tenants:
+            tenants.nothing_queued()
+        return True
+
+    def lacking(self, recipe: Recipe) -> str | None:
+        """A sentence that says which resource no node has or can get; None if the step can run."""
+        return self._shape(recipe).lacking
+
+    def _shape(self, recipe: Recipe) -> Shape:
+        shape = self._shapes.get(id(recipe))
+        if shape is None:
+            needs = self.capacity.needs(recipe.resources)
+            kind: object = (recipe.registry, tuple(needs.items()))
+            if recipe.is_class:
+                kind = (recipe.pool, recipe.params)
+            if len(self._shapes) >= KNOWN_RECIPES:  # of plans long gone
+                self._shapes.clear()
+                if not self.lanes:
+                    self._kinds.clear()
+            number, needs = self._kinds.setdefault(kind, (len(self._kinds), needs))
+            shape = Shape(recipe, number, needs, self.capacity.lacking(recipe.feature, needs))
+            self._shapes[id(recipe)] = shape
+        return shape
+
+    # --- the queue
+
+    def push(self, entry: Entry) -> None:
+        """Queue a ready step by its rank and tenant as they are now."""
+        shape = self._shape(entry.step.recipe)
+        lane = self.lanes.get(shape.lane)
+        if lane is None:
+            lane = self.lanes[shape.lane] = ReadyQueue(shape.needs)
+        self._tickets += 1
+        entry.ticket = self._tickets
+        lane.push(entry)
+        self.tenants[entry.rank[0]].queued(entry.tenant)
+
+    def pull(self, entry: Entry) -> None:
+        """Take a step out of the queue, if it is in it; before its rank or tenant changes, too."""
+        if not entry.ticket:
+            return
+        entry.ticket = 0
+        name = self._shape(entry.step.recipe).lane
+        lane = self.lanes[name]
+        lane.pull()
+        if not lane.size:
+            del self.lanes[name]
+        self.tenants[entry.rank[0]].unqueued(entry.tenant)
+
+    # --- tasks
+
+    def take(self, entries: Mapping[str, Entry]) -> Draft | None:
+        """The next task, its steps out of the queue and its resources held.
+
+        None when nothing is ready or nothing more is admitted.
+        """
+        if not self.lanes:
+            return None
+        owed = self._owed()
+        kept: Mapping[str, float] = {}
+        turn = None if owed is None else self._first(owed, None)
+        if turn is not None and not self.capacity.admits(turn[0].needs):
+            kept = turn[0].needs
+            turn = None
+        if turn is None:
+            classes = (self._first(tier, kept) for tier in reversed(range(CLASSES)))
+            turn = next((found for found in classes if found is not None), None)
+        if turn is None:
+            return None
+        lane, head = turn
+        self._took(head.rank[0], still_owed=owed if kept else None)
+        tenants = self.tenants[head.rank[0]]
+        tenants.turn_of(head.tenant)
+        if head.step.recipe.is_class:
+            chosen = self._batch(lane, head)
+        else:
+            chosen = self._pack(lane, head, entries, grow=not kept)
+        needs: Mapping[str, float] = lane.needs
+        for entry in chosen:
+            recipe = entry.step.recipe
+            needs = _joined(needs, self._shape(recipe).needs)
+            seconds = self.costs.seconds(recipe)
+            tenants.charge(entry.tenant, UNKNOWN_SECONDS if seconds is None else seconds)
+        self.capacity.hold(needs)
+        return Draft(chosen, needs, head.step.recipe)
+
+    def _first(self, tier: int, kept: Mapping[str, float] | None) -> tuple[ReadyQueue, Entry] | None:
+        """A class's next step, of the lanes that are admitted beside `kept`; of all lanes for None."""
+        if not self.tenants[tier].waiting:
+            return None
+        served = self.tenants[tier].served
+        best: tuple[tuple[float, float, int], ReadyQueue, Entry] | None = None
+        for lane in self.lanes.values():
+            if kept is not None and not self.capacity.admits(lane.needs, beside=kept):
+                continue
+            head = lane.head(tier, served)
+            if head is None:
+                continue
+            order = (served[head.tenant], -head.rank[1], head.seq)
+            if best is None or order < best[0]:
+                best = order, lane, head
+        return None if best is None else (best[1], best[2])
+
+    def _owed(self) -> int | None:
+        """The class that has been overtaken often enough, the most often of several."""
+        most = max(self._passed)
+        return self._passed.index(most) if most >= self.overtakes else None
+
+    def _took(self, tier: int, still_owed: int | None) -> None:
+        """A class is handed its turn, and the others that wait are overtaken."""
+        for other, tenants in enumerate(self.tenants):
+            if not tenants.waiting or (other == tier and other != still_owed):
+                self._passed[other] = 0
+            else:
+                self._passed[other] += 1
+
+    def release(self, needs: Mapping[str, float]) -> None:
+        """A task has ended."""
+        self.capacity.release(needs)
+
+    def _batch(self, lane: ReadyQueue, head: Entry) -> list[Entry]:
+        """Up to `batch` steps of one class of urgency for one warm actor.
+
+        On a CPU, where long batches win nothing and the last one of many leaves the other actors idle, also
+        no more than is known to fit in `pack_seconds`.
+        """
+        chosen = [head]
+        served = self.tenants[head.rank[0]].served
+        self.pull(head)
+        most = head.step.recipe.batch
+        seconds = self.costs.seconds(head.step.recipe)
+        if seconds and not lane.needs.get("GPU"):
+            most = min(most, max(1, int(self.pack_seconds / seconds)))
+        while len(chosen) < most and not head.isolated:
+            more = lane.head(head.rank[0], served)
+            if more is None or more.isolated:
+                break
+            chosen.append(more)
+            self.pull(more)
+        return chosen
+
+    def _pack(
+        self, lane: ReadyQueue, head: Entry, entries: Mapping[str, Entry], *, grow: bool
+    ) -> list[Entry]:
+        """The head's fused group, and more groups of its class and tenant while they are known to be cheap.
+
+        No more than an even share of the lane goes into one task, or workers would stand idle beside it: one
+        for each task that may start now, or that the cluster runs at once if those are more. So shares
+        become smaller towards the end, as in guided self-scheduling (Polychronopoulos and Kuck 1987).
+        """
+        share = -(-lane.size // max(self.capacity.room(lane.needs), self.capacity.width(lane.needs)))
+        chosen = self._fuse(head, entries, {}, grow)
+        if head.isolated:
+            return list(chosen.values())
+        total = self._expected(chosen.values())
+        groups = 1
+        while total is not None and total < self.pack_seconds and len(chosen) < MAX_UNITS and groups < share:
+            more = lane.head(head.rank[0], self.tenants[head.rank[0]].served)
+            if more is None or more.isolated or more.tenant != head.tenant:
+                break
+            one = self.costs.seconds(more.step.recipe)
+            if one is None or total + one > self.pack_seconds:
+                break
+            group = self._fuse(more, entries, chosen, grow)
+            chosen.update(group)
+            seconds = self._expected(group.values())
+            total = None if seconds is None else total + seconds
+            groups += 1
+        return list(chosen.values())
+
+    def _expected(self, group: Iterable[Entry]) -> float | None:
+        total = 0.0
+        for entry in group:
+            one = self.costs.seconds(entry.step.recipe)
+            if one is None:
+                return None
+            total += one
+        return total
+
+    def _fuse(
+        self, seed: Entry, entries: Mapping[str, Entry], taken: Mapping[str, Entry], grow: bool
+    ) -> dict[str, Entry]:
+        """The seed with every missing plain CPU step of its unit that is connected to it and can run with it.
+
+        Values that only these steps use then never leave the worker: a video segment is decoded once for
+        all that looks at its frames. Steps of a lower class stay behind, or they would delay it. `grow`: the
+        task may hold more than the seed does.
+        """
+        self.pull(seed)
+        if seed.isolated or not seed.step.recipe.fusable:
+            return {seed.key: seed}
+        near: dict[str, Entry] = {seed.key: seed}
+        needs: Mapping[str, float] = self._shape(seed.step.recipe).needs
+        stack = [seed]
+        while stack:
+            entry = stack.pop()
+            for other in (*entry.dependents.values(), *map(entries.get, entry.step.needs)):
+                if other is None or other.key in near or other.key in taken:
+                    continue
+                if len(near) + len(taken) >= MAX_UNITS or not _joins(other, seed):
+                    continue
+                together = _joined(needs, self._shape(other.step.recipe).needs)
+                if together is needs or (grow and self.capacity.fits_a_node(together)):
+                    needs = together
+                    near[other.key] = other
+                    stack.append(other)
+        group: dict[str, Entry] = {}
+        for entry in sorted(near.values(), key=lambda e: (e.step.level, e.seq)):
+            if all(key in group or entries[key].state in AVAILABLE for key in entry.step.needs):
+                group[entry.key] = entry
+                self.pull(entry)
+        return group
+
+
+def _joins(other: Entry, seed: Entry) -> bool:
+    """Whether a neighbour may run in the seed's task, its inputs aside."""
+    recipe = other.step.recipe
+    return (
+        (other.state is State.WAITING or other.state is State.QUEUED)
+        and not other.paused
+        and not other.isolated
+        and other.rank[0] >= seed.rank[0]
+        and other.step.unit_id == seed.step.unit_id
+        and recipe.fusable
+        and recipe.registry == seed.step.recipe.registry
+    )
+
+
+def _joined(a: Mapping[str, float], b: Mapping[str, float]) -> Mapping[str, float]:
+    """What steps that run one after the other hold: the most of each. `a` itself if that is enough."""
+    if a is b or all(a.get(name, 0.0) >= amount for name, amount in b.items()):
+        return a
+    return {name: max(a.get(name, 0.0), b.get(name, 0.0)) for name in (*a, *(n for n in b if n not in a))}

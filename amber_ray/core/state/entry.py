@@ -1,0 +1,193 @@
+"""The states of a key and the only ways between them.
+
+    absent ─need→ WAITING ─ready→ QUEUED ─start→ RUNNING ─done→ HOT ─store→ KEPT
+      │ find                          ↑────retry────┘  └fail→ FAILED ─expire→ absent
+      ↓                                                        KEPT ─evict→ COLD (= absent, but indexed)
+    COLD ─restore→ RESTORING ─restored→ KEPT
+
+`COLD` keys are not kept as objects: a key that has no `Entry` but stands in the index is cold; the state
+is passed through on the way in and out. `TRANSITIONS` is the whole truth: a pair that is not listed raises
+`IllegalTransition` and changes nothing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Final
+
+from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.plan import Step
+
+
+class State(enum.IntEnum):
+    """Where a key's value is, or how far it has come."""
+
+    ABSENT = 0
+    WAITING = 1
+    QUEUED = 2
+    RUNNING = 3
+    HOT = 4
+    KEPT = 5
+    COLD = 6
+    RESTORING = 7
+    FAILED = 8
+
+
+class Cause(enum.Enum):
+    """Why a key changes its state."""
+
+    NEED = "someone needs it"
+    FIND = "the index has it"
+    READY = "its inputs are there"
+    START = "it was put into a task"
+    DONE = "its value arrived"
+    VANISH = "it was computed and not kept"
+    RETRY = "its task was lost"
+    FAIL = "it has no value"
+    STORE = "its value is in Parquet"
+    EVICT = "its memory is needed"
+    RESTORE = "it is being read back"
+    RESTORED = "it was read back"
+    MISS = "it can't be read back"
+    LOSE = "its object was lost"
+    REFRESH = "a caller wants it new"
+    DROP = "nobody needs it, or it was purged"
+    EXPIRE = "its failure is forgotten"
+
+    __hash__ = object.__hash__  # members are singletons; this is the fast one
+
+
+_S, _C = State, Cause
+TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = {
+    (_S.ABSENT, _C.NEED): _S.WAITING,
+    (_S.ABSENT, _C.FIND): _S.COLD,
+    (_S.WAITING, _C.READY): _S.QUEUED,
+    (_S.WAITING, _C.START): _S.RUNNING,  # fused behind an input in the same task, or asked of another shard
+    (_S.WAITING, _C.FAIL): _S.FAILED,  # an input failed, or no node can run it
+    (_S.WAITING, _C.DROP): _S.ABSENT,
+    (_S.QUEUED, _C.START): _S.RUNNING,
+    (_S.QUEUED, _C.LOSE): _S.WAITING,  # an input was lost before the step was submitted
+    (_S.QUEUED, _C.FAIL): _S.FAILED,
+    (_S.QUEUED, _C.DROP): _S.ABSENT,
+    (_S.RUNNING, _C.DONE): _S.HOT,
+    (_S.RUNNING, _C.VANISH): _S.ABSENT,
+    (_S.RUNNING, _C.RETRY): _S.WAITING,
+    (_S.RUNNING, _C.FAIL): _S.FAILED,
+    (_S.RUNNING, _C.DROP): _S.ABSENT,
+    (_S.HOT, _C.STORE): _S.KEPT,
+    (_S.HOT, _C.EVICT): _S.ABSENT,  # only values that are never written
+    (_S.HOT, _C.LOSE): _S.WAITING,
+    (_S.HOT, _C.REFRESH): _S.WAITING,
+    (_S.HOT, _C.DROP): _S.ABSENT,
+    (_S.KEPT, _C.EVICT): _S.COLD,
+    (_S.KEPT, _C.LOSE): _S.COLD,
+    (_S.KEPT, _C.REFRESH): _S.WAITING,
+    (_S.KEPT, _C.DROP): _S.ABSENT,
+    (_S.COLD, _C.RESTORE): _S.RESTORING,
+    (_S.RESTORING, _C.RESTORED): _S.KEPT,
+    (_S.RESTORING, _C.MISS): _S.WAITING,
+    (_S.RESTORING, _C.FAIL): _S.FAILED,  # the store can't be read for the time being
+    (_S.RESTORING, _C.DROP): _S.ABSENT,
+    (_S.FAILED, _C.EXPIRE): _S.ABSENT,
+    (_S.FAILED, _C.DROP): _S.ABSENT,
+}
+
+LIVE: Final = frozenset({State.WAITING, State.QUEUED, State.RUNNING, State.RESTORING})
+"""On the way to an answer."""
+AVAILABLE: Final = frozenset({State.HOT, State.KEPT})
+"""Has a value in memory."""
+
+
+class IllegalTransition(AssertionError):
+    """A bug in the core: an event met a state that has no row for it."""
+
+
+Rank = tuple[int, float]
+"""How urgent: (scheduling class, minus the deadline); larger is more urgent."""
+LEAST: Final[Rank] = (-1, float("-inf"))
+"""The rank of what nobody waits for."""
+
+
+class Entry:
+    """What the ledger knows of one key.
+
+    - `origin`: the plan that finds the steps below it should they be needed again; None once settled.
+    - `rank`, `tenant`: of the most urgent request or step that waits for it, while it is on its way.
+    - `waiters`, `dependents`: requests that want an answer, and steps yet to read the value; in order.
+    - `missing`: how many inputs have no value in memory, while it is WAITING and not paused.
+    - `task`: the attempt that runs it, or 0; `ticket`: its place in the queue, or 0.
+    - `tries`: system failures so far; `input_losses`: losses of its inputs as it was to read them.
+    - `isolated`: it shares no task until it has run; `paused`: until a retry.
+    - `until`: when its pause, its failure or the grace of its abandoned run is over.
+    - `asked`: a request was told that the value is there, so a transient one is not let go at once.
+    """
+
+    __slots__ = (
+        "asked",
+        "bytes",
+        "dependents",
+        "failure",
+        "input_losses",
+        "isolated",
+        "key",
+        "missing",
+        "origin",
+        "paused",
+        "rank",
+        "seconds",
+        "seq",
+        "state",
+        "step",
+        "task",
+        "tenant",
+        "ticket",
+        "tries",
+        "until",
+        "waiters",
+    )
+
+    def __init__(self, step: Step, origin: Mapping[str, Step], rank: Rank, tenant: str, seq: int) -> None:
+        self.key = step.key
+        self.step = step
+        self.origin: Mapping[str, Step] | None = origin
+        self.rank = rank
+        self.tenant = tenant
+        self.seq = seq
+        self.state = State.ABSENT
+        self.waiters: dict[str, None] = {}
+        self.dependents: dict[str, Entry] = {}
+        self.missing = 0
+        self.task = 0
+        self.ticket = 0
+        self.tries = 0
+        self.input_losses = 0
+        self.isolated = False
+        self.paused = False
+        self.asked = False
+        self.until = 0.0
+        self.bytes = 0
+        self.seconds: float | None = None
+        self.failure: Failure | None = None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether a request or a step still needs it."""
+        return bool(self.waiters or self.dependents)
+
+    def ran(self, seconds: float) -> None:
+        """It was computed: what went wrong before is no longer held against it."""
+        self.task, self.tries, self.input_losses, self.isolated = 0, 0, 0, False
+        self.seconds = seconds
+
+    def move(self, cause: Cause) -> None:
+        """Change state by the table, or raise `IllegalTransition` and change nothing."""
+        state = TRANSITIONS.get((self.state, cause))
+        if state is None:
+            raise IllegalTransition(
+                f"{self.step.recipe.feature} {self.key}: no way from {self.state.name} by {cause.name}"
+            )
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"<Entry {self.step.recipe.feature} {self.key[:8]} {self.state.name}>"

@@ -1,0 +1,191 @@
+"""Ray itself: start a local one, join another, find or make the cache actors, and stop what was started.
+
+`environment` names the variables that must be set before Ray starts; the entry points set them, nothing
+here reads the environment.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import shutil
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+
+from amber_ray.errors import AmberError, BadRequest, StoreBusy, Unavailable
+from amber_ray.fabric.shard.actor import CacheActor
+from amber_ray.fabric.transport.messages import Hello
+from amber_ray.fabric.transport.names import shard_name
+from amber_ray.settings import MIB, Settings
+
+log = logging.getLogger("amber.cluster")
+
+UP_SECONDS = 120.0
+"""Longest wait for a cache actor to come up: it reads the keys of the whole store first."""
+
+
+WRITERS = 6
+"""Workers that may stay at hand beside one for each CPU."""
+
+
+def environment() -> dict[str, str]:
+    """Variables for a process that is about to start Ray, where the user has not set them.
+
+    Workers inherit them: the path so that they find modules beside the caller, and GPUs hidden from steps
+    that did not ask for one.
+    """
+    return {
+        "RAY_AUTH_MODE": "token",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "1",
+        # Ray ends workers beyond one per CPU after a second without work. Values are written by such workers,
+        # and a new one takes most of a second of CPU to import what it needs, while steps are running.
+        "RAY_num_workers_soft_limit": str((os.cpu_count() or 1) + WRITERS),
+        "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # a lost task is one event here; its other refs say nothing new
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in (*sys.path, os.getcwd()) if p)),
+    }
+
+
+def start_local(settings: Settings, **options: Any) -> None:
+    """Start a Ray of its own in this machine; it ends with this process or with `stop`.
+
+    `options` go to `ray.init`. Raises `Unavailable` if Ray is already running in this process.
+    """
+    if ray.is_initialized():
+        raise Unavailable(
+            "this process is already connected to a Ray cluster; use connect('auto') to join it"
+        )
+    memory = min(
+        2 * settings.memory_bytes + 512 * MIB,
+        int(0.8 * shutil.disk_usage("/dev/shm").free) if os.path.isdir("/dev/shm") else 512 * MIB,
+    )
+    defaults: dict[str, Any] = {
+        "address": "local",
+        "namespace": settings.namespace,
+        "num_gpus": settings.num_gpus,
+        "object_store_memory": max(memory, 128 * MIB),
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "_node_ip_address": "127.0.0.1",
+    }
+    ray.init(**{**defaults, **options})
+
+
+def connect(address: str, namespace: str) -> None:
+    """Join a running cluster: "auto", or "host:port" of its head. Raises `Unavailable`."""
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(address=address, namespace=namespace, log_to_driver=False, logging_level=logging.ERROR)
+    except (ConnectionError, RuntimeError, TimeoutError) as error:
+        raise Unavailable(f"no Ray cluster can be reached at {address!r}: {str(error).strip()}") from error
+
+
+def stop() -> None:
+    """Leave the cluster; a local one that this process started ends."""
+    ray.shutdown()
+
+
+async def shard(settings: Settings, number: int, *, create: bool = True) -> tuple[Any, Hello]:
+    """The cache actor of one shard, made if there is none, once it answers.
+
+    Raises `StoreBusy` if another cluster owns the store, `BadRequest` if this one serves other settings,
+    `Unavailable` if it does not come up in time.
+    """
+    name = shard_name(number)
+    handle: Any
+    try:
+        if create:
+            handle = (
+                ray.remote(CacheActor)
+                .options(
+                    name=name,
+                    namespace=settings.namespace,
+                    lifetime="detached",
+                    max_restarts=-1,
+                    max_task_retries=0,
+                    max_concurrency=100_000,
+                    num_cpus=0,
+                    get_if_exists=True,
+                )
+                .remote(settings.to_json(), number)
+            )
+        else:
+            handle = ray.get_actor(name, namespace=settings.namespace)
+    except ValueError as error:
+        raise Unavailable(
+            f"no Amber runs in namespace {settings.namespace!r} of this cluster; start one with `amber serve`"
+        ) from error
+    hello = await introduce(handle, UP_SECONDS, new=create)
+    if create:
+        _same(Settings.from_json(hello.settings), settings)
+    return handle, hello
+
+
+async def introduce(handle: Any, timeout: float, *, new: bool = False) -> Hello:
+    """Wait until a cache actor answers.
+
+    What keeps a `new` one from coming up ends it and is raised, and so does a busy store. One that comes back
+    after its death is asked again, since what it needs may come back too.
+    """
+    give_up = time.monotonic() + timeout
+    while True:
+        left = give_up - time.monotonic()
+        if left <= 0:
+            raise Unavailable(f"the cache actor did not come up within {timeout:g} s")
+        try:
+            hello: Hello = await asyncio.wait_for(handle.hello.remote(), left)
+            return hello
+        except ray.exceptions.RayTaskError as error:
+            if not (new or isinstance(error.cause, StoreBusy)):
+                log.warning("a cache actor can't come up yet: %s", error.cause)
+                await asyncio.sleep(1.0)
+                continue
+            ray.kill(handle)
+            if isinstance(error.cause, AmberError):
+                raise error.cause from None
+            raise
+        except ray.exceptions.ActorUnavailableError:
+            await asyncio.sleep(0.1)
+        except ray.exceptions.ActorDiedError as error:
+            raise Unavailable(f"the cache actor died while it came up: {error}") from error
+        except TimeoutError:
+            continue
+
+
+def _same(running: Settings, wanted: Settings) -> None:
+    """Refuse to share a cluster under settings that mean other keys or another store."""
+    for name in ("store", "segment_seconds", "shards"):
+        if getattr(running, name) != getattr(wanted, name):
+            raise BadRequest(
+                f"the Amber that runs in namespace {running.namespace!r} has {name}="
+                f"{getattr(running, name)!r}, not {getattr(wanted, name)!r}"
+            )
+
+
+async def close_shards(settings: Settings, timeout: float = 30.0) -> bool:
+    """Flush and end the cache actors; True if every value was written first."""
+    clean = True
+    for number in range(settings.shards):
+        try:
+            handle = ray.get_actor(shard_name(number), namespace=settings.namespace)
+        except ValueError:
+            continue
+        try:
+            clean &= await asyncio.wait_for(handle.close.remote(timeout), timeout + 5)
+        except (ray.exceptions.RayError, TimeoutError):
+            clean = False
+        ray.kill(handle)
+    return clean
+
+
+def totals() -> Mapping[str, float]:
+    """The cluster's resources, summed over its nodes."""
+    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    return resources

@@ -1,0 +1,76 @@
+"""What a shard tells of itself: states, expected costs, failures, counters. Changes nothing."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state.entry import State
+
+if TYPE_CHECKING:
+    from amber_ray.fabric.shard.actor import CacheActor
+
+WORDS: Mapping[State, str] = {
+    State.ABSENT: "missing",
+    State.WAITING: "queued",
+    State.QUEUED: "queued",
+    State.RUNNING: "running",
+    State.HOT: "hot",
+    State.KEPT: "kept",
+    State.COLD: "cold",
+    State.RESTORING: "cold",
+    State.FAILED: "failed",
+}
+"""States in the words of `ExplainedStep`."""
+
+
+def states(ledger: Ledger, keys: Sequence[str]) -> dict[str, str]:
+    """Each key's state."""
+    return {key: WORDS[ledger.state_of(key)] for key in keys}
+
+
+def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    """Mean seconds of one step of (feature, version), for those that have run."""
+    known = ledger.costs.known()
+    return {name: known[name][0] for name in names if name in known}
+
+
+def failures(ledger: Ledger) -> list[Failure]:
+    """The failures remembered now, each with the features that it blocks."""
+    found: dict[str, Failure] = {}
+    blocked: dict[str, set[str]] = collections.defaultdict(set)
+    for entry in ledger.entries.values():
+        if entry.state is not State.FAILED or entry.failure is None:
+            continue
+        root = entry.failure.key
+        if root == entry.key or root not in found:
+            found[root] = entry.failure
+        if root != entry.key:
+            blocked[root].add(entry.step.recipe.feature)
+    return [dataclasses.replace(f, blocked=tuple(sorted(blocked[key]))) for key, f in found.items()]
+
+
+def stats(actor: CacheActor) -> dict[str, float]:
+    """Counters and gauges of one shard."""
+    ledger = actor.ledger
+    by_state = collections.Counter(e.state for e in ledger.entries.values())
+    found: dict[str, float] = {f"{name}_total": float(n) for name, n in ledger.counters.items()}
+    found |= {f"{name}_total": float(n) for name, n in actor.dispatch.pools.counters.items()}
+    found |= {f"keys_{s.name.lower()}": float(by_state[s]) for s in State if s is not State.ABSENT}
+    return found | {
+        "keys_indexed": float(len(actor.index)),
+        "index_bytes": float(actor.index.nbytes),
+        "hot_bytes": float(ledger.hot_bytes),
+        "memory_budget_bytes": float(actor.settings.memory_bytes),
+        "unspilled_bytes": float(ledger.unspilled_bytes),
+        "spilling_keys": float(len(ledger.spilling)),
+        "tasks_running": float(len(ledger.tasks)),
+        "requests_running": float(len(ledger.requests)),
+        "requests_remembered": float(len(actor.desk.records)),
+        "sessions": float(actor.desk.sessions),
+        "warm_actors": float(len(actor.dispatch.pools)),
+    }

@@ -1,0 +1,134 @@
+"""What a shard remembers of a request beyond the ledger, and how it is journaled.
+
+The ledger forgets a request once its last target is answered; the record keeps the answers for whoever
+asks later. Journaled records (JSON under `<store>/requests/`) outlive the cluster: an unfinished one holds
+all that is needed to plan it again, a finished one its answers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from amber_ray.core.model.request import Failure
+from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit
+from amber_ray.core.planning.plan import Target
+from amber_ray.fabric.transport.messages import Answer, Reply
+
+
+@dataclass(slots=True)
+class Record:
+    """One request at one shard. `accepted`: it is journaled and survives its caller."""
+
+    id: str
+    targets: tuple[Target, ...]
+    tenant: str
+    created: float
+    state: str = "running"
+    accepted: bool = False
+    body: Mapping[str, Any] | None = None
+    answers: dict[str, Answer] = field(default_factory=dict)
+    sessions: set[str] = field(default_factory=set)
+    ended: float = 0.0
+
+    def settle(self) -> None:
+        """Every target has an answer: done if any is a value."""
+        if self.state == "running":
+            ok = not self.answers or any(a.failure is None for a in self.answers.values())
+            self.state = "done" if ok else "failed"
+
+    def reply(self, done: int, total: int, *, full: bool = False) -> Reply:
+        """The record as told to an engine; `full` for one that has not seen the request."""
+        return Reply(
+            id=self.id,
+            state=self.state,
+            answers=list(self.answers.values()),
+            done=done,
+            total=total,
+            created=self.created,
+            tenant=self.tenant,
+            targets=self.targets if full else (),
+            record=self.body if full else None,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """What the journal keeps; values themselves are in the store."""
+        assets: dict[str, Asset] = {}
+        for target in self.targets:
+            for asset in _assets_of(target.unit):
+                assets[asset.id] = asset
+        return {
+            "id": self.id,
+            "tenant": self.tenant,
+            "created": self.created,
+            "state": self.state,
+            "request": self.body,
+            "assets": {i: dataclasses.asdict(a) for i, a in assets.items()},
+            "targets": [[t.feature, unit_to_json(t.unit), t.key] for t in self.targets],
+            "answers": [
+                {
+                    "key": a.key,
+                    "cached": a.cached,
+                    "seconds": a.seconds,
+                    "failure": dataclasses.asdict(a.failure) if a.failure else None,
+                }
+                for a in self.answers.values()
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Record:
+        """Read what `to_json` wrote."""
+        assets = {i: asset_from_json(a) for i, a in data["assets"].items()}
+        return cls(
+            id=data["id"],
+            tenant=data["tenant"],
+            created=data["created"],
+            state=data["state"],
+            accepted=True,
+            body=data["request"],
+            targets=tuple(Target(f, unit_from_json(u, assets), k) for f, u, k in data["targets"]),
+            answers={
+                a["key"]: Answer(
+                    a["key"],
+                    cached=a["cached"],
+                    seconds=a["seconds"],
+                    failure=Failure(**a["failure"]) if a["failure"] else None,
+                )
+                for a in data["answers"]
+            },
+        )
+
+
+def asset_from_json(data: Mapping[str, Any]) -> Asset:
+    """An asset from its fields."""
+    fields = dict(data)
+    fields["streams"] = tuple(Stream(**s) for s in fields.get("streams", ()))
+    return Asset(**fields)
+
+
+def unit_to_json(unit: Unit) -> list[Any]:
+    """A unit by the ids of its assets."""
+    if isinstance(unit, Segment):
+        return ["segment", unit.asset.id, unit.start_us, unit.length_us]
+    if isinstance(unit, Asset):
+        return ["asset", unit.id]
+    return ["collection", *(a.id for a in unit.assets)]
+
+
+def unit_from_json(data: Sequence[Any], assets: Mapping[str, Asset]) -> Unit:
+    """Read what `unit_to_json` wrote."""
+    kind, first = data[0], data[1]
+    if kind == "segment":
+        return Segment(assets[first], data[2], data[3])
+    if kind == "asset":
+        return assets[first]
+    return Collection.of(assets[i] for i in data[1:])
+
+
+def _assets_of(unit: Unit) -> Sequence[Asset]:
+    if isinstance(unit, Collection):
+        return unit.assets
+    return (unit.asset,) if isinstance(unit, Segment) else (unit,)

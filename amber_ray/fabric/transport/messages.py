@@ -1,0 +1,217 @@
+"""What the engine, the cache actors and the workers say to each other: plain picklable data.
+
+A value travels inline, as pickle bytes in the message, while it is small; otherwise as a place in a Ray
+object that the cache actor owns (`Slot`). Pickle is only ever read from these messages, which come from
+inside the cluster, never from HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.codec import Packed, pack, unpack
+from amber_ray.core.planning.plan import Step, Target
+from amber_ray.settings import Limits
+
+
+class Made(NamedTuple):
+    """How a value was made: run time in seconds, device and provenance, Unix time of creation."""
+
+    seconds: float
+    device: str
+    created: float
+
+
+class StepResult(NamedTuple):
+    """One step of a finished task. `inline` is the pickled value, else `slot` and `place` say where it is."""
+
+    key: str
+    size: int = 0
+    made: Made | None = None
+    inline: bytes | None = None
+    slot: int = -1
+    place: int = 0
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """A small value in the actor's own memory."""
+
+    data: bytes
+    made: Made
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A value in the object store: the `place`-th item of the list behind `ref`."""
+
+    ref: Any
+    place: int
+    size: int
+    made: Made
+
+
+Handle = Inline | Slot
+
+
+@dataclass(slots=True)
+class Work:
+    """A task as the worker gets it. Values of `slots` are (argument, place)."""
+
+    task: int
+    steps: tuple[Step, ...]
+    outputs: frozenset[str]
+    inline: Mapping[str, bytes]
+    slots: Mapping[str, tuple[int, int]]
+    returns: int
+    inline_bytes: int
+    registry: str
+    namespace: str
+    actor: str
+    limits: Limits = field(default_factory=Limits)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `core.planning.codec`."""
+        others = (getattr(self, name) for name in Work.__slots__[2:])
+        return _work, (self.task, pack(self.steps), *others)
+
+
+def _work(task: int, packed: Packed, *others: Any) -> Work:
+    return Work(task, tuple(unpack(packed)), *others)
+
+
+class RowWork(NamedTuple):
+    """A row to write: everything but the value, of `size` bytes, which is found as in `Work`."""
+
+    key: str
+    asset: str | None
+    unit: str
+    params: str
+    inputs: tuple[str, ...]
+    code: str
+    made: Made
+    size: int
+
+
+@dataclass(slots=True)
+class Submission:
+    """One request for one shard. `plan` names an entry of the batch's plans.
+
+    `record`, when given, is journaled before the reply: the request is then accepted for good.
+    """
+
+    id: str
+    plan: str
+    priority: int
+    tenant: str
+    deadline_seconds: float | None
+    refresh: bool
+    load: bool
+    created: float
+    record: Mapping[str, Any] | None = None
+
+
+@dataclass(slots=True)
+class PlanPart:
+    """The part of a plan that one shard owns: its targets and all that is under them."""
+
+    steps: Mapping[str, Step]
+    targets: Sequence[Target]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """See `core.planning.codec`. A target's unit is its step's."""
+        targets = [(target.feature, target.key) for target in self.targets]
+        return _plan_part, (pack(self.steps.values()), targets)
+
+
+def _plan_part(packed: Packed, targets: Sequence[tuple[str, str]]) -> PlanPart:
+    steps = {step.key: step for step in unpack(packed)}
+    return PlanPart(steps, [Target(feature, steps[key].unit, key) for feature, key in targets])
+
+
+class Answer(NamedTuple):
+    """What is known of one key. `inline` carries a small value along; larger ones are fetched.
+
+    A tuple, like others here: they travel by the thousand, and a dataclass takes several times as long to
+    pickle.
+    """
+
+    key: str
+    cached: bool = False
+    seconds: float | None = None
+    size: int = 0
+    inline: bytes | None = None
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class MissingPlans:
+    """Why requests were not taken in yet: names of plans, or a registry's digest, to be sent first."""
+
+    plans: Sequence[str] = ()
+    registry: str = ""
+
+
+@dataclass(slots=True)
+class Reply:
+    """A request as one shard knows it, in the words of `RequestView`; `targets` only when attached anew.
+
+    `refused` says why it was not taken, `unsaved` why it was taken but could not be journaled.
+    """
+
+    id: str
+    state: str
+    answers: list[Answer]
+    done: int = 0
+    total: int = 0
+    created: float = 0.0
+    tenant: str = "default"
+    targets: Sequence[Target] = ()
+    record: Mapping[str, Any] | None = None
+    refused: str = ""
+    unsaved: str = ""
+
+
+@dataclass(slots=True)
+class Updates:
+    """What happened to a session's requests since its last poll."""
+
+    answers: dict[str, Answer] = field(default_factory=dict)
+    about: list[tuple[str, str]] = field(default_factory=list)
+    finished: list[tuple[str, str]] = field(default_factory=list)
+    purged: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.about or self.finished or self.purged)
+
+
+class Found(NamedTuple):
+    """A stored value on its way to a reader: inline, or the `place`-th item behind the nested ref."""
+
+    key: str
+    feature: str
+    version: str
+    inline: bytes | None = None
+    ref: Sequence[Any] = ()
+    place: int = 0
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Hello:
+    """A cache actor's introduction. `incarnation` changes when it is restarted."""
+
+    shard: int
+    incarnation: str
+    settings: str
+    registries: frozenset[str]
+    keys: int

@@ -1,0 +1,252 @@
+"""What runs on a worker: steps in order, each value checked, sized and sent back the cheapest way.
+
+A task returns `(report, *slots)`. Small values travel in the report; a large one is an item of a slot, a
+list of its own in the object store, so that the actor never touches its bytes. An exception of a feature
+is a result like any other; only the death of the process is the engine's business (`fabric.adapter.faults`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import functools
+import os
+import pickle
+import socket
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import ray
+import ray.cloudpickle as cloudpickle
+
+from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.plan import Nested, Step, leaves
+from amber_ray.errors import AmberError
+from amber_ray.fabric.transport import pickled, registry_blob
+from amber_ray.fabric.transport.messages import Made, StepResult, Work
+from amber_ray.fabric.worker.watchdog import Watchdog
+from amber_ray.media import bounds
+
+WATCHDOG = Watchdog()
+KILL_GRACE_SECONDS = 5.0
+"""After a timeout, how long Python may still take to say so before the process is ended from C."""
+
+
+def registry_of(digest: str, blob: bytes) -> Registry:
+    """The registry to run with; unpacked once per worker process."""
+    known = registry_blob.loaded(digest)
+    return known if known is not None else registry_blob.unpack(blob)
+
+
+def run(blob: bytes, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
+    """The body of a Ray task: run function steps in order. Returns the report and `work.returns` slots."""
+    registry = registry_of(work.registry, blob)
+    box = Outbox(work)
+    values = Inputs(work, slots)
+    for step in work.steps:
+        blocked = values.blocked(step)
+        if blocked is not None:
+            box.failed(step, blocked)
+            continue
+        spec = registry.get(step.recipe.feature)
+        started = time.perf_counter()
+        try:
+            with deadline(work, step):
+                value = spec.returns.check(spec.target(**arguments(spec, step, values)))
+        except AmberError as error:
+            failure = failure_of(step, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
+            failure = failure_of(step, error)
+        else:
+            values.put(step, value)
+            box.made(step, value, time.perf_counter() - started, "cpu")
+            continue
+        values.fail(step, failure)
+        box.failed(step, failure)
+    return box.close()
+
+
+def arguments(spec: FeatureSpec, step: Step, values: Inputs) -> dict[str, Any]:
+    """The keyword arguments of one call: the unit, the inputs in their shape, the parameters."""
+    given: dict[str, Any] = dict(step.recipe.params)
+    for name, nested in zip(step.recipe.inputs, step.inputs, strict=True):
+        given[name] = values.get(nested)
+    if spec.unit_argument is not None:
+        given[spec.unit_argument] = step.unit
+    return given
+
+
+class Inputs:
+    """Values that steps read: sent along, or made earlier in the task and dropped after their last use."""
+
+    def __init__(self, work: Work, slots: Sequence[list[Any]]) -> None:
+        self._work = work
+        self._slots = slots
+        self._made: dict[str, Any] = {}
+        self._failed: dict[str, Failure] = {}
+        self._uses: dict[str, int] = {}
+        for step in work.steps:
+            for need in step.needs:
+                self._uses[need] = self._uses.get(need, 0) + 1
+
+    def get(self, nested: Nested) -> Any:
+        """The value of a key, or a list of them for a gather."""
+        if not isinstance(nested, str):
+            return [self.get(part) for part in nested]
+        if nested in self._made:
+            return self._made[nested]
+        data = self._work.inline.get(nested)
+        if data is not None:
+            return pickled.loads(data)
+        argument, place = self._work.slots[nested]
+        return self._slots[argument][place]
+
+    def blocked(self, step: Step) -> Failure | None:
+        """The failure of an input made in this task, if there is one."""
+        return next((self._failed[n] for n in step.needs if n in self._failed), None)
+
+    def put(self, step: Step, value: Any) -> None:
+        """Keep a value for the steps that follow, and let go of what this step was the last to use."""
+        if self._uses.get(step.key):
+            self._made[step.key] = value
+        self._used(step)
+
+    def fail(self, step: Step, failure: Failure) -> None:
+        """What follows from this step is blocked."""
+        self._failed[step.key] = failure
+        self._used(step)
+
+    def _used(self, step: Step) -> None:
+        for need in step.needs:
+            self._uses[need] -= 1
+            if not self._uses[need]:
+                self._made.pop(need, None)
+
+
+class Outbox:
+    """Collects a task's results and decides how each value travels."""
+
+    def __init__(self, work: Work) -> None:
+        self._work = work
+        self._results: list[StepResult] = []
+        self._slots: list[list[Any]] = [[] for _ in range(work.returns)]
+        self._next = 0
+
+    def made(self, step: Step, value: Any, seconds: float, device: str) -> None:
+        """A step has a value; `seconds` is its own share."""
+        made = Made(seconds, device, time.time())
+        if step.key not in self._work.outputs:
+            self._results.append(StepResult(step.key, made=made))
+            return
+        self._results.append(self.place(step.key, value, made))
+
+    def place(self, key: str, value: Any, made: Made) -> StepResult:
+        """Send a value: inline if it is small, else in the emptiest slot."""
+        size, data = measure(value, self._work.inline_bytes)
+        if data is not None:
+            return StepResult(key, size, made, inline=data)
+        slot = self._next % len(self._slots)
+        self._next += 1
+        self._slots[slot].append(value)
+        return StepResult(key, size, made, slot=slot, place=len(self._slots[slot]) - 1)
+
+    def failed(self, step: Step, failure: Failure) -> None:
+        """A step has no value."""
+        self._results.append(StepResult(step.key, failure=failure))
+
+    def close(self) -> tuple[Any, ...]:
+        """What the Ray task returns."""
+        return (self._results, *self._slots)
+
+
+def measure(value: Any, inline_bytes: int) -> tuple[int, bytes | None]:
+    """A value's size in bytes, and its pickle if that is at most `inline_bytes`.
+
+    Arrays are counted by their buffers, not copied.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+        dumps: Callable[..., bytes] = pickle.dumps
+    except (pickle.PicklingError, AttributeError, TypeError):
+        # A class of a user module that travelled by value is known to this process only.
+        buffers.clear()
+        head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-untyped-call]
+        dumps = cloudpickle.dumps
+    size = len(head) + sum(b.raw().nbytes for b in buffers)
+    if size > inline_bytes:
+        return size, None
+    return size, (dumps(value, protocol=5) if buffers else head)
+
+
+def failure_of(step: Step, error: BaseException) -> Failure:
+    """A feature's exception as a failure, with its own traceback."""
+    kind = getattr(error, "kind", None)
+    if isinstance(error, MemoryError):
+        kind = "system"
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if f.filename != __file__] or list(frames)
+    text = "".join(traceback.format_list(own[-20:])) + "".join(traceback.format_exception_only(error))
+    message = str(error).strip() or type(error).__name__
+    amber = isinstance(error, AmberError)
+    return Failure(
+        kind=kind if kind in ("input", "feature", "system") else "feature",
+        type=type(error).__name__ if amber else "FeatureError",
+        message=(message if amber else f"{type(error).__name__}: {message}")[:2000],
+        step=step.recipe.feature,
+        key=step.key,
+        unit=step.unit_id,
+        status=getattr(error, "status", 422) if amber else 422,
+        traceback=text[-8000:],
+    )
+
+
+@contextlib.contextmanager
+def deadline(work: Work, *steps: Step) -> Iterator[None]:
+    """End this process when the step runs past its timeout: a hung call can't be stopped any other way.
+
+    A Python thread says which step it was and exits. Should the call hold the interpreter lock, a watchdog in
+    C (faulthandler) ends the process a little later, where the feature sets a timeout of its own.
+    """
+    own = [s.recipe.timeout for s in steps if s.recipe.timeout is not None]
+    timeout = sum(own) + work.limits.step_seconds * (len(steps) - len(own))
+    number = WATCHDOG.arm(timeout, functools.partial(_give_up, work, steps[0].key))
+    if own:
+        faulthandler.dump_traceback_later(timeout + KILL_GRACE_SECONDS, exit=True)
+    try:
+        with bounds.within(work.limits):
+            yield
+    finally:
+        WATCHDOG.disarm(number)
+        if own:
+            faulthandler.cancel_dump_traceback_later()
+
+
+def _give_up(work: Work, key: str) -> None:
+    """Runs in the watchdog's thread: report the timeout, then end the process."""
+    try:
+        actor = ray.get_actor(work.actor, namespace=work.namespace)
+        ray.get(actor.timed_out.remote(work.task, key), timeout=KILL_GRACE_SECONDS / 2)
+    finally:
+        os._exit(17)
+
+
+def inputs_of(steps: Sequence[Step]) -> list[str]:
+    """The keys that a task's steps read from outside it, in order, each once."""
+    inside = {s.key for s in steps}
+    found: dict[str, None] = {}
+    for step in steps:
+        for nested in step.inputs:
+            for key in leaves(nested):
+                if key not in inside:
+                    found[key] = None
+    return list(found)
+
+
+def device_name(gpu: bool) -> str:
+    """`cpu`, or the name of the GPU that this process uses, with the host."""
+    return f"{'cuda' if gpu else 'cpu'}@{socket.gethostname()}"

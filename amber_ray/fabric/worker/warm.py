@@ -1,0 +1,123 @@
+"""The body of a warm actor: one class feature, its model loaded once, called in batches.
+
+One bad item never spoils a batch: when a batch raises, its items run one by one, so only the guilty one
+fails. Out of memory on the GPU halves the batch and goes on with the half, also with later batches; as long
+as that goes well, one more item is tried from time to time.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.planning.plan import Step
+from amber_ray.errors import FeatureError
+from amber_ray.fabric.transport.messages import Work
+from amber_ray.fabric.worker.tasks import Inputs, Outbox, arguments, deadline, failure_of, registry_of
+
+CALM = 50
+"""Calls with as many items as were found to fit, before one more is tried."""
+
+
+class Warm:
+    """Runs the steps of one class feature.
+
+    The model is made at the first call, so that a load that fails is the feature's failure and names the step
+    that asked for it.
+    """
+
+    def __init__(self, blob: bytes, registry: str, feature: str, model: tuple[tuple[str, Any], ...]) -> None:
+        self._spec: FeatureSpec = registry_of(registry, blob).get(feature)
+        self._model_params = dict(model)
+        self._model: Any = None
+        self._most = self._spec.batch
+        self._calm = 0
+
+    def ping(self) -> bool:
+        """True once the process is up."""
+        return True
+
+    def run(self, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
+        """Run the steps of `work`, which are all of this feature; the same returns as `tasks.run`."""
+        box = Outbox(work)
+        values = Inputs(work, slots)
+        steps = list(work.steps)
+        try:
+            with deadline(work, *steps):
+                if self._model is None:
+                    self._model = self._spec.target(**self._model_params)
+        except Exception as error:  # noqa: BLE001 - user code; the failure is the result
+            for step in steps:
+                box.failed(step, failure_of(step, error))
+            return box.close()
+        groups = [steps]  # the next is the last
+        while groups:
+            group = groups.pop()
+            some, rest = group[: self._most], group[self._most :]
+            again = self._run(work, some, values, box)
+            groups += [g for g in (rest, *reversed(again)) if g]
+        return box.close()
+
+    def _run(self, work: Work, steps: list[Step], values: Inputs, box: Outbox) -> list[list[Step]]:
+        """One call for all of these steps. What it could not answer is returned, as it is to be tried now."""
+        started = time.perf_counter()
+        try:
+            with deadline(work, *steps):
+                made = self._call(steps, values)
+        except Exception as error:  # noqa: BLE001 - user code; the failure is the result
+            if len(steps) == 1:
+                box.failed(steps[0], failure_of(steps[0], error))
+                return []
+            memory = _out_of_gpu_memory(error)
+        else:
+            share = (time.perf_counter() - started) / len(steps)
+            for step, value in zip(steps, made, strict=True):
+                box.made(step, value, share, self._provenance())
+            self._fitted(len(steps))
+            return []
+        if not memory:
+            return [[step] for step in steps]  # each item answers for itself
+        # Not in the handler: the exception's traceback would keep what the failed call had on the GPU.
+        self._shrink(len(steps))
+        return [steps]
+
+    def _shrink(self, items: int) -> None:
+        """So many items did not fit the GPU's memory: fewer from now on."""
+        import torch
+
+        torch.cuda.empty_cache()
+        self._most, self._calm = max(1, items // 2), 0
+
+    def _fitted(self, items: int) -> None:
+        """So many items did; as many as are tried now may be too few."""
+        if items == self._most < self._spec.batch:
+            self._calm += 1
+            if self._calm >= CALM:
+                self._most, self._calm = items + 1, 0
+
+    def _call(self, steps: list[Step], values: Inputs) -> list[Any]:
+        """One call of the model for all steps, each value checked against the declared type."""
+        spec = self._spec
+        given = [arguments(spec, step, values) for step in steps]
+        if spec.batch == 1:
+            results = [self._model(**arguments) for arguments in given]
+        else:
+            params = dict(steps[0].recipe.params)
+            lists = {name: [g[name] for g in given] for name in given[0] if name not in params}
+            results = list(self._model.batch(**lists, **params))
+            if len(results) != len(steps):
+                raise FeatureError(
+                    f"feature {spec.name!r}: batch returned {len(results)} values for {len(steps)} units"
+                )
+        return [spec.returns.check(value) for value in results]
+
+    def _provenance(self) -> str:
+        """Where it ran and, if the model says so, which weights made the value."""
+        provenance = getattr(self._model, "provenance", None)
+        return str(provenance()) if callable(provenance) else "warm"
+
+
+def _out_of_gpu_memory(error: Exception) -> bool:
+    """Whether the GPU's memory ran out; by name, so that torch need not be there."""
+    return type(error).__name__ == "OutOfMemoryError" and type(error).__module__.startswith("torch")

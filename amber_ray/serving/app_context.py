@@ -1,0 +1,46 @@
+"""What every route holds: the service, the settings, and the types that inline values are written with."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.requests import Request
+
+from amber_ray.core.model.request import RequestView
+from amber_ray.core.model.service import Service
+from amber_ray.core.values.annotations import ValueType, from_spec, of_value
+from amber_ray.settings import Settings
+from amber_ray.wire.views import encode_view
+
+
+class AppContext:
+    """One app's service and settings. A feature's type never changes while a service runs, so it is kept."""
+
+    def __init__(self, service: Service, settings: Settings) -> None:
+        self.service = service
+        self.settings = settings
+        self._types: dict[str, ValueType | None] = {}
+
+    async def know(self, features: Iterable[str]) -> None:
+        """Have the types of these features at hand, so that `to_json` can write their values."""
+        unknown = [name for name in features if name not in self._types]
+        if unknown:
+            # A request that outlived a restart may name a feature that is registered no more.
+            self._types.update(dict.fromkeys(unknown))
+            for info in await self.service.features():
+                self._types[info.name] = from_spec(info.returns)
+
+    def to_json(self, feature: str, value: Any) -> Any:
+        """An inline value as JSON-able data; `know` must have been told of the feature."""
+        return (self._types[feature] or of_value(value)).to_json(value)
+
+    async def view(self, view: RequestView, request: Request, asked: Iterable[str] = ()) -> dict[str, Any]:
+        """A request as JSON-able data, its links relative to where this app is mounted."""
+        await self.know({result.feature for result in view.results})
+        return encode_view(view, self.to_json, features=asked, base=base(request))
+
+
+def base(request: Request) -> str:
+    """The path that this app is mounted at; empty at the root."""
+    return str(request.scope.get("root_path", "")).rstrip("/")

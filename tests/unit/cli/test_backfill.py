@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from amber_ray import errors
+from amber_ray.cli import catalogue
+from amber_ray.cli.failed import SHOWN, FailureFile
+from amber_ray.cli.progress import CatalogueProgressBar
+from amber_ray.client import AsyncClient
+from amber_ray.client.results import Results, Row
+from amber_ray.core.model.request import ComputeRequest, Failure, RequestView
+from amber_ray.core.model.units import Asset
+from tests.unit.gated_service import GatedService
+
+
+def failure(name: str = "MediaError") -> Failure:
+    return Failure("input", name, "it is no film", "probe", "", "u", attempts=2, traceback="line 1\n")
+
+
+# Catalogues
+
+
+@pytest.fixture
+def media(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("m/a.mp4", "m/sub/b.mp3", "m/sub/.hidden.mp4", "m/readme.md", "far/c.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "list.txt").write_text("# what to do\n\nm/a.mp4\ns3://b/k.mp4\nm/sub\n")
+    (tmp_path / "m/link.mp4").symlink_to(tmp_path / "far/c.mp4")
+    return tmp_path
+
+
+def listed(*places: str) -> list[str]:
+    return list(catalogue.assets(places, ordered=True))
+
+
+def test_assets_are_listed_from_folders_patterns_and_lists(media: Path) -> None:
+    assert listed("m") == ["m/a.mp4", "m/link.mp4", "m/sub/b.mp3"]
+    assert listed("m/**/*.mp3", "m/*.md") == ["m/sub/b.mp3", "m/readme.md"]
+    assert listed(f"{media}/m/*.mp[34]") == [f"{media}/m/a.mp4", f"{media}/m/link.mp4"]
+    assert listed("*/a.mp4", "./m/?.mp4") == ["m/a.mp4", "./m/a.mp4"]
+    assert listed("@list.txt") == ["m/a.mp4", "s3://b/k.mp4", "m/sub/b.mp3"]
+    assert listed("missing.mp4", "file:///x/y.mp4") == ["missing.mp4", "file:///x/y.mp4"]
+    for nothing in ("m/*.nope", "nowhere/*.mp4"):
+        with pytest.raises(errors.BadRequest, match="holds no media"):
+            listed(nothing)
+
+
+def test_a_survey_finds_folders_behind_links_and_schemes(media: Path) -> None:
+    survey = catalogue.surveyed(["m", "@list.txt"])
+    assert survey.total == 6
+    assert set(survey.folders) == {str(media / p) for p in ("m", "m/sub", "far")}
+    assert survey.schemes == {"s3"}
+    with pytest.raises(errors.BadRequest, match="holds no media"):
+        catalogue.surveyed(["m/*.nope"])
+    assert catalogue.surveyed(["s3://bucket/films/", "m/a.mp4"]).total is None
+
+
+def test_a_prefix_is_listed_as_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    pages: list[dict[str, Any]] = []
+
+    class S3:
+        def call_s3(self, method: str, **asked: Any) -> dict[str, Any]:
+            pages.append(asked)
+            number = len(pages)
+            keys = [{"Key": f"films/{number}/{i}.mp4", "Size": 9} for i in range(3)]
+            keys += [{"Key": f"films/{number}/", "Size": 0}, {"Key": "films/notes.txt", "Size": 4}]
+            return {"Contents": keys, "IsTruncated": number < 1000, "NextContinuationToken": f"t{number}"}
+
+    monkeypatch.setattr("fsspec.filesystem", lambda scheme, **_: S3())
+    found = catalogue.assets(["s3://bucket/films/"])
+    first = list(itertools.islice(found, 4))
+    assert first[0] == "s3://bucket/films/1/0.mp4"
+    assert first[3] == "s3://bucket/films/2/0.mp4"
+    assert [(p["Bucket"], p["Prefix"], p.get("ContinuationToken")) for p in pages] == [
+        ("bucket", "films/", None),
+        ("bucket", "films/", "t1"),
+    ]
+    pages.clear()
+    some = catalogue.assets(["s3://bucket/films/*/2.mp4"])
+    assert list(itertools.islice(some, 2)) == ["s3://bucket/films/1/2.mp4", "s3://bucket/films/2/2.mp4"]
+    assert pages[0]["Prefix"] == "films/"
+
+
+def test_other_stores_are_walked() -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    for name in ("/films/b.mp4", "/films/a.mp4", "/films/deep/c.png", "/films/d.txt"):
+        memory.pipe(name, b"x")
+    assert list(catalogue.assets(["memory://films/"])) == [
+        "memory://films/a.mp4",
+        "memory://films/b.mp4",
+        "memory://films/deep/c.png",
+    ]
+    with pytest.raises(errors.BadRequest, match="holds no media"):
+        list(catalogue.assets(["memory://nothing/"]))
+
+
+# Sweeping
+
+
+class Slow(GatedService):
+    """Each request ends when its gate is opened."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gates: list[asyncio.Event] = []
+        self.largest = 1_000_000
+
+    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
+        if len(request.assets) > self.largest:
+            raise errors.TooLarge("too many steps")
+        gate = asyncio.Event()
+        self.gates.append(gate)
+        await gate.wait()
+        return await super().compute(request, wait, id)
+
+
+async def settled(ready: Any) -> None:
+    async with asyncio.timeout(20):
+        while not ready():
+            await asyncio.sleep(0)
+
+
+def test_a_sweep_reads_no_further_than_its_window_and_refills_at_once() -> None:
+    service = Slow()
+    read: list[str] = []
+    tables: list[Results] = []
+
+    def endless() -> Iterator[str]:
+        for i in range(100):
+            read.append(f"/{i}.mp4")
+            service.put(read[-1])
+            yield read[-1]
+
+    async def story() -> None:
+        client = AsyncClient(service, timeout=20)
+        work = asyncio.create_task(client.sweep("size", endless(), tables.append, window=16))
+        await settled(lambda: len(service.gates) == 8)
+        assert len(read) == 16
+        # The fourth ends first: one more is sent, while the other seven are under way.
+        service.gates[3].set()
+        await settled(lambda: len(service.gates) == 9)
+        assert len(read) == 18
+        assert [len(t.rows) for t in tables] == [2]
+        while not work.done():
+            for gate in service.gates:
+                gate.set()
+            await asyncio.sleep(0)
+        await work
+
+    asyncio.run(story())
+    assert sorted(row.asset or "" for t in tables for row in t.rows) == sorted(read)
+    assert all(row.failure is None for t in tables for row in t.rows)
+
+
+def test_a_sweep_that_is_cancelled_withdraws_and_halves_what_is_too_large() -> None:
+    async def story() -> None:
+        service = Slow()
+        service.largest = 2
+        names = [service.put(f"/{i}.mp4").uri for i in range(5)]
+        client = AsyncClient(service, timeout=20)
+        tables: list[Results] = []
+        work = asyncio.create_task(client.sweep("size", names, tables.append, window=40))
+        while not work.done():
+            for gate in service.gates:
+                gate.set()
+            await asyncio.sleep(0)
+        await work
+        assert [row.asset for row in tables[0].rows] == names
+        assert sorted(len(h.request.assets) for h in service.requests.values()) == [1, 2, 2]
+
+        held = Slow()
+        stopped = asyncio.create_task(AsyncClient(held).sweep("size", ["/a.mp4", "/b.mp4"], tables.append))
+        await settled(lambda: held.gates)
+        stopped.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopped
+        assert not held.requests
+        with pytest.raises(errors.BadRequest, match="similar is about a set of assets"):
+            await AsyncClient(held).sweep("similar", ["/a.mp4"], tables.append)
+        with pytest.raises(errors.BadRequest, match="at least 1"):
+            await AsyncClient(held).sweep("size", ["/a.mp4"], tables.append, window=0)
+
+    asyncio.run(story())
+
+
+# Telling
+
+
+def table(*rows: Row) -> Results:
+    return Results(rows)
+
+
+def ready(name: str, *, cached: bool = False, duration: float | None = 30.0) -> Row:
+    asset = Asset(f"{sum(map(ord, name)):032x}", name, "video/mp4", 9, duration)
+    return Row("size", name, asset, "k", "ready", 1, cached=cached)
+
+
+def test_a_tally_knows_rate_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+    time = iter([0.0, 5.0, 10.0])
+    with CatalogueProgressBar(10, clock=lambda: next(time), terminal=False) as tally:
+        tally.add(table(ready("/a"), ready("/b", cached=True)))
+        assert capsys.readouterr().err == ""
+        tally.add(table(ready("/c"), Row("size", "/d", None, "", "failed", failure=failure())))
+    assert capsys.readouterr().err == (
+        "4 of 10 assets 0.4/s, 9 x real time, 15.0 s left, 33% were there, 1 failed\n"
+    )
+    assert (tally.ready, tally.cached, tally.failed) == (3, 1, 1)
+    quiet = iter([0.0, 50.0])
+    with CatalogueProgressBar(None, shown=False, clock=lambda: next(quiet)) as silent:
+        silent.add(table(ready("/a")))
+    assert capsys.readouterr().err == ""
+    assert silent.done() == "1 assets"
+
+
+def test_failures_are_all_in_the_file_and_some_on_the_screen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "new/failures.parquet"
+    file = FailureFile(str(path), always=False)
+    for i in range(2500):
+        row = Row("size", f"/{i}.mp4", None, "", "failed", failure=failure())
+        file.add(table(ready("/ok.mp4"), row))
+    assert not path.exists()
+    file.close()
+    file.show()
+    found = pq.read_table(path)
+    assert found.num_rows == 2500
+    assert found.slice(2499).to_pylist() == [
+        {
+            "asset": "/2499.mp4",
+            "asset_id": None,
+            "feature": "size",
+            "unit": None,
+            "step": "probe",
+            "kind": "input",
+            "class": "MediaError",
+            "message": "it is no film",
+            "attempts": 2,
+            "traceback": "line 1\n",
+        }
+    ]
+    out = capsys.readouterr().out
+    assert out.count("it is no film") == SHOWN
+    assert f"and {2500 - SHOWN:,} more; all failures are in {path}" in out
+    assert [p.name for p in path.parent.iterdir()] == ["failures.parquet"]
+
+
+def test_a_file_of_failures_is_made_when_wanted_and_never_stale(tmp_path: Path) -> None:
+    path = tmp_path / "failures.parquet"
+    FailureFile(str(path), always=False).close()
+    assert not path.exists()
+    FailureFile(str(path), always=True).close()
+    assert pq.read_table(path).num_rows == 0
+    path.write_text("an earlier run's")
+    FailureFile(str(path), always=False).close()
+    assert pq.read_table(path).num_rows == 0

@@ -1,0 +1,344 @@
+"""Which ready steps form the next task, told through the ledger where that is how it is seen."""
+
+from __future__ import annotations
+
+import pytest
+
+from amber_ray.core.declare.feature import Resources
+from amber_ray.core.scheduler.capacity import Capacity
+from amber_ray.core.scheduler.costs import Costs
+from amber_ray.core.scheduler.queues import Tenants
+from amber_ray.core.scheduler.schedule import MAX_UNITS
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import State
+from tests.core_kit import GPU_NODE, NODE, Graph, Story, asset, chain, clip, recipe, submitted
+
+ONE = {"CPU": 1.0}
+WARM = {"is_class": True}
+
+
+def units(count: int, feature: str = "f", **changes: object) -> Graph:
+    """One feature of as many segments."""
+    graph = Graph()
+    for i in range(count):
+        graph.add(feature, unit=clip(asset(), i), **changes)
+    return graph
+
+
+def running(story: Story) -> list[str]:
+    return [s.key for t in story.ledger.tasks.values() for s in t.steps]
+
+
+# --- admission
+
+
+def test_no_more_is_handed_over_than_the_cluster_runs_and_a_small_look_ahead() -> None:
+    graph, story = units(10), Story(nodes=[NODE], lookahead=2)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 6
+    assert len(submitted(story.done(running(story)[0]))) == 1
+    assert len(running(story)) == 6
+
+
+def test_features_that_hold_no_cpu_are_bounded_too() -> None:
+    graph, story = units(500, resources=Resources(num_cpus=0)), Story(nodes=[ONE], lookahead=0)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 100
+
+
+def test_fractions_of_a_gpu_are_counted() -> None:
+    graph = units(9, resources=Resources(num_gpus=0.5))
+    story = Story(nodes=[{**GPU_NODE, "CPU": 16.0, "GPU": 2.0}], lookahead=0)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 4
+
+
+def test_a_full_gpu_does_not_hold_up_cpu_steps() -> None:
+    graph = units(3, "g", resources=Resources(num_gpus=1), **WARM)
+    cheap = graph.add("f", unit=clip(asset(), 0))
+    story = Story(nodes=[GPU_NODE], lookahead=0)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert running(story) == ["g@a@0+10000000", cheap]
+
+
+def test_before_the_cluster_is_known_only_the_look_ahead_is_handed_over() -> None:
+    graph, story = units(9), Story(nodes=[], lookahead=2)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 2
+    assert len(submitted(story.nodes({"CPU": 4.0}))) == 4
+
+
+def test_what_an_autoscaler_can_add_waits_for_it_instead_of_failing() -> None:
+    story = Story(lookahead=1)
+    story.nodes(NODE, GPU=8.0, CPU=32.0)
+    story.ask("r1", chain("g", resources=Resources(num_gpus=4)))
+    assert running(story) == ["g"]  # the look-ahead is the demand that the autoscaler sees
+
+
+# --- order
+
+
+def test_an_urgent_class_overtakes() -> None:
+    graph, story = units(4), Story(nodes=[ONE], lookahead=0)
+    a, b, c, d = graph.steps
+    story.ask("r1", graph.steps, a, b, priority=0)
+    story.ask("r2", graph.steps, c, priority=1)
+    story.ask("r3", graph.steps, d, priority=2)
+    assert [submitted(story.done(k)) for k in (a, d, c)] == [[[d]], [[c]], [[b]]]
+
+
+def test_within_a_class_the_nearer_deadline_goes_first_and_none_goes_last() -> None:
+    graph, story = units(4), Story(nodes=[ONE], lookahead=0)
+    a, b, c, d = graph.steps
+    story.ask("r1", graph.steps, a)
+    story.ask("r2", graph.steps, b)
+    story.ask("r3", graph.steps, c, deadline=story.now + 60)
+    story.ask("r4", graph.steps, d, deadline=story.now + 30)
+    assert [submitted(story.done(k)) for k in (a, d, c)] == [[[d]], [[c]], [[b]]]
+
+
+def test_an_urgent_caller_lends_its_rank_to_all_that_it_waits_for_and_takes_it_back() -> None:
+    graph = Graph()
+    first, other, below = (graph.add("f", unit=clip(asset(), i)) for i in range(3))
+    top = graph.add("top", below, **WARM)
+    story = Story(nodes=[ONE], lookahead=0)
+    story.ask("r1", graph.steps, first, other, below, priority=0)
+    story.ask("r2", graph.steps, top, priority=2)
+    assert story.ledger.entries[below].rank == (2, float("-inf"))
+    story.leave("r2")
+    assert story.ledger.entries[below].rank == (0, float("-inf"))
+    story.ask("r3", graph.steps, top, priority=1)
+    assert submitted(story.done(first)) == [[below]]
+
+
+def test_a_tenant_with_a_thousand_steps_does_not_hold_up_one_with_few() -> None:
+    graph, story = units(40), Story(nodes=[ONE], lookahead=0, costs={"f": 1.0})
+    keys = list(graph.steps)
+    story.ask("r1", graph.steps, *keys[:30], tenant="big")
+    story.ask("r2", graph.steps, *keys[30:34], tenant="small")
+    turns = []
+    for _ in range(8):
+        key = running(story)[0]
+        turns.append(story.ledger.entries[key].tenant)
+        story.done(key)
+    assert turns.count("small") == 4
+
+
+def test_a_tenant_who_was_away_does_not_own_the_cluster_when_it_comes_back() -> None:
+    tenants = Tenants()
+    tenants.queued("stays")
+    for _ in range(100):
+        tenants.turn_of("stays")
+        tenants.charge("stays", 1.0)
+    tenants.queued("back")
+    assert tenants.served["back"] == 99.0
+
+
+def test_tenants_without_number_are_not_remembered() -> None:
+    tenants = Tenants()
+    tenants.queued("always")
+    for i in range(10_000):
+        for tenant in ("always", f"t{i}"):
+            tenants.queued(tenant)
+            tenants.turn_of(tenant)
+            tenants.unqueued(tenant)
+            tenants.charge(tenant, 1.0)
+    assert len(tenants.served) < 200
+
+
+def test_steps_that_are_re_ranked_again_and_again_leave_nothing_behind() -> None:
+    graph, story = units(3), Story(nodes=[ONE], lookahead=0)
+    a, b, c = graph.steps
+    story.ask("r1", graph.steps, a, b, c, priority=0)
+    for i in range(500):
+        story.ask(f"x{i}", graph.steps, c, priority=1)
+        story.leave(f"x{i}")
+    (lane,) = story.ledger.scheduler.lanes.values()
+    assert lane.size == 2
+    assert lane._items < 200
+
+
+# --- packing and fusion
+
+
+def test_cheap_units_are_packed_up_to_the_target_duration() -> None:
+    graph = units(60)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0, costs={"f": 0.1})
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 10
+
+
+def test_units_are_not_packed_before_their_cost_is_known_and_are_once_it_is() -> None:
+    graph = units(20)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 1
+    (task,) = submitted(story.done(*running(story), seconds=0.25))
+    assert len(task) == 4
+
+
+def test_units_are_spread_over_idle_workers_before_they_are_packed() -> None:
+    graph = units(9)
+    story = Story(nodes=[{"CPU": 4.0}], lookahead=0, pack_seconds=60.0, costs={"f": 0.1})
+    story.ask("r1", graph.steps, *graph.steps)
+    assert [len(t.steps) for t in story.ledger.tasks.values()] == [3, 2, 1, 1]
+
+
+def test_a_worker_that_is_free_early_leaves_the_others_their_share() -> None:
+    graph = units(13)
+    story = Story(nodes=[{"CPU": 4.0}], lookahead=0, pack_seconds=60.0)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 4  # one each, until it is known what they cost
+    assert [len(task) for task in submitted(story.done(running(story)[0], seconds=0.1))] == [3]
+
+
+def test_dear_units_go_alone_and_a_task_never_grows_without_end() -> None:
+    graph = units(3)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0, costs={"f": 5.0})
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == 1
+    graph = units(MAX_UNITS + 50)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1e9, costs={"f": 0.1})
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == MAX_UNITS
+
+
+def test_packs_hold_one_tenant_and_one_class() -> None:
+    graph = units(12)
+    keys = list(graph.steps)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=60.0, costs={"f": 0.1, "x": 1.0})
+    story.ask("r0", chain("x"))
+    story.ask("r1", graph.steps, *keys[:4], tenant="a")
+    story.ask("r2", graph.steps, *keys[4:8], tenant="b")
+    story.ask("r3", graph.steps, *keys[8:], tenant="a", priority=0)
+    packs = []
+    for _ in range(3):
+        story.done(*running(story))
+        packs.append(running(story))
+    assert [sorted(p) for p in packs] == [sorted(keys[:4]), sorted(keys[4:8]), sorted(keys[8:])]
+
+
+def test_less_urgent_steps_of_the_unit_stay_behind_and_get_the_shared_value_later() -> None:
+    graph = Graph()
+    graph.add("x", unit=asset("other"))
+    graph.add("frames", store="never")
+    graph.add("look", "frames")
+    graph.add("slow", "frames")
+    story = Story(nodes=[ONE], lookahead=0)
+    story.ask("r0", graph.steps, "x@other")
+    story.ask("r1", graph.steps, "slow", priority=0)
+    story.ask("r2", graph.steps, "look", priority=2)
+    (task,) = submitted(story.done("x@other"))
+    assert task == ["frames", "look"]
+    assert story.task_of("frames").outputs == {"frames", "look"}
+    assert submitted(story.done("frames", "look")) == [["slow"]]
+
+
+def test_steps_that_together_fit_no_node_are_not_fused() -> None:
+    graph = Graph()
+    graph.add("a", resources=Resources(num_cpus=8))
+    graph.add("b", "a", resources=Resources(num_cpus=1, memory=64 << 30))
+    story = Story(nodes=[{"CPU": 8.0, "memory": 1 << 30}, {"CPU": 1.0, "memory": 64 << 30}])
+    story.ask("r1", graph.steps)
+    assert running(story) == ["a"]
+
+
+def test_a_fused_task_holds_the_most_that_any_of_its_steps_needs() -> None:
+    graph = Graph()
+    graph.add("a", resources=Resources(num_cpus=1, memory=5))
+    graph.add("b", "a", resources=Resources(num_cpus=3, memory=2))
+    story = Story()
+    story.ask("r1", graph.steps)
+    (task,) = story.ledger.tasks.values()
+    assert task.needs == {"CPU": 3.0, "memory": 5.0}
+    story.done("a", "b")
+    assert story.ledger.scheduler.capacity.held == {}
+
+
+def test_a_class_feature_takes_a_batch_across_requests_and_units() -> None:
+    graph = units(7, batch=4, is_class=True)
+    keys = list(graph.steps)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=0.5)
+    story.ask("r0", graph.steps, keys[0])
+    story.ask("r1", graph.steps, *keys[1:4], tenant="a")
+    story.ask("r2", graph.steps, *keys[4:], tenant="b")
+    (command,) = [c for c in story.done(keys[0], seconds=0.1) if isinstance(c, ev.Submit)]
+    assert len(command.task.steps) == 4
+    assert command.task.pool
+
+
+@pytest.mark.parametrize(("resources", "size"), [(Resources(), 2), (Resources(num_gpus=1), 8)])
+def test_a_batch_on_a_cpu_is_no_longer_than_a_pack_and_one_on_a_gpu_is_full(
+    resources: Resources, size: int
+) -> None:
+    graph = units(20, batch=8, resources=resources, **WARM)
+    story = Story(nodes=[{"CPU": 1.0, "GPU": 1.0}], lookahead=0, pack_seconds=0.5, costs={"f": 0.2})
+    story.ask("r1", graph.steps, *graph.steps)
+    assert len(running(story)) == size
+
+
+def test_steps_with_other_parameters_are_not_in_one_batch() -> None:
+    graph = units(2, batch=4, is_class=True)
+    graph.add("f", unit=clip(asset(), 9), key="big", batch=4, is_class=True, params=(("size", 512),))
+    story = Story(nodes=[ONE], lookahead=0)
+    story.ask("r0", graph.steps, *graph.steps)
+    assert running(story) == list(graph.steps)[:2]
+    story.done(*running(story))
+    assert running(story) == ["big"]
+
+
+# --- resources
+
+
+def test_a_preferred_gpu_falls_back_to_cpu_and_a_required_one_says_what_is_missing() -> None:
+    capacity = Capacity(2)
+    capacity.set([NODE], {})
+    wish = Resources(num_gpus=0.5, accelerator_type="H200", gpu="preferred")
+    assert capacity.needs(wish) == {"CPU": 1.0}
+    capacity.set([GPU_NODE], {})
+    assert capacity.needs(wish) == {"CPU": 1.0, "GPU": 0.5, "accelerator_type:H200": 0.001}
+
+
+@pytest.mark.parametrize(
+    ("resources", "words"),
+    [
+        (Resources(num_gpus=2), "requires 2 GPUs, but the largest node of this cluster has 1 GPU; gpu="),
+        (
+            Resources(memory=1 << 40),
+            "requires 1024.0 GiB memory, but the largest node of this cluster has 64.0",
+        ),
+        (
+            Resources(custom=(("tape", 1.0),)),
+            "requires 1 tape, but the largest node of this cluster has 0 tape",
+        ),
+        (Resources(num_cpus=64, num_gpus=1), "requires 64 CPUs and 1 GPU, and no single node"),
+    ],
+)
+def test_what_is_lacking_is_said_in_a_sentence(resources: Resources, words: str) -> None:
+    capacity = Capacity(2)
+    capacity.set([GPU_NODE, {"CPU": 64.0}], {})
+    sentence = capacity.lacking("f", capacity.needs(resources))
+    assert sentence is not None
+    assert sentence.startswith(f"feature 'f' {words}")
+
+
+def test_costs_follow_recent_runs_and_ignore_the_size_of_what_never_left_the_worker() -> None:
+    costs, f = Costs({("f", "1"): (1.0, 100.0)}), recipe("f")
+    for _ in range(40):
+        costs.learn(f, 3.0, None)
+    assert costs.seconds(f) == pytest.approx(3.0, rel=0.01)
+    assert costs.bytes(f) == 100.0
+    costs.preset("f", "1", 9.0, 9.0)
+    costs.preset("g", "1", 9.0, 8.0)
+    assert costs.known() == {("f", "1"): (costs.seconds(f), 100.0), ("g", "1"): (9.0, 8.0)}
+    assert costs.seconds(recipe("unknown")) is None
+
+
+def test_a_queued_step_is_not_run_after_its_caller_left() -> None:
+    graph, story = units(2), Story(nodes=[ONE], lookahead=0)
+    a, b = graph.steps
+    story.ask("r1", graph.steps, a)
+    story.ask("r2", graph.steps, b)
+    story.leave("r2")
+    assert submitted(story.done(a)) == []
+    assert story.state(b) is State.ABSENT

@@ -1,0 +1,94 @@
+"""A shard's index follows the store's parts, also those that can't be read for a while."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from amber_ray.errors import StoreError
+from amber_ray.fabric.shard.listing import Listing
+from amber_ray.store.key_index import KeyIndex
+from amber_ray.store.parquet import Part, ValueStore
+from tests.store_contract import FLOAT, row
+
+
+class Store(ValueStore):
+    """A real one, of two parts, whose file system is in trouble with some names."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(str(path))
+        self.first, self.second = (self.write("score", "1", FLOAT, [row(n)]) for n in range(2))
+        self.trouble: Callable[[str], bool] = lambda name: False
+
+    def keys(self, part: str) -> object:  # type: ignore[override]
+        if self.trouble(part):
+            raise StoreError(f"part {part} could not be read: Input/output error")
+        return super().keys(part)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path)
+
+
+def listed(listing: Listing) -> set[str]:
+    return set(listing._index.parts())
+
+
+def test_all_parts_are_listed_and_no_part_twice(store: Store) -> None:
+    index = KeyIndex()
+    listing = Listing(index, store)
+    asyncio.run(listing.load())
+    assert listed(listing) == {store.first.name, store.second.name}
+    reads: list[str] = []
+    store.trouble = lambda name: bool(reads.append(name))
+    asyncio.run(listing.load())
+    asyncio.run(listing.catch_up())
+    assert reads == []
+
+
+def test_a_part_that_can_be_read_at_the_second_try_is_in_the_index_from_the_start(store: Store) -> None:
+    tries = iter([True, False])
+    store.trouble = lambda name: name == store.first.name and next(tries)
+    listing = Listing(KeyIndex(), store, pauses=[0.0])
+    asyncio.run(listing.load())
+    assert listed(listing) == {store.first.name, store.second.name}
+
+
+def test_a_part_that_can_not_be_read_keeps_no_other_out_and_is_listed_once_it_can(store: Store) -> None:
+    store.trouble = lambda name: name == store.first.name
+    index = KeyIndex()
+    listing = Listing(index, store, pauses=[0.0])
+    asyncio.run(listing.load())
+    assert listed(listing) == {store.second.name}
+    asyncio.run(listing.catch_up())
+    assert listed(listing) == {store.second.name}
+    store.trouble = lambda name: False
+    asyncio.run(listing.catch_up())
+    assert index.find(row(0).key) == (store.first.name, 0)
+
+
+def test_a_late_part_that_has_gone_or_is_damaged_is_not_asked_for_again(store: Store) -> None:
+    store.trouble = lambda name: True
+    listing = Listing(KeyIndex(), store, pauses=[])
+    asyncio.run(listing.load())
+    store.trouble = lambda name: False
+    store.remove_parts([store.first.name])
+    Path(store.files.path(store.second.name)).write_bytes(b"no parquet")
+    asyncio.run(listing.catch_up())
+    assert listed(listing) == set()
+    assert listing._late == {}
+
+
+def test_keys_of_a_part_that_has_gone_are_found_in_an_older_one(store: Store) -> None:
+    again: Part = store.write("score", "1", FLOAT, [row(0)])
+    index = KeyIndex()
+    listing = Listing(index, store)
+    asyncio.run(listing.load())
+    assert index.find(row(0).key) == (again.name, 0)
+    store.remove_parts([again.name])
+    asyncio.run(listing.replace([again.name]))
+    assert index.find(row(0).key) == (store.first.name, 0)

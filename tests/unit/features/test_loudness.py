@@ -1,0 +1,89 @@
+"""`loudness` against the values that the standard prescribes for test tones."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from amber_ray.core.model.units import Asset
+from amber_ray.errors import MediaError
+from amber_ray.features.loudness import Loudness, loudness
+from tests.media import RED, catalogue, damage, flat, tone, write_picture, write_sound, write_video
+
+
+def heard(path: Path, sound: np.ndarray, channels: int = 1) -> Loudness:
+    value = loudness(catalogue(path.parent).add(str(write_sound(path, sound, channels=channels))))
+    return loudness.__amber__.returns.check(value)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(("channels", "expected"), [(1, -23.01), (2, -20.0)])
+def test_a_tone_has_the_loudness_that_bs1770_gives_it(tmp_path: Path, channels: int, expected: float) -> None:
+    # A 997 Hz sine with its peak at 0 dBFS in one front channel is -3.01 LUFS; a second channel adds 3.01.
+    value = heard(tmp_path / "tone.wav", tone(5.0, 997.0, -20.0), channels)
+    assert value.integrated == pytest.approx(expected, abs=0.05)
+    assert value.range == pytest.approx(0.0, abs=0.1)
+    assert value.true_peak == pytest.approx(-20.0, abs=0.1)
+
+
+def test_two_levels_make_a_range(tmp_path: Path) -> None:
+    # EBU Tech 3342, case 1: 20 s at -20 dBFS, then 20 s at -30 dBFS, is a range of 10 LU.
+    value = heard(
+        tmp_path / "steps.wav", np.concatenate([tone(20.0, 1000.0, -20.0), tone(20.0, 1000.0, -30.0)])
+    )
+    assert value.range == pytest.approx(10.0, abs=1.0)
+
+
+def test_a_peak_between_samples_is_found(tmp_path: Path) -> None:
+    # A quarter of the rate, sampled off its crests: samples reach 0.707 of the peak.
+    t = np.arange(48_000) / 48_000
+    swell = np.clip(np.minimum(t, 1 - t) * 20, 0, 1)  # A sudden onset would overshoot.
+    sound = (0.5 * swell * np.sin(2 * np.pi * 12_000 * t + np.pi / 4)).astype(np.float32)
+    value = heard(tmp_path / "peak.wav", sound)
+    assert np.abs(sound).max() == pytest.approx(0.354, abs=0.001)
+    assert value.true_peak == pytest.approx(20 * math.log10(0.5), abs=0.3)
+
+
+def test_digital_silence(tmp_path: Path) -> None:
+    value = heard(tmp_path / "silence.wav", np.zeros(48_000 * 2, np.float32))
+    assert (value.integrated, value.true_peak) == (-70.0, -math.inf)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "expected"), [("mp3", -20.45), ("flac", -20.0), ("m4a", -20.0), ("mka", -20.0)]
+)
+def test_any_codec_is_measured(tmp_path: Path, suffix: str, expected: float) -> None:
+    # LAME scales what it encodes by 0.95, which is -0.45 dB.
+    assert heard(tmp_path / f"tone.{suffix}", tone(3.0), 2).integrated == pytest.approx(expected, abs=0.1)
+
+
+def test_the_sound_of_a_film_is_measured(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "film.mp4", [flat(RED)] * 72, sound=tone(3.0), channels=2)
+    assert loudness(catalogue(tmp_path).add(str(path))).integrated == pytest.approx(-20.0, abs=0.2)
+
+
+@pytest.fixture
+def mute(tmp_path: Path) -> list[Asset]:
+    film = write_video(tmp_path / "mute.mp4", [flat(RED)] * 8)
+    photo = write_picture(tmp_path / "mute.png", flat(RED))
+    return [catalogue(tmp_path).add(str(path)) for path in (film, photo)]
+
+
+def test_without_sound_it_says_so(mute: list[Asset]) -> None:
+    for asset in mute:
+        with pytest.raises(MediaError, match=r"loudness needs sound; 'mute\.\w+' has no audio stream"):
+            loudness(asset)
+
+
+def test_too_little_sound_says_so(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="too little sound"):
+        heard(tmp_path / "click.wav", tone(0.02))
+
+
+def test_damaged_sound_says_where(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "torn.m4a", tone(5.0))
+    asset = catalogue(tmp_path).add(str(damage(path, [(0.5, 0.6)])))
+    with pytest.raises(MediaError, match=r"the sound of 'torn\.m4a' is damaged at about \d"):
+        loudness(asset)
