@@ -237,6 +237,7 @@ class MemoryService:
             tuple(failed),
             request.tenant,
             1.0,
+            request.features,
         )
 
     def _results(self, name: str, assets: Sequence[Asset], span: tuple[float, float] | None) -> list[Result]:

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
-from amber_ray.client.results import Results, Row, assigned, matched
+from amber_ray.client.results import Results, Row, assigned, by_id, matched
 from amber_ray.client.selection import Selection
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.service import RequestEvent, Service
@@ -126,13 +126,8 @@ async def collected(
         return (await service.add_asset(uri)).id
 
     if asked is None:
-        names: dict[str, str | Failure] = {
-            r.asset.id: r.asset.id for r in view.results if r.asset is not None
-        }
-        names |= {f.ref.uri or f.ref.id or "": f.failure for f in view.failed_assets}
-        features: Sequence[str] = tuple(dict.fromkeys(r.feature for r in view.results))
-        asked_rows = assigned(view, features, names)
-        rows = [row for row in asked_rows if row.key or isinstance(names.get(row.asset or ""), Failure)]
+        features = view.features or tuple(dict.fromkeys(r.feature for r in view.results))
+        rows = assigned(view, features, by_id(view), complete=False)
     else:
         refs: dict[str, AssetRef] = {a.name: a.ref for a in asked.assets}
         rows = assigned(view, asked.features, await matched(view, refs, resolve))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, cast
+from urllib.parse import unquote
 
 from amber_ray.core.model.request import AssetRef, Priority
 from amber_ray.core.model.units import Asset
@@ -91,6 +92,16 @@ def asset_ref(asset: AssetLike) -> AssetRef:
     if os.path.exists(path):
         return AssetRef(uri=path)
     return AssetRef(id=text) if _ID.match(text) else AssetRef(uri=text)
+
+
+def place_of(text: str) -> str:
+    """One form for each place: a `file:` URL of this machine and a relative path as an absolute path.
+
+    Anything else (other URLs, ids) stays as it is.
+    """
+    if text.startswith(("file:///", "file://localhost/")):
+        return unquote("/" + text.removeprefix("file://").partition("/")[2])
+    return text if "://" in text or not text else os.path.abspath(os.path.expanduser(text))
 
 
 def named_assets(assets: AssetLike | Iterable[AssetLike]) -> tuple[Named, ...]:

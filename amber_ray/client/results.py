@@ -7,16 +7,20 @@ computed unit, for tables and files. Must not know: how values were fetched.
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from amber_ray.client.names import AssetLike, FeatureLike, asset_name, feature_name
+from amber_ray.client.names import AssetLike, FeatureLike, asset_name, feature_name, place_of
 from amber_ray.core.model.request import MISSING, AssetRef, Failure, RequestView, Result, ResultState, State
-from amber_ray.core.model.units import Collection, Segment, Unit
-from amber_ray.errors import AmberError
+from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.errors import AmberError, MediaChanged
 from amber_ray.wire.problems import error_of_failure
 
 Key = tuple[str, str | None]
+RESOLVED_AT_ONCE = 16
+"""Assets that the service is asked about at a time, where only their ids tell them apart."""
 
 
 class Row(NamedTuple):
@@ -37,6 +41,7 @@ class Results(Mapping[Key, Any]):
     """Values and failures by (feature, asset), assets in the order asked for, then features.
 
     `results["thumbnail", "a.mp4"]` takes what the request took: paths, ids and assets, names and functions.
+    An asset is also found by its id and by the place where the service read it.
     """
 
     def __init__(self, rows: Sequence[Row], id: str = "", state: State = "done") -> None:
@@ -64,8 +69,23 @@ class Results(Mapping[Key, Any]):
             known.append(row.value)
 
     def __getitem__(self, key: tuple[FeatureLike, AssetLike | None]) -> Any:
-        feature, asset = key
-        return self._entries[feature_name(feature), None if asset is None else asset_name(asset)]
+        feature, asset = feature_name(key[0]), None if key[1] is None else asset_name(key[1])
+        if (feature, asset) in self._entries or asset is None:
+            return self._entries[feature, asset]
+        return self._entries[feature, self._also.get(asset) or self._also.get(place_of(asset)) or asset]
+
+    @functools.cached_property
+    def _also(self) -> dict[str, str | None]:
+        """Ids and places of assets -> the names that this table has for them; None for a place of several."""
+        names: dict[str, str] = {}
+        ids: dict[str, set[str]] = {}
+        for row in self.rows:
+            asset = None if row.unit is None else asset_of(row.unit)
+            if asset is not None and row.asset is not None:
+                names.setdefault(asset.id, row.asset)
+                if asset.uri:
+                    ids.setdefault(place_of(asset.uri), set()).add(asset.id)
+        return {place: names[min(of)] if len(of) == 1 else None for place, of in ids.items()} | names
 
     def __iter__(self) -> Iterator[Key]:
         return iter(self._entries)
@@ -129,35 +149,44 @@ def withdrawn(state: str, step: str, key: str, unit: str) -> Failure:
     return Failure("system", name, f"{text} before it was done", step, key, unit, status)
 
 
-def assigned(view: RequestView, features: Sequence[str], named: Mapping[str, str | Failure]) -> list[Row]:
+class Identified(NamedTuple):
+    """What an asset that a caller named turned out to be.
+
+    `id` is None for one without an identity; `failure` is why it has no results, where it has none.
+    """
+
+    id: str | None = None
+    failure: Failure | None = None
+
+
+def assigned(
+    view: RequestView, features: Sequence[str], named: Mapping[str, Identified], *, complete: bool = True
+) -> list[Row]:
     """The view's results as rows: by asset as named, then feature, then segment; collections at the end.
 
-    `named` maps the caller's name of each asset to its id, or to why it has none. A (feature, asset) that the
-    view says nothing about becomes a failed row, so that no question is left without an answer.
+    Results find their rows by feature and asset id, whatever their order; one that is listed twice is one
+    row. With `complete` a (feature, asset) that the view says nothing about becomes a failed row, so that no
+    question is left without an answer.
     """
-    by_asset: dict[tuple[str, str], list[Result]] = {}
-    collections: list[Result] = []
+    of_asset: dict[tuple[str, str], dict[str, Result]] = {}
+    of_all: dict[str, dict[str, Result]] = {}
     for result in view.results:
         asset = result.asset
-        if asset is None:
-            collections.append(result)
-        else:
-            by_asset.setdefault((result.feature, asset.id), []).append(result)
-    shared = {r.feature for r in collections}
+        same = of_all.setdefault(result.feature, {}) if asset is None else None
+        if same is None and asset is not None:
+            same = of_asset.setdefault((result.feature, asset.id), {})
+        if same is not None:
+            same.setdefault(result.unit.unit_id, result)
     rows: list[Row] = []
-    for name, id in named.items():
+    for name, (id, failure) in named.items():
         for feature in features:
-            if isinstance(id, Failure):
-                if feature not in shared:
-                    rows.append(Row(feature, name, None, id.key, "failed", failure=id))
+            found = of_asset.get((feature, id or ""), {})
+            rows.extend(_row(r, name) for r in sorted(found.values(), key=_start))
+            if found or feature in of_all or not (complete or failure):
                 continue
-            found = by_asset.get((feature, id), [])
-            if not found and feature not in shared:
-                gone = withdrawn(view.state, feature, "", id)
-                rows.append(Row(feature, name, None, "", "failed", failure=gone))
-            rows.extend(_row(r, name) for r in sorted(found, key=_start))
-    rows.extend(_row(r, None) for r in collections)
-    return rows
+            why = failure or withdrawn(view.state, feature, "", id or name)
+            rows.append(Row(feature, name, None, failure.key if failure else "", "failed", failure=why))
+    return rows + [_row(r, None) for feature in features for r in of_all.get(feature, {}).values()]
 
 
 def _row(result: Result, name: str | None) -> Row:
@@ -181,39 +210,115 @@ def _start(result: Result) -> int:
     return result.unit.start_us if isinstance(result.unit, Segment) else 0
 
 
+def asset_of(unit: Unit) -> Asset | None:
+    """The asset that a unit is of; None for a collection."""
+    if isinstance(unit, Segment):
+        return unit.asset
+    return None if isinstance(unit, Collection) else unit
+
+
+def by_id(view: RequestView) -> dict[str, Identified]:
+    """The assets of a request whose caller's names are not known: each under its id, in the view's order.
+
+    An asset that could not be resolved stands under the reference it was asked by.
+    """
+    named = {a.id: Identified(a.id) for a in (r.asset for r in view.results) if a is not None}
+    for failed in view.failed_assets:
+        name = failed.ref.id or failed.ref.uri or ""
+        named[name] = Identified(failed.ref.id, failed.failure)
+    return named
+
+
 async def matched(
     view: RequestView,
     refs: Mapping[str, AssetRef],
     resolve: Callable[[str], Awaitable[str]],
-) -> dict[str, str | Failure]:
+) -> dict[str, Identified]:
     """Which asset each name of a request turned out to be: its id, or why it has no results.
 
-    `refs` maps the caller's names to references in the order they were sent. Results come in the order of the
-    request's assets, so names and ids are paired in order of first appearance; where their numbers differ,
-    because two names are the same content or an asset was refused later on, the URIs are asked for one by
-    one through `resolve`, which gives an id or raises an `AmberError`.
+    `refs` maps the caller's names to the references that were sent. A name is never paired with a result by
+    its position. It is matched, in this order, by
+    1. its reference, if the view tells that it could not be resolved;
+    2. the id it was sent with;
+    3. the place it was sent with, if exactly one of the view's assets was read there;
+    4. elimination, where one name and one of the view's assets are left;
+    5. `resolve`, which gives the id of what is at a URI now or raises an `AmberError`.
     """
-    failed = {f.ref: f.failure for f in view.failed_assets}
-    named: dict[str, str | Failure] = {n: failed[r] for n, r in refs.items() if r in failed}
-    waiting = {n: r for n, r in refs.items() if r not in failed}
-    ids = list(dict.fromkeys(a.id for a in (r.asset for r in view.results) if a is not None))
-    if not ids and any(isinstance(r.unit, Collection) for r in view.results):
-        named.update({n: r.id or "" for n, r in waiting.items()})
-    elif len(ids) == len(waiting) and all(
-        r.id in (None, i) for r, i in zip(waiting.values(), ids, strict=True)
-    ):
-        named.update(zip(waiting, ids, strict=True))
-    else:
-        by_id = {ref.id: failure for ref, failure in failed.items() if ref.id is not None}
-        for name, ref in waiting.items():
-            named[name] = await _resolved(ref, resolve)
-            named[name] = by_id.get(str(named[name]), named[name])
-    return {name: named[name] for name in refs}
+    match = _Matching(view)
+    left = {name: ref for name, ref in refs.items() if not match.known(name, ref)}
+    left = match.eliminate(left)
+    if left and match.ids:
+        gate = asyncio.Semaphore(RESOLVED_AT_ONCE)
+
+        async def resolved(ref: AssetRef) -> str | AmberError:
+            async with gate:
+                try:
+                    return await resolve(ref.uri or "")
+                except AmberError as error:
+                    return error
+
+        found = dict(zip(left, await asyncio.gather(*map(resolved, left.values())), strict=True))
+        left = match.eliminate({n: r for n, r in left.items() if not match.resolved(n, found[n])})
+        for name, ref in left.items():
+            match.named[name] = Identified(None, _unmatched(ref, found[name]))
+    return {name: match.named.get(name, Identified()) for name in refs}
 
 
-async def _resolved(ref: AssetRef, resolve: Callable[[str], Awaitable[str]]) -> str | Failure:
-    try:
-        return ref.id if ref.id is not None else await resolve(ref.uri or "")
-    except AmberError as error:
-        name, where = type(error).__name__, ref.uri or ""
-        return Failure("input", name, str(error), "asset", "", where, error.status)
+class _Matching:
+    """The names that are matched so far, and what a view tells that they can be matched by."""
+
+    def __init__(self, view: RequestView) -> None:
+        self.named: dict[str, Identified] = {}
+        self._refused = {failed.ref: failed.failure for failed in view.failed_assets}
+        self._failures = {ref.id: failure for ref, failure in self._refused.items() if ref.id is not None}
+        self.ids: dict[str, None] = {}
+        self._places: dict[str, set[str]] = {}
+        for result in view.results:
+            if (asset := result.asset) is not None:
+                self._seen(asset.id, asset.uri)
+        for ref in self._refused:
+            if ref.id is not None:
+                self._seen(ref.id, ref.uri)
+
+    def _seen(self, id: str, uri: str | None) -> None:
+        self.ids[id] = None
+        if uri:
+            self._places.setdefault(place_of(uri), set()).add(id)
+
+    def known(self, name: str, ref: AssetRef) -> bool:
+        """Match a name by what was sent for it; False if that does not tell which asset it is."""
+        if ref in self._refused:
+            self.named[name] = Identified(ref.id, self._refused[ref])
+        elif ref.id is not None:
+            self._is(name, ref.id)
+        elif len(at := self._places.get(place_of(ref.uri or ""), set())) == 1:
+            self._is(name, min(at))
+        return name in self.named
+
+    def resolved(self, name: str, id: str | AmberError) -> bool:
+        """Match a name by the id it has now; False if it has none, or one that the view does not know."""
+        if isinstance(id, str) and id in self.ids:
+            self._is(name, id)
+        return name in self.named
+
+    def eliminate(self, left: Mapping[str, AssetRef]) -> dict[str, AssetRef]:
+        """Match the one name that is left with the one asset that is left; returns the names still left.
+
+        Every asset of a view is one of its request's, so the last asset belongs to the last name.
+        """
+        rest = self.ids.keys() - {of.id for of in self.named.values()}
+        if len(left) == len(rest) == 1:
+            self._is(*left, *rest)
+            return {}
+        return dict(left)
+
+    def _is(self, name: str, id: str) -> None:
+        self.named[name] = Identified(id, self._failures.get(id))
+
+
+def _unmatched(ref: AssetRef, found: str | AmberError) -> Failure:
+    """Why a name has none of the view's results: it can't be read now, or other content is there by now."""
+    where = ref.uri or ""
+    if isinstance(found, str):
+        found = MediaChanged(f"{where} has other content than when it was asked for; ask again")
+    return Failure("input", type(found).__name__, str(found), "asset", "", where, found.status)

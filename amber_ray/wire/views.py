@@ -12,7 +12,7 @@ from typing import Any
 
 from amber_ray.core.model.request import MISSING, AssetFailure, AssetRef, ExplainedStep, RequestView, Result
 from amber_ray.core.model.service import FeatureInfo, RequestEvent
-from amber_ray.wire.compute import decode_ref, decode_request, encode_request
+from amber_ray.wire.compute import decode_request, encode_request
 from amber_ray.wire.json import loads
 from amber_ray.wire.problems import (
     Reading,
@@ -114,17 +114,12 @@ def encode_view(
     asked for; by default those that other results name).
     """
     results = [encode_result(result, encode, base) for result in view.results]
-    if view.failed_assets:
-        names = (
-            tuple(features)
-            or view.features
-            or tuple(dict.fromkeys(r.feature for r in view.results))
-            or (None,)
-        )
-        results += [_unresolved(failed, name) for failed in view.failed_assets for name in names]
+    names = tuple(features) or view.features or tuple(dict.fromkeys(r.feature for r in view.results))
+    results += [_unresolved(failed, name) for failed in view.failed_assets for name in names or (None,)]
     return {
         "id": view.id,
         "state": view.state,
+        "features": list(names),
         "progress": {"done": view.done, "total": view.total},
         "tenant": view.tenant,
         "created": view.created,
@@ -152,7 +147,7 @@ def decode_view(data: Mapping[str, Any], decode: Encode | None = None) -> Reques
         failed: dict[AssetRef, AssetFailure] = {}
         for result in data["results"]:
             if result["key"] is None:
-                ref = decode_ref({"id": result["asset"]} if result["asset"] else {"uri": result["uri"]})
+                ref = AssetRef(result["uri"], result["asset"])
                 failed[ref] = AssetFailure(ref, decode_failure(result["error"]))
         return RequestView(
             id=data["id"],
@@ -163,6 +158,7 @@ def decode_view(data: Mapping[str, Any], decode: Encode | None = None) -> Reques
             failed_assets=tuple(failed.values()),
             tenant=data["tenant"],
             created=data["created"],
+            features=tuple(data["features"]),
         )
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,11 @@ TYPES: dict[str, tuple[str, ValueType, tuple[str, ...]]] = {
 }
 
 
+def digest(text: str) -> str:
+    """128 bits in hex, as ids of assets and keys of values are."""
+    return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
 @dataclass
 class Held:
     """A request this service was given."""
@@ -59,7 +65,11 @@ class Held:
 
 
 class GatedService:
-    """`slow` waits for `release`; features in `large` do not come inline; `lost` keys can't be loaded."""
+    """`slow` waits for `release`; features in `large` do not come inline; `lost` keys can't be loaded.
+
+    `listed` puts a view's results and failed assets in the order in which this service lists them: shards
+    answer in an order of their own.
+    """
 
     def __init__(self) -> None:
         self.assets: dict[str, Asset] = {}
@@ -72,6 +82,7 @@ class GatedService:
         self.closed = 0
         self.large: set[str] = set()
         self.lost: set[str] = set()
+        self.listed: Callable[[list[Any]], list[Any]] = lambda some: some
         self.params: dict[str, tuple[str, Any]] = {"scale": ("int", 1), "style": ("str", "a")}
         self.asked = threading.Event()
         self._known: set[str] = set()
@@ -80,9 +91,9 @@ class GatedService:
 
     def put(self, uri: str, content: str | None = None, duration: float | None = 25.0) -> Asset:
         """Have media at `uri`; equal `content` is equal media."""
-        id = f"{sum(map(ord, content or uri)):08x}" * 4
+        id = digest(content or uri)
         kind = "image/png" if duration is None else "video/mp4"
-        self.assets[uri] = Asset(id, uri, kind, len(uri), duration)
+        self.assets[uri] = Asset(id, uri, kind, len(content or uri), duration)
         return self.assets[uri]
 
     def release(self) -> None:
@@ -175,7 +186,13 @@ class GatedService:
                 results.append(self._result(name, Collection.of(assets)))
         ready = any(r.state == "ready" for r in results)
         held.view = RequestView(
-            held.view.id, "done" if ready else "failed", 4, 4, tuple(results), tuple(failed)
+            held.view.id,
+            "done" if ready else "failed",
+            4,
+            4,
+            tuple(self.listed(results)),
+            tuple(self.listed(failed)),
+            features=request.features,
         )
         held.ended.set()
 
@@ -188,7 +205,7 @@ class GatedService:
         return found
 
     def _result(self, name: str, unit: Unit) -> Result:
-        key = f"{sum(map(ord, name + unit.unit_id)):08x}" * 4
+        key = digest(name + unit.unit_id)
         if name == "broken":
             failure = Failure(
                 "feature",

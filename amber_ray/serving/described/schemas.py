@@ -128,6 +128,7 @@ EXAMPLES: dict[str, Any] = {
 EXAMPLES["Request"] = {
     "id": REQUEST,
     "state": "done",
+    "features": ["brightness"],
     "progress": {"done": 3, "total": 3},
     "tenant": "search",
     "created": 1767225600.0,
@@ -205,9 +206,10 @@ SCHEMAS: dict[str, Schema] = {
         cached=FLAG,
     ),
     "Request": _object(
-        "id state progress results",
+        "id state features progress results",
         id=TEXT,
         state={"type": "string", "enum": ["running", "done", "failed", "cancelled"]},
+        features={**_list(TEXT), "description": "the features asked for, in order"},
         progress=_object("done total", done=COUNT, total=COUNT),
         tenant=TEXT,
         created={**NUMBER, "description": "seconds since 1970"},

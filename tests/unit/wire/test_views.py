@@ -90,11 +90,13 @@ def test_view_round_trips_with_every_kind_of_unit_and_state():
         failed_assets=(
             AssetFailure(AssetRef(uri="/nope.mp4"), FAILURE),
             AssetFailure(AssetRef(id="c" * 32), FAILURE),
+            AssetFailure(AssetRef(uri="/short.mp4", id="d" * 32), FAILURE),
         ),
         tenant="search",
         created=12.5,
+        features=("shots", "embedding"),
     )
-    back = views.decode_view(through_json(views.encode_view(view, features=("shots", "embedding"))))
+    back = views.decode_view(through_json(views.encode_view(view)))
     assert back == view
     assert [(r.unit.index, r.unit.start, r.unit.end) for r in back.results[1:4]] == [
         (2, 20, 25),
@@ -159,7 +161,12 @@ def test_unresolved_asset_fails_each_feature_asked_for():
     [
         RequestEvent("progress", 1, 3),
         RequestEvent("result", 2, 3, result(A, value=1)),
-        RequestEvent("done", 3, 3, view=RequestView("r-00001", "done", 3, 3, (result(A, value=1),))),
+        RequestEvent(
+            "done",
+            3,
+            3,
+            view=RequestView("r-00001", "done", 3, 3, (result(A, value=1),), features=("shots",)),
+        ),
     ],
 )
 def test_event_round_trips(event):
