@@ -96,6 +96,7 @@ class MemoryService:
         self.requests: dict[str, RequestView] = {}
         self.finals: dict[str, RequestView] = {}
         self.cancelled: set[str] = set()
+        self.clock = 1_700_000_000.0
 
     def _ask(self, what: str, detail: Any = None) -> None:
         self.asked.append((what, detail))
@@ -161,7 +162,7 @@ class MemoryService:
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         self._ask("explain", request)
-        final = self._final("explain", request)
+        final = self._final("explain", request, keep=False)
         return [
             ExplainedStep(r.feature, "1", r.key, r.unit, "missing", (), 0.5, {"CPU": 1.0}, True)
             for r in final.results
@@ -211,7 +212,7 @@ class MemoryService:
         results = tuple(r._replace(state="pending", value=MISSING, failure=None) for r in final.results)
         return replace(final, state="running", done=0, results=results)
 
-    def _final(self, id: str, request: ComputeRequest) -> RequestView:
+    def _final(self, id: str, request: ComputeRequest, keep: bool = True) -> RequestView:
         for name in request.features:
             if name not in self.made:
                 raise UnknownFeature(f"there is no feature {name!r}")
@@ -225,7 +226,11 @@ class MemoryService:
             except (MediaNotFound, UnknownAsset) as error:
                 name = type(error).__name__
                 failed.append(AssetFailure(ref, Failure("input", name, str(error), "", "", "", error.status)))
-        results = [r for name in request.features for r in self._results(name, assets, request.range)]
+        results = [
+            self._result(name, unit, request.refresh, keep)
+            for name in request.features
+            for unit in self._units(name, assets, request.range)
+        ]
         ready = any(r.state == "ready" for r in results)
         total = len(results)
         return RequestView(
@@ -240,22 +245,24 @@ class MemoryService:
             request.features,
         )
 
-    def _results(self, name: str, assets: Sequence[Asset], span: tuple[float, float] | None) -> list[Result]:
-        made = self.made[name]
-        units: list[Unit] = list(assets)
-        if made.per == "segment":
-            units = [s for asset in assets for s in segments(asset, SEGMENT_SECONDS, span)]
-        elif made.per == "collection":
-            units = [Collection.of(assets)] if assets else []
-        return [self._result(name, made, unit) for unit in units]
+    def _units(self, name: str, assets: Sequence[Asset], span: tuple[float, float] | None) -> Sequence[Unit]:
+        per = self.made[name].per
+        if per == "segment":
+            return [s for asset in assets for s in segments(asset, SEGMENT_SECONDS, span)]
+        if per == "collection":
+            return [Collection.of(assets)] if assets else []
+        return assets
 
-    def _result(self, name: str, made: Made, unit: Unit) -> Result:
-        key, value = digest(name + unit.unit_id), made.value(unit)
+    def _result(self, name: str, unit: Unit, refresh: bool, keep: bool) -> Result:
+        made, key = self.made[name], digest(name + unit.unit_id)
+        cached = key in self.values and not refresh
+        value = self.values[key].value if cached else made.value(unit)
         if isinstance(value, Exception):
             failure = Failure(
                 "feature", type(value).__name__, str(value), name, key, unit.unit_id, 422, "Traceback ..."
             )
             return Result(name, key, unit, "failed", failure=failure)
-        cached = key in self.values
-        self.values[key] = StoredValue(key, name, "1", made.type, value)
+        if keep and not cached:
+            self.clock += 0.001
+            self.values[key] = StoredValue(key, name, "1", made.type, value, self.clock)
         return Result(name, key, unit, "ready", value if made.inline else MISSING, None, 0.25, cached)

@@ -163,7 +163,7 @@ class HttpService:
             )
         type, value = await asyncio.to_thread(_from_arrow, response.content)
         feature, version = (response.headers.get(h, "") for h in ("Amber-Feature", "Amber-Version"))
-        return StoredValue(key, feature, version, type, value)
+        return StoredValue(key, feature, version, type, value, float(response.headers.get("Amber-Made", 0)))
 
     async def _view(self, data: Mapping[str, Any]) -> RequestView:
         await self._learn_for(data.get("results", ()))

@@ -15,7 +15,7 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from amber_ray.errors import AmberError, Overloaded, SystemFault, Unauthorized, Unavailable
+from amber_ray.errors import AmberError, NotAcceptable, Overloaded, SystemFault, Unauthorized, Unavailable
 from amber_ray.wire.problems import problem
 
 JSON_TYPE = "application/json"
@@ -46,6 +46,8 @@ def error_response(error: Exception, request_id: str | None = None) -> Response:
             headers["Retry-After"] = seconds(error.retry_after)
         elif isinstance(error, (SystemFault, Unavailable)) and error.status == 503:
             headers["Retry-After"] = "1"
+        if isinstance(error, NotAcceptable):
+            headers["Vary"] = "Accept"
         if isinstance(error, Unauthorized):
             headers["WWW-Authenticate"] = 'Bearer realm="amber"'
     elif isinstance(error, HTTPException):

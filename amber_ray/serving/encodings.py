@@ -11,6 +11,7 @@ from typing import Any
 
 from amber_ray.core.model.service import StoredValue
 from amber_ray.serving.answers import JSON_TYPE, encode_json
+from amber_ray.serving.conditional import tag_of_content
 from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
 
 IN_LOOP = 32 * 1024
@@ -31,6 +32,13 @@ async def encode(stored: StoredValue, media_type: str) -> bytes:
     if media_type == ARROW_TYPE or weight(stored.value) > IN_LOOP:
         return await asyncio.to_thread(encode_now, stored, media_type)
     return encode_now(stored, media_type)
+
+
+async def tagged(content: bytes, media_type: str) -> str:
+    """The entity tag of a representation by its bytes; a large one is digested in a thread."""
+    if len(content) > IN_LOOP:
+        return await asyncio.to_thread(tag_of_content, content, media_type)
+    return tag_of_content(content, media_type)
 
 
 def encode_now(stored: StoredValue, media_type: str) -> bytes:
@@ -68,7 +76,8 @@ def _npy(value: Any) -> bytes:
     import numpy as np
 
     buffer = io.BytesIO()
-    np.save(buffer, np.asarray(value), allow_pickle=False)
+    # In C order whatever the array's own is: the same value read back from Parquet must be the same bytes.
+    np.save(buffer, np.asarray(value, order="C"), allow_pickle=False)
     return buffer.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""Which representation to answer with: `Accept` with its q-values (RFC 9110 12.5.1), and `If-None-Match`.
+"""Which representation to answer with: `Accept` with its q-values (RFC 9110 12.5.1).
 
 Must not know: what the representations are.
 """
@@ -62,8 +62,3 @@ def _quality(offer: str, ranges: list[tuple[str, float]]) -> float:
         if rank > specific:
             best, specific = quality, rank
     return best
-
-
-def has_etag(if_none_match: str, tag: str) -> bool:
-    """Whether an `If-None-Match` lists the entity tag `"tag"`, compared weakly as RFC 9110 asks."""
-    return any(item.strip().removeprefix("W/") == f'"{tag}"' for item in if_none_match.split(","))

@@ -36,13 +36,18 @@ class FeatureInfo:
 
 @dataclass(frozen=True, slots=True)
 class StoredValue:
-    """A value with what is needed to encode it. `type` knows its JSON and Arrow forms."""
+    """A value with what is needed to encode it. `type` knows its JSON and Arrow forms.
+
+    `made` is the Unix time at which the value was made, 0 if that is not known. A value that is made anew
+    (`ComputeRequest.refresh`) has the same key and another `made`.
+    """
 
     key: str
     feature: str
     version: str
     type: ValueType
     value: Any
+    made: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,19 +30,43 @@ def _values() -> dict[str, dict[str, Part]]:
         "image/*": BINARY,
     }
     key = {"name": "key", "in": "path", "required": True, "schema": STRING, "example": KEY}
-    known = {"name": "If-None-Match", "in": "header", "schema": STRING, "example": f'"{KEY}"'}
+    tag = '"a7b1e70f3c2d98e6b5040f1c2d3e4a59"'
+    known = {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "ETags of the copies that the caller has; compared weakly",
+        "schema": STRING,
+        "example": tag,
+    }
+    only = {**known, "name": "If-Match", "description": "ETags of which it must be one; compared strongly"}
+    cached = {
+        "ETag": {
+            "description": "of this representation of this making of the value; strong",
+            "schema": STRING,
+        },
+        "Cache-Control": {
+            "description": "`no-cache`: a copy is asked about before it is used",
+            "schema": STRING,
+        },
+        "Vary": {"description": "`Accept`", "schema": STRING},
+    }
+    about = {
+        "Amber-Feature": {"schema": STRING},
+        "Amber-Version": {"description": "of the feature", "schema": STRING},
+        "Amber-Made": {"description": "when it was made, in seconds since 1970, if known", "schema": STRING},
+    }
     return {
         "/v1/values/{key}": {
             "get": row(
                 "values",
                 "value",
-                "One value, in the form that Accept asks for; its key is its ETag, for ever",
+                "One value, in the form that Accept asks for",
                 {
-                    "200": answer("The value", forms, headers={"ETag": {"schema": STRING}}),
-                    "304": answer("The copy that the caller has is good"),
+                    "200": answer("The value", forms, headers={**cached, **about}),
+                    "304": answer("The copy that the caller has is good", headers=cached),
                 },
-                "400 404 406 503",
-                parameters=[key, known],
+                "400 404 406 412 503",
+                parameters=[key, known, only],
             )
         },
         "/v1/values": {

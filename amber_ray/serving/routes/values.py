@@ -1,12 +1,13 @@
 """`GET /v1/values/{key}` and `DELETE /v1/values`.
 
-A value's key never changes meaning, so its key is a strong ETag and any copy is good for ever: a caller
-that shows the ETag is answered 304 without the value being looked for.
+A key never changes its meaning, but its value may be made anew (`refresh`). So a cache may keep a copy, and
+has to ask before it uses it (`no-cache`). A caller whose copy is still good is answered 304.
 """
 
 from __future__ import annotations
 
 from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -14,8 +15,9 @@ from starlette.routing import Route
 from amber_ray.errors import BadRequest, NotAcceptable
 from amber_ray.serving.answers import JSON_TYPE, json_response
 from amber_ray.serving.app_context import AppContext
-from amber_ray.serving.encodings import encode, offers
-from amber_ray.serving.negotiate import choose, has_etag
+from amber_ray.serving.conditional import answer_without_body, tag_of_making
+from amber_ray.serving.encodings import encode, offers, tagged
+from amber_ray.serving.negotiate import choose
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import route
 from amber_ray.wire.compute import KEY
@@ -31,14 +33,6 @@ def routes(site: AppContext) -> list[Route]:
         key = request.path_params["key"]
         if not KEY.match(key):
             raise BadRequest(f"a key is 32 lower-case hex digits, not {describe(key)}")
-        headers = {
-            "ETag": f'"{key}"',
-            "Cache-Control": "max-age=31536000, immutable",
-            "Vary": "Accept",
-        }
-        known = request.headers.get("if-none-match")
-        if known is not None and has_etag(known, key):
-            return Response(status_code=304, headers=headers)
         [stored] = await while_present(request.receive, site.service.load([key]))
         offered = offers(stored)
         media_type = choose(request.headers.get("accept"), offered)
@@ -47,13 +41,26 @@ def routes(site: AppContext) -> list[Route]:
                 f"this value of {stored.feature} can be had as {', '.join(offered)}, "
                 f"not as {describe(request.headers['accept'])}"
             )
+        content: bytes | None = None
+        tag = tag_of_making(stored, media_type)
+        if tag is None:
+            content = await encode(stored, media_type)
+            tag = await tagged(content, media_type)
+        headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
+        settled = answer_without_body(request.scope["headers"], tag)
+        if settled == 304:
+            return Response(status_code=304, headers=headers)
+        if settled is not None:
+            raise HTTPException(settled, f"this value's ETag is {tag}, which If-Match does not list")
         headers["Amber-Feature"] = stored.feature
         headers["Amber-Version"] = stored.version
+        if stored.made:
+            headers["Amber-Made"] = repr(stored.made)
         if media_type != JSON_TYPE:
             # What a feature made is data, whatever type it claims: a browser must not run it in this origin.
             headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
         headers["Content-Type"] = media_type
-        return Response(await encode(stored, media_type), 200, headers)
+        return Response(await encode(stored, media_type) if content is None else content, 200, headers)
 
     async def purge(request: Request) -> Response:
         filters = _filters(request.query_params)

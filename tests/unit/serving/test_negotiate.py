@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from amber_ray.serving.negotiate import choose, has_etag
+from amber_ray.serving.negotiate import choose
 
 OFFERS = ("application/json", "image/jpeg", "image/png")
 
@@ -30,9 +30,3 @@ OFFERS = ("application/json", "image/jpeg", "image/png")
 )
 def test_choose(accept, chosen):
     assert choose(accept, OFFERS) == chosen
-
-
-def test_has_etag():
-    assert has_etag('"a", W/"b"', "b")
-    assert not has_etag('"ab"', "b")
-    assert not has_etag("b", "b")
