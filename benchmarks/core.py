@@ -81,7 +81,7 @@ class Shell:
         self.ledger = Ledger(Settings(**settings), self.index)  # type: ignore[arg-type]
         self.events = 0
         self.steps = 0
-        self.feed(ev.Capacity(NODES))
+        self.feed(ev.CapacityChanged(NODES))
 
     def feed(self, event: ev.Event) -> None:
         queue: list[ev.Event] = [event]

@@ -76,7 +76,7 @@ class Cluster:
         self._queue: list[tuple[float, int, int, ev.Event]] = []
         self._numbers = itertools.count()
         for shard in range(shards):
-            self.later(0.0, shard, ev.Capacity([NODE] * nodes))
+            self.later(0.0, shard, ev.CapacityChanged([NODE] * nodes))
 
     def later(self, when: float, shard: int, event: ev.Event) -> None:
         heapq.heappush(self._queue, (when, next(self._numbers), shard, event))

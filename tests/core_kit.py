@@ -135,7 +135,7 @@ class Story:
         self.ledger = Ledger(
             Settings(**{"pack_seconds": 0.0, **settings}), self.index, shard=shard, costs=Costs(known)
         )
-        self.do(ev.Capacity(nodes))
+        self.do(ev.CapacityChanged(nodes))
 
     # --- events
 
@@ -224,7 +224,7 @@ class Story:
         return commands
 
     def nodes(self, *nodes: Mapping[str, float], **attainable: float) -> list[ev.Command]:
-        return self.do(ev.Capacity(nodes, attainable))
+        return self.do(ev.CapacityChanged(nodes, attainable))
 
     # --- what is the case
 

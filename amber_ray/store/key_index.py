@@ -115,8 +115,8 @@ class KeyIndex:
         """Names of the parts that are indexed."""
         return list(self._numbers)
 
-    def add(self, part: str, keys: np.ndarray) -> None:
-        """The rows of a part: uint8[n, 16], row i is key i."""
+    def add(self, part: str, keys: np.ndarray, rows: np.ndarray | None = None) -> None:
+        """Index rows of a part: uint8[n, 16]; key i is in row `rows[i]`, or in row i without `rows`."""
         if keys.dtype != np.uint8 or keys.ndim != 2 or keys.shape[1] != 16:
             raise ValueError(f"keys must be uint8[n, 16], not {keys.dtype}{list(keys.shape)}")
         number = self._numbers.get(part)
@@ -126,13 +126,13 @@ class KeyIndex:
         keys = np.ascontiguousarray(keys)
         if len(self._new) + len(keys) > FRESH:
             self._flush()
-            self._waiting.append(_batch(keys, number, np.arange(len(keys))))
+            self._waiting.append(_batch(keys, number, np.arange(len(keys)) if rows is None else rows))
             return
         self._settle()
         self._forget(keys)
         data = keys.tobytes()
-        for row in range(len(keys)):
-            self._new[data[16 * row : 16 * row + 16]] = number, row
+        for i, row in enumerate(range(len(keys)) if rows is None else rows.tolist()):
+            self._new[data[16 * i : 16 * i + 16]] = number, row
 
     def find(self, key: str) -> tuple[str, int] | None:
         """Where a key is, or None; what is no key is nowhere."""

@@ -68,7 +68,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @initialize(nodes=st.sampled_from(([GPU_NODE], [{"CPU": 1.0, "GPU": 1.0}])))
     def begin(self, nodes: list[dict[str, float]]) -> None:
-        self.tell(ev.Capacity(nodes))
+        self.tell(ev.CapacityChanged(nodes))
 
     def tell(self, event: ev.Event) -> None:
         story = self.story
@@ -188,7 +188,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(nodes=st.sampled_from(([GPU_NODE], [{"CPU": 1.0, "GPU": 1.0}], [{"CPU": 1.0}])))
     def nodes_change(self, nodes: list[dict[str, float]]) -> None:
-        self.tell(ev.Capacity(nodes))
+        self.tell(ev.CapacityChanged(nodes))
 
     # --- what must be so; `Story` runs `check` and forbids a second answer
 
@@ -212,7 +212,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Without further faults everything comes to rest: all told, memory within its budget."""
         story = self.story
-        self.tell(ev.Capacity([GPU_NODE]))
+        self.tell(ev.CapacityChanged([GPU_NODE]))
         for _ in range(300):
             if self.writes:
                 self.story.index.update(self.writes[0])

@@ -70,7 +70,7 @@ class Shell:
         self.peers = Peers(self)
         self.desk = RequestTable(self)
         self._wake = float("inf")
-        self.feed(ev.Capacity(world.capacities()))
+        self.feed(ev.CapacityChanged(world.capacities()))
         self.desk.resume()
         for caller in world.callers.values():  # their links notice, and bring what is unfinished
             if caller.shard == self.id and caller.waits and caller.sent:
@@ -156,7 +156,7 @@ class Shell:
 
     def learn(self) -> None:
         """The cluster has changed."""
-        self.feed(ev.Capacity(self.world.capacities()))
+        self.feed(ev.CapacityChanged(self.world.capacities()))
 
     # --- values
 

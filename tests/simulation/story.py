@@ -83,7 +83,7 @@ def told(what: Any, names: dict[str, str]) -> str:
             return f"Restored {of(sizes)}"
         case ev.Left(id):
             return f"Left {id}"
-        case ev.Capacity(nodes):
+        case ev.CapacityChanged(nodes):
             return f"Capacity {[dict(n) for n in nodes]}"
         case ev.Tick():
             return "Tick"

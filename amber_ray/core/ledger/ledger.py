@@ -65,7 +65,7 @@ class Ledger:
             ev.Unreadable: self._unreadable,
             ev.Lost: self._lost,
             ev.Purged: self._purged,
-            ev.Capacity: self._capacity,
+            ev.CapacityChanged: self._capacity,
             ev.Tick: self._tick,
         }
 
@@ -292,7 +292,7 @@ class Ledger:
             elif what == "forget" and entry.state is State.FAILED:
                 self.graph.remove(entry, Cause.EXPIRE)
 
-    def _capacity(self, event: ev.Capacity, now: float) -> None:
+    def _capacity(self, event: ev.CapacityChanged, now: float) -> None:
         """The cluster changed: what can no longer run anywhere fails, or is queued in another shape."""
         if not self.scheduler.set_capacity(event.nodes, event.attainable):
             return

@@ -135,7 +135,7 @@ class Purged:
 
 
 @dataclass(slots=True)
-class Capacity:
+class CapacityChanged:
     """What each node has, in Ray's resource names; `attainable` what an autoscaler could add to a node."""
 
     nodes: Sequence[Mapping[str, float]]
@@ -159,7 +159,7 @@ Event = (
     | Unreadable
     | Lost
     | Purged
-    | Capacity
+    | CapacityChanged
     | Tick
 )
 

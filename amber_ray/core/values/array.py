@@ -29,9 +29,11 @@ class Array(ValueType):
     among: tuple[str, ...] = ()
 
     def fit(self, value: Any) -> Any:
-        """The array, in the machine's byte order. Subclasses become plain arrays; masked ones are refused.
+        """A read-only view of the array, in the machine's byte order; the array itself if it is that already.
 
-        A numpy scalar is an array of no dimension.
+        The caller's own array stays as writable as it is. Subclasses become plain arrays; masked ones are refused.
+        An array with gaps, in neither C's nor Fortran's order, is copied, as pickle would do. A numpy scalar is an
+        array of no dimension.
         """
         import numpy as np
 
@@ -48,6 +50,11 @@ class Array(ValueType):
             raise Unfit(f"must be {self._words()}, not an array of {dtype}")
         if self.shape is not None and not self._has_shape(value.shape):
             raise Unfit(f"must be {self._words()}, not an array of shape {value.shape}")
+        if not value.flags.forc:
+            value = np.ascontiguousarray(value)
+        if value.flags.writeable:
+            value = value.view()
+            value.flags.writeable = False
         return value
 
     def _has_shape(self, shape: tuple[int, ...]) -> bool:

@@ -18,7 +18,7 @@ from typing import Any
 import ray
 
 from amber_ray.errors import AmberError, BadRequest, StoreBusy, Unavailable
-from amber_ray.fabric.shard.actor import CacheActor
+from amber_ray.fabric.adapter.cache_actor import CacheActor
 from amber_ray.fabric.transport.messages import Hello
 from amber_ray.fabric.transport.names import shard_name
 from amber_ray.settings import MIB, Settings

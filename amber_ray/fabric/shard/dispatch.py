@@ -1,29 +1,23 @@
-"""Hands the ledger's tasks to Ray, to warm actors or to other shards, and brings their ends back as events.
+"""Hands the ledger's tasks to workers, warm actors or other shards, and feeds their ends back as events.
 
-Part of the cache actor's shell (`fabric.shard.actor`): it runs on its event loop and shares its handles.
+Must not know: Ray, requests, storage.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any
 
-import ray
-
-from amber_ray.core.planning.plan import Step
+from amber_ray.core.planning.plan import Step, leaves
 from amber_ray.core.state import events as ev
-from amber_ray.fabric.adapter import faults
-from amber_ray.fabric.adapter.actor_pools import Pools, ray_options
 from amber_ray.fabric.shard import forwarding
-from amber_ray.fabric.transport.messages import Inline, PlanPart, Slot, StepResult, Work
+from amber_ray.fabric.shard.actor_pools import ActorPools
+from amber_ray.fabric.shard.context import ShardContext
+from amber_ray.fabric.shard.ports import Call, CallFailed, Fault, Ref, TaskResult
+from amber_ray.fabric.transport.messages import Handle, Inline, PlanPart, StepResult, Work
 from amber_ray.fabric.transport.names import shard_name
-from amber_ray.fabric.worker import tasks
-
-if TYPE_CHECKING:
-    from amber_ray.fabric.shard.actor import CacheActor
 
 log = logging.getLogger("amber.dispatch")
 
@@ -33,87 +27,88 @@ FORCE_SECONDS = 1.0
 """How long a cancelled step may take to notice before its process is ended."""
 
 
-class Dispatch:
+class Dispatcher:
     """Runs tasks for one shard."""
 
-    def __init__(self, actor: CacheActor) -> None:
-        self._actor = actor
-        self._options: dict[Any, Any] = {}
-        self._refs: dict[int, Any] = {}
-        self._started: dict[int, float] = {}
-        self.timed_out: dict[int, str] = {}
-        self.pools = Pools(actor.settings.idle_actor_seconds)
+    def __init__(self, context: ShardContext) -> None:
+        self._context = context
+        self._calls: dict[int, Call[Any]] = {}
+        self._running: set[int] = set()
+        self._timed_out: dict[int, str] = {}
+        self.pools = ActorPools(context.cluster, context.clock.now, context.settings.idle_actor_seconds)
 
     def submit(self, task: ev.Task) -> None:
         """Start a task; its end is fed to the ledger whatever happens.
 
         What it reads is taken hold of now: by its first turn on the loop a value could be purged or evicted.
         """
-        self._started[task.id] = time.monotonic()
+        self._running.add(task.id)
+        body: Coroutine[Any, Any, TaskResult]
         if task.home is not None:
-            part = forwarding.part_of(self._actor, task)
-            self._actor.spawn(self._guard(task, self._ask(task, task.home, part)))
+            body = self._ask(task, task.home, forwarding.part_of(self._context, task))
         else:
-            inputs = gather(self._actor.values, tasks.inputs_of(task.steps))
-            self._actor.spawn(self._guard(task, self._run(task, *inputs)))
+            body = self._run(task, *gather(self._context.values, inputs_of(task.steps)))
+        self._context.spawn(self._guard(task, body))
 
-    async def _ask(self, task: ev.Task, home: int, part: PlanPart) -> tuple[list[StepResult], list[Any]]:
-        """Have another shard make steps; its call can be cancelled like a task."""
-        ref = forwarding.ask(self._actor, task, home, part)
-        self._refs[task.id] = ref
-        return forwarding.borrowed(await ref)
+    def timed_out(self, task: int, key: str) -> None:
+        """A worker is about to end itself because this step ran past its timeout."""
+        if task in self._running:
+            self._timed_out[task] = key
 
-    def cancel(self, task_id: int) -> None:
+    def cancel(self, task: int) -> None:
         """Stop a task: first by asking, then by ending its process."""
-        ref = self._refs.get(task_id)
-        if ref is None:
-            self.pools.cancel(task_id, force=False)
-        else:
-            ray.cancel(ref, force=False)
-        self._actor.spawn(self._force(task_id))
+        self._cancel(task, force=False)
+        self._context.spawn(self._force(task))
 
-    async def _force(self, task_id: int) -> None:
+    async def _force(self, task: int) -> None:
         await asyncio.sleep(FORCE_SECONDS)
-        ref = self._refs.get(task_id)
-        if ref is None:
-            self.pools.cancel(task_id, force=True)
-        elif task_id in self._started:
-            try:
-                ray.cancel(ref, force=True)
-            except ValueError:
-                ray.cancel(ref)  # a call of another shard's actor; it can only be asked
+        if task in self._running:
+            self._cancel(task, force=True)
 
-    async def _guard(self, task: ev.Task, body: Any) -> None:
-        """Every way a task can end becomes one event."""
+    def _cancel(self, task: int, *, force: bool) -> None:
+        call = self._calls.get(task)
+        if call is None:
+            self.pools.cancel(task, force=force)
+        else:
+            call.cancel(force=force)
+
+    async def _guard(self, task: ev.Task, body: Coroutine[Any, Any, TaskResult]) -> None:
+        """Every way in which a task can end becomes one event."""
+        fault: Fault | None = None
+        results: Sequence[StepResult] = ()
+        refs: Sequence[Ref] = ()
         try:
             results, refs = await body
-        except asyncio.CancelledError:
-            raise
-        except Exception as error:  # noqa: BLE001 - whatever it was, the task has ended and the ledger must know
-            self._lost(task, error)
-            return
+        except CallFailed as failed:
+            fault = failed.fault
+        except Exception as error:
+            log.exception("task %d ended in an unexpected way", task.id)
+            fault = Fault("SystemFault", f"{type(error).__name__}: {error}")
         finally:
-            self._refs.pop(task.id, None)
-            self._started.pop(task.id, None)
-        self._finish(task, results, refs)
+            self._calls.pop(task.id, None)
+            self._running.discard(task.id)
+        hung = self._timed_out.pop(task.id, None)
+        if fault is None:
+            self._finish(task, results, refs)
+        else:
+            self._lost(task, fault if hung is None else self._timeout(task, hung))
 
-    def _lost(self, task: ev.Task, error: Exception) -> None:
-        fault = faults.translate(error)
-        hung = self.timed_out.pop(task.id, None)
-        if hung is not None:
-            own = next((s.recipe.timeout for s in task.steps if s.key == hung), None)
-            limit = self._actor.settings.limits.step_seconds if own is None else own
-            step = next((s.recipe.feature for s in task.steps if s.key == hung), "")
-            fault = faults.Fault("StepTimeout", f"feature {step!r} ran past its timeout of {limit:g} s", 504)
-        elif fault.inputs_lost:
-            self._actor.feed(ev.Lost([k for k in tasks.inputs_of(task.steps) if self._in_store(k)]))
-        if not isinstance(error, ray.exceptions.TaskCancelledError):
+    def _timeout(self, task: ev.Task, key: str) -> Fault:
+        """The fault of a task whose process ended itself because of one of its steps."""
+        recipe = next((s.recipe for s in task.steps if s.key == key), task.recipe)
+        limit = self._context.settings.limits.step_seconds if recipe.timeout is None else recipe.timeout
+        return Fault("StepTimeout", f"feature {recipe.feature!r} ran past its timeout of {limit:g} s", 504)
+
+    def _lost(self, task: ev.Task, fault: Fault) -> None:
+        context = self._context
+        if fault.inputs_lost:
+            context.feed(ev.Lost([k for k in inputs_of(task.steps) if context.in_object_store(k)]))
+        if not fault.cancelled:
             log.warning("task %d (%s) was lost: %s", task.id, ", ".join(_names(task.steps)), fault.message)
-            log.debug("task %d", task.id, exc_info=error)
-        self._actor.feed(
+        context.feed(
             ev.TaskLost(
                 task.id,
-                faults.as_failure(fault),
+                forwarding.as_failure(fault),
                 retry=fault.retry,
                 crashed=fault.crashed,
                 inputs_lost=fault.inputs_lost,
@@ -122,78 +117,77 @@ class Dispatch:
             )
         )
 
-    def _in_store(self, key: str) -> bool:
-        return isinstance(self._actor.values.get(key), Slot)
-
-    def _finish(self, task: ev.Task, results: Sequence[StepResult], refs: Sequence[Any]) -> None:
+    def _finish(self, task: ev.Task, results: Sequence[StepResult], refs: Sequence[Ref]) -> None:
         """Keep the handles that the ledger will take, then report."""
-        ledger = self._actor.ledger
+        context = self._context
         reports: list[ev.StepReport] = []
+        anew: list[str] = []
         for r in results:
             kept = r.failure is None and (r.inline is not None or r.slot >= 0)
-            if kept and ledger.accepts(task.id, r.key):
-                assert r.made is not None
-                self._actor.values[r.key] = (
-                    Inline(r.inline, r.made)
-                    if r.inline is not None
-                    else Slot(refs[r.slot], r.place, r.size, r.made)
-                )
+            if kept and context.ledger.accepts(task.id, r.key):
+                context.keep(r, refs[r.slot] if r.slot >= 0 else None)
+                if r.key in context.refreshing:
+                    context.refreshing.discard(r.key)
+                    anew.append(r.key)
             seconds = r.made.seconds if r.made else 0.0
             reports.append(ev.StepReport(r.key, r.size, seconds, kept, r.failure))
-        self._actor.feed(ev.Reported(task.id, reports))
+        if anew:
+            # Readers got the old value from the store until now, and may hold it.
+            context.changed(anew)
+        context.feed(ev.Reported(task.id, reports))
+
+    async def _ask(self, task: ev.Task, home: int, part: PlanPart) -> TaskResult:
+        """Have another shard make steps; its call can be cancelled like a task."""
+        call = self._calls[task.id] = forwarding.ask(self._context, task, home, part)
+        return forwarding.borrowed(self._context, await call.result())
 
     async def _run(
         self,
         task: ev.Task,
         inline: dict[str, bytes],
         places: dict[str, tuple[int, int]],
-        slots: list[Any],
-    ) -> tuple[list[StepResult], list[Any]]:
-        """Run steps here: as a Ray task, or as a batch on a warm actor."""
-        actor = self._actor
-        returns = 1 if task.small else max(1, min(len(task.outputs), MAX_SLOTS))
+        slots: list[Ref],
+    ) -> TaskResult:
+        """Run steps here: as a task, or as a batch on a warm actor."""
+        context = self._context
         work = Work(
             task=task.id,
             steps=task.steps,
             outputs=task.outputs,
             inline=inline,
             slots=places,
-            returns=returns,
-            inline_bytes=actor.settings.inline_bytes,
+            returns=1 if task.small else max(1, min(len(task.outputs), MAX_SLOTS)),
+            inline_bytes=context.settings.inline_bytes,
             registry=task.recipe.registry,
-            namespace=actor.settings.namespace,
-            actor=shard_name(actor.shard),
-            limits=actor.settings.limits,
+            namespace=context.settings.namespace,
+            actor=shard_name(context.shard),
+            limits=context.settings.limits,
         )
-        blob = actor.blob(task.recipe.registry)
         if task.pool:
-            refs = await self.pools.run(task, work, blob, slots)
-            results = await refs[0]
-        else:
-            refs = self._function(task, returns).remote(blob, work, *slots)
-            self._refs[task.id] = refs[0]
-            results = await refs[0]
-        return results, refs[1:]
+            return await self.pools.run(task, work, slots)
+        call = self._calls[task.id] = context.cluster.run(task, work, slots)
+        return await call.result()
 
-    def _function(self, task: ev.Task, returns: int) -> Any:
-        """The remote function with this task's options; built once per kind."""
-        kind = (tuple(task.needs.items()), task.recipe.resources.accelerator_type, returns)
-        function = self._options.get(kind)
-        if function is None:
-            # Ray's own retries are off: an attempt repeated in silence is one the ledger does not know.
-            function = self._options[kind] = ray.remote(tasks.run).options(
-                num_returns=1 + returns, max_retries=0, **ray_options(task.needs, task.recipe)
-            )
-        return function
+
+def inputs_of(steps: Sequence[Step]) -> list[str]:
+    """The keys that a task's steps read from outside it, in order, each once."""
+    inside = {s.key for s in steps}
+    found: dict[str, None] = {}
+    for step in steps:
+        for nested in step.inputs:
+            for key in leaves(nested):
+                if key not in inside:
+                    found[key] = None
+    return list(found)
 
 
 def gather(
-    values: dict[str, Any], keys: Sequence[str]
-) -> tuple[dict[str, bytes], dict[str, tuple[int, int]], list[Any]]:
+    values: Mapping[str, Handle], keys: Sequence[str]
+) -> tuple[dict[str, bytes], dict[str, tuple[int, int]], list[Ref]]:
     """Inputs as a task gets them: small ones inline, the others as (argument, place) of the refs returned."""
     inline: dict[str, bytes] = {}
     places: dict[str, tuple[int, int]] = {}
-    slots: dict[Any, int] = {}
+    slots: dict[Ref, int] = {}
     for key in keys:
         handle = values[key]
         if isinstance(handle, Inline):

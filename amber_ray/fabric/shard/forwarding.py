@@ -1,64 +1,56 @@
 """Shards among each other: a collection's steps need values of assets that other shards own.
 
-The shard that needs them asks their owner as an engine would, with the graph under them; the owner makes or
-finds them once for everybody, and the asker borrows the values while it needs them. Part of the cache
-actor's shell.
+The shard that needs them asks their owner with the graph under them; the owner makes or finds them once for
+everybody, and the asker borrows the values while it needs them.
+
+    asker                                    owner
+    Submit(task with home) ─ ask ──fetch──→  begin_for_peer → its ledger
+    Reported ← borrowed ←─── answers and places of the values ── all answered
+
+Must not know: Ray, how the owner comes to a value.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeAlias
 
-import ray
-
+from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.plan import Step, Target, closure
 from amber_ray.core.state import events as ev
 from amber_ray.errors import AmberError
-from amber_ray.fabric.transport.messages import (
-    Answer,
-    Found,
-    Made,
-    MissingPlans,
-    PlanPart,
-    StepResult,
-    Submission,
-)
-from amber_ray.fabric.transport.names import shard_name
+from amber_ray.fabric.shard.context import ShardContext
+from amber_ray.fabric.shard.ports import Call, Fault, Ref, TaskResult
+from amber_ray.fabric.shard.requests import RequestTable
+from amber_ray.fabric.transport.messages import Answer, Found, Made, PlanPart, StepResult, Values
 
-if TYPE_CHECKING:
-    from amber_ray.fabric.shard.actor import CacheActor
-
-FETCH_POLL_SECONDS = 15.0
-
-Fetched = list[tuple[Answer, Found | None]]
+Fetched: TypeAlias = list[tuple[Answer, Found | None]]
+"""What an owner says of each step that it was asked for, and where the value is."""
 
 
-def part_of(actor: CacheActor, task: ev.Task) -> PlanPart:
+def part_of(context: ShardContext, task: ev.Task) -> PlanPart:
     """The foreign steps of a task and the graph under them, as their owner needs them."""
     origin: dict[str, Step] = {}
     for step in task.steps:
-        entry = actor.ledger.entries.get(step.key)
+        entry = context.ledger.entries.get(step.key)
         if entry is not None and entry.origin is not None:
             origin.update(closure(entry.origin, [step.key]))
     return PlanPart(origin, [Target(s.recipe.feature, s.unit, s.key) for s in task.steps])
 
 
-def ask(actor: CacheActor, task: ev.Task, home: int, part: PlanPart) -> Any:
-    """Send a foreign task to the shard that owns its steps; the ref of its `Fetched`."""
-    peer: Any = ray.get_actor(shard_name(home), namespace=actor.settings.namespace)
-    id = f"{actor.shard}-{actor.incarnation[:8]}-{task.id}"
-    return peer.fetch.remote(id, part, task.priority, task.tenant)
+def ask(context: ShardContext, task: ev.Task, home: int, part: PlanPart) -> Call[Fetched]:
+    """Send a foreign task to the shard that owns its steps."""
+    id = f"{context.shard}-{context.incarnation[:8]}-{task.id}"
+    return context.ports.peers.fetch(home, id, part, task.priority, task.tenant)
 
 
-def borrowed(fetched: Fetched) -> tuple[list[StepResult], list[Any]]:
-    """What came of it, as a task's report and the refs of its slots."""
+def borrowed(context: ShardContext, fetched: Fetched) -> TaskResult:
+    """What came of it, as a task's report and the objects of its values."""
     results: list[StepResult] = []
-    refs: list[Any] = []
+    refs: list[Ref] = []
     for answer, found in fetched:
-        made = Made(answer.seconds or 0.0, "shard", time.time())
+        made = Made(answer.seconds or 0.0, "shard", context.clock.unix())
         if answer.failure is not None:
             results.append(StepResult(answer.key, failure=answer.failure))
         elif found is not None and found.inline is not None:
@@ -69,25 +61,39 @@ def borrowed(fetched: Fetched) -> tuple[list[StepResult], list[Any]]:
     return results, refs
 
 
-async def fetch(actor: CacheActor, id: str, part: PlanPart, priority: int, tenant: str) -> Fetched:
-    """The owner's side: wait for all the steps and hand over their places."""
-    desk = actor.desk
-    session = f"peer/{id}"
-    submission = Submission(id, "p", priority, tenant, None, False, True, time.time())
-    replies = await desk.submit(session, {"p": part}, [submission])
-    if isinstance(replies, MissingPlans):
-        raise AmberError(f"registry {replies.registry} is not known to shard {actor.shard}")
+async def fetch(
+    context: ShardContext,
+    requests: RequestTable,
+    get: Callable[[Sequence[str]], Awaitable[Values]],
+    question: tuple[str, PlanPart, int, str],
+) -> Fetched:
+    """The owner's side: wait until all steps are answered, and hand over where their values are.
+
+    `question` is its id, the steps, their priority and tenant. Cancelling ends the question.
+    """
+    id, part, priority, tenant = question
+    for step in part.steps.values():
+        if step.recipe.registry not in context.registries:
+            # An engine brings it: this shard was restarted, and the engine has not noticed yet.
+            raise AmberError(f"registry {step.recipe.registry} is not known to shard {context.shard} yet")
+        break
+    end = requests.begin_for_peer(id, part, priority, tenant)
+    record = requests.record(id)
+    assert record is not None
     try:
-        record = desk.records[id]
-        while record.state == "running":
-            await desk.poll(session, FETCH_POLL_SECONDS)
+        await end.wait()
     except asyncio.CancelledError:
-        await desk.withdraw([id])
+        requests.forget(id)
         raise
-    finally:
-        desk.end(session)
-    answers: Sequence[Answer] = list(record.answers.values())
-    places = await actor.get([a.key for a in answers if a.failure is None])
-    by_key = {f.key: f for f in places if f is not None}
-    desk.records.pop(id, None)
+    requests.forget(id)
+    answers = list(record.answers.values())
+    places = await get([a.key for a in answers if a.failure is None])
+    by_key = {f.key: f for f in places.found if f is not None}
     return [(a, by_key.get(a.key)) for a in answers]
+
+
+def as_failure(fault: Fault) -> Failure:
+    """A fault as a failure without its step, which the ledger fills in."""
+    return Failure(
+        kind="system", type=fault.type, message=fault.message, step="", key="", unit="", status=fault.status
+    )

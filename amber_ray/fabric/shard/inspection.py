@@ -5,14 +5,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state.entry import State
-
-if TYPE_CHECKING:
-    from amber_ray.fabric.shard.actor import CacheActor
+from amber_ray.fabric.shard.actor_pools import ActorPools
+from amber_ray.fabric.shard.context import ShardContext
+from amber_ray.fabric.shard.requests import RequestTable
 
 WORDS: Mapping[State, str] = {
     State.ABSENT: "missing",
@@ -54,23 +53,23 @@ def failures(ledger: Ledger) -> list[Failure]:
     return [dataclasses.replace(f, blocked=tuple(sorted(blocked[key]))) for key, f in found.items()]
 
 
-def stats(actor: CacheActor) -> dict[str, float]:
+def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> dict[str, float]:
     """Counters and gauges of one shard."""
-    ledger = actor.ledger
+    ledger = context.ledger
     by_state = collections.Counter(e.state for e in ledger.entries.values())
     found: dict[str, float] = {f"{name}_total": float(n) for name, n in ledger.counters.items()}
-    found |= {f"{name}_total": float(n) for name, n in actor.dispatch.pools.counters.items()}
+    found |= {f"{name}_total": float(n) for name, n in pools.counters.items()}
     found |= {f"keys_{s.name.lower()}": float(by_state[s]) for s in State if s is not State.ABSENT}
     return found | {
-        "keys_indexed": float(len(actor.index)),
-        "index_bytes": float(actor.index.nbytes),
+        "keys_indexed": float(len(context.index)),
+        "index_bytes": float(context.index.nbytes),
         "hot_bytes": float(ledger.hot_bytes),
-        "memory_budget_bytes": float(actor.settings.memory_bytes),
+        "memory_budget_bytes": float(context.settings.memory_bytes),
         "unspilled_bytes": float(ledger.unspilled_bytes),
         "spilling_keys": float(len(ledger.spilling)),
         "tasks_running": float(len(ledger.tasks)),
         "requests_running": float(len(ledger.requests)),
-        "requests_remembered": float(len(actor.desk.records)),
-        "sessions": float(actor.desk.sessions),
-        "warm_actors": float(len(actor.dispatch.pools)),
+        "requests_remembered": float(len(requests)),
+        "sessions": float(requests.sessions),
+        "warm_actors": float(len(pools)),
     }

@@ -1,8 +1,11 @@
 """One shard's index and the store's parts, kept in step: at the start, after a loss, and in the long run.
 
-A part that can't be read for the time being is not gone. It is tried again patiently, then the shard goes on
-without it, for one bad part must not keep a service down: its values may be computed again until a later look
-lists it after all. Must not know: the ledger, values.
+Of two parts with the same key the newer one counts, by their names, in whatever order they come to be known
+here: the store is read while other parts are written, joined and purged.
+
+A part that can't be read for the time being is not gone. It is tried again a few times, then the shard goes
+on without it, for one bad part must not keep a service down: its values may be computed again until a later
+look lists it after all. Must not know: the ledger, values, files.
 """
 
 from __future__ import annotations
@@ -11,8 +14,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+
+from amber_ray.fabric.shard.ports import PartKeys, Parts
 from amber_ray.store.key_index import KeyIndex
-from amber_ray.store.parquet import ValueStore
+from amber_ray.store.part import order
 
 log = logging.getLogger("amber.listing")
 
@@ -21,17 +27,38 @@ PAUSES = 0.2, 1.0, 4.0
 
 
 class Listing:
-    """Fills a shard's index. Threads do the reading, and the event loop's thread alone touches the index."""
+    """Fills a shard's index."""
 
-    def __init__(self, index: KeyIndex, store: ValueStore, pauses: Sequence[float] = PAUSES) -> None:
+    def __init__(self, index: KeyIndex, parts: Parts, pauses: Sequence[float] = PAUSES) -> None:
         self._index = index
-        self._store = store
+        self._parts = parts
         self._pauses = pauses
         self._late: dict[str, None] = {}
+        self._newest: dict[str, str] = {}
+        self._removed: set[str] = set()
+
+    @property
+    def late(self) -> list[str]:
+        """Names of parts that are published and could not be read yet."""
+        return list(self._late)
+
+    def add(self, part: PartKeys) -> None:
+        """Index the rows of a part, but for keys that a newer part of the same feature and version has."""
+        if part.name in self._removed:
+            return
+        folder, place = _folder(part.name), order(part.name)
+        if place >= self._newest.get(folder, ""):
+            self._newest[folder] = place
+            self._index.add(part.name, part.keys)
+            return
+        known = self._index.find_many(_hex(part.keys))
+        older = [at is None or order(at[0]) <= place for at in known]
+        rows = np.flatnonzero(older)
+        self._index.add(part.name, part.keys[rows], rows)
 
     async def load(self) -> None:
         """List every part that is not in the index yet. Raises `StoreError` if the store can't be listed."""
-        await asyncio.to_thread(self._store.sweep)
+        await self._parts.sweep()
         known = set(self._index.parts())
         await self._list(lambda name: name not in known)
         for pause in self._pauses:
@@ -44,10 +71,13 @@ class Listing:
             log.error("not in the index until they can be read: %s", ", ".join(self._late))
 
     async def replace(self, gone: Iterable[str]) -> None:
-        """Parts are gone or damaged: their keys may be in others, newer ones of another shard, or older."""
+        """Parts are gone or damaged: their keys may be in others of the same folder, newer ones or older."""
+        folders = set()
         for name in gone:
             self._index.remove_part(name)
-        await self._list(lambda name: True)
+            self._late.pop(name, None)
+            folders.add(_folder(name))
+        await self._list(lambda name: _folder(name) in folders)
 
     async def catch_up(self) -> None:
         """List what could not be read before."""
@@ -58,10 +88,29 @@ class Listing:
             if read:
                 log.warning("no longer left out: %s", ", ".join(read))
 
+    def rewritten(self, removed: Iterable[str], added: Iterable[PartKeys]) -> None:
+        """Parts were joined or purged: follow. A removed part is never listed again."""
+        for name in removed:
+            self._index.remove_part(name)
+            self._late.pop(name, None)
+            self._removed.add(name)
+        for part in added:
+            self.add(part)
+
     async def _list(self, among: Callable[[str], bool]) -> None:
-        """Add such parts to the index, oldest first; those that can't be read now are remembered."""
-        late: list[str] = []
-        for part, keys in await asyncio.to_thread(lambda: list(self._store.scan(among, late))):
-            self._index.add(part.name, keys)
+        """Add such parts to the index; those that can't be read now are remembered."""
+        parts, late = await self._parts.scan(among)
+        for part in parts:
+            self.add(part)
         # Two of these may run at once, so each tells only of the parts that it has looked at.
-        self._late = {name: None for name in self._late if not among(name)} | dict.fromkeys(late)
+        self._late = {name: None for name in self._late if not among(name)}
+        self._late.update((name, None) for name in late if name not in self._removed)
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _hex(keys: np.ndarray) -> list[str]:
+    text = keys.tobytes().hex()
+    return [text[i : i + 32] for i in range(0, len(text), 32)]

@@ -18,7 +18,7 @@ LARGEST = 4096
 """Steps of the largest plan that is remembered."""
 
 
-class Plans:
+class PlanCache:
     """The most recently used plans."""
 
     def __init__(self, steps: int = STEPS, largest: int = LARGEST) -> None:

@@ -20,37 +20,56 @@ from amber_ray.fabric.transport.messages import Answer, Reply
 
 @dataclass(slots=True)
 class Record:
-    """One request at one shard. `accepted`: it is journaled and survives its caller."""
+    """One request at one shard.
+
+    - `targets`, `positions`: what this shard answers, and where each stands in the whole request;
+    - `registry`: the digest of the code that it was planned with;
+    - `refresh`: its targets are to be made anew; `deadline`: until when (Unix time);
+    - `accepted`: it is journaled and survives its caller, and `body` is what the journal needs to plan it
+      again;
+    - `interest`: the sessions that keep it alive, each with its attempt (see `Submission`);
+    - `followers`: the sessions that are told of it, whether they keep it alive or not;
+    - `internal`: it is another shard's question, which counts for no tenant;
+    - `ended`: when it ended, on the shard's clock.
+    """
 
     id: str
     targets: tuple[Target, ...]
+    positions: tuple[int, ...]
     tenant: str
     created: float
+    registry: str = ""
+    refresh: bool = False
+    deadline: float | None = None
     state: str = "running"
     accepted: bool = False
     body: Mapping[str, Any] | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
-    sessions: set[str] = field(default_factory=set)
+    interest: dict[str, int] = field(default_factory=dict)
+    followers: set[str] = field(default_factory=set)
+    internal: bool = False
     ended: float = 0.0
 
     def settle(self) -> None:
-        """Every target has an answer: done if any is a value."""
+        """Every target has an answer: "done" if any is a value, or if there was nothing to answer."""
         if self.state == "running":
             ok = not self.answers or any(a.failure is None for a in self.answers.values())
             self.state = "done" if ok else "failed"
 
-    def reply(self, done: int, total: int, *, full: bool = False) -> Reply:
+    def reply(self, progress: tuple[int, int], changes: int, *, full: bool = False) -> Reply:
         """The record as told to an engine; `full` for one that has not seen the request."""
         return Reply(
             id=self.id,
             state=self.state,
             answers=list(self.answers.values()),
-            done=done,
-            total=total,
+            done=progress[0],
+            total=progress[1],
             created=self.created,
             tenant=self.tenant,
             targets=self.targets if full else (),
+            positions=self.positions if full else (),
             record=self.body if full else None,
+            changes=changes,
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -64,9 +83,13 @@ class Record:
             "tenant": self.tenant,
             "created": self.created,
             "state": self.state,
+            "registry": self.registry,
+            "refresh": self.refresh,
+            "deadline": self.deadline,
             "request": self.body,
             "assets": {i: dataclasses.asdict(a) for i, a in assets.items()},
             "targets": [[t.feature, unit_to_json(t.unit), t.key] for t in self.targets],
+            "positions": list(self.positions),
             "answers": [
                 {
                     "key": a.key,
@@ -80,10 +103,14 @@ class Record:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Record:
-        """Read what `to_json` wrote."""
+        """Read what `to_json` wrote, also before it had positions, a registry, `refresh` and a deadline."""
         assets = {i: asset_from_json(a) for i, a in data["assets"].items()}
         return cls(
             id=data["id"],
+            positions=tuple(data.get("positions") or range(len(data["targets"]))),
+            registry=data.get("registry", ""),
+            refresh=data.get("refresh", False),
+            deadline=data.get("deadline"),
             tenant=data["tenant"],
             created=data["created"],
             state=data["state"],

@@ -1,26 +1,30 @@
-"""The front desk of a shard: who asked for what, what they are to be told, and what is on paper.
+"""Requests and sessions of a shard: who asked for what, what they are to be told, and what is on paper.
 
-Part of the cache actor's shell (`fabric.shard.actor`), on its event loop. A request is a record here and a
-waiter in the ledger; the ledger forgets it with its last answer, the record keeps the answers for who asks
-later. Sessions are engines: each polls for the news of all its requests at once.
+A request is a record here and a waiter in the ledger. The ledger forgets it with its last answer; the record
+keeps the answers for whoever asks later. A session is an engine: it polls for the updates of all its requests
+at once, and names the last updates that it received, so an answer that was lost on the way is sent again.
+
+Several engines may follow one request, since any of them can be asked about it. Those that submitted it have
+an interest in it, numbered by their attempt, so that a withdrawal that comes late, or twice, ends nothing but
+the interest it was meant for. The request itself ends with the last interest in it, unless it was accepted.
+
+Must not know: how a key comes to its value, where the journal is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import collections
-import dataclasses
 import logging
-import os
-import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import Failure
-from amber_ray.core.planning.plan import Planner, closure
+from amber_ray.core.planning.plan import Planner, Target, closure
 from amber_ray.core.state import events as ev
 from amber_ray.errors import AmberError
+from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.records import Record, asset_from_json
 from amber_ray.fabric.transport.messages import (
     Answer,
@@ -32,64 +36,84 @@ from amber_ray.fabric.transport.messages import (
     Updates,
 )
 from amber_ray.settings import Settings
-from amber_ray.store.journal import Journal
 
-if TYPE_CHECKING:
-    from amber_ray.fabric.shard.actor import CacheActor
-
-log = logging.getLogger("amber.desk")
+log = logging.getLogger("amber.requests")
 
 SESSION_SECONDS = 60.0
 """A session that has not polled for so long is gone, and its unaccepted requests with it."""
 BROKEN = 70
 """Exit code of a process whose ledger can't be trusted."""
 RECORDS = 20_000
-"""Requests remembered at most, finished ones leaving first."""
+"""Requests remembered at most; finished ones leave first."""
 RECORD_SECONDS = 300.0
 """How long the answers of a finished request that was not journaled are remembered."""
 
 
 class Session:
-    """One engine that asks this shard: what it is to be told, and when it was last heard."""
+    """One engine that asks this shard.
 
-    __slots__ = ("news", "seen", "wake")
+    - `number`: of the updates that were handed out last; `sent`: all that were not acknowledged yet;
+      `updates`: what happened since;
+    - `seen`: when it was last heard;
+    - `withdrawn`: attempts that were withdrawn before this shard had heard of them, and when.
+    """
+
+    __slots__ = ("number", "seen", "sent", "updates", "wake", "withdrawn")
 
     def __init__(self, now: float) -> None:
-        self.news = Updates()
+        self.number = 0
+        self.sent = Updates()
+        self.updates = Updates()
         self.wake = asyncio.Event()
         self.seen = now
+        self.withdrawn: dict[int, float] = {}
 
 
 class RequestTable:
     """Requests and sessions of one shard."""
 
-    def __init__(self, actor: CacheActor) -> None:
-        self._actor = actor
-        self._settings = actor.settings
-        self._journal = Journal(actor.settings.store)
+    def __init__(self, context: ShardContext) -> None:
+        self._context = context
+        self._settings = context.settings
+        self._journal = context.ports.journal
         self._sessions: dict[str, Session] = {}
-        self.records: dict[str, Record] = {}
+        self._records: dict[str, Record] = {}
         self._ended: collections.deque[tuple[float, str]] = collections.deque()
-        self._live: collections.Counter[str] = collections.Counter()
+        self._running: collections.Counter[str] = collections.Counter()
+        self._ends: dict[str, asyncio.Event] = {}
+        self._registry: Registry | None = None
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._records
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions there are."""
+        return len(self._sessions)
+
+    def record(self, id: str) -> Record | None:
+        """What is known of a request; None if nothing is."""
+        return self._records.get(id)
 
     # --- what the ledger answers
 
     def deliver(self, id: str, key: str, outcome: ev.Ready | Failure) -> None:
         """The ledger answers a request about one key: note it and tell every session that follows it."""
-        record = self.records[id]
+        record = self._records[id]
         answer = self._answer(key, outcome)
         record.answers[key] = answer
-        for session_id in record.sessions:
-            session = self._sessions.get(session_id)
-            if session is not None:
-                session.news.answers[key] = answer
-                session.news.about.append((id, key))
-                session.wake.set()
+        for session in self._followers(record):
+            session.updates.answers[key] = answer
+            session.updates.about.append((id, key))
+            session.wake.set()
 
     def _answer(self, key: str, outcome: ev.Ready | Failure) -> Answer:
         if isinstance(outcome, Failure):
             return Answer(key, failure=outcome)
-        handle = self._actor.values.get(key)
+        handle = self._context.values.get(key)
         return Answer(
             key,
             cached=outcome.cached,
@@ -98,26 +122,45 @@ class RequestTable:
             inline=handle.data if isinstance(handle, Inline) else None,
         )
 
-    def finished(self, id: str) -> None:
-        """The ledger has answered all of a request."""
-        record = self.records[id]
-        record.settle()
-        self._live[record.tenant] -= 1
-        record.ended = time.monotonic()
-        self._ended.append((record.ended, id))
-        for session_id in record.sessions:
-            session = self._sessions.get(session_id)
-            if session is not None:
-                session.news.finished.append((id, record.state))
-                session.wake.set()
-        if record.accepted:
-            self._actor.spawn(self._write_record(record))
+    def _followers(self, record: Record) -> Iterable[Session]:
+        sessions = map(self._sessions.get, record.followers)
+        return [session for session in sessions if session is not None]
 
-    async def _write_record(self, record: Record) -> None:
-        name = f"{record.id}.{self._actor.shard}"
-        data = record.to_json()
-        data["id"] = name
-        await asyncio.to_thread(self._journal.write, name, data)
+    def finished(self, id: str) -> None:
+        """The ledger has answered all of a request, or it was ended: tell everyone who follows it."""
+        record = self._records[id]
+        record.settle()
+        self._count(record, -1)
+        if (end := self._ends.pop(id, None)) is not None:
+            end.set()
+        record.ended = self._context.clock.now()
+        self._ended.append((record.ended, id))
+        for session in self._followers(record):
+            session.updates.finished.append((id, record.state))
+            session.wake.set()
+        if record.accepted:
+            self._context.spawn(self._journal_end(record))
+
+    def _count(self, record: Record, change: int) -> None:
+        """Note that a tenant has one more or one less request running."""
+        if not record.internal:
+            self._running[record.tenant] += change
+            if not self._running[record.tenant]:
+                del self._running[record.tenant]
+
+    async def _journal_end(self, record: Record) -> None:
+        """Note in the journal that an accepted request has ended.
+
+        One that could not be noted is resumed by the next incarnation, which finds its values: no loss.
+        """
+        try:
+            await self._write(record)
+        except AmberError as error:
+            log.error("the end of request %s could not be journaled: %s", record.id, error)
+
+    async def _write(self, record: Record) -> None:
+        name = f"{record.id}.{self._context.shard}"
+        await self._journal.write(name, record.to_json() | {"id": name})
 
     # --- what engines ask
 
@@ -126,91 +169,166 @@ class RequestTable:
     ) -> list[Reply] | MissingPlans:
         """Take requests in. Returns a reply each, or which registry is to be published first."""
         for part in plans.values():
-            for step in part.steps.values():
-                if step.recipe.registry not in self._actor.registries:
-                    return MissingPlans(registry=step.recipe.registry)
-                break
-        box = self._session(session)
+            registry = _registry_of(part)
+            if registry and registry not in self._context.registries:
+                return MissingPlans(registry=registry)
         replies: list[Reply] = []
-        journal: list[Record] = []
+        to_journal: list[Record] = []
         for one in submissions:
-            record = self.records.get(one.id)
-            if record is None:
-                if self._live[one.tenant] >= self._settings.limits.requests_per_tenant:
-                    refused = (
-                        f"tenant {one.tenant!r} has {self._live[one.tenant]} requests running, the limit"
-                    )
-                    replies.append(Reply(one.id, "failed", [], refused=refused))
-                    continue
-                record = Record(one.id, tuple(plans[one.plan].targets), one.tenant, one.created)
-                self.records[one.id] = record
-                if one.record is not None:
-                    record.accepted, record.body = True, one.record
-                    journal.append(record)
-                self._begin(
-                    record,
-                    plans[one.plan],
-                    priority=one.priority,
-                    load=one.load,
-                    deadline=one.deadline_seconds,
-                    refresh=one.refresh,
-                )
-            # Joined only now: what was answered at once is in the reply, what comes later is news.
-            record.sessions.add(session)
-            replies.append(record.reply(*self._progress(record)))
+            reply = self._admit(session, one, plans[one.plan])
+            replies.append(reply)
+            record = self._records.get(one.id)
+            taken_in = record is not None and not (reply.refused or reply.taken)
+            if one.record is not None and record is not None and taken_in and not record.accepted:
+                record.accepted, record.body = True, one.record
+                to_journal.append(record)
         # Each for itself: the store may refuse one, and the others of the batch have nothing to do with it.
-        for record, error in zip(journal, await self._journaled(journal), strict=True):
-            if error is not None:
-                place = next(i for i, r in enumerate(replies) if r.id == record.id)
-                replies[place] = dataclasses.replace(replies[place], unsaved=str(error))
-        box.seen = time.monotonic()
+        errors = await self._accept(to_journal)
+        for reply in replies:
+            if (error := errors.get(reply.id)) is not None:
+                reply.unsaved = str(error)
         return replies
 
-    def _begin(
-        self,
-        record: Record,
-        part: PlanPart,
-        *,
-        priority: int,
-        load: bool,
-        deadline: float | None = None,
-        refresh: bool = False,
-    ) -> None:
-        self._live[record.tenant] += 1
-        self._actor.feed(
+    def _admit(self, session: str, one: Submission, part: PlanPart) -> Reply:
+        """Take one request in, or join it to the one that is known by its id. Nothing is awaited here."""
+        now = self._context.clock.now()
+        box = self._session(session)
+        if box.withdrawn.pop(one.attempt, None) is not None:
+            # Its caller has gone, and that was heard here first: calls may overtake each other.
+            return Reply(one.id, "cancelled", [])
+        record = self._records.get(one.id)
+        old: Record | None = None
+        if record is not None and not _same_keys(record, part):
+            if record.registry == _registry_of(part):
+                return Reply(one.id, "failed", [], taken=True)
+            # The code changed between the two plans: a resumed request was planned anew, or a newer engine
+            # asks. The record gives way, since whoever asks now has the code for what they ask.
+            old, record = record, None
+            self._replace(old)
+        if record is None:
+            refused = self._refused(one.tenant)
+            if refused and old is None:
+                return Reply(one.id, "failed", [], refused=refused)
+            record = Record(
+                one.id,
+                tuple(part.targets),
+                tuple(one.positions) or tuple(range(len(part.targets))),
+                one.tenant,
+                one.created,
+                registry=_registry_of(part),
+                refresh=one.refresh,
+                deadline=None
+                if one.deadline_seconds is None
+                else self._context.clock.unix() + one.deadline_seconds,
+            )
+            self._records[one.id] = record
+            if old is not None:
+                record.accepted, record.body = old.accepted, old.body
+                record.interest, record.followers = old.interest, old.followers
+            self._begin(record, part, priority=one.priority, load=one.load)
+            if old is not None:
+                self._tell_replaced(record, session)
+                if record.accepted:
+                    self._context.spawn(self._journal_end(record))
+        # The session follows it only now: what was answered at once is in the reply, what comes later is
+        # updates.
+        record.interest[session] = max(one.attempt, record.interest.get(session, 0))
+        record.followers.add(session)
+        box.seen = now
+        return record.reply(self._progress(record), self._context.changes)
+
+    def _refused(self, tenant: str) -> str:
+        running, most = self._running[tenant], self._settings.limits.requests_per_tenant
+        return f"tenant {tenant!r} has {running} requests running, the limit" if running >= most else ""
+
+    def _replace(self, record: Record) -> None:
+        """Let a request go that is about to be asked for again with other keys."""
+        del self._records[record.id]
+        if record.state == "running":
+            self._count(record, -1)
+            self._context.feed(ev.Left(record.id))
+
+    def _tell_replaced(self, record: Record, but: str) -> None:
+        """Have the other followers of a request ask again what it is about."""
+        for name in record.followers - {but}:
+            box = self._sessions.get(name)
+            if box is not None:
+                box.updates.replaced.append(record.id)
+                box.wake.set()
+
+    def begin_for_peer(self, id: str, part: PlanPart, priority: int, tenant: str) -> asyncio.Event:
+        """Take in another shard's question; the event is set when it has its answers, or was abandoned.
+
+        The work was admitted where it came in, so no bound of a tenant applies. A question that arrives twice
+        is one question.
+        """
+        end = self._ends.get(id)
+        if end is None:
+            end = self._ends[id] = asyncio.Event()
+            record = Record(
+                id,
+                tuple(part.targets),
+                tuple(range(len(part.targets))),
+                tenant,
+                self._context.clock.unix(),
+                internal=True,
+            )
+            self._records[id] = record
+            self._begin(record, part, priority=priority, load=True)
+        return end
+
+    def forget(self, id: str) -> None:
+        """Drop another shard's question; one that still runs ends."""
+        record = self._records.get(id)
+        if record is not None:
+            self.cancel([id])
+            del self._records[id]
+
+    def _begin(self, record: Record, part: PlanPart, *, priority: int, load: bool) -> None:
+        """Make a record's targets the ledger's business."""
+        context = self._context
+        self._count(record, +1)
+        keys = [t.key for t in part.targets]
+        deadline = None
+        if record.deadline is not None:
+            deadline = context.clock.now() + record.deadline - context.clock.unix()
+        if record.refresh and keys:
+            context.refreshing.update(keys)
+            context.changed(keys)
+        context.feed(
             ev.Requested(
                 id=record.id,
                 steps=part.steps,
-                targets=[t.key for t in part.targets],
+                targets=keys,
                 priority=priority,
                 tenant=record.tenant,
-                deadline=None if deadline is None else time.monotonic() + deadline,
-                refresh=refresh,
+                deadline=deadline,
+                refresh=record.refresh,
                 load=load,
             )
         )
 
     def _progress(self, record: Record) -> tuple[int, int]:
-        if record.id in self._actor.ledger.requests:
-            return self._actor.ledger.progress(record.id)
+        ledger = self._context.ledger
+        if record.id in ledger.requests:
+            return ledger.progress(record.id)
         return len(record.targets), len(record.targets)
 
     async def accept(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
-        """Journal requests that are about to be answered 202; returns when they are on disk."""
-        writes = []
+        """Journal requests that are about to be answered 202; returns when they are durable. `StoreError`."""
+        records = []
         for id, body in bodies.items():
-            record = self.records.get(id)
+            record = self._records.get(id)
             if record is not None and not record.accepted:
                 record.accepted, record.body = True, body
-                writes.append(record)
-        for error in await self._journaled(writes):
-            if error is not None:
-                raise error
+                records.append(record)
+        for error in (await self._accept(records)).values():
+            raise error
 
-    async def _journaled(self, records: Sequence[Record]) -> list[AmberError | None]:
-        """Write records of running requests; what went wrong with each. An unwritten one is no promise."""
+    async def _accept(self, records: Sequence[Record]) -> dict[str, AmberError]:
+        """Write records of running requests; what went wrong, by id. An unwritten one is no promise."""
         wanted = [r for r in records if r.state == "running"]
-        outcomes = await asyncio.gather(*map(self._write_record, wanted), return_exceptions=True)
+        outcomes = await asyncio.gather(*map(self._write, wanted), return_exceptions=True)
         errors: dict[str, AmberError] = {}
         for record, outcome in zip(wanted, outcomes, strict=True):
             if isinstance(outcome, AmberError):
@@ -218,83 +336,151 @@ class RequestTable:
                 errors[record.id] = outcome
             elif isinstance(outcome, BaseException):
                 raise outcome
-        return [errors.get(r.id) for r in records]
+        return errors
 
-    async def poll(self, session: str, timeout: float) -> Updates:
-        """What happened to this session's requests; waits up to `timeout` seconds for something."""
-        box = self._session(session)
-        if not box.news:
+    async def poll(self, session: str, seen: int, timeout: float) -> Updates:
+        """What happened to a session's requests since updates number `seen`, which are acknowledged by this.
+
+        Waits up to `timeout` seconds for something.
+        """
+        box = self._sessions.get(session)
+        if box is None:
+            box = self._session(session)
+            if seen:
+                # It polls for updates of a session that was given up, or that another incarnation had.
+                box.updates.reset = True
+        if box.sent.number == seen:
+            box.sent = Updates(seen)
+        box.seen = self._context.clock.now()
+        if not (box.sent or box.updates):
             box.wake.clear()
             try:
                 async with asyncio.timeout(timeout):
                     await box.wake.wait()
             except TimeoutError:
                 pass
-        news, box.news = box.news, Updates()
-        box.seen = time.monotonic()
-        return news
+        # What another poll of this session was given meanwhile, and its sender may never get, is given again.
+        box.number += 1
+        box.sent = _joined(box.sent, box.updates, box.number, self._context.changes)
+        box.updates = Updates()
+        box.seen = self._context.clock.now()
+        return box.sent
 
     async def attach(self, session: str, id: str) -> Reply | None:
-        """Tell a session all about a request, and from now on its news; None if it is unknown here."""
-        record = self.records.get(id)
+        """Tell a session all about a request, and from now on its updates; None if it is unknown here."""
+        record = self._records.get(id)
         if record is None:
-            data = await asyncio.to_thread(self._journal.read, f"{id}.{self._actor.shard}")
-            if data is None:
-                return None
-            record = self.records.setdefault(id, Record.from_json({**data, "id": id}))
-            self._ended.append((time.monotonic(), id))
+            data = await self._journal.read(f"{id}.{self._context.shard}")
+            record = self._records.get(id)  # it may have been asked for while the journal was read
+            if record is None:
+                if data is None:
+                    return None
+                record = Record.from_json({**data, "id": id})
+                if record.state == "running":
+                    # Its end could not be journaled, and the record has been forgotten since.
+                    await self._go_on(record, data)
+                else:
+                    self._records[id] = record
+                    record.ended = self._context.clock.now()
+                    self._ended.append((record.ended, id))
+                record = self._records[id]
         self._session(session)
-        record.sessions.add(session)
-        return record.reply(*self._progress(record), full=True)
+        record.followers.add(session)
+        return record.reply(self._progress(record), self._context.changes, full=True)
 
     def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(done, total) steps of the requests that are known here."""
-        return {id: self._progress(self.records[id]) for id in ids if id in self.records}
+        return {id: self._progress(self._records[id]) for id in ids if id in self._records}
 
-    async def withdraw(self, ids: Sequence[str], state: str = "cancelled") -> None:
-        """End requests: their waiters leave; what others wait for goes on."""
+    def withdraw(self, session: str, attempts: Mapping[str, int]) -> None:
+        """A session's interest in requests has ended: a request goes with the last interest, unless accepted.
+
+        `attempts` are those withdrawn, by request; a newer attempt of the same session stays.
+        """
+        box = self._session(session)
+        for id, attempt in attempts.items():
+            record = self._records.get(id)
+            if record is None or record.interest.get(session, -1) < attempt:
+                box.withdrawn[attempt] = self._context.clock.now()
+            elif record.interest[session] == attempt:
+                del record.interest[session]
+                self._drop_unwanted(record)
+
+    def _drop_unwanted(self, record: Record) -> None:
+        """End a running request that nobody follows any more and that was promised to nobody."""
+        if record.interest or record.accepted or record.state != "running":
+            return
+        record.state = "cancelled"
+        self._context.feed(ev.Left(record.id))
+        self.finished(record.id)
+        del self._records[record.id]  # so that the same id begins it anew
+
+    def cancel(self, ids: Sequence[str]) -> None:
+        """End requests for everyone who follows them; what others wait for goes on."""
         for id in ids:
-            record = self.records.get(id)
-            if record is None or record.state != "running":
-                continue
-            record.state = state
-            self._actor.feed(ev.Left(id))
-            self.finished(id)
+            record = self._records.get(id)
+            if record is not None and record.state == "running":
+                record.state = "cancelled"
+                self._context.feed(ev.Left(id))
+                self.finished(id)
+
+    # --- a new incarnation
 
     async def resume(self, registry: Registry) -> None:
         """Go on with accepted requests that an earlier incarnation left unfinished."""
-        shards = self._settings.shards
-        for data in await asyncio.to_thread(lambda: list(self._journal.unfinished())):
+        self._registry = registry
+        for data in await self._journal.unfinished():
             id, _, home = str(data["id"]).partition(".")
             # Requests of shards that no longer exist are taken over by the first.
-            owner = int(home) if int(home) < shards else 0
-            if owner != self._actor.shard or id in self.records:
-                continue
-            try:
-                record = Record.from_json({**data, "id": id})
-                part = _replan(registry, self._settings, record, self._actor.shard)
-            except (AmberError, KeyError, ValueError, TypeError) as error:
-                log.error("request %s can't be resumed: %s", id, error)
-                await asyncio.to_thread(self._journal.write, data["id"], {**data, "state": "failed"})
-                continue
-            record.targets = tuple(part.targets)
+            owner = int(home) if int(home) < self._settings.shards else 0
+            if owner == self._context.shard and id not in self._records:
+                await self._go_on(Record.from_json({**data, "id": id}), data)
+
+    async def _go_on(self, record: Record, data: Mapping[str, Any]) -> None:
+        """Begin a journaled request again; one that can't be is remembered as failed."""
+        assert self._registry is not None
+        try:
+            part, positions = await self._plan_again(self._registry, record)
+        except (AmberError, KeyError, ValueError, TypeError) as error:
+            log.error("request %s can't be resumed: %s", record.id, error)
+            record.state = "failed"
             record.answers = {}
-            record.state = "running"
-            body = record.body or {}
-            self.records[id] = record
-            try:
-                self._begin(record, part, priority=int(body.get("priority_rank", 2)), load=False)
-            except Exception:  # noqa: BLE001 - a fault of Amber that would come back at each start
-                log.critical("request %s stops Amber; it is set aside as failed", id)
-                self._journal.write(data["id"], {**data, "state": "failed"})
-                os._exit(BROKEN)
+            self._records.setdefault(record.id, record)
+            await self._journal_end(record)
+            return
+        if record.id in self._records:
+            return  # its engine brought it while it was planned
+        record.targets, record.positions = tuple(part.targets), positions
+        record.registry = self._registry.digest
+        record.answers = {}
+        record.state = "running"
+        self._records[record.id] = record
+        try:
+            priority = int((record.body or {}).get("priority_rank", 2))
+            self._begin(record, part, priority=priority, load=False)
+        except Exception:
+            log.critical("request %s stops Amber; it is set aside as failed", record.id, exc_info=True)
+            await self._journal.write(str(data["id"]), {**data, "state": "failed"})
+            self._context.process.end(BROKEN)
+
+    async def _plan_again(self, registry: Registry, record: Record) -> tuple[PlanPart, tuple[int, ...]]:
+        """Plan a journaled request with today's registry, and with its assets where they are today."""
+        body = record.body or {}
+        assets = {i: asset_from_json(a) for i, a in (body.get("assets") or {}).items()}
+        try:
+            moved = await self._context.ports.assets.current(list(assets))
+        except AmberError as error:
+            log.warning("request %s goes on with its assets as they were: %s", record.id, error)
+            moved = {}
+        assets.update({i: asset for i, asset in moved.items() if i in assets})
+        return _plan(registry, self._settings, body, list(assets.values()), self._context.shard)
 
     # --- sessions
 
     def _session(self, id: str) -> Session:
         box = self._sessions.get(id)
         if box is None:
-            box = self._sessions[id] = Session(time.monotonic())
+            box = self._sessions[id] = Session(self._context.clock.now())
         return box
 
     def sweep(self, now: float) -> None:
@@ -302,41 +488,66 @@ class RequestTable:
         for id, session in list(self._sessions.items()):
             if now - session.seen > SESSION_SECONDS:
                 self.end(id)
-        while self._ended and (now - self._ended[0][0] > RECORD_SECONDS or len(self.records) > RECORDS):
-            record = self.records.get(self._ended[0][1])
-            if record is not None and record.state != "running":
-                del self.records[record.id]
-            self._ended.popleft()
+            for attempt, since in list(session.withdrawn.items()):
+                if now - since > SESSION_SECONDS:
+                    del session.withdrawn[attempt]
+        while self._ended and (now - self._ended[0][0] > RECORD_SECONDS or len(self._records) > RECORDS):
+            since, id = self._ended.popleft()
+            record = self._records.get(id)
+            if record is not None and record.state != "running" and record.ended == since:
+                del self._records[id]
 
     async def sweep_journal(self) -> None:
         """Forget journaled requests past their retention."""
-        await asyncio.to_thread(self._journal.sweep, time.time() - self._settings.request_seconds)
+        await self._journal.sweep(self._context.clock.unix() - self._settings.request_seconds)
 
-    def tell_purged(self, keys: Sequence[str]) -> None:
-        """Every session lets go of its own copies."""
+    def tell_changed(self, keys: Sequence[str]) -> None:
+        """Every session lets go of its own copies of these values."""
         for session in self._sessions.values():
-            session.news.purged.extend(keys)
+            session.updates.changed.extend(keys)
             session.wake.set()
 
-    @property
-    def sessions(self) -> int:
-        """How many there are."""
-        return len(self._sessions)
-
     def end(self, session: str) -> None:
-        """An engine is gone: its requests that were not accepted have nobody left to answer."""
+        """A session is over: its requests that were not accepted have nobody left to answer."""
         self._sessions.pop(session, None)
-        for record in list(self.records.values()):
-            if session in record.sessions:
-                record.sessions.discard(session)
-                if record.state == "running" and not record.accepted and not record.sessions:
-                    self._actor.spawn(self.withdraw([record.id]))
+        for record in list(self._records.values()):
+            record.followers.discard(session)
+            if record.interest.pop(session, None) is not None:
+                self._drop_unwanted(record)
 
 
-def _replan(registry: Registry, settings: Settings, record: Record, shard: int) -> PlanPart:
-    """Plan a journaled request again, with today's registry; the part of it that this shard owns."""
-    body = record.body or {}
-    assets = {i: asset_from_json(a) for i, a in (body.get("assets") or {}).items()}
+def _registry_of(part: PlanPart) -> str:
+    """The registry that a plan is of; empty for an empty plan."""
+    return next((step.recipe.registry for step in part.steps.values()), "")
+
+
+def _same_keys(record: Record, part: PlanPart) -> bool:
+    """Whether a plan answers the keys that a record is about."""
+    mine, theirs = record.targets, part.targets
+    return mine is theirs or {t.key for t in mine} == {t.key for t in theirs}
+
+
+def _joined(first: Updates, second: Updates, number: int, changes: int) -> Updates:
+    """Two updates as one. Neither is changed: the first may be on its way to its reader."""
+    if not first:
+        second.number, second.changes = number, changes
+        return second
+    return Updates(
+        number,
+        first.answers | second.answers,
+        first.about + second.about,
+        first.finished + second.finished,
+        first.replaced + second.replaced,
+        first.changed + second.changed,
+        changes,
+        first.reset or second.reset,
+    )
+
+
+def _plan(
+    registry: Registry, settings: Settings, body: Mapping[str, Any], assets: Sequence[Any], shard: int
+) -> tuple[PlanPart, tuple[int, ...]]:
+    """The part of a request that a shard owns, and the positions of its targets in the whole request."""
     planner = Planner(
         registry,
         features=body["features"],
@@ -346,9 +557,14 @@ def _replan(registry: Registry, settings: Settings, record: Record, shard: int) 
         max_steps=settings.limits.steps_per_request,
     )
     span = tuple(body["range"]) if body.get("range") else None
-    for asset in assets.values():
+    for asset in assets:
         planner.add_asset(asset, span)
-    planner.add_collection(assets.values())
+    planner.add_collection(assets)
     plan = planner.plan()
-    mine = [t for t in plan.targets if plan.steps[t.key].home == shard]
-    return PlanPart(closure(plan.steps, [t.key for t in mine]), mine)
+    mine: list[Target] = []
+    positions: list[int] = []
+    for position, target in enumerate(plan.targets):
+        if plan.steps[target.key].home == shard:
+            mine.append(target)
+            positions.append(position)
+    return PlanPart(closure(plan.steps, [t.key for t in mine]), mine), tuple(positions)

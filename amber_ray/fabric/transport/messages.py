@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.codec import Packed, pack, unpack
 from amber_ray.core.planning.plan import Step, Target
 from amber_ray.settings import Limits
+
+Wanted: TypeAlias = Mapping[str, Sequence[tuple[int, str]]]
+"""Rows to read: (row, key) pairs by part."""
 
 
 class Made(NamedTuple):
@@ -103,10 +106,26 @@ class RowWork(NamedTuple):
 
 
 @dataclass(slots=True)
+class ReadReport:
+    """What came of reading: results for what was there, and the parts that are damaged or gone.
+
+    `unreadable` parts are there, and the file system or object store did not give them now: it says why.
+    """
+
+    results: list[StepResult]
+    damaged: dict[str, str]
+    vanished: list[str]
+    unreadable: dict[str, str]
+
+
+@dataclass(slots=True)
 class Submission:
     """One request for one shard. `plan` names an entry of the batch's plans.
 
-    `record`, when given, is journaled before the reply: the request is then accepted for good.
+    `positions` are the places that the plan's targets have in the whole request, which several shards may
+    answer. `attempt` is the sender's number for this interest in the request: a withdrawal names it, so one
+    that is late ends nothing newer. `record`, when given, is journaled before the reply: the request is then
+    accepted for good.
     """
 
     id: str
@@ -118,6 +137,8 @@ class Submission:
     load: bool
     created: float
     record: Mapping[str, Any] | None = None
+    positions: Sequence[int] = ()
+    attempt: int = 0
 
 
 @dataclass(slots=True)
@@ -163,9 +184,11 @@ class MissingPlans:
 
 @dataclass(slots=True)
 class Reply:
-    """A request as one shard knows it, in the words of `RequestView`; `targets` only when attached anew.
+    """A request as one shard knows it, in the words of `RequestView`.
 
-    `refused` says why it was not taken, `unsaved` why it was taken but could not be journaled.
+    `targets` and their `positions` only when attached anew. `changes` is the shard's count of changed values
+    when this was said (see `Updates`). `refused` says why it was not taken, `unsaved` why it was taken but
+    could not be journaled, `taken` that its id belongs to another request.
     """
 
     id: str
@@ -176,26 +199,45 @@ class Reply:
     created: float = 0.0
     tenant: str = "default"
     targets: Sequence[Target] = ()
+    positions: Sequence[int] = ()
     record: Mapping[str, Any] | None = None
+    changes: int = 0
     refused: str = ""
     unsaved: str = ""
+    taken: bool = False
 
 
 @dataclass(slots=True)
 class Updates:
-    """What happened to a session's requests since its last poll."""
+    """What happened to a session's requests since the updates that it has acknowledged.
 
+    - `number`: to be named by the next poll, which thereby acknowledges these;
+    - `answers`, `about`, `finished`: answers by key, which (request, key) they are for, and (request, state);
+    - `replaced`: requests whose targets are others now, to be attached anew;
+    - `changed`: keys whose values were purged or made anew, so copies of them must go;
+    - `changes`: how many changes of values the shard has seen; what was read before the last of them may be
+      old;
+    - `reset`: the shard did not know the session: all that it follows is to be sent anew, and copies must go.
+    """
+
+    number: int = 0
     answers: dict[str, Answer] = field(default_factory=dict)
     about: list[tuple[str, str]] = field(default_factory=list)
     finished: list[tuple[str, str]] = field(default_factory=list)
-    purged: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    changed: list[str] = field(default_factory=list)
+    changes: int = 0
+    reset: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.about or self.finished or self.purged)
+        return bool(self.about or self.finished or self.replaced or self.changed or self.reset)
 
 
 class Found(NamedTuple):
-    """A stored value on its way to a reader: inline, or the `place`-th item behind the nested ref."""
+    """A stored value on its way to a reader: inline, or the `place`-th item behind the nested ref.
+
+    `made` is when the value was made (Unix time).
+    """
 
     key: str
     feature: str
@@ -203,7 +245,14 @@ class Found(NamedTuple):
     inline: bytes | None = None
     ref: Sequence[Any] = ()
     place: int = 0
-    failure: Failure | None = None
+    made: float = 0.0
+
+
+class Values(NamedTuple):
+    """Answer to a question for values: one for each key, None where there is none, and `Updates.changes`."""
+
+    found: Sequence[Found | None]
+    changes: int
 
 
 @dataclass(slots=True)

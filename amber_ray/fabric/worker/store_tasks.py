@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.errors import DamagedPart, StoreError
-from amber_ray.fabric.transport.messages import Made, RowWork, StepResult, Work
+from amber_ray.fabric.transport.messages import Made, ReadReport, RowWork, StepResult, Wanted, Work
 from amber_ray.fabric.transport.pickled import Bundle
-from amber_ray.fabric.worker.tasks import Outbox, measure, registry_of
+from amber_ray.fabric.worker import snapshot
+from amber_ray.fabric.worker.snapshot import Snapshot
+from amber_ray.fabric.worker.tasks import Outbox, registry_of
 from amber_ray.store.parquet import ValueStore
 from amber_ray.store.part import GROUP_BYTES
 from amber_ray.store.rows import Row, table_of
@@ -72,22 +73,7 @@ def _groups(rows: Sequence[RowWork]) -> Iterator[list[RowWork]]:
         yield some
 
 
-@dataclass(slots=True)
-class ReadReport:
-    """What came of reading: results for what was there, and the parts that were damaged or gone.
-
-    `unreadable` ones are there, and the file system or object store did not give them now: it says why.
-    """
-
-    results: list[StepResult]
-    damaged: dict[str, str]
-    vanished: list[str]
-    unreadable: dict[str, str]
-
-
-Place: TypeAlias = Callable[[str, Any, Made], StepResult]
-Wanted: TypeAlias = Mapping[str, Sequence[tuple[int, str]]]
-"""(row, key) pairs by part."""
+Place: TypeAlias = Callable[[str, Snapshot, Made], StepResult]
 
 
 def read(blob: bytes, work: Work, url: str, wanted: Wanted) -> tuple[Any, ...]:
@@ -96,7 +82,7 @@ def read(blob: bytes, work: Work, url: str, wanted: Wanted) -> tuple[Any, ...]:
     A damaged part is quarantined by the store; it and a vanished one are reported, the others still read.
     """
     box = Outbox(work)
-    report = _read(store_at(url), wanted, registry_of(work.registry, blob), box.place)
+    report = _read(store_at(url), wanted, registry_of(work.registry, blob), work.inline_bytes, box.place)
     return (report, *box.close()[1:])
 
 
@@ -106,14 +92,16 @@ def read_here(store: ValueStore, wanted: Wanted, inline_bytes: int) -> ReadRepor
     Beginning a Ray task takes longer than reading a few of them.
     """
 
-    def place(key: str, value: Any, made: Made) -> StepResult:
-        size, data = measure(value, inline_bytes)
-        if data is None:
+    def place(key: str, value: Snapshot, made: Made) -> StepResult:
+        if value.inline is None:
             raise _Large
-        return StepResult(key, size, made, inline=data)
+        return StepResult(key, value.size, made, inline=value.inline)
+
+    def fits(part: str) -> bool:
+        return store.small_and_plain(part, inline_bytes)
 
     try:
-        return _read(store, wanted, None, place, lambda part: store.small_and_plain(part, inline_bytes))
+        return _read(store, wanted, None, inline_bytes, place, fits)
     except _Large:
         return None
 
@@ -126,6 +114,7 @@ def _read(
     store: ValueStore,
     wanted: Wanted,
     registry: Registry | None,
+    inline_bytes: int,
     place: Place,
     fits: Callable[[str], bool] = lambda part: True,
 ) -> ReadReport:
@@ -152,5 +141,7 @@ def _read(
                 report.vanished.append(part)
                 break
             made = Made(row.seconds, row.device, row.created)
-            report.results.append(place(key, row.value, made))
+            # Nobody else has the value, or the part's memory that its arrays are views of.
+            value = snapshot.take([row.value], inline_bytes, ours=True)
+            report.results.append(place(key, value, made))
     return report

@@ -3,6 +3,9 @@
 A task returns `(report, *slots)`. Small values travel in the report; a large one is an item of a slot, a
 list of its own in the object store, so that the actor never touches its bytes. An exception of a feature
 is a result like any other; only the death of the process is the engine's business (`fabric.adapter.faults`).
+
+Every value is made a snapshot as soon as a step has returned it (`fabric.worker.snapshot`). Steps of the task
+that read it, and whoever is sent it, get copies of that; arrays are read-only for all of them.
 """
 
 from __future__ import annotations
@@ -11,15 +14,14 @@ import contextlib
 import faulthandler
 import functools
 import os
-import pickle
+import re
 import socket
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
-import ray.cloudpickle as cloudpickle
 
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
@@ -28,10 +30,17 @@ from amber_ray.core.planning.plan import Nested, Step, leaves
 from amber_ray.errors import AmberError
 from amber_ray.fabric.transport import pickled, registry_blob
 from amber_ray.fabric.transport.messages import Made, StepResult, Work
+from amber_ray.fabric.worker import snapshot
+from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.fabric.worker.watchdog import Watchdog
 from amber_ray.media import bounds
 
 WATCHDOG = Watchdog()
+_READ_ONLY = re.compile(
+    r"(array|destination|base|buffer)\b.* is (read-?only|not writable)"
+    r"|read-?only memory|marked as readonly|WRITEABLE flag|read-write bytes-like|array must be .*writable"
+)
+"""What numpy, OpenCV, Cython and Python say when something is written into an array that is read-only."""
 KILL_GRACE_SECONDS = 5.0
 """After a timeout, how long Python may still take to say so before the process is ended from C."""
 
@@ -56,7 +65,9 @@ def run(blob: bytes, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
         started = time.perf_counter()
         try:
             with deadline(work, step):
-                value = spec.returns.check(spec.target(**arguments(spec, step, values)))
+                # No name for the value: what is referred to here has its arrays copied.
+                held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
+                value = snapshot.take(held, work.inline_bytes)
         except AmberError as error:
             failure = failure_of(step, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
@@ -81,35 +92,48 @@ def arguments(spec: FeatureSpec, step: Step, values: Inputs) -> dict[str, Any]:
 
 
 class Inputs:
-    """Values that steps read: sent along, or made earlier in the task and dropped after their last use."""
+    """Values that steps read: sent along, or made earlier in the task and dropped after their last use.
 
-    def __init__(self, work: Work, slots: Sequence[list[Any]]) -> None:
+    What `get` returns is the caller's own, whatever it does with it: nobody else sees a change of it, and arrays
+    are read-only. `repeated` inputs may be asked for again after their last use, by a step that is run again.
+    """
+
+    def __init__(self, work: Work, slots: Sequence[list[Any]], *, repeated: bool = False) -> None:
         self._work = work
         self._slots = slots
-        self._made: dict[str, Any] = {}
+        self._repeated = repeated
+        self._made: dict[str, Snapshot] = {}
+        self._sent: dict[str, Snapshot] = {}
         self._failed: dict[str, Failure] = {}
         self._uses: dict[str, int] = {}
         for step in work.steps:
-            for need in step.needs:
+            for need in _uses(step):
                 self._uses[need] = self._uses.get(need, 0) + 1
 
     def get(self, nested: Nested) -> Any:
         """The value of a key, or a list of them for a gather."""
         if not isinstance(nested, str):
             return [self.get(part) for part in nested]
-        if nested in self._made:
-            return self._made[nested]
+        value = self._made.get(nested) or self._sent.get(nested)
+        if value is not None:
+            return value.open()
         data = self._work.inline.get(nested)
-        if data is not None:
-            return pickled.loads(data)
-        argument, place = self._work.slots[nested]
-        return self._slots[argument][place]
+        return self._from_slot(nested) if data is None else pickled.loads(data)
+
+    def _from_slot(self, key: str) -> Any:
+        """A value of the object store: Ray made one object of it for this task, which goes to its last reader."""
+        argument, place = self._work.slots[key]
+        value = self._slots[argument][place]
+        if snapshot.unchangeable(value) or (self._uses[key] == 1 and not self._repeated):
+            return value
+        self._sent[key] = snapshot.take([value], self._work.inline_bytes, ours=True)
+        return self._sent[key].open()
 
     def blocked(self, step: Step) -> Failure | None:
         """The failure of an input made in this task, if there is one."""
         return next((self._failed[n] for n in step.needs if n in self._failed), None)
 
-    def put(self, step: Step, value: Any) -> None:
+    def put(self, step: Step, value: Snapshot) -> None:
         """Keep a value for the steps that follow, and let go of what this step was the last to use."""
         if self._uses.get(step.key):
             self._made[step.key] = value
@@ -121,10 +145,16 @@ class Inputs:
         self._used(step)
 
     def _used(self, step: Step) -> None:
-        for need in step.needs:
+        for need in _uses(step):
             self._uses[need] -= 1
             if not self._uses[need]:
                 self._made.pop(need, None)
+                self._sent.pop(need, None)
+
+
+def _uses(step: Step) -> Iterator[str]:
+    """The keys that a step reads, as often as it reads them."""
+    return (key for nested in step.inputs for key in leaves(nested))
 
 
 class Outbox:
@@ -136,7 +166,7 @@ class Outbox:
         self._slots: list[list[Any]] = [[] for _ in range(work.returns)]
         self._next = 0
 
-    def made(self, step: Step, value: Any, seconds: float, device: str) -> None:
+    def made(self, step: Step, value: Snapshot, seconds: float, device: str) -> None:
         """A step has a value; `seconds` is its own share."""
         made = Made(seconds, device, time.time())
         if step.key not in self._work.outputs:
@@ -144,15 +174,14 @@ class Outbox:
             return
         self._results.append(self.place(step.key, value, made))
 
-    def place(self, key: str, value: Any, made: Made) -> StepResult:
+    def place(self, key: str, value: Snapshot, made: Made) -> StepResult:
         """Send a value: inline if it is small, else in the emptiest slot."""
-        size, data = measure(value, self._work.inline_bytes)
-        if data is not None:
-            return StepResult(key, size, made, inline=data)
+        if value.inline is not None:
+            return StepResult(key, value.size, made, inline=value.inline)
         slot = self._next % len(self._slots)
         self._next += 1
-        self._slots[slot].append(value)
-        return StepResult(key, size, made, slot=slot, place=len(self._slots[slot]) - 1)
+        self._slots[slot].append(value.sent())
+        return StepResult(key, value.size, made, slot=slot, place=len(self._slots[slot]) - 1)
 
     def failed(self, step: Step, failure: Failure) -> None:
         """A step has no value."""
@@ -163,28 +192,12 @@ class Outbox:
         return (self._results, *self._slots)
 
 
-def measure(value: Any, inline_bytes: int) -> tuple[int, bytes | None]:
-    """A value's size in bytes, and its pickle if that is at most `inline_bytes`.
-
-    Arrays are counted by their buffers, not copied.
-    """
-    buffers: list[pickle.PickleBuffer] = []
-    try:
-        head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-        dumps: Callable[..., bytes] = pickle.dumps
-    except (pickle.PicklingError, AttributeError, TypeError):
-        # A class of a user module that travelled by value is known to this process only.
-        buffers.clear()
-        head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-untyped-call]
-        dumps = cloudpickle.dumps
-    size = len(head) + sum(b.raw().nbytes for b in buffers)
-    if size > inline_bytes:
-        return size, None
-    return size, (dumps(value, protocol=5) if buffers else head)
-
-
 def failure_of(step: Step, error: BaseException) -> Failure:
-    """A feature's exception as a failure, with its own traceback."""
+    """A feature's exception as a failure, with its own traceback.
+
+    A write into a read-only array is told as what it is: the exception alone does not say whose array it was, nor
+    what to do instead.
+    """
     kind = getattr(error, "kind", None)
     if isinstance(error, MemoryError):
         kind = "system"
@@ -193,16 +206,32 @@ def failure_of(step: Step, error: BaseException) -> Failure:
     text = "".join(traceback.format_list(own[-20:])) + "".join(traceback.format_exception_only(error))
     message = str(error).strip() or type(error).__name__
     amber = isinstance(error, AmberError)
+    if not amber:
+        message = f"{type(error).__name__}: {message}"
+        if step.recipe.inputs and _is_write_into_read_only(error):
+            one = step.recipe.inputs[0]
+            message = (
+                f"feature {step.recipe.feature!r} wrote into an array that is read-only. A feature's inputs are "
+                "read-only, because other features read the same memory: copy an array before you change it, "
+                f"as in {one} = {one}.copy() ({message})"
+            )
     return Failure(
         kind=kind if kind in ("input", "feature", "system") else "feature",
         type=type(error).__name__ if amber else "FeatureError",
-        message=(message if amber else f"{type(error).__name__}: {message}")[:2000],
+        message=message[:2000],
         step=step.recipe.feature,
         key=step.key,
         unit=step.unit_id,
         status=getattr(error, "status", 422) if amber else 422,
         traceback=text[-8000:],
     )
+
+
+def _is_write_into_read_only(error: BaseException) -> bool:
+    """Whether that is what an exception says; OpenCV's own is told by its name, so that nothing is imported."""
+    kinds = (ValueError, TypeError, BufferError)
+    of_opencv = (type(error).__module__, type(error).__name__) == ("cv2", "error")
+    return (isinstance(error, kinds) or of_opencv) and _READ_ONLY.search(str(error)) is not None
 
 
 @contextlib.contextmanager

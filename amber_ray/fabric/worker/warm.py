@@ -14,6 +14,8 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.planning.plan import Step
 from amber_ray.errors import FeatureError
 from amber_ray.fabric.transport.messages import Work
+from amber_ray.fabric.worker import snapshot
+from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.fabric.worker.tasks import Inputs, Outbox, arguments, deadline, failure_of, registry_of
 
 CALM = 50
@@ -41,7 +43,7 @@ class Warm:
     def run(self, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
         """Run the steps of `work`, which are all of this feature; the same returns as `tasks.run`."""
         box = Outbox(work)
-        values = Inputs(work, slots)
+        values = Inputs(work, slots, repeated=True)
         steps = list(work.steps)
         try:
             with deadline(work, *steps):
@@ -64,7 +66,7 @@ class Warm:
         started = time.perf_counter()
         try:
             with deadline(work, *steps):
-                made = self._call(steps, values)
+                made = self._call(work, steps, values)
         except Exception as error:  # noqa: BLE001 - user code; the failure is the result
             if len(steps) == 1:
                 box.failed(steps[0], failure_of(steps[0], error))
@@ -96,8 +98,11 @@ class Warm:
             if self._calm >= CALM:
                 self._most, self._calm = items + 1, 0
 
-    def _call(self, steps: list[Step], values: Inputs) -> list[Any]:
-        """One call of the model for all steps, each value checked against the declared type."""
+    def _call(self, work: Work, steps: list[Step], values: Inputs) -> list[Snapshot]:
+        """One call of the model for all steps, each value checked against the declared type.
+
+        No item sees what was done to another one's inputs, nor to its own in a batch that failed.
+        """
         spec = self._spec
         given = [arguments(spec, step, values) for step in steps]
         if spec.batch == 1:
@@ -110,7 +115,12 @@ class Warm:
                 raise FeatureError(
                     f"feature {spec.name!r}: batch returned {len(results)} values for {len(steps)} units"
                 )
-        return [spec.returns.check(value) for value in results]
+        made = []
+        for i in range(len(results)):
+            held = [spec.returns.check(results[i])]
+            results[i] = None  # what is referred to here has its arrays copied
+            made.append(snapshot.take(held, work.inline_bytes))
+        return made
 
     def _provenance(self) -> str:
         """Where it ran and, if the model says so, which weights made the value."""

@@ -1,27 +1,27 @@
 """Warm actors for class features: one pool per model and resource shape.
 
-A pool grows while batches wait and the cluster has room, and lets an actor go when it has been idle for a
-while or when another pool needs what it holds. CPU actors hold no Ray CPUs, or idle models would starve
+A pool grows while batches wait and the cluster has room, and ends an actor when it has been idle for a while
+or when another pool needs what it holds. CPU actors hold no CPUs of the cluster, or idle models would starve
 plain tasks: their batches are admitted by the scheduler, which counts them.
 
-Must not know: the ledger, values.
+Must not know: the ledger, values, Ray.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import ray
-
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state.events import Task
-from amber_ray.fabric.adapter.faults import NotStarted, Suspected
+from amber_ray.fabric.shard.ports import Call, CallFailed, Cluster, Fault, Ref, TaskResult, WarmActor
 from amber_ray.fabric.transport.messages import Work
-from amber_ray.fabric.worker.warm import Warm
+
+NOT_STARTED = Fault("SystemFault", "the warm worker died before it began the step", started=False)
+SUSPECTED = Fault("SystemFault", "the warm worker died while it had the step", crashed=True, shared=True)
+CANCELLED = Fault("Cancelled", "the step was stopped", 409, retry=False, cancelled=True)
 
 DEPTH = 2
 """Batches an actor is given at once: one that runs and one whose inputs are fetched meanwhile."""
@@ -38,7 +38,7 @@ class Worker:
     it had when it was ended.
     """
 
-    handle: Any
+    actor: WarmActor
     needs: Mapping[str, float]
     since: float
     idle_since: float
@@ -61,24 +61,24 @@ class Pool:
     """The warm actors of one model, and the batches that wait for one, by task."""
 
     recipe: Recipe
-    blob: Any
     needs: Mapping[str, float]
     workers: list[Worker] = field(default_factory=list)
     waiting: dict[int, Turn] = field(default_factory=dict)
 
 
-class Pools:
-    """All warm actors of one shard. Runs on the actor's event loop; not thread-safe.
+class ActorPools:
+    """All warm actors of one shard. Belongs to one event loop.
 
     `counters`: batches handed to actors, their items, and actors started, each of which loads its model once.
     """
 
-    def __init__(self, idle_seconds: float, launch: Callable[[Pool], Any] | None = None) -> None:
+    def __init__(self, cluster: Cluster, now: Callable[[], float], idle_seconds: float) -> None:
+        self._cluster = cluster
+        self._now = now
         self._idle_seconds = idle_seconds
-        self._launch = launch or launched
         self._pools: dict[Any, Pool] = {}
         self._total: Mapping[str, float] = {}
-        self._running: dict[int, tuple[Pool, Worker, Any]] = {}
+        self._running: dict[int, tuple[Pool, Worker, Call[TaskResult]]] = {}
         self.counters = {"warm_batches": 0, "warm_items": 0, "warm_starts": 0}
 
     def __len__(self) -> int:
@@ -89,50 +89,50 @@ class Pools:
         self._total = total
         self._settle()
 
-    async def run(self, task: Task, work: Work, blob: Any, slots: list[Any]) -> list[Any]:
-        """Give a batch to a warm actor and wait for its report; returns the report's and the slots' refs.
+    async def run(self, task: Task, work: Work, slots: Sequence[Ref]) -> TaskResult:
+        """Give a batch to a warm actor and wait for its result.
 
-        Raises what Ray raises, but for an actor that died with several batches: the oldest is `Suspected`
-        (its report may have died with the actor, while the next one ran), the others are `NotStarted`. That
-        actor is out of its pool by then.
+        Raises `CallFailed`. Of the batches that an actor had when it died, the oldest is suspected: its
+        report may have died with the actor while the next one ran. The others have not begun. That actor is
+        out of its pool by then.
         """
         kind = task.recipe.pool, tuple(sorted(task.needs.items()))
-        pool = self._pools.setdefault(kind, Pool(task.recipe, blob, task.needs))
+        pool = self._pools.setdefault(kind, Pool(task.recipe, task.needs))
         worker = await self._worker(pool, task)
         try:
-            returned = worker.handle.run.options(num_returns=1 + work.returns).remote(work, *slots)
-            refs = returned if isinstance(returned, list) else [returned]
-            self._running[task.id] = (pool, worker, refs[0])
+            call = worker.actor.run(work, slots)
+            self._running[task.id] = (pool, worker, call)
             self.counters["warm_batches"] += 1
             self.counters["warm_items"] += len(task.steps)
-            await refs[0]
-        except (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError) as error:
+            return await call.result()
+        except CallFailed as failed:
+            if not failed.fault.gone:
+                raise
             self._bury(pool, worker)
             if len(worker.left) == 1:
                 raise
-            raise (Suspected if worker.left[0] == task.id else NotStarted) from error
+            raise CallFailed(SUSPECTED if worker.left[0] == task.id else NOT_STARTED) from failed
         finally:
             worker.batches.remove(task.id)
             worker.full = False
             self._running.pop(task.id, None)
-            worker.idle_since = time.monotonic()
+            worker.idle_since = self._now()
             if worker.leaving and not worker.batches:
                 self._bury(pool, worker)
             self._settle()
-        return refs
 
     def cancel(self, task: int, force: bool) -> None:
         """Stop a batch: one that has not begun is taken back, one that runs ends its actor if `force`."""
         for pool in self._pools.values():
             turn = pool.waiting.pop(task, None)
             if turn is not None and not turn.worker.done():
-                turn.worker.set_exception(ray.exceptions.TaskCancelledError())
+                turn.worker.set_exception(CallFailed(CANCELLED))
         running = self._running.get(task)
         if running is None:
             return
-        pool, worker, ref = running
+        pool, worker, call = running
         if not force:
-            ray.cancel(ref)
+            call.cancel(force=False)
         elif worker.batches[0] == task:
             self._bury(pool, worker)
             self._settle()
@@ -214,7 +214,7 @@ class Pools:
     def _make_room(self, pool: Pool) -> bool:
         """For a pool without any actor: end the longest idle ones of others, or have busy ones leave."""
         lacking = self._lacking(pool.needs)
-        ripe = time.monotonic() - TENURE_SECONDS
+        ripe = self._now() - TENURE_SECONDS
         chosen: tuple[tuple[Pool, Worker], ...] = ()
         for other, worker in sorted(self._workers(), key=lambda o: (bool(o[1].batches), o[1].idle_since)):
             useful = any(worker.needs.get(name) for name in lacking)
@@ -231,8 +231,9 @@ class Pools:
         return not self._lacking(pool.needs)
 
     def _start(self, pool: Pool) -> Worker:
-        now = time.monotonic()
-        worker = Worker(self._launch(pool), pool.needs, since=now, idle_since=now)
+        now = self._now()
+        actor = self._cluster.start_actor(pool.recipe, pool.needs)
+        worker = Worker(actor, pool.needs, since=now, idle_since=now)
         pool.workers.append(worker)
         self.counters["warm_starts"] += 1
         return worker
@@ -242,37 +243,9 @@ class Pools:
         if worker in pool.workers:
             pool.workers.remove(worker)
             worker.left = tuple(worker.batches)
-            ray.kill(worker.handle)
-
-
-def launched(pool: Pool) -> Any:
-    """A new warm actor for a pool, as Ray makes it."""
-    recipe = pool.recipe
-    options = ray_options(pool.needs, recipe) | {"num_cpus": 0}
-    warm = ray.remote(Warm).options(max_restarts=0, max_task_retries=0, **options)
-    return warm.remote(pool.blob, recipe.registry, recipe.feature, recipe.model)
+            worker.actor.kill()
 
 
 def _kept(needs: Mapping[str, float]) -> Mapping[str, float]:
     """What an actor holds as long as it lives."""
     return {name: amount for name, amount in needs.items() if name != "CPU" and amount}
-
-
-def ray_options(needs: Mapping[str, float], recipe: Recipe) -> dict[str, Any]:
-    """A task's needs as options of `.remote`."""
-    custom = {
-        name: amount
-        for name, amount in needs.items()
-        if name not in ("CPU", "GPU", "memory") and not name.startswith("accelerator_type:")
-    }
-    options: dict[str, Any] = {"num_cpus": needs.get("CPU", 0.0)}
-    if needs.get("GPU"):
-        options["num_gpus"] = needs["GPU"]
-    if needs.get("memory"):
-        options["memory"] = int(needs["memory"])
-    if custom:
-        options["resources"] = custom
-    accelerator = recipe.resources.accelerator_type
-    if accelerator and f"accelerator_type:{accelerator}" in needs:
-        options["accelerator_type"] = accelerator
-    return options

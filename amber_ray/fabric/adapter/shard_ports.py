@@ -1,0 +1,415 @@
+"""The ports of a shard over Ray, files and the clock of this machine.
+
+Blocking calls run in threads; what they touch is thread-safe (`ValueStore`, `Journal`, `Lease`, `Catalogue`).
+Nothing here decides anything: it translates.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Generic, NoReturn, TypeVar
+
+import ray
+
+from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.state import events as ev
+from amber_ray.errors import UnknownAsset
+from amber_ray.fabric.adapter import faults
+from amber_ray.fabric.shard.ports import (
+    CallFailed,
+    PartKeys,
+    Ports,
+    Purge,
+    Ref,
+    Rewritten,
+    TaskResult,
+)
+from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, Wanted, Work
+from amber_ray.fabric.transport.names import shard_name
+from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.fabric.worker import store_tasks, tasks
+from amber_ray.fabric.worker.warm import Warm
+from amber_ray.media.locate import Locator
+from amber_ray.media.probe import Catalogue
+from amber_ray.settings import Settings
+from amber_ray.store.journal import Journal
+from amber_ray.store.lease import Lease
+from amber_ray.store.parquet import ValueStore
+from amber_ray.store.purge_log import PurgeLog
+
+log = logging.getLogger("amber.adapter")
+T = TypeVar("T")
+
+
+class RayCall(Generic[T]):
+    """A Ray call that is under way; `made` turns what its first ref brings into the result."""
+
+    def __init__(self, ref: Any, made: Callable[[Any], T]) -> None:
+        self._ref = ref
+        self._made = made
+
+    async def result(self) -> T:
+        """See `Call.result`."""
+        try:
+            return self._made(await self._ref)
+        except ray.exceptions.RayError as error:
+            raise CallFailed(faults.translate(error)) from error
+
+    def cancel(self, *, force: bool) -> None:
+        """See `Call.cancel`."""
+        try:
+            ray.cancel(self._ref, force=force)
+        except ValueError:
+            ray.cancel(self._ref)  # a call of an actor, which can only be asked
+
+
+def _task_call(refs: Any) -> RayCall[TaskResult]:
+    """The call of a task that returns a report and slots."""
+    first, *slots = refs if isinstance(refs, list) else [refs]
+    return RayCall(first, lambda report: (report, slots))
+
+
+class RayWarmActor:
+    """A warm actor in a process of its own."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def run(self, work: Work, slots: Sequence[Ref]) -> RayCall[TaskResult]:
+        """See `WarmActor.run`."""
+        return _task_call(self._handle.run.options(num_returns=1 + work.returns).remote(work, *slots))
+
+    def kill(self) -> None:
+        """See `WarmActor.kill`."""
+        ray.kill(self._handle)
+
+
+class RayCluster:
+    """Tasks and actors of a Ray cluster. Owns the code of registries, by their digests."""
+
+    def __init__(self) -> None:
+        self._blobs: dict[str, Any] = {}
+        self._functions: dict[Any, Any] = {}
+
+    def blob(self, digest: str) -> Any:
+        """The ref of a registry's code."""
+        return self._blobs[digest]
+
+    def publish(self, digest: str, blob: bytes) -> None:
+        """See `Cluster.publish`."""
+        self._blobs[digest] = ray.put(blob)
+
+    def run(self, task: ev.Task, work: Work, slots: Sequence[Ref]) -> RayCall[TaskResult]:
+        """See `Cluster.run`."""
+        function = self._function(task, work.returns)
+        return _task_call(function.remote(self._blobs[work.registry], work, *slots))
+
+    def _function(self, task: ev.Task, returns: int) -> Any:
+        """The remote function with this task's options; built once per kind."""
+        kind = (tuple(task.needs.items()), task.recipe.resources.accelerator_type, returns)
+        function = self._functions.get(kind)
+        if function is None:
+            # Ray's own retries are off: an attempt repeated in silence is one the ledger does not know.
+            function = self._functions[kind] = ray.remote(tasks.run).options(
+                num_returns=1 + returns, max_retries=0, **ray_options(task.needs, task.recipe)
+            )
+        return function
+
+    def start_actor(self, recipe: Recipe, needs: Mapping[str, float]) -> RayWarmActor:
+        """See `Cluster.start_actor`. It holds no Ray CPUs; the scheduler admits its batches."""
+        options = ray_options(needs, recipe) | {"num_cpus": 0}
+        warm = ray.remote(Warm).options(max_restarts=0, max_task_retries=0, **options)
+        blob = self._blobs[recipe.registry]
+        return RayWarmActor(warm.remote(blob, recipe.registry, recipe.feature, recipe.model))
+
+    async def nodes(self) -> list[Mapping[str, float]]:
+        """See `Cluster.nodes`."""
+        nodes = await asyncio.to_thread(ray.nodes)
+        return [n["Resources"] for n in nodes if n["Alive"]]
+
+
+class StoreParts:
+    """The parts of a store, written and read by Ray tasks where many bytes are concerned."""
+
+    def __init__(self, store: ValueStore, cluster: RayCluster, settings: Settings, shard: int) -> None:
+        self._store = store
+        self._cluster = cluster
+        self._settings = settings
+        self._actor = shard_name(shard)
+        self._purges = PurgeLog(settings.store)
+        self._clean: dict[Purge, set[str]] = {}
+        # Made once: each new one of these sends the function to the head node again.
+        self._write: Any = ray.remote(store_tasks.write).options(num_cpus=0, max_retries=0)
+        self._read: Any = ray.remote(num_cpus=0, max_retries=1)(store_tasks.read)
+
+    @property
+    def local(self) -> bool:
+        """See `Parts.local`."""
+        return self._store.files.local
+
+    async def write(
+        self,
+        registry: str,
+        feature: str,
+        version: str,
+        rows: Sequence[RowWork],
+        bundle: Bundle,
+        places: Mapping[str, tuple[int, int]],
+        slots: Sequence[Ref],
+    ) -> str:
+        """See `Parts.write`."""
+        ref = self._write.remote(
+            self._cluster.blob(registry),
+            registry,
+            self._settings.store,
+            feature,
+            version,
+            rows,
+            bundle,
+            places,
+            *slots,
+        )
+        name: str = await RayCall(ref, lambda name: name).result()
+        return name
+
+    async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
+        """See `Parts.read_here`."""
+        return await asyncio.to_thread(store_tasks.read_here, self._store, wanted, inline_bytes)
+
+    async def read(
+        self, registry: str, wanted: Wanted, returns: int, inline_bytes: int
+    ) -> tuple[ReadReport, Sequence[Ref]]:
+        """See `Parts.read`."""
+        work = Work(
+            task=0,
+            steps=(),
+            outputs=frozenset(),
+            inline={},
+            slots={},
+            returns=returns,
+            inline_bytes=inline_bytes,
+            registry=registry,
+            namespace=self._settings.namespace,
+            actor=self._actor,
+        )
+        function = self._read.options(num_returns=1 + returns)
+        refs = function.remote(self._cluster.blob(registry), work, self._settings.store, wanted)
+        return await RayCall(refs[0], lambda report: (report, refs[1:])).result()
+
+    async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
+        """See `Parts.scan`."""
+        late: list[str] = []
+        found = await asyncio.to_thread(lambda: list(self._store.scan(among, late)))
+        return [PartKeys(part.name, keys) for part, keys in found], late
+
+    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+        """See `Parts.costs`."""
+        return await asyncio.to_thread(self._store.costs)
+
+    async def sweep(self) -> None:
+        """See `Parts.sweep`."""
+        await asyncio.to_thread(self._store.sweep)
+        await asyncio.to_thread(self._purges.sweep, time.time())
+
+    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], PartKeys | None]:
+        """See `Parts.compact`."""
+
+        def compact() -> tuple[list[str], PartKeys | None]:
+            old, new = self._store.compact(feature, version, least)
+            return old, None if new is None else PartKeys(new.name, self._store.keys(new.name))
+
+        return await asyncio.to_thread(compact)
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """See `Parts.remove`."""
+        await asyncio.to_thread(self._store.remove_parts, names)
+
+    async def note_purge(self, purge: Purge) -> None:
+        """See `Parts.note_purge`."""
+        await asyncio.to_thread(self._purges.note, purge.asset, purge.feature, purge.version, purge.at)
+
+    async def purges(self) -> list[Purge]:
+        """See `Parts.purges`."""
+        noted = await asyncio.to_thread(self._purges.pending, time.time())
+        return [Purge(one.asset, one.feature, one.version, one.at) for one in noted]
+
+    async def purge(self, purge: Purge, *, again: bool) -> list[Rewritten]:
+        """See `Parts.purge`."""
+        return await asyncio.to_thread(self._purge_now, purge, again)
+
+    def _purge_now(self, purge: Purge, again: bool) -> list[Rewritten]:
+        """Runs in a thread; the shard asks for one rewrite at a time."""
+        clean = self._clean.get(purge, set())
+        before = set(self._store.parts()) if again else set()
+        changes = self._store.purge(
+            purge.asset,
+            purge.feature,
+            purge.version,
+            made_before=purge.at if again else None,
+            skip=clean,
+        )
+        if again:
+            self._clean[purge] = before
+        return [
+            Rewritten(old, None if new is None else PartKeys(new.name, kept), dropped)
+            for old, new, kept, dropped in changes
+        ]
+
+
+class FileJournal:
+    """The journal under the store."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """See `Journal.write`."""
+        await asyncio.to_thread(self._journal.write, name, data)
+
+    async def read(self, name: str) -> Mapping[str, Any] | None:
+        """See `Journal.read`."""
+        return await asyncio.to_thread(self._journal.read, name)
+
+    async def unfinished(self) -> list[Mapping[str, Any]]:
+        """See `Journal.unfinished`."""
+        return await asyncio.to_thread(lambda: list(self._journal.unfinished()))
+
+    async def sweep(self, before: float) -> None:
+        """See `Journal.sweep`."""
+        await asyncio.to_thread(self._journal.sweep, before)
+
+
+class StoreLease:
+    """The lease of the store."""
+
+    def __init__(self, lease: Lease) -> None:
+        self._lease = lease
+
+    async def acquire(self, owner: str) -> None:
+        """See `ports.Lease.acquire`."""
+        await asyncio.to_thread(self._lease.acquire, owner)
+
+    async def renew(self, now: float) -> None:
+        """See `ports.Lease.renew`."""
+        await asyncio.to_thread(self._lease.renew, now)
+
+    def release(self) -> None:
+        """See `ports.Lease.release`."""
+        self._lease.release()
+
+
+class RayPeers:
+    """The other shards' actors, found by their names at each call: one may have been restarted."""
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+
+    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> RayCall[Any]:
+        """See `Peers.fetch`."""
+        return RayCall(self._handle(shard).fetch.remote(id, part, priority, tenant), lambda fetched: fetched)
+
+    async def call(self, shard: int, method: str, *arguments: Any) -> Any:
+        """See `Peers.call`."""
+        return await RayCall(
+            getattr(self._handle(shard), method).remote(*arguments), lambda answer: answer
+        ).result()
+
+    def _handle(self, shard: int) -> Any:
+        return ray.get_actor(shard_name(shard), namespace=self._namespace)
+
+
+class CatalogueAssets:
+    """Where assets are now, by the catalogue under the store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._catalogue: Catalogue | None = None
+
+    async def current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
+        """See `ports.Assets.current`."""
+        return await asyncio.to_thread(self._current, ids)
+
+    def _current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
+        settings = self._settings
+        if self._catalogue is None:
+            self._catalogue = Catalogue(
+                settings.store,
+                Locator(settings.media_roots, settings.remote_schemes),
+                settings.limits,
+                settings.etag_identity,
+            )
+        found: dict[str, Asset] = {}
+        for id in ids:
+            try:
+                found[id] = self._catalogue.get(id)
+            except UnknownAsset:
+                continue
+        return found
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> float:
+        """See `ports.Clock.now`."""
+        return time.monotonic()
+
+    def unix(self) -> float:
+        """See `ports.Clock.unix`."""
+        return time.time()
+
+
+class ThisProcess:
+    """The process that the actor runs in; Ray starts another in its place when it ends."""
+
+    def end(self, status: int) -> NoReturn:
+        """See `ports.Process.end`."""
+        os._exit(status)
+
+    def new_id(self) -> str:
+        """See `ports.Process.new_id`."""
+        return uuid.uuid4().hex
+
+
+def ports(settings: Settings, shard: int) -> Ports:
+    """The ports of a shard in this process."""
+    lease = Lease(settings.store)
+    cluster = RayCluster()
+    # Only the first shard deletes, and only while the store is surely its cluster's.
+    store = ValueStore(settings.store, lease.guard if shard == 0 else None)
+    return Ports(
+        cluster=cluster,
+        parts=StoreParts(store, cluster, settings, shard),
+        journal=FileJournal(Journal(settings.store)),
+        lease=StoreLease(lease),
+        peers=RayPeers(settings.namespace),
+        assets=CatalogueAssets(settings),
+        clock=SystemClock(),
+        process=ThisProcess(),
+    )
+
+
+def ray_options(needs: Mapping[str, float], recipe: Recipe) -> dict[str, Any]:
+    """A task's needs as options of `.remote`."""
+    custom = {
+        name: amount
+        for name, amount in needs.items()
+        if name not in ("CPU", "GPU", "memory") and not name.startswith("accelerator_type:")
+    }
+    options: dict[str, Any] = {"num_cpus": needs.get("CPU", 0.0)}
+    if needs.get("GPU"):
+        options["num_gpus"] = needs["GPU"]
+    if needs.get("memory"):
+        options["memory"] = int(needs["memory"])
+    if custom:
+        options["resources"] = custom
+    accelerator = recipe.resources.accelerator_type
+    if accelerator and f"accelerator_type:{accelerator}" in needs:
+        options["accelerator_type"] = accelerator
+    return options

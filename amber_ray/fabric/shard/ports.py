@@ -1,0 +1,290 @@
+"""What a shard needs from outside, as protocols.
+
+`fabric.adapter` binds these ports to Ray, files and the clock of the machine; the simulation binds them to
+its seeded world. Whatever an implementation raises is one of the exceptions named here or an `AmberError`, so
+the shell never sees an exception of Ray, of a file system or of an object store.
+
+Every coroutine here may be cancelled, and may be abandoned for good when the shard's process ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
+
+import numpy as np
+
+from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.state import events as ev
+from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, StepResult, Wanted, Work
+from amber_ray.fabric.transport.pickled import Bundle
+
+Ref: TypeAlias = Any
+"""A handle of an object in the object store that this shard owns. Only adapters look inside."""
+TaskResult: TypeAlias = tuple[Sequence[StepResult], Sequence[Ref]]
+"""A task's report and the objects that hold its large values."""
+T_co = TypeVar("T_co", covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What it means that a task or a call ended without a result.
+
+    - `inputs_lost`: an argument of the task could not be had;
+    - `crashed`: the worker's process died, which the task itself may have brought about;
+    - `started` False: nothing of the task has run;
+    - `shared`: the process that died had several tasks, and another may be to blame;
+    - `gone`: the actor that was called has died or can't be reached;
+    - `cancelled`: it ended because it was asked to.
+    """
+
+    type: str
+    message: str
+    status: int = 503
+    retry: bool = True
+    inputs_lost: bool = False
+    crashed: bool = False
+    started: bool = True
+    shared: bool = False
+    gone: bool = False
+    cancelled: bool = False
+
+
+class CallFailed(Exception):
+    """A task or a call ended without a result; `fault` says what that means."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+class Call(Protocol[T_co]):
+    """A task, a batch or a question to another shard that is under way."""
+
+    async def result(self) -> T_co:
+        """Wait for its end. Raises `CallFailed`. Cancelling this coroutine does not stop the call."""
+        ...
+
+    def cancel(self, *, force: bool) -> None:
+        """Ask it to stop; with `force` end the process that runs it, where that is possible."""
+        ...
+
+
+class WarmActor(Protocol):
+    """A process that keeps one model and runs batches in the order in which they were given."""
+
+    def run(self, work: Work, slots: Sequence[Ref]) -> Call[TaskResult]:
+        """Give it a batch."""
+        ...
+
+    def kill(self) -> None:
+        """End it now; batches that it has end with `Fault.gone`."""
+        ...
+
+
+class Cluster(Protocol):
+    """Where tasks run."""
+
+    def publish(self, digest: str, blob: bytes) -> None:
+        """Put a registry's code where workers find it; this shard owns it, so it outlives whoever sent it."""
+        ...
+
+    def run(self, task: ev.Task, work: Work, slots: Sequence[Ref]) -> Call[TaskResult]:
+        """Start a task of plain functions. It is never repeated by itself: each attempt is the ledger's."""
+        ...
+
+    def start_actor(self, recipe: Recipe, needs: Mapping[str, float]) -> WarmActor:
+        """Start a warm actor for a model. It may wait for its resources."""
+        ...
+
+    async def nodes(self) -> list[Mapping[str, float]]:
+        """What each living node has, in Ray's resource names."""
+        ...
+
+
+class PartKeys(NamedTuple):
+    """A part's name and the keys of its rows, uint8[n, 16], row i being key i."""
+
+    name: str
+    keys: np.ndarray
+
+
+class Rewritten(NamedTuple):
+    """What a purge did to a part: its name, its replacement if a row was kept, the keys that were dropped."""
+
+    old: str
+    new: PartKeys | None
+    dropped: Sequence[str]
+
+
+class Purge(NamedTuple):
+    """Which values are to be forgotten: those that match every filter given. `at` is when it began (Unix)."""
+
+    asset: str | None
+    feature: str | None
+    version: str | None
+    at: float
+
+
+class Parts(Protocol):
+    """Values at rest. Raises `StoreError` for whatever the store can't do now, and loses nothing by that."""
+
+    @property
+    def local(self) -> bool:
+        """Whether reading takes no network."""
+        ...
+
+    async def write(
+        self,
+        registry: str,
+        feature: str,
+        version: str,
+        rows: Sequence[RowWork],
+        bundle: Bundle,
+        places: Mapping[str, tuple[int, int]],
+        slots: Sequence[Ref],
+    ) -> str:
+        """Write rows as one part on a worker; returns its name once it is published. Also `CallFailed`."""
+        ...
+
+    async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
+        """Read rows in this process; None if they are not small and plain enough for that."""
+        ...
+
+    async def read(
+        self, registry: str, wanted: Wanted, returns: int, inline_bytes: int
+    ) -> tuple[ReadReport, Sequence[Ref]]:
+        """Read rows on a worker, into `returns` objects of this shard. Raises `CallFailed`."""
+        ...
+
+    async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
+        """The keys of such parts, oldest first, and the names of parts that can't be read now."""
+        ...
+
+    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+        """Mean seconds and bytes per value of each (feature, version)."""
+        ...
+
+    async def sweep(self) -> None:
+        """Delete what writers that died left behind."""
+        ...
+
+    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], PartKeys | None]:
+        """Join small parts if there are at least so many: those no longer needed, and the new one."""
+        ...
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Delete parts; those already gone are fine."""
+        ...
+
+    async def note_purge(self, purge: Purge) -> None:
+        """Record a purge durably, before any of it is done."""
+        ...
+
+    async def purges(self) -> list[Purge]:
+        """Purges that were noted lately; older ones need no second look."""
+        ...
+
+    async def purge(self, purge: Purge, *, again: bool) -> list[Rewritten]:
+        """Drop the rows that match from parts: a replacement is published before its part is deleted.
+
+        With `again` only values that were made until `purge.at` count, and parts that were looked through for
+        the same purge before are passed over.
+        """
+        ...
+
+
+class Journal(Protocol):
+    """Accepted requests at rest, by name. Raises `StoreError`."""
+
+    async def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """Write or replace a record; on return it is durable."""
+        ...
+
+    async def read(self, name: str) -> Mapping[str, Any] | None:
+        """A record, or None."""
+        ...
+
+    async def unfinished(self) -> list[Mapping[str, Any]]:
+        """Records whose `state` is "running"."""
+        ...
+
+    async def sweep(self, before: float) -> None:
+        """Forget finished records created before a Unix time."""
+        ...
+
+
+class Lease(Protocol):
+    """Who owns the store."""
+
+    async def acquire(self, owner: str) -> None:
+        """Take the store; twice is once. Raises `StoreBusy`."""
+        ...
+
+    async def renew(self, now: float) -> None:
+        """Say that the owner lives. Raises `StoreBusy` if the store is another's by now."""
+        ...
+
+    def release(self) -> None:
+        """Let go of the store."""
+        ...
+
+
+class Peers(Protocol):
+    """The other shards."""
+
+    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> Call[Any]:
+        """Call `Shard.fetch` of another shard; its result is a `Fetched`."""
+        ...
+
+    async def call(self, shard: int, method: str, *arguments: Any) -> Any:
+        """Call a method of another shard once. Raises `CallFailed` with `gone` if it can't be reached."""
+        ...
+
+
+class Assets(Protocol):
+    """The catalogue, as far as a shard needs it."""
+
+    async def current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
+        """Assets as they are registered now, by id; those that are not known any more are left out."""
+        ...
+
+
+class Clock(Protocol):
+    """Time. Pauses are those of the event loop."""
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def unix(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+
+class Process(Protocol):
+    """The process that this shard is."""
+
+    def end(self, status: int) -> NoReturn:
+        """End it at once. Whoever keeps shards running starts another in its place."""
+        ...
+
+    def new_id(self) -> str:
+        """An identifier that nobody else has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All of a shard's ports."""
+
+    cluster: Cluster
+    parts: Parts
+    journal: Journal
+    lease: Lease
+    peers: Peers
+    assets: Assets
+    clock: Clock
+    process: Process

@@ -1,0 +1,409 @@
+"""One shard: the shell around its ledger.
+
+It turns calls, task ends and time into events, performs the commands that come back, and holds the handles of
+the values in memory. It submits every task itself, because the submitter owns the results and a result dies
+with its owner. It never touches a large value: those go from worker to object store to reader.
+
+Everything runs on one event loop, so between two `await`s nothing else happens: the ledger needs no lock.
+
+    engine ──submit, poll, get──→ Shard ──events──→ Ledger
+                                    │  ←─commands──
+      ┌───────────┬─────────────┬───┴───────┬────────────┬──────────────┐
+    requests   dispatch ──── actor_pools   spill ───── restore       purging
+    (answers)     └── forwarding            └── listing ──┘        maintenance
+
+Must not know: Ray, threads, files, engines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import AVAILABLE
+from amber_ray.fabric.shard import forwarding, inspection
+from amber_ray.fabric.shard.context import ShardContext
+from amber_ray.fabric.shard.dispatch import Dispatcher
+from amber_ray.fabric.shard.listing import Listing
+from amber_ray.fabric.shard.maintenance import Maintenance, PeriodicTask
+from amber_ray.fabric.shard.plan_cache import PlanCache
+from amber_ray.fabric.shard.ports import PartKeys, Ports, Purge
+from amber_ray.fabric.shard.purging import Rewriter
+from amber_ray.fabric.shard.requests import BROKEN, RequestTable
+from amber_ray.fabric.shard.restore import RestoreReader
+from amber_ray.fabric.shard.spill import Spiller
+from amber_ray.fabric.transport.messages import (
+    Found,
+    Handle,
+    Hello,
+    Inline,
+    MissingPlans,
+    PlanPart,
+    Reply,
+    Submission,
+    Updates,
+    Values,
+)
+from amber_ray.settings import Settings
+from amber_ray.store.key_index import KeyIndex
+
+log = logging.getLogger("amber.shard")
+
+STRAGGLER_SECONDS = 300.0
+"""How long a write may go on whose shard has died: its worker is ended by then."""
+
+Code = Callable[[], Coroutine[Any, Any, tuple[Registry, bytes]]]
+"""Loads the registry that settings name, with its code as a blob."""
+
+
+class Shard:
+    """One shard of a service. Its coroutines are what engines and other shards call."""
+
+    def __init__(self, settings: Settings, shard: int, ports: Ports, code: Code) -> None:
+        index = KeyIndex()
+        self._code = code
+        self._ports = ports
+        self._context = context = ShardContext(
+            settings=settings,
+            shard=shard,
+            incarnation=ports.process.new_id(),
+            ports=ports,
+            index=index,
+            ledger=Ledger(settings, index, shard=shard),
+            feed=self._feed,
+            spawn=self._spawn,
+            changed=self._changed,
+        )
+        self._ledger = context.ledger
+        self._plans = PlanCache()
+        self._listing = Listing(index, ports.parts)
+        self._reader = RestoreReader(context, self._listing)
+        self._spiller = Spiller(context, self._listing, self._reader)
+        self._rewriter = Rewriter(context, self._listing, self._spiller)
+        self._dispatcher = Dispatcher(context)
+        self._requests = RequestTable(context)
+        self._background: set[asyncio.Task[None]] = set()
+        self._poke = asyncio.Event()
+        self._started: asyncio.Task[None] | None = None
+        self._upkeep = Maintenance(self._periodic(), ports.process)
+        self._lease_upkeep: Maintenance | None = None
+        self._closing = False
+
+    def _periodic(self) -> list[PeriodicTask]:
+        rewriter, requests = self._rewriter, self._requests
+        tasks = [
+            PeriodicTask("learn what the cluster has", 3.0, self._learn_capacity),
+            PeriodicTask("forget what is over", 1.0, self._tidy),
+            PeriodicTask("list parts that could not be read", 10.0, self._listing.catch_up),
+        ]
+        if self._context.shard == 0:
+            tasks += [
+                PeriodicTask("join small parts", 30.0, rewriter.compact),
+                PeriodicTask("drop what was purged", 10.0, lambda: rewriter.again(STRAGGLER_SECONDS)),
+                PeriodicTask("forget old requests", 3600.0, requests.sweep_journal),
+            ]
+        return tasks
+
+    # --- life
+
+    async def hello(self) -> Hello:
+        """Bring the shard up if it is not, and introduce it. Raises `StoreBusy` if the store is another's."""
+        await self._up()
+        context = self._context
+        return Hello(
+            context.shard,
+            context.incarnation,
+            context.settings.to_json(),
+            frozenset(context.registries),
+            len(context.index),
+        )
+
+    async def _up(self) -> None:
+        """Every call that needs the index or the ledger begins here; only the first one waits.
+
+        A start that failed, because the store can't be reached say, is tried again by the next call.
+        """
+        started = self._started
+        if started is None or (started.done() and started.exception() is not None):
+            started = self._started = asyncio.create_task(self._start())
+        if not started.done():
+            await asyncio.shield(started)
+        started.result()
+
+    async def _start(self) -> None:
+        context = self._context
+        if context.shard == 0:
+            await self._take_store()
+        await self._listing.load()
+        for (feature, version), (seconds, size) in (await context.parts.costs()).items():
+            self._ledger.costs.preset(feature, version, seconds, size)
+        registry, blob = await self._code()
+        self._publish(registry.digest, blob)
+        await self._learn_capacity()
+        await self._requests.resume(registry)
+        self._spawn(self._clock())
+        self._spawn(self._upkeep.run())
+        if context.shard == 0:
+            self._spawn(self._rewriter.again())
+
+    async def _take_store(self) -> None:
+        """Take the lease, and renew it from now on; calling twice is calling once. Raises `StoreBusy`."""
+        lease = self._ports.lease
+        await lease.acquire(f"the cluster of namespace {self._context.settings.namespace!r}")
+        if self._lease_upkeep is None:
+            renew = PeriodicTask("renew the lease of the store", 1.0, self._renew)
+            self._lease_upkeep = Maintenance([renew], self._ports.process)
+            self._spawn(self._lease_upkeep.run())
+
+    async def _renew(self) -> None:
+        await self._ports.lease.renew(self._context.clock.unix())
+
+    async def _learn_capacity(self) -> None:
+        """Tell the ledger and the pools what the nodes have."""
+        nodes = await self._context.cluster.nodes()
+        total: dict[str, float] = {}
+        for node in nodes:
+            for name, amount in node.items():
+                total[name] = total.get(name, 0.0) + amount
+        self._dispatcher.pools.set_total(total)
+        self._feed(ev.CapacityChanged(nodes, self._context.settings.attainable))
+
+    async def _tidy(self) -> None:
+        now = self._context.clock.now()
+        self._dispatcher.pools.retire_idle(now)
+        self._requests.sweep(now)
+        self._rewriter.sweep(now)
+
+    def _publish(self, digest: str, blob: bytes) -> None:
+        if digest not in self._context.registries:
+            self._context.cluster.publish(digest, blob)
+            self._context.registries[digest] = None
+
+    async def publish(self, digest: str, blob: bytes) -> None:
+        """An engine brings the code of its registry."""
+        self._publish(digest, blob)
+
+    def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something beside; an exception that nobody handled is logged, never lost."""
+        task = asyncio.create_task(coroutine)
+        self._background.add(task)
+        task.add_done_callback(self._reap)
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("a background task of shard %d failed", self._context.shard, exc_info=task.exception())
+
+    async def _clock(self) -> None:
+        """Feed a tick whenever the ledger's next alarm is due."""
+        while not self._closing:
+            self._poke.clear()
+            pause = self._ledger.wake_at() - self._context.clock.now()
+            if pause > 0:
+                try:
+                    async with asyncio.timeout(min(pause, 3600.0)):
+                        await self._poke.wait()
+                except TimeoutError:
+                    pass
+                else:
+                    continue  # something new may be due earlier
+            self._feed(ev.Tick())
+            await asyncio.sleep(0)
+
+    async def close(self, timeout: float) -> bool:
+        """Write what is unwritten and let go of everything; True if all was written in time."""
+        self._closing = True
+        self._upkeep.stop()
+        if self._lease_upkeep is not None:
+            self._lease_upkeep.stop()
+        clock, ledger = self._context.clock, self._ledger
+        deadline = clock.now() + timeout
+        while ledger.unspilled or ledger.spilling:
+            if clock.now() >= deadline:
+                break
+            ledger.settings = self._context.settings.replace(spill_bytes=0)
+            self._feed(ev.Tick())
+            await asyncio.sleep(0.01)
+        self._dispatcher.pools.close()
+        if self._context.shard == 0:
+            self._ports.lease.release()
+        return not (ledger.unspilled or ledger.spilling)
+
+    # --- events in, commands out
+
+    def _feed(self, event: ev.Event) -> None:
+        """The one way into the ledger.
+
+        An exception here is a fault of Amber, and the ledger can't be trusted any more: some caller might
+        never be answered. So the process ends; it is started again, rebuilds itself from the store and the
+        journal, and the engines bring back what else was under way.
+        """
+        try:
+            self._perform(event)
+        except Exception:
+            log.critical(
+                "shard %d can't go on after %s; it starts over", self._context.shard, event, exc_info=True
+            )
+            if self._started is not None and self._started.done():
+                self._ports.process.end(BROKEN)
+            raise  # It is still starting; `RequestTable.resume` sets the request aside that does this.
+
+    def _perform(self, event: ev.Event) -> None:
+        ledger = self._ledger
+        before = ledger.wake_at()
+        for command in ledger.handle(event, self._context.clock.now()):
+            match command:
+                case ev.Submit(task):
+                    self._dispatcher.submit(task)
+                case ev.Cancel(task_id):
+                    self._dispatcher.cancel(task_id)
+                case ev.Deliver(request, key, outcome):
+                    self._requests.deliver(request, key, outcome)
+                case ev.Finished(request):
+                    self._requests.finished(request)
+                case ev.Spill(keys):
+                    self._spiller.spill(keys)
+                case ev.Restore(keys):
+                    self._spiller.restore(keys)
+                case ev.Drop(keys):
+                    for key in keys:
+                        self._context.values.pop(key, None)
+        if ledger.wake_at() < before:
+            self._poke.set()
+
+    def _changed(self, keys: list[str]) -> None:
+        """Values were purged or are made anew: nobody is to use a copy of the old ones any more."""
+        self._context.changes += 1
+        self._reader.changed(keys)
+        self._requests.tell_changed(keys)
+
+    # --- what engines ask: requests
+
+    async def submit(
+        self, session: str, plans: Mapping[str, PlanPart], submissions: Sequence[Submission]
+    ) -> list[Reply] | MissingPlans:
+        """Take requests in; see `RequestTable.submit`. `plans` need not hold those that were sent before."""
+        await self._up()
+        complete = self._plans.complete(plans, (one.plan for one in submissions))
+        if isinstance(complete, list):
+            return MissingPlans(plans=complete)
+        return await self._requests.submit(session, complete, submissions)
+
+    async def accept(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+        """Journal requests; see `RequestTable.accept`."""
+        await self._up()
+        await self._requests.accept(bodies)
+
+    async def poll(self, session: str, seen: int, timeout: float) -> Updates:
+        """A session's updates; see `RequestTable.poll`."""
+        await self._up()
+        return await self._requests.poll(session, seen, timeout)
+
+    async def attach(self, session: str, id: str) -> Reply | None:
+        """All about one request; see `RequestTable.attach`."""
+        await self._up()
+        return await self._requests.attach(session, id)
+
+    async def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        """(done, total) steps; see `RequestTable.progress`."""
+        return self._requests.progress(ids)
+
+    async def withdraw(self, session: str, attempts: Mapping[str, int]) -> None:
+        """A session's interest in requests has ended; see `RequestTable.withdraw`."""
+        await self._up()
+        self._requests.withdraw(session, attempts)
+
+    async def cancel(self, ids: Sequence[str]) -> None:
+        """End requests for everyone; see `RequestTable.cancel`."""
+        await self._up()
+        self._requests.cancel(ids)
+
+    async def leave(self, session: str) -> None:
+        """An engine ends: its requests that were not accepted end with it."""
+        self._requests.end(session)
+
+    # --- what engines ask: values
+
+    async def get(self, keys: Sequence[str]) -> Values:
+        """Where the values of keys are; cold ones are read back first. None for keys without a value here."""
+        await self._up()
+        changes = self._context.changes
+        found: dict[str, Found | None] = {}
+        cold: list[str] = []
+        for key in keys:
+            handle = self._context.values.get(key)
+            entry = self._ledger.entries.get(key)
+            if handle is not None and entry is not None and entry.state in AVAILABLE:
+                recipe = entry.step.recipe
+                found[key] = _found(key, recipe.feature, recipe.version, handle)
+            elif key in self._context.index:
+                cold.append(key)
+            else:
+                found[key] = None
+        if cold:
+            found.update(await self._spiller.read_through(cold))
+        return Values([found[key] for key in keys], changes)
+
+    async def states(self, keys: Sequence[str]) -> dict[str, str]:
+        """Each key's state, in the words of `ExplainedStep`."""
+        await self._up()
+        return inspection.states(self._ledger, keys)
+
+    async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        """Mean seconds of one step of (feature, version), for those that have run."""
+        await self._up()
+        return inspection.expected(self._ledger, names)
+
+    async def lost(self, keys: Sequence[str]) -> None:
+        """A reader could not get these values from the object store."""
+        await self._up()
+        self._feed(ev.Lost([k for k in keys if self._context.in_object_store(k)]))
+
+    async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
+        """Forget values in all shards and on disk; returns their keys. Only the first shard is asked this."""
+        await self._up()
+        return await self._rewriter.purge(asset, feature, version)
+
+    async def failures(self) -> list[Failure]:
+        """The failures remembered now."""
+        return inspection.failures(self._ledger)
+
+    async def stats(self) -> dict[str, float]:
+        """Counters and gauges of this shard."""
+        return inspection.stats(self._context, self._requests, self._dispatcher.pools)
+
+    async def timed_out(self, task: int, key: str) -> None:
+        """A worker is about to end itself because this step ran past its timeout."""
+        self._dispatcher.timed_out(task, key)
+
+    # --- what other shards ask
+
+    async def fetch(self, id: str, part: PlanPart, priority: int, tenant: str) -> forwarding.Fetched:
+        """Another shard needs steps of this one; see `forwarding.fetch`."""
+        await self._up()
+        question = id, part, priority, tenant
+        return await forwarding.fetch(self._context, self._requests, self.get, question)
+
+    async def hold_writes(self, token: str, purge: Purge) -> list[str]:
+        """The first shard begins a purge; see `Rewriter.hold`."""
+        await self._up()
+        return await self._rewriter.hold(token, purge)
+
+    async def settle_writes(
+        self, token: str, removed: Sequence[str], added: Iterable[PartKeys], gone: Sequence[str]
+    ) -> list[str]:
+        """The first shard has rewritten parts; see `Rewriter.settle`."""
+        await self._up()
+        return await self._rewriter.settle(token, removed, added, gone)
+
+
+def _found(key: str, feature: str, version: str, handle: Handle) -> Found:
+    if isinstance(handle, Inline):
+        return Found(key, feature, version, inline=handle.data, made=handle.made.created)
+    return Found(key, feature, version, ref=[handle.ref], place=handle.place, made=handle.made.created)
