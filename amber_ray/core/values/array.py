@@ -29,11 +29,11 @@ class Array(ValueType):
     among: tuple[str, ...] = ()
 
     def fit(self, value: Any) -> Any:
-        """A read-only view of the array, in the machine's byte order; the array itself if it is that already.
+        """Return a read-only view of the array, in native byte order; the array itself if it is that already.
 
-        The caller's own array stays as writable as it is. Subclasses become plain arrays; masked ones are refused.
-        An array with gaps, in neither C's nor Fortran's order, is copied, as pickle would do. A numpy scalar is an
-        array of no dimension.
+        The caller's own array stays as writable as it is. Subclasses become plain arrays; masked ones are
+        refused. An array that is contiguous in neither C's nor Fortran's order is copied, as pickle would do.
+        A numpy scalar is an array of no dimension.
         """
         import numpy as np
 

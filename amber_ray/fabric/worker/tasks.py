@@ -67,7 +67,7 @@ def run(blob: bytes, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
             with deadline(work, step):
                 # No name for the value: what is referred to here has its arrays copied.
                 held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
-                value = snapshot.take(held, work.inline_bytes)
+                value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
         except AmberError as error:
             failure = failure_of(step, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
@@ -94,8 +94,8 @@ def arguments(spec: FeatureSpec, step: Step, values: Inputs) -> dict[str, Any]:
 class Inputs:
     """Values that steps read: sent along, or made earlier in the task and dropped after their last use.
 
-    What `get` returns is the caller's own, whatever it does with it: nobody else sees a change of it, and arrays
-    are read-only. `repeated` inputs may be asked for again after their last use, by a step that is run again.
+    What `get` returns is the caller's own: nobody else sees a change of it, and its arrays are read-only.
+    `repeated`: inputs may be asked for again after their last use, by a step that is run again.
     """
 
     def __init__(self, work: Work, slots: Sequence[list[Any]], *, repeated: bool = False) -> None:
@@ -121,12 +121,12 @@ class Inputs:
         return self._from_slot(nested) if data is None else pickled.loads(data)
 
     def _from_slot(self, key: str) -> Any:
-        """A value of the object store: Ray made one object of it for this task, which goes to its last reader."""
+        """Return a value of the object store: a copy, or to its last reader the object that Ray made."""
         argument, place = self._work.slots[key]
         value = self._slots[argument][place]
         if snapshot.unchangeable(value) or (self._uses[key] == 1 and not self._repeated):
             return value
-        self._sent[key] = snapshot.take([value], self._work.inline_bytes, ours=True)
+        self._sent[key] = snapshot.take([value], self._work.inline_bytes, sent=False, ours=True)
         return self._sent[key].open()
 
     def blocked(self, step: Step) -> Failure | None:
@@ -152,9 +152,11 @@ class Inputs:
                 self._sent.pop(need, None)
 
 
-def _uses(step: Step) -> Iterator[str]:
+def _uses(step: Step) -> Sequence[Any]:
     """The keys that a step reads, as often as it reads them."""
-    return (key for nested in step.inputs for key in leaves(nested))
+    if all(type(nested) is str for nested in step.inputs):
+        return step.inputs
+    return [key for nested in step.inputs for key in leaves(nested)]
 
 
 class Outbox:
@@ -195,8 +197,7 @@ class Outbox:
 def failure_of(step: Step, error: BaseException) -> Failure:
     """A feature's exception as a failure, with its own traceback.
 
-    A write into a read-only array is told as what it is: the exception alone does not say whose array it was, nor
-    what to do instead.
+    A write into a read-only array is explained: the exception does not say why it is read-only or what to do.
     """
     kind = getattr(error, "kind", None)
     if isinstance(error, MemoryError):
@@ -211,9 +212,9 @@ def failure_of(step: Step, error: BaseException) -> Failure:
         if step.recipe.inputs and _is_write_into_read_only(error):
             one = step.recipe.inputs[0]
             message = (
-                f"feature {step.recipe.feature!r} wrote into an array that is read-only. A feature's inputs are "
-                "read-only, because other features read the same memory: copy an array before you change it, "
-                f"as in {one} = {one}.copy() ({message})"
+                f"feature {step.recipe.feature!r} wrote into an array that is read-only. A feature's inputs"
+                " are read-only, because other features read the same memory: copy an array before you change"
+                f" it, as in {one} = {one}.copy() ({message})"
             )
     return Failure(
         kind=kind if kind in ("input", "feature", "system") else "feature",
@@ -228,7 +229,7 @@ def failure_of(step: Step, error: BaseException) -> Failure:
 
 
 def _is_write_into_read_only(error: BaseException) -> bool:
-    """Whether that is what an exception says; OpenCV's own is told by its name, so that nothing is imported."""
+    """Return whether an exception says that. OpenCV's is told by its name, so that nothing is imported."""
     kinds = (ValueError, TypeError, BufferError)
     of_opencv = (type(error).__module__, type(error).__name__) == ("cv2", "error")
     return (isinstance(error, kinds) or of_opencv) and _READ_ONLY.search(str(error)) is not None

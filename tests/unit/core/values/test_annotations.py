@@ -256,8 +256,43 @@ def test_a_message_is_short_however_large_the_value() -> None:
         (Bool[np.ndarray, ""], np.array(True)),
     ],
 )
-def test_an_array_that_fits_is_the_very_array(annotation: Any, value: np.ndarray) -> None:
-    assert parse(annotation).check(value) is value
+def test_an_array_that_fits_is_seen_through_a_read_only_view(annotation: Any, value: np.ndarray) -> None:
+    checked = parse(annotation).check(value)
+    assert type(checked) is np.ndarray
+    assert np.array_equal(checked, value)
+    assert checked.__array_interface__["data"] == (value.__array_interface__["data"][0], True)  # no copy
+    assert value.flags.writeable  # its maker's still
+    assert parse(annotation).check(checked) is checked
+
+
+@pytest.mark.parametrize("value", [np.zeros((4, 4), "f4")[:, ::2], np.broadcast_to(np.float32(1), (4, 2))])
+def test_an_array_with_gaps_is_copied_and_one_in_fortrans_order_is_not(value: np.ndarray) -> None:
+    checked = parse(Float32[np.ndarray, "4 2"]).check(value)
+    assert checked.flags.c_contiguous
+    assert not checked.flags.writeable
+    assert np.array_equal(checked, value)
+    assert not np.shares_memory(checked, value)
+    turned = np.zeros((2, 4), "f4").T
+    assert np.shares_memory(parse(Float32[np.ndarray, "4 2"]).check(turned), turned)
+
+
+@dataclass
+class Holder:
+    one: Float32[np.ndarray, "2"]
+    some: list[Float32[np.ndarray, "2"]]
+    maybe: Float32[np.ndarray, "2"] | None
+
+
+def test_arrays_are_read_only_wherever_they_are_and_their_makers_are_not() -> None:
+    arrays = [np.zeros(2, "f4") for _ in range(3)]
+    made = Holder(arrays[0], [arrays[1]], arrays[2])
+    (checked,) = parse(list[Holder]).check([made])
+    for found in (checked.one, checked.some[0], checked.maybe):
+        with pytest.raises(ValueError, match="read-only"):
+            found[0] = 1
+    for array in (made.one, made.some[0], made.maybe):
+        array[0] = 1
+    assert all(np.array_equal(a, [1, 0]) for a in (checked.one, checked.some[0], checked.maybe))
 
 
 def test_arrays_become_plain_and_native(tmp_path: Any) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import gc
 import pickle
 import weakref
+from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from jaxtyping import Float32
 
-from amber_ray import Asset, feature
-from amber_ray.core.planning.plan import Step
+from amber_ray import Asset, Clip, feature
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.planning.plan import Planner, Step
+from amber_ray.fabric.transport import pickled, registry_blob
 from amber_ray.fabric.transport.messages import StepResult, Work
 from amber_ray.fabric.worker import warm
 from amber_ray.fabric.worker.warm import Warm
@@ -124,3 +129,124 @@ def test_a_load_that_fails_is_told_of_every_step_and_tried_again(actor: Warm) ->
     assert [(r.key, r.failure and r.failure.kind) for r in report] == [("a", "feature"), ("b", "feature")]
     assert all("no weights" in (r.failure.message if r.failure else "") for r in report)
     assert all(r.failure is None for r in give(actor, "a", "b"))
+
+
+# --- what items of a batch can do to one another
+
+LENGTH = 4000
+
+
+@feature(version="1")
+def notes(asset: Asset) -> dict:
+    return {"seen": []}
+
+
+@feature(version="1")
+def vector(asset: Asset) -> Float32[np.ndarray, " n"]:
+    return np.ones(LENGTH, np.float32)
+
+
+@feature(version="1", per="segment", batch=8)
+class Noted:
+    """Writes into what all segments of an asset get; `fragile` can't bear more than one at a time."""
+
+    def __init__(self, fragile: bool = False) -> None:
+        self.fragile = fragile
+
+    def __call__(self, clip: Clip, notes: dict[str, Any]) -> int:
+        return self.batch([clip], [notes])[0]
+
+    def batch(self, clip: list[Clip], notes: list[dict[str, Any]]) -> list[int]:
+        for one, note in zip(clip, notes, strict=True):
+            note["seen"].append(one.index)
+        if self.fragile and len(clip) > 1:
+            raise ValueError("one at a time")
+        return [len(note["seen"]) for note in notes]
+
+
+@feature(version="1", per="segment", batch=8)
+class Scaled:
+    """Writes into an array that all segments of an asset get."""
+
+    def __call__(self, clip: Clip, vector: np.ndarray) -> float:
+        return self.batch([clip], [vector])[0]
+
+    def batch(self, clip: list[Clip], vector: list[np.ndarray]) -> list[float]:
+        for one, numbers in zip(clip, vector, strict=True):
+            numbers *= one.index + 1
+        return [float(v.sum()) for v in vector]
+
+
+@feature(version="1", per="segment", batch=2)
+class Reuses:
+    """Returns the same memory in each call, for both of its items."""
+
+    def __init__(self) -> None:
+        self.memory = np.zeros((2, LENGTH), np.float32)
+
+    def __call__(self, clip: Clip, vector: np.ndarray) -> Float32[np.ndarray, " n"]:
+        return self.batch([clip], [vector])[0]
+
+    def batch(self, clip: list[Clip], vector: list[np.ndarray]) -> list[Float32[np.ndarray, " n"]]:
+        for i, one in enumerate(clip):
+            self.memory[i] = vector[i] + one.index
+        return [self.memory[i] for i in range(len(clip))]
+
+
+def batch_of(target: Any, given: Any, inline: bool, **model: Any) -> tuple[Any, ...]:
+    """All four segments of an asset in one call of a warm actor, with the input that they share."""
+    takes = target.__amber__.inputs[0]
+    inputs: Mapping[str, Any] = {"notes": notes, "vector": vector}
+    registry = Registry([inputs[takes].__amber__, target.__amber__])
+    registry_blob.remember(registry)
+    name = target.__amber__.name
+    params = {f"{name}.{key}": value for key, value in model.items()}
+    planner = Planner(registry, features=[name], params=params, segment_seconds=60)
+    planner.add_asset(Asset("a" * 32, "/media/a", "video/mp4", 1, 240.0))
+    steps = [s for s in planner.plan().steps.values() if s.recipe.feature == name]
+    (need,) = steps[0].needs
+    given = pickle.dumps(given, protocol=5)
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(pickle.loads(given), protocol=5, buffer_callback=buffers.append)
+    slot = [pickle.loads(head, buffers=[bytes(b.raw()) for b in buffers])]  # as Ray does it
+    work = Work(
+        1,
+        tuple(steps),
+        frozenset(s.key for s in steps),
+        {need: given} if inline else {},
+        {} if inline else {need: (0, 0)},
+        1,
+        1000,
+        registry.digest,
+        "n",
+        "a",
+    )
+    actor = Warm(b"", registry.digest, name, tuple(model.items()))
+    reply: tuple[Any, ...] = pickle.loads(pickle.dumps(actor.run(work, slot), protocol=5))
+    return reply
+
+
+@pytest.mark.parametrize("inline", [True, False])
+@pytest.mark.parametrize("fragile", [True, False])
+def test_no_item_sees_what_was_done_to_another_ones_input(inline: bool, fragile: bool) -> None:
+    report, _ = batch_of(Noted, {"seen": []}, inline, fragile=fragile)
+    assert [r.failure for r in report] == [None] * 4
+    assert [pickled.loads(r.inline) for r in report] == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_model_that_writes_into_its_inputs_is_told_so(inline: bool) -> None:
+    array = np.ones(LENGTH, np.float32)
+    array.flags.writeable = False  # as every value is that was checked
+    report, _ = batch_of(Scaled, array, inline)
+    for failure in (r.failure for r in report):
+        assert failure is not None
+        assert failure.type == "FeatureError"
+        assert failure.message.startswith("feature 'scaled' wrote into an array that is read-only")
+        assert "vector = vector.copy()" in failure.message
+        assert "in batch" in failure.traceback
+
+
+def test_a_model_may_use_its_memory_again() -> None:
+    report, slot = batch_of(Reuses, np.ones(LENGTH, np.float32), True)
+    assert [set(slot[r.place]) for r in report] == [{1.0}, {2.0}, {3.0}, {4.0}]
