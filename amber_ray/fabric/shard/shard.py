@@ -63,13 +63,16 @@ Code = Callable[[], Coroutine[Any, Any, tuple[Registry, bytes]]]
 
 
 class Shard:
-    """One shard of a service. Its coroutines are what engines and other shards call."""
+    """One shard of a service. Its coroutines are what engines and other shards call.
+
+    `context` is its state, for those who inspect it.
+    """
 
     def __init__(self, settings: Settings, shard: int, ports: Ports, code: Code) -> None:
         index = KeyIndex()
         self._code = code
         self._ports = ports
-        self._context = context = ShardContext(
+        self.context = context = ShardContext(
             settings=settings,
             shard=shard,
             incarnation=ports.process.new_id(),
@@ -102,7 +105,7 @@ class Shard:
             PeriodicTask("forget what is over", 1.0, self._tidy),
             PeriodicTask("list parts that could not be read", 10.0, self._listing.catch_up),
         ]
-        if self._context.shard == 0:
+        if self.context.shard == 0:
             tasks += [
                 PeriodicTask("join small parts", 30.0, rewriter.compact),
                 PeriodicTask("drop what was purged", 10.0, lambda: rewriter.again(STRAGGLER_SECONDS)),
@@ -115,7 +118,7 @@ class Shard:
     async def hello(self) -> Hello:
         """Bring the shard up if it is not, and introduce it. Raises `StoreBusy` if the store is another's."""
         await self._up()
-        context = self._context
+        context = self.context
         return Hello(
             context.shard,
             context.incarnation,
@@ -137,7 +140,7 @@ class Shard:
         started.result()
 
     async def _start(self) -> None:
-        context = self._context
+        context = self.context
         if context.shard == 0:
             await self._take_store()
         await self._listing.load()
@@ -155,35 +158,35 @@ class Shard:
     async def _take_store(self) -> None:
         """Take the lease, and renew it from now on; calling twice is calling once. Raises `StoreBusy`."""
         lease = self._ports.lease
-        await lease.acquire(f"the cluster of namespace {self._context.settings.namespace!r}")
+        await lease.acquire(f"the cluster of namespace {self.context.settings.namespace!r}")
         if self._lease_upkeep is None:
             renew = PeriodicTask("renew the lease of the store", 1.0, self._renew)
             self._lease_upkeep = Maintenance([renew], self._ports.process)
             self._spawn(self._lease_upkeep.run())
 
     async def _renew(self) -> None:
-        await self._ports.lease.renew(self._context.clock.unix())
+        await self._ports.lease.renew(self.context.clock.unix())
 
     async def _learn_capacity(self) -> None:
         """Tell the ledger and the pools what the nodes have."""
-        nodes = await self._context.cluster.nodes()
+        nodes = await self.context.cluster.nodes()
         total: dict[str, float] = {}
         for node in nodes:
             for name, amount in node.items():
                 total[name] = total.get(name, 0.0) + amount
         self._dispatcher.pools.set_total(total)
-        self._feed(ev.CapacityChanged(nodes, self._context.settings.attainable))
+        self._feed(ev.CapacityChanged(nodes, self.context.settings.attainable))
 
     async def _tidy(self) -> None:
-        now = self._context.clock.now()
+        now = self.context.clock.now()
         self._dispatcher.pools.retire_idle(now)
         self._requests.sweep(now)
         self._rewriter.sweep(now)
 
     def _publish(self, digest: str, blob: bytes) -> None:
-        if digest not in self._context.registries:
-            self._context.cluster.publish(digest, blob)
-            self._context.registries[digest] = None
+        if digest not in self.context.registries:
+            self.context.cluster.publish(digest, blob)
+            self.context.registries[digest] = None
 
     async def publish(self, digest: str, blob: bytes) -> None:
         """An engine brings the code of its registry."""
@@ -198,13 +201,13 @@ class Shard:
     def _reap(self, task: asyncio.Task[None]) -> None:
         self._background.discard(task)
         if not task.cancelled() and task.exception() is not None:
-            log.error("a background task of shard %d failed", self._context.shard, exc_info=task.exception())
+            log.error("a background task of shard %d failed", self.context.shard, exc_info=task.exception())
 
     async def _clock(self) -> None:
         """Feed a tick whenever the ledger's next alarm is due."""
         while not self._closing:
             self._poke.clear()
-            pause = self._ledger.wake_at() - self._context.clock.now()
+            pause = self._ledger.wake_at() - self.context.clock.now()
             if pause > 0:
                 try:
                     async with asyncio.timeout(min(pause, 3600.0)):
@@ -222,16 +225,16 @@ class Shard:
         self._upkeep.stop()
         if self._lease_upkeep is not None:
             self._lease_upkeep.stop()
-        clock, ledger = self._context.clock, self._ledger
+        clock, ledger = self.context.clock, self._ledger
         deadline = clock.now() + timeout
         while ledger.unspilled or ledger.spilling:
             if clock.now() >= deadline:
                 break
-            ledger.settings = self._context.settings.replace(spill_bytes=0)
+            ledger.settings = self.context.settings.replace(spill_bytes=0)
             self._feed(ev.Tick())
             await asyncio.sleep(0.01)
         self._dispatcher.pools.close()
-        if self._context.shard == 0:
+        if self.context.shard == 0:
             self._ports.lease.release()
         return not (ledger.unspilled or ledger.spilling)
 
@@ -248,7 +251,7 @@ class Shard:
             self._perform(event)
         except Exception:
             log.critical(
-                "shard %d can't go on after %s; it starts over", self._context.shard, event, exc_info=True
+                "shard %d can't go on after %s; it starts over", self.context.shard, event, exc_info=True
             )
             if self._started is not None and self._started.done():
                 self._ports.process.end(BROKEN)
@@ -257,7 +260,7 @@ class Shard:
     def _perform(self, event: ev.Event) -> None:
         ledger = self._ledger
         before = ledger.wake_at()
-        for command in ledger.handle(event, self._context.clock.now()):
+        for command in ledger.handle(event, self.context.clock.now()):
             match command:
                 case ev.Submit(task):
                     self._dispatcher.submit(task)
@@ -273,13 +276,13 @@ class Shard:
                     self._spiller.restore(keys)
                 case ev.Drop(keys):
                     for key in keys:
-                        self._context.values.pop(key, None)
+                        self.context.values.pop(key, None)
         if ledger.wake_at() < before:
             self._poke.set()
 
     def _changed(self, keys: list[str]) -> None:
         """Values were purged or are made anew: nobody is to use a copy of the old ones any more."""
-        self._context.changes += 1
+        self.context.changes += 1
         self._reader.changed(keys)
         self._requests.tell_changed(keys)
 
@@ -333,16 +336,16 @@ class Shard:
     async def get(self, keys: Sequence[str]) -> Values:
         """Where the values of keys are; cold ones are read back first. None for keys without a value here."""
         await self._up()
-        changes = self._context.changes
+        changes = self.context.changes
         found: dict[str, Found | None] = {}
         cold: list[str] = []
         for key in keys:
-            handle = self._context.values.get(key)
+            handle = self.context.values.get(key)
             entry = self._ledger.entries.get(key)
             if handle is not None and entry is not None and entry.state in AVAILABLE:
                 recipe = entry.step.recipe
                 found[key] = _found(key, recipe.feature, recipe.version, handle)
-            elif key in self._context.index:
+            elif key in self.context.index:
                 cold.append(key)
             else:
                 found[key] = None
@@ -363,7 +366,7 @@ class Shard:
     async def lost(self, keys: Sequence[str]) -> None:
         """A reader could not get these values from the object store."""
         await self._up()
-        self._feed(ev.Lost([k for k in keys if self._context.in_object_store(k)]))
+        self._feed(ev.Lost([k for k in keys if self.context.in_object_store(k)]))
 
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         """Forget values in all shards and on disk; returns their keys. Only the first shard is asked this."""
@@ -376,7 +379,12 @@ class Shard:
 
     async def stats(self) -> dict[str, float]:
         """Counters and gauges of this shard."""
-        return inspection.stats(self._context, self._requests, self._dispatcher.pools)
+        return inspection.stats(self.context, self._requests, self._dispatcher.pools)
+
+    @property
+    def late_parts(self) -> list[str]:
+        """Names of parts that are published and could not be read yet."""
+        return self._listing.late
 
     async def timed_out(self, task: int, key: str) -> None:
         """A worker is about to end itself because this step ran past its timeout."""
@@ -388,7 +396,7 @@ class Shard:
         """Another shard needs steps of this one; see `forwarding.fetch`."""
         await self._up()
         question = id, part, priority, tenant
-        return await forwarding.fetch(self._context, self._requests, self.get, question)
+        return await forwarding.fetch(self.context, self._requests, self.get, question)
 
     async def hold_writes(self, token: str, purge: Purge) -> list[str]:
         """The first shard begins a purge; see `Rewriter.hold`."""

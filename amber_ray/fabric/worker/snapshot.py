@@ -20,10 +20,12 @@ mapped file's. What can't be prevented is code that ignores numpy's flag, as ten
 
 from __future__ import annotations
 
+import io
 import pickle
 import sys
-from collections.abc import Sequence
-from typing import Any, cast
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import ray.cloudpickle as cloudpickle
@@ -35,13 +37,13 @@ _UNCHANGEABLE = frozenset({bool, int, float, str, bytes, type(None)})
 
 
 class Snapshot:
-    """A value that no longer changes. `size` is its bytes, those of arrays included.
+    """A value that no longer changes. `size` is its bytes, those of arrays included, if it is to be sent.
 
-    `inline` is its pickle, if that was asked for and is small enough to travel in a message. A snapshot
-    pickles as the value: whoever unpickles it gets a copy of that.
+    `inline` is its pickle, if it is to be sent and small enough to travel in a message. A snapshot pickles as
+    the value: whoever unpickles it gets a copy of that.
     """
 
-    __slots__ = ("_buffers", "_head", "_value", "inline", "size")
+    __slots__ = ("_buffers", "_classes", "_head", "_value", "inline", "size")
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Snapshot:
         inline: bytes | None,
         head: bytes | None = None,
         buffers: Sequence[memoryview] = (),
+        classes: Sequence[type] = (),
     ) -> None:
         """Of a value that can't change, or an array (`value`), or anything else as its pickle (`head`)."""
         self.size = size
@@ -57,6 +60,7 @@ class Snapshot:
         self._value = value
         self._head = head
         self._buffers = buffers
+        self._classes = classes
 
     def open(self) -> Any:
         """Return the value: another copy for each call, its arrays read-only views of one memory."""
@@ -93,38 +97,48 @@ def take(held: list[Any], inline_bytes: int, *, sent: bool = True, ours: bool = 
     write into the memory of its arrays, so nothing has to be shown. Raises `FeatureError` if it can't be
     pickled.
     """
+    if type(held[0]) is np.ndarray:
+        return _of_array(held, inline_bytes, sent, ours)
+    if type(held[0]) not in _UNCHANGEABLE:
+        return _of_object(held, inline_bytes, sent, ours)
     value = held.pop()
-    if type(value) in _UNCHANGEABLE:
-        if not sent or (type(value) is bytes and len(value) > inline_bytes):
-            return Snapshot(0 if not sent else len(value), value, None)
-        head = pickle.dumps(value, protocol=5)
-        return Snapshot(len(head), value, head if len(head) <= inline_bytes else None)
-    if type(value) is np.ndarray:
-        if value.nbytes > inline_bytes:
-            view = memoryview(value)  # type: ignore[arg-type]
-            del value
-            shared = ours or _safe([view])[0]
-            array = cast(np.ndarray, view.obj)
-            return Snapshot(array.nbytes, array if shared else _copy(array), None)
-        array = _copy(value)
+    if not sent:
+        return Snapshot(0, value, None)
+    if type(value) is bytes and len(value) > inline_bytes:
+        return Snapshot(len(value), value, None)
+    head = pickle.dumps(value, protocol=5)
+    return Snapshot(len(head), value, head if len(head) <= inline_bytes else None)
+
+
+def _of_array(held: list[Any], inline_bytes: int, sent: bool, ours: bool) -> Snapshot:
+    """A snapshot of a bare array: itself, or a copy if it is small or somebody could write into it."""
+    if held[0].nbytes <= inline_bytes:
+        array = _copy(held.pop())
         head = pickle.dumps(array, protocol=5) if sent else b""
-        size = len(head) if sent else array.nbytes
-        return Snapshot(size, array, head if sent and size <= inline_bytes else None)
-    head, buffers, by_reference = _pickled(value)
-    size = len(head) + sum(b.raw().nbytes for b in buffers)
+        return Snapshot(len(head), array, head if sent and len(head) <= inline_bytes else None)
+    view = memoryview(held.pop())
+    shared = ours or _safe([view])[0]
+    array = cast(np.ndarray, view.obj)
+    return Snapshot(array.nbytes, array if shared else _copy(array), None)
+
+
+def _of_object(held: list[Any], inline_bytes: int, sent: bool, ours: bool) -> Snapshot:
+    """A snapshot of anything else: its pickle, with the memory of its arrays or copies of that."""
+    value = held.pop()
+    made = _pickled(value, sent)
+    size = len(made.head) + sum(b.raw().nbytes for b in made.buffers)
     inline = None
-    if size <= inline_bytes and sent:
+    if sent and size <= inline_bytes:
         # In one piece. An array that is read-only, as a checked value's is, is unpickled as a read-only one.
-        inline = head if not buffers else (pickle if by_reference else cloudpickle).dumps(value, protocol=5)
+        inline = made.again(value, protocol=5) if made.buffers else made.head
     del value
-    views = [b.raw().toreadonly() for b in buffers]
-    buffers.clear()
+    views = [b.raw().toreadonly() for b in made.buffers]
+    made.buffers.clear()
     if views and not ours:
-        safe = (
-            _safe(views) if size > inline_bytes else [False] * len(views)
-        )  # a copy is cheaper than the proof
+        # Copying a few bytes costs less than to look whether that is necessary.
+        safe = _safe(views) if size > inline_bytes else [False] * len(views)
         views = [v if sure else memoryview(bytes(v)) for v, sure in zip(views, safe, strict=True)]
-    return Snapshot(size, None, inline, head, views)
+    return Snapshot(size, None, inline, made.head, views, made.classes)
 
 
 def _copy(array: np.ndarray) -> np.ndarray:
@@ -133,21 +147,70 @@ def _copy(array: np.ndarray) -> np.ndarray:
     return copy
 
 
-def _pickled(value: Any) -> tuple[bytes, list[pickle.PickleBuffer], bool]:
-    """Return a value's pickle, the memory of its arrays, and whether classes are pickled by reference."""
+# --- pickling
+
+
+class _Pickled(NamedTuple):
+    """A value's pickle, the memory of its arrays, what pickles it in one piece, and classes to keep alive."""
+
+    head: bytes
+    buffers: list[pickle.PickleBuffer]
+    again: Callable[..., bytes]
+    classes: Sequence[type] = ()
+
+
+def _pickled(value: Any, sent: bool) -> _Pickled:
+    """Pickle a value for every process or, if it is not to be sent, for this one.
+
+    A class of a user module that travelled by value is known to this process only. Sending it along takes
+    longer than most pickling does, so what stays here names classes by their identity.
+    """
     buffers: list[pickle.PickleBuffer] = []
-    try:
-        return pickle.dumps(value, protocol=5, buffer_callback=buffers.append), buffers, True
-    except (pickle.PicklingError, AttributeError, TypeError):
-        # A class of a user module that travelled by value is known to this process only.
-        buffers.clear()
+    if sent or type(value) in (list, dict):
+        try:
+            head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+            return _Pickled(head, buffers, pickle.dumps)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            buffers.clear()
+    if not sent:
+        try:
+            file = io.BytesIO()
+            local = _LocalPickler(file, buffers)
+            local.dump(value)
+            return _Pickled(file.getvalue(), buffers, pickle.dumps, local.classes)
+        except (pickle.PicklingError, AttributeError, TypeError):
+            buffers.clear()
     try:
         head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-untyped-call]
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise FeatureError(
             f"the value can't be pickled, so it can't leave the worker: {type(error).__name__}: {error}"
         ) from error
-    return head, buffers, False
+    return _Pickled(head, buffers, cloudpickle.dumps)
+
+
+_CLASSES: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
+"""Classes by their ids. A snapshot holds those that its pickle names, so an id stays theirs."""
+
+
+class _LocalPickler(pickle.Pickler):
+    """Pickles for this process: a class by its identity, whether or not it could be imported."""
+
+    def __init__(self, file: io.BytesIO, buffers: list[pickle.PickleBuffer]) -> None:
+        super().__init__(file, protocol=5, buffer_callback=buffers.append)
+        self.classes: list[type] = []
+
+    def reducer_override(self, thing: Any) -> Any:
+        """See `pickle.Pickler`. Called for whatever is no plain value or container."""
+        if not isinstance(thing, type):
+            return NotImplemented
+        self.classes.append(thing)
+        _CLASSES[id(thing)] = thing
+        return _class, (id(thing),)
+
+
+def _class(id: int) -> type:
+    return _CLASSES[id]
 
 
 # --- whose memory it is

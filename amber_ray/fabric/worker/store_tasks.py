@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.values.annotations import ValueType
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.fabric.transport.messages import Made, ReadReport, RowWork, StepResult, Wanted, Work
 from amber_ray.fabric.transport.pickled import Bundle
@@ -19,7 +20,7 @@ from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.fabric.worker.tasks import Outbox, registry_of
 from amber_ray.store.parquet import ValueStore
 from amber_ray.store.part import GROUP_BYTES
-from amber_ray.store.rows import Row, table_of
+from amber_ray.store.rows import Row, StoredRow, table_of
 
 
 @functools.lru_cache(maxsize=8)
@@ -73,6 +74,18 @@ def _groups(rows: Sequence[RowWork]) -> Iterator[list[RowWork]]:
         yield some
 
 
+class PartReader(Protocol):
+    """What reading needs of a `ValueStore`."""
+
+    def read(self, part: str, rows: Sequence[int], declared: ValueType | None = None) -> list[StoredRow]:
+        """See `ValueStore.read`."""
+        ...
+
+    def small_and_plain(self, part: str, most: int) -> bool:
+        """See `ValueStore.small_and_plain`."""
+        ...
+
+
 Place: TypeAlias = Callable[[str, Snapshot, Made], StepResult]
 
 
@@ -81,12 +94,17 @@ def read(blob: bytes, work: Work, url: str, wanted: Wanted) -> tuple[Any, ...]:
 
     A damaged part is quarantined by the store; it and a vanished one are reported, the others still read.
     """
+    return read_from(store_at(url), registry_of(work.registry, blob), work, wanted)
+
+
+def read_from(store: PartReader, registry: Registry, work: Work, wanted: Wanted) -> tuple[Any, ...]:
+    """Read rows of a store's parts; see `read`."""
     box = Outbox(work)
-    report = _read(store_at(url), wanted, registry_of(work.registry, blob), work.inline_bytes, box.place)
+    report = _read(store, wanted, registry, work.inline_bytes, box.place)
     return (report, *box.close()[1:])
 
 
-def read_here(store: ValueStore, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
+def read_here(store: PartReader, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
     """Read values that are small and need no feature's code, in this process; None if some do not qualify.
 
     Beginning a Ray task takes longer than reading a few of them.
@@ -111,7 +129,7 @@ class _Large(Exception):
 
 
 def _read(
-    store: ValueStore,
+    store: PartReader,
     wanted: Wanted,
     registry: Registry | None,
     inline_bytes: int,

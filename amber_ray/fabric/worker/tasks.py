@@ -53,7 +53,11 @@ def registry_of(digest: str, blob: bytes) -> Registry:
 
 def run(blob: bytes, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
     """The body of a Ray task: run function steps in order. Returns the report and `work.returns` slots."""
-    registry = registry_of(work.registry, blob)
+    return run_steps(registry_of(work.registry, blob), work, slots)
+
+
+def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tuple[Any, ...]:
+    """Run function steps of a registry in order; see `run`."""
     box = Outbox(work)
     values = Inputs(work, slots)
     for step in work.steps:

@@ -22,23 +22,19 @@ CALM = 50
 """Calls with as many items as were found to fit, before one more is tried."""
 
 
-class Warm:
+class WarmModel:
     """Runs the steps of one class feature.
 
     The model is made at the first call, so that a load that fails is the feature's failure and names the step
     that asked for it.
     """
 
-    def __init__(self, blob: bytes, registry: str, feature: str, model: tuple[tuple[str, Any], ...]) -> None:
-        self._spec: FeatureSpec = registry_of(registry, blob).get(feature)
+    def __init__(self, spec: FeatureSpec, model: tuple[tuple[str, Any], ...]) -> None:
+        self._spec = spec
         self._model_params = dict(model)
         self._model: Any = None
         self._most = self._spec.batch
         self._calm = 0
-
-    def ping(self) -> bool:
-        """True once the process is up."""
-        return True
 
     def run(self, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
         """Run the steps of `work`, which are all of this feature; the same returns as `tasks.run`."""
@@ -126,6 +122,13 @@ class Warm:
         """Where it ran and, if the model says so, which weights made the value."""
         provenance = getattr(self._model, "provenance", None)
         return str(provenance()) if callable(provenance) else "warm"
+
+
+class Warm(WarmModel):
+    """A `WarmModel` as a Ray actor makes it: of the code of a registry, by the feature's name."""
+
+    def __init__(self, blob: bytes, registry: str, feature: str, model: tuple[tuple[str, Any], ...]) -> None:
+        super().__init__(registry_of(registry, blob).get(feature), model)
 
 
 def _out_of_gpu_memory(error: Exception) -> bool:
