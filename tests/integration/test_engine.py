@@ -52,6 +52,50 @@ def test_a_leaf_computes_its_ancestors_once_and_asking_again_computes_nothing(am
     run(story())
 
 
+SHARING = """
+import numpy as np
+from jaxtyping import Float32
+from amber_ray import Asset, feature
+
+@feature(version="1")
+def vector(asset: Asset) -> Float32[np.ndarray, " n"]:
+    return np.ones(100_000, np.float32)
+
+@feature(version="1")
+def spoils(vector: np.ndarray) -> float:
+    vector /= vector.sum()
+    return float(vector.max())
+
+@feature(version="1")
+def total(vector: np.ndarray) -> float:
+    return float(vector.sum())
+"""
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_step_that_writes_into_its_input_fails_alone(amber, clip, tmp_path, fused):
+    path = tmp_path / "sharing.py"
+    path.write_text(SHARING)
+
+    async def story():
+        async with amber(features=(str(path),)) as engine:
+            if not fused:
+                await engine.compute(ask("vector", clip), 60)
+            view = await engine.compute(ask("spoils,total,vector", clip), 60)
+            spoiled, total, vector = view.results
+            assert spoiled.failure.type == "FeatureError"
+            assert "feature 'spoils' wrote into an array that is read-only" in spoiled.failure.message
+            assert "vector = vector.copy()" in spoiled.failure.message
+            assert "vector /= vector.sum()" in spoiled.failure.traceback
+            assert total.value == 100_000.0
+            await stored(engine)
+        async with amber(features=(str(path),)) as engine:
+            (found,) = await engine.load([vector.key])
+            assert float(found.value.sum()) == 100_000.0
+
+    run(story())
+
+
 def test_a_second_leaf_joins_what_is_in_flight(amber, traces, clip):
     async def story():
         async with amber() as engine:

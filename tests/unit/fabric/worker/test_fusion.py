@@ -622,6 +622,30 @@ def test_a_write_into_an_input_is_a_failure_that_says_what_to_do(
     assert f"in {writer.__name__}" in failure.traceback
 
 
+@feature(version="1")
+def other_fault(vector: np.ndarray) -> float:
+    raise OSError("Read-only file system")
+
+
+@feature(version="1")
+def of_a_constant(asset: Asset) -> Float32[np.ndarray, " n"]:
+    constant = np.broadcast_to(np.float32(1), (LENGTH,))
+    constant[0] = 2
+    return constant
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        ((vector, other_fault), "OSError: Read-only file system"),
+        ((of_a_constant,), "ValueError: assignment destination is read-only"),
+    ],
+)
+def test_other_faults_are_told_as_they_are(graph: tuple[Any, ...], message: str) -> None:
+    (failure,) = Graph(graph).fused(8192).failures.values()
+    assert (failure.type, failure.message) == ("FeatureError", message)
+
+
 KEEPERS: Mapping[Any, Callable[[Any], Any]] = {
     of_a_buffer: lambda v: set(v),
     of_a_view: lambda v: set(v),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import pickle
 from collections.abc import Callable
@@ -290,6 +291,44 @@ def test_a_class_that_no_other_process_knows_travels_with_its_values(monkeypatch
             assert (type(one), one.start, one.names) == (Shot, 1.5, ["a"])
             one.names.append("b")
     assert shot.names == ["a"]
+
+
+@pytest.mark.parametrize("wrap", [lambda shot: shot, lambda shot: [shot, shot], lambda shot: {"in": shot}])
+def test_what_stays_in_the_process_needs_no_class_that_can_be_imported(
+    monkeypatch: pytest.MonkeyPatch, wrap: Callable[[Any], Any]
+) -> None:
+    monkeypatch.setattr(Shot, "__module__", "only_here")
+    shot = Shot(1.5, ["a"])
+    made = snapshot.take([wrap(shot)], MOST, sent=False)
+    assert made.inline is None
+    for value in (made.open(), made.open()):
+        assert value == wrap(shot)
+        (one, *_) = (
+            value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+        )
+        assert type(one) is Shot
+        one.names.append("b")
+    assert shot.names == ["a"]
+
+
+def test_a_class_lives_as_long_as_a_snapshot_of_its_values() -> None:
+    def made_here() -> Snapshot:
+        @dataclass
+        class Passing:
+            start: float
+
+        return snapshot.take([Passing(1.5)], MOST, sent=False)
+
+    made = made_here()
+    gc.collect()
+    assert made.open().start == 1.5
+
+
+def test_a_function_in_a_value_is_pickled_with_its_code() -> None:
+    shot = Shot(1.5, ["a"])
+    shot.when = lambda: 3  # type: ignore[attr-defined]
+    for sent in (True, False):
+        assert snapshot.take([shot], MOST, sent=sent).open().when() == 3
 
 
 def test_what_can_not_be_pickled_is_a_fault_of_the_feature() -> None:

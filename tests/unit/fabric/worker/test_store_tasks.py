@@ -55,6 +55,22 @@ def test_small_values_are_read_with_what_is_told_of_them(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
+    ("annotation", "value"),
+    [
+        (Float32[np.ndarray, " d"], np.arange(3, dtype=np.float32)),
+        (list[Float32[np.ndarray, " d"]], [np.arange(3, dtype=np.float32)]),
+    ],
+)
+def test_arrays_that_are_read_back_are_read_only(tmp_path: Path, annotation: Any, value: Any) -> None:
+    report = Stored(tmp_path, annotation, value).read(0)
+    assert report is not None
+    (result,) = report.results
+    value = pickled.loads(result.inline or b"")
+    with pytest.raises(ValueError, match="read-only"):
+        (value[0] if isinstance(value, list) else value)[...] = 0
+
+
+@pytest.mark.parametrize(
     ("annotation", "values"),
     [
         (str, ["x" * (MOST + 1)]),
