@@ -5,11 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from amber_ray.errors import StoreError
+from amber_ray.fabric.adapter.shard_ports import RayCluster, StoreParts
 from amber_ray.fabric.shard.listing import Listing
+from amber_ray.fabric.shard.ports import PartKeys
+from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.parquet import Part, ValueStore
 from tests.store_contract import FLOAT, row
@@ -34,15 +38,20 @@ def store(tmp_path: Path) -> Store:
     return Store(tmp_path)
 
 
-def listed(listing: Listing) -> set[str]:
-    return set(listing._index.parts())
+def parts_of(store: ValueStore) -> StoreParts:
+    """The real port over a real store."""
+    return StoreParts(store, RayCluster(), Settings(store=store.url), 0)
+
+
+def listing_of(store: Store, index: KeyIndex, **changes: Any) -> Listing:
+    return Listing(index, parts_of(store), **changes)
 
 
 def test_all_parts_are_listed_and_no_part_twice(store: Store) -> None:
     index = KeyIndex()
-    listing = Listing(index, store)
+    listing = listing_of(store, index)
     asyncio.run(listing.load())
-    assert listed(listing) == {store.first.name, store.second.name}
+    assert set(index.parts()) == {store.first.name, store.second.name}
     reads: list[str] = []
     store.trouble = lambda name: bool(reads.append(name))
     asyncio.run(listing.load())
@@ -51,44 +60,67 @@ def test_all_parts_are_listed_and_no_part_twice(store: Store) -> None:
 
 
 def test_a_part_that_can_be_read_at_the_second_try_is_in_the_index_from_the_start(store: Store) -> None:
+    index = KeyIndex()
     tries = iter([True, False])
     store.trouble = lambda name: name == store.first.name and next(tries)
-    listing = Listing(KeyIndex(), store, pauses=[0.0])
+    listing = listing_of(store, index, pauses=[0.0])
     asyncio.run(listing.load())
-    assert listed(listing) == {store.first.name, store.second.name}
+    assert set(index.parts()) == {store.first.name, store.second.name}
 
 
 def test_a_part_that_can_not_be_read_keeps_no_other_out_and_is_listed_once_it_can(store: Store) -> None:
     store.trouble = lambda name: name == store.first.name
     index = KeyIndex()
-    listing = Listing(index, store, pauses=[0.0])
+    listing = listing_of(store, index, pauses=[0.0])
     asyncio.run(listing.load())
-    assert listed(listing) == {store.second.name}
+    assert set(index.parts()) == {store.second.name}
     asyncio.run(listing.catch_up())
-    assert listed(listing) == {store.second.name}
+    assert set(index.parts()) == {store.second.name}
     store.trouble = lambda name: False
     asyncio.run(listing.catch_up())
     assert index.find(row(0).key) == (store.first.name, 0)
 
 
 def test_a_late_part_that_has_gone_or_is_damaged_is_not_asked_for_again(store: Store) -> None:
+    index = KeyIndex()
     store.trouble = lambda name: True
-    listing = Listing(KeyIndex(), store, pauses=[])
+    listing = listing_of(store, index, pauses=[])
     asyncio.run(listing.load())
     store.trouble = lambda name: False
     store.remove_parts([store.first.name])
     Path(store.files.path(store.second.name)).write_bytes(b"no parquet")
     asyncio.run(listing.catch_up())
-    assert listed(listing) == set()
-    assert listing._late == {}
+    assert set(index.parts()) == set()
+    assert listing.late == []
 
 
 def test_keys_of_a_part_that_has_gone_are_found_in_an_older_one(store: Store) -> None:
     again: Part = store.write("score", "1", FLOAT, [row(0)])
     index = KeyIndex()
-    listing = Listing(index, store)
+    listing = listing_of(store, index)
     asyncio.run(listing.load())
     assert index.find(row(0).key) == (again.name, 0)
     store.remove_parts([again.name])
     asyncio.run(listing.replace([again.name]))
     assert index.find(row(0).key) == (store.first.name, 0)
+
+
+def test_the_newer_of_two_parts_counts_in_whatever_order_they_are_listed(store: Store) -> None:
+    newer: Part = store.write("score", "1", FLOAT, [row(0)])
+    index = KeyIndex()
+    listing = listing_of(store, index)
+    listing.add(PartKeys(newer.name, store.keys(newer.name)))
+    listing.add(PartKeys(store.first.name, store.keys(store.first.name)))
+    assert index.find(row(0).key) == (newer.name, 0)
+    asyncio.run(listing.replace([store.second.name]))
+    assert index.find(row(0).key) == (newer.name, 0)
+
+
+def test_a_part_that_was_rewritten_while_the_store_was_read_is_not_listed_again(store: Store) -> None:
+    index = KeyIndex()
+    listing = listing_of(store, index)
+    first = PartKeys(store.first.name, store.keys(store.first.name))
+    listing.rewritten([store.first.name], [])
+    listing.add(first)
+    asyncio.run(listing.load())
+    assert index.parts() == [store.second.name]

@@ -1,44 +1,44 @@
-"""The front desk: one request that can't be written down takes no other along."""
+"""Requests and sessions of a shard: who is told what, what is journaled, whose interest ends what."""
 
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-from types import SimpleNamespace
+import dataclasses
 from typing import Any
 
 import pytest
 
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.units import Asset
+from amber_ray.core.state import events as ev
 from amber_ray.errors import StoreError
-from amber_ray.fabric.shard.requests import RequestTable
-from amber_ray.fabric.transport.messages import PlanPart, Submission
-from amber_ray.settings import Settings
+from amber_ray.fabric.shard.requests import SESSION_SECONDS, RequestTable
+from amber_ray.fabric.transport.messages import MissingPlans, PlanPart, Reply, Submission
+from amber_ray.settings import Limits
+from tests.unit.fabric.shard.kit import Bench, part_of, run, turns
+
+FILM = Asset("a" * 32, "/m/a.mp4", "video/mp4", 10, 5.0)
+BODY: dict[str, Any] = {"features": ["size"], "assets": {FILM.id: dataclasses.asdict(FILM)}}
 
 
-@pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RequestTable:
-    """Of a shard whose ledger answers nothing, with a journal that has no room for request "b"."""
-    actor: Any = SimpleNamespace(
-        settings=Settings(store=str(tmp_path)),
-        shard=0,
-        registries={},
-        feed=lambda event: None,
-        ledger=SimpleNamespace(requests={}),
-    )
-    made = RequestTable(actor)
-    write = made._journal.write
+def registry(version: str = "1") -> Registry:
+    @feature(version=version, name="size")
+    def size(asset: Asset) -> int:
+        return 1
 
-    def full(name: str, data: Any) -> None:
-        if name.startswith("b."):
-            raise StoreError("requests/b can't be written: No space left on device")
-        write(name, data)
-
-    monkeypatch.setattr(made._journal, "write", full)
-    return made
+    return Registry([size.__amber__])
 
 
-def submission(id: str, record: dict[str, Any] | None) -> Submission:
-    return Submission(
+OLD, NEW = registry("1"), registry("2")
+
+
+def part(of: Registry = OLD, *assets: Asset) -> PlanPart:
+    return part_of(of, ["size"], assets or [FILM])
+
+
+def submission(id: str, record: dict[str, Any] | None = None, **changes: Any) -> Submission:
+    plain = Submission(
         id=id,
         plan="p",
         priority=2,
@@ -48,33 +48,300 @@ def submission(id: str, record: dict[str, Any] | None) -> Submission:
         load=True,
         created=1.0,
         record=record,
+        attempt=1,
     )
+    return dataclasses.replace(plain, **changes)
 
 
-def test_of_requests_sent_together_only_the_unwritten_one_is_refused(
-    desk: RequestTable, tmp_path: Path
-) -> None:
-    body: dict[str, Any] = {"features": ["f"], "assets": {}}
-    plans = {"p": PlanPart({}, [])}
-    replies = asyncio.run(desk.submit("s", plans, [submission(id, body) for id in "abc"]))
-    assert not isinstance(replies, str)
-    assert [(r.id, r.unsaved) for r in replies] == [
-        ("a", ""),
-        ("b", "requests/b can't be written: No space left on device"),
-        ("c", ""),
-    ]
-    assert [desk.records[id].accepted for id in "abc"] == [True, False, True]
-    assert sorted(p.name for p in (tmp_path / "requests").iterdir()) == ["a.0.json", "c.0.json"]
+def table(bench: Bench) -> RequestTable:
+    bench.context.registries |= {OLD.digest: None, NEW.digest: None}
+    return RequestTable(bench.context)
 
 
-def test_a_request_is_accepted_only_once_it_is_written(desk: RequestTable) -> None:
-    body: dict[str, Any] = {"features": ["f"], "assets": {}}
+async def ask(
+    made: RequestTable, *ones: Submission, of: PlanPart | None = None, by: str = "s"
+) -> list[Reply]:
+    replies = await made.submit(by, {"p": of or part()}, ones)
+    assert not isinstance(replies, MissingPlans)
+    return replies
 
+
+def live(bench: Bench) -> set[str]:
+    return set(bench.context.ledger.requests)
+
+
+# --- the journal
+
+
+def test_of_requests_sent_together_only_the_unwritten_one_is_refused() -> None:
     async def story() -> None:
-        await desk.submit("s", {"p": PlanPart({}, [])}, [submission(id, None) for id in "ab"])
-        await desk.accept({"a": body})
-        with pytest.raises(StoreError, match="No space left"):
-            await desk.accept({"b": body})
+        bench = Bench()
+        bench.journal.refuses = lambda name: name.startswith("b.")
+        made = table(bench)
+        replies = await ask(made, *(submission(id, BODY) for id in "abc"))
+        assert [(r.id, r.unsaved) for r in replies] == [
+            ("a", ""),
+            ("b", "b.0 can't be written: No space left on device"),
+            ("c", ""),
+        ]
+        assert sorted(bench.journal.records) == ["a.0", "c.0"]
 
-    asyncio.run(story())
-    assert [desk.records[id].accepted for id in "ab"] == [True, False]
+    run(story())
+
+
+def test_a_request_is_accepted_only_once_it_is_written() -> None:
+    async def story() -> None:
+        bench = Bench()
+        bench.journal.refuses = lambda name: name.startswith("b.")
+        made = table(bench)
+        await ask(made, submission("a"), submission("b"))
+        await made.accept({"a": BODY})
+        with pytest.raises(StoreError, match="No space left"):
+            await made.accept({"b": BODY})
+        made.end("s")
+        await turns()
+        assert live(bench) == {"a"}  # what was promised goes on without its engine
+
+    run(story())
+
+
+def test_a_resumed_request_keeps_refresh_deadline_and_place() -> None:
+    async def story() -> None:
+        first = Bench()
+        await ask(table(first), submission("r", BODY, refresh=True, deadline_seconds=60.0, positions=(7,)))
+        again = Bench()
+        again.journal.records = first.journal.records
+        again.clock.time += 20.0
+        moved = dataclasses.replace(FILM, uri="/m/elsewhere.mp4")
+        again.places.at = {FILM.id: moved}
+        made = table(again)
+        await made.resume(OLD)
+        [event] = again.events
+        assert isinstance(event, ev.Requested)
+        assert event.refresh
+        assert event.deadline == again.clock.now() + 40.0
+        assert [s.unit.uri for s in event.steps.values()] == ["/m/elsewhere.mp4"]  # type: ignore[union-attr]
+
+    run(story())
+
+
+def test_an_end_that_could_not_be_journaled_is_found_out_when_somebody_asks() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await made.resume(OLD)
+        await ask(made, submission("r", BODY))
+        bench.journal.refuses = lambda name: True
+        made.cancel(["r"])
+        await turns()
+        made.forget("r")
+        bench.journal.refuses = lambda name: False
+        reply = await made.attach("s", "r")
+        assert reply is not None
+        assert reply.state == "running"
+        assert live(bench) == {"r"}
+
+    run(story())
+
+
+# --- interest
+
+
+def test_a_request_that_was_withdrawn_begins_anew_under_its_id() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("r"))
+        made.withdraw("s", {"r": 1})
+        assert live(bench) == set()
+        [reply] = await ask(made, submission("r", attempt=2))
+        assert (reply.state, live(bench)) == ("running", {"r"})
+
+    run(story())
+
+
+def test_a_late_withdrawal_ends_nothing_newer() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("r"))
+        await ask(made, submission("r", attempt=2))
+        made.withdraw("s", {"r": 1})
+        assert live(bench) == {"r"}
+        made.withdraw("s", {"r": 2})
+        assert live(bench) == set()
+
+    run(story())
+
+
+def test_a_withdrawal_that_overtakes_its_request_ends_it_all_the_same() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        made.withdraw("s", {"r": 1})
+        [reply] = await ask(made, submission("r"))
+        assert (reply.state, live(bench)) == ("cancelled", set())
+        await ask(made, submission("r", attempt=2))
+        assert live(bench) == {"r"}
+
+    run(story())
+
+
+def test_of_two_engines_one_may_leave() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("r"), by="one")
+        await ask(made, submission("r"), by="two")
+        made.withdraw("one", {"r": 1})
+        assert live(bench) == {"r"}
+        bench.clock.time += SESSION_SECONDS + 1.0
+        await made.poll("one", 0, 0.0)
+        made.sweep(bench.clock.now())
+        assert live(bench) == set()  # the other was not heard of for a minute
+
+    run(story())
+
+
+def test_a_cancelled_request_is_cancelled_for_everyone() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("r"), by="one")
+        await ask(made, submission("r"), by="two")
+        made.cancel(["r"])
+        assert (await made.poll("one", 0, 0.0)).finished == [("r", "cancelled")]
+        assert (await made.poll("two", 0, 0.0)).finished == [("r", "cancelled")]
+
+    run(story())
+
+
+# --- bounds, and other plans under the same id
+
+
+def test_work_that_was_admitted_once_is_not_refused_on_its_way_to_another_shard() -> None:
+    async def story() -> None:
+        bench = Bench(limits=Limits(requests_per_tenant=1))
+        made = table(bench)
+        await ask(made, submission("r1"))
+        [refused] = await ask(made, submission("r2"))
+        assert "has 1 requests running" in refused.refused
+        made.begin_for_peer("1-abc-7", part(), 2, "default")
+        assert live(bench) == {"r1", "1-abc-7"}
+        made.forget("1-abc-7")
+        made.cancel(["r1"])
+        [admitted] = await ask(made, submission("r2"))
+        assert admitted.state == "running"
+
+    run(story())
+
+
+def test_a_question_that_arrives_twice_is_one_question() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        first = made.begin_for_peer("1-abc-7", part(), 2, "t")
+        second = made.begin_for_peer("1-abc-7", part(), 2, "t")
+        assert live(bench) == {"1-abc-7"}
+        made.forget("1-abc-7")
+        assert first.is_set()
+        assert second.is_set()
+
+    run(story())
+
+
+def test_another_request_under_a_known_id_is_not_taken_for_it() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("r"))
+        other = dataclasses.replace(FILM, id="b" * 32)
+        [reply] = await ask(made, submission("r"), of=part(OLD, other))
+        assert reply.taken
+        assert live(bench) == {"r"}
+
+    run(story())
+
+
+def test_a_request_resumed_under_other_code_gives_way_to_its_caller() -> None:
+    async def story() -> None:
+        first = Bench()
+        await ask(table(first), submission("r", BODY))
+        bench = Bench()
+        bench.journal.records = first.journal.records
+        made = table(bench)
+        await made.resume(NEW)
+        follower = await made.attach("other", "r")
+        assert follower is not None
+        assert [t.key for t in follower.targets] == [t.key for t in part(NEW).targets]
+        [reply] = await ask(made, submission("r"))
+        assert reply.state == "running"
+        event = bench.events[-1]
+        assert isinstance(event, ev.Requested)
+        assert list(event.targets) == [t.key for t in part(OLD).targets]
+        assert (await made.poll("other", 0, 0.0)).replaced == ["r"]
+        again = await made.attach("other", "r")
+        assert again is not None
+        assert [t.key for t in again.targets] == [t.key for t in part(OLD).targets]
+        made.end("s")
+        await turns()
+        assert live(bench) == {"r"}  # it was accepted, and stays so
+
+    run(story())
+
+
+# --- updates
+
+
+def test_updates_come_again_until_they_are_acknowledged() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("a"), submission("b"))
+        made.cancel(["a"])
+        lost = await made.poll("s", 0, 0.0)  # its answer never arrives
+        made.cancel(["b"])
+        again = await made.poll("s", 0, 0.0)
+        assert again.finished == [("a", "cancelled"), ("b", "cancelled")]
+        assert lost.finished == [("a", "cancelled")]
+        after = await made.poll("s", again.number, 0.0)
+        assert not after
+
+    run(story())
+
+
+def test_of_two_polls_at_once_none_takes_the_others_updates_away() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("a"))
+        late = asyncio.create_task(made.poll("s", 0, 5.0))
+        live_one = asyncio.create_task(made.poll("s", 0, 5.0))
+        await turns()
+        made.cancel(["a"])
+        first, second = await late, await live_one
+        newest = max((first, second), key=lambda u: u.number)
+        assert newest.finished == [("a", "cancelled")]
+
+    run(story())
+
+
+def test_a_session_that_was_given_up_is_told_to_begin_again() -> None:
+    async def story() -> None:
+        made = table(Bench())
+        assert not (await made.poll("new", 0, 0.0)).reset
+        assert (await made.poll("old", 17, 0.0)).reset
+
+    run(story())
+
+
+def test_a_refresh_calls_copies_back() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("r", refresh=True))
+        keys = [t.key for t in part().targets]
+        assert bench.changed == keys
+        assert bench.context.refreshing == set(keys)
+
+    run(story())
