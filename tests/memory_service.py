@@ -1,49 +1,82 @@
-"""A `Service` in memory, for driving the HTTP app and the clients without Ray.
+"""A small Amber in the memory of one event loop, for driving the HTTP app, the clients and the command.
 
-It computes nothing: a test says what each feature's value is, and may hold computations back behind a gate.
-Everything that was asked of it is in `asked`, in order.
+`MemoryService` keeps the contract of `Service` (`tests/service_contract.py`) as far as one object without a
+store can. A test says what each feature's value is (`Made`), and holds them back at gates: one for every
+answer (`gate`) and one for each feature (`gate_of`). Everything that was asked is in `asked`, in order.
+
+Nothing runs beside its callers, neither a task nor a thread: whoever asks, and whoever opens a gate, takes
+all steps as far as they can go. So between two `await`s of a test nothing changes but by the test.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Sequence
+import collections
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from amber_ray import errors
 from amber_ray.core.model.request import (
     MISSING,
     AssetFailure,
+    AssetRef,
     ComputeRequest,
     ExplainedStep,
     Failure,
     RequestView,
     Result,
+    State,
 )
 from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
-from amber_ray.core.model.units import Asset, Collection, Stream, Unit, segments
+from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit, segments
 from amber_ray.core.values.annotations import Jpeg, ValueType, parse
-from amber_ray.errors import MediaNotFound, UnknownAsset, UnknownFeature, UnknownKey, UnknownRequest
+from amber_ray.errors import (
+    AmberError,
+    MediaNotFound,
+    UnknownAsset,
+    UnknownFeature,
+    UnknownKey,
+    UnknownRequest,
+)
 
 SEGMENT_SECONDS = 10.0
+STEP_SECONDS = 0.25
 
 
 def digest(text: str) -> str:
+    """128 bits in hex, as ids of assets and keys of values are."""
     return blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+class Call(NamedTuple):
+    """One run of a feature: its unit, its inputs' values and its parameters, and which run of it this is."""
+
+    unit: Unit
+    inputs: Mapping[str, Any]
+    params: Mapping[str, Any]
+    run: int
 
 
 @dataclass(frozen=True)
 class Made:
-    """A feature of the double: its type, and its value for a unit."""
+    """A feature of the double: its type, and its value for a unit; an exception is why it has none.
+
+    `value` takes the unit alone, and then `inputs` are declared but never computed. With `of` in its place
+    they are computed first, and a failure of one of them is this feature's failure.
+    """
 
     type: ValueType
-    value: Callable[[Unit], Any]
+    value: Callable[[Unit], Any] = lambda unit: None
     per: str = "asset"
     inputs: tuple[str, ...] = ()
     inline: bool = True
+    of: Callable[[Call], Any] | None = None
+    params: Mapping[str, tuple[str, Any]] = field(default_factory=dict)
+    store: str = "parquet"
 
 
 FEATURES: dict[str, Made] = {
@@ -54,6 +87,7 @@ FEATURES: dict[str, Made] = {
         lambda unit: np.arange(6, dtype=np.float32).reshape(2, 3),
         inputs=("probe",),
         inline=False,
+        params={"size": ("int", 224)},
     ),
     "thumbnail": Made(parse(Jpeg), lambda unit: b"\xff\xd8jpeg", inputs=("probe",), inline=False),
     "duplicates": Made(parse(int), lambda unit: 2, "collection", ("embedding",)),
@@ -67,10 +101,10 @@ def info(name: str, made: Made) -> FeatureInfo:
         version="1",
         per=made.per,
         inputs=made.inputs,
-        params={"size": ("int", 224)} if name == "embedding" else {},
+        params=made.params,
         returns=made.type.spec(),
         resources={"CPU": 1.0},
-        store="parquet",
+        store=made.store,
         doc=f"What {name} is.",
         pinned=True,
         code_digest=digest(name),
@@ -78,95 +112,478 @@ def info(name: str, made: Made) -> FeatureInfo:
     )
 
 
-@dataclass
+class Gate(asyncio.Event):
+    """Open at first. Opening it lets all steps that wait at it end, before `set` returns."""
+
+    def __init__(self, opened: Callable[[], None]) -> None:
+        super().__init__()
+        self._opened = opened
+        super().set()
+
+    def set(self) -> None:
+        super().set()
+        self._opened()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One feature for one unit: its key, and the keys of its inputs in the shape that the feature takes."""
+
+    key: str
+    feature: str
+    unit: Unit
+    params: Mapping[str, Any]
+    inputs: Mapping[str, Any]
+    needs: tuple[str, ...]
+
+
+@dataclass(eq=False)
+class Held:
+    """A request: what was asked, its steps and targets, and the answers that there are.
+
+    `callers` wait in `compute`; `accepted` says that it was answered "running", so that it goes on without
+    them. `changed` is replaced at each change, and set.
+    """
+
+    id: str
+    request: ComputeRequest
+    steps: Mapping[str, Step] = field(default_factory=dict)
+    targets: tuple[Step, ...] = ()
+    failed_assets: tuple[AssetFailure, ...] = ()
+    there: frozenset[str] = frozenset()
+    state: State = "running"
+    answers: dict[str, Result] = field(default_factory=dict)
+    callers: int = 0
+    accepted: bool = False
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    deadline: asyncio.TimerHandle | None = None
+
+    def notify(self) -> None:
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def wait(self, seconds: float) -> None:
+        """Until it has ended or time is up; does not give way to anyone if there is nothing to wait for."""
+        if self.state != "running" or seconds <= 0:
+            return
+        try:
+            async with asyncio.timeout(seconds):
+                while self.state == "running":
+                    await self.changed.wait()
+        except TimeoutError:
+            pass
+
+
+@dataclass(eq=False)
 class MemoryService:
-    """Answers at once unless `gate` is closed; a uri with "missing" in it is not found."""
+    """Answers at once unless a gate is closed; a uri with "missing" in it is not found.
+
+    - `withdrawn`: ids whose caller left while it waited; `cancelled`: ids that were cancelled;
+    - `runs`: how often each (feature, unit's id) began;
+    - `requests`: every request that is known, by id;
+    - `bound`: how many requests of one tenant may run at once;
+    - `deadlines`: whether a request's deadline ends it;
+    - `error`: raised by every call.
+    """
 
     made: dict[str, Made] = field(default_factory=lambda: dict(FEATURES))
-    gate: asyncio.Event = field(default_factory=asyncio.Event)
     asked: list[tuple[str, Any]] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
+    cancelled: list[str] = field(default_factory=list)
     uploads: list[tuple[bytes, str | None]] = field(default_factory=list)
+    values: dict[str, StoredValue] = field(default_factory=dict)
+    failed: dict[str, Failure] = field(default_factory=dict)
+    requests: dict[str, Held] = field(default_factory=dict)
+    runs: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
+    known: dict[str, Asset] = field(default_factory=dict)
+    bound: int = 10_000
+    deadlines: bool = True
     error: BaseException | None = None
-    closed: bool = False
+    closed: int = 0
 
     def __post_init__(self) -> None:
-        self.gate.set()
-        self.values: dict[str, StoredValue] = {}
-        self.requests: dict[str, RequestView] = {}
-        self.finals: dict[str, RequestView] = {}
-        self.cancelled: set[str] = set()
-        self.clock = 1_700_000_000.0
+        self.gate = Gate(self._go_on)
+        self._gates: dict[str, Gate] = {}
+        self._begun: set[str] = set()
+        self._units: dict[str, Unit] = {}
+        self._clock = 1_700_000_000.0
+
+    # --- what a test says
+
+    def gate_of(self, feature: str) -> Gate:
+        """The gate of one feature's steps."""
+        return self._gates.setdefault(feature, Gate(self._go_on))
+
+    def asset(self, uri: str) -> Asset:
+        """What is at a URI. Raises `MediaNotFound`."""
+        if "missing" in uri:
+            raise MediaNotFound(f"nothing is at {uri!r}")
+        stream = Stream("video", "h264", 640, 360, "24/1", 720)
+        return Asset(digest(uri), uri, "video/mp4", 1000, 25.0, (stream,))
+
+    def inline(self, feature: str) -> bool:
+        """Whether a feature's values travel in the answer."""
+        return self.made[feature].inline
 
     def _ask(self, what: str, detail: Any = None) -> None:
         self.asked.append((what, detail))
         if self.error is not None:
             raise self.error
 
+    # --- assets and features
+
     async def features(self) -> list[FeatureInfo]:
         self._ask("features")
         return [info(name, made) for name, made in sorted(self.made.items())]
 
-    def asset(self, uri: str) -> Asset:
-        if "missing" in uri:
-            raise MediaNotFound(f"nothing is at {uri!r}")
-        stream = Stream("video", "h264", 640, 360, "24/1", 720)
-        return Asset(digest(uri), uri, "video/mp4", 1000, 25.0, (stream,))
-
     async def add_asset(self, uri: str) -> Asset:
         self._ask("add_asset", uri)
         await self.gate.wait()
-        return self.asset(uri)
+        return self._find(AssetRef(uri=uri))
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         self._ask("upload", media_type)
         body = b"".join([chunk async for chunk in chunks])
         self.uploads.append((body, media_type))
-        return replace(self.asset("upload"), id=digest(repr(body)), bytes=len(body))
+        asset = replace(self.asset("upload"), id=digest(repr(body)), bytes=len(body))
+        self.known[asset.id] = asset = replace(asset, media_type=media_type or asset.media_type)
+        return asset
+
+    def _find(self, ref: AssetRef) -> Asset:
+        if ref.id is not None:
+            if ref.id not in self.known:
+                raise UnknownAsset(f"there is no asset {ref.id!r}")
+            return self.known[ref.id]
+        asset = self.asset(ref.uri or "")
+        self.known[asset.id] = asset
+        return asset
+
+    # --- requests
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         self._ask("compute", (request, wait, id))
-        id = id or f"rq-{len(self.requests):06}"
-        if id not in self.requests:
-            self.finals[id] = self._final(id, request)
-            self.requests[id] = self._pending(self.finals[id])
+        held = self._admit(id or f"rq-{len(self.requests):06}", request)
+        held.callers += 1
         try:
-            return await self._settle(id, wait)
+            await held.wait(wait)
         except asyncio.CancelledError:
-            self.withdrawn.append(id)
+            self.withdrawn.append(held.id)
+            held.callers -= 1
+            self._leave(held)
             raise
+        held.callers -= 1
+        held.accepted = held.accepted or held.state == "running"
+        return self.view(held)
+
+    def _admit(self, id: str, request: ComputeRequest) -> Held:
+        """The request of that id, begun if there is none. Nothing is awaited: it is one however many ask."""
+        held = self.requests.get(id)
+        if held is not None:
+            if _what(held.request) != _what(request):
+                raise errors.RequestMismatch(f"request {id!r} asks for something else; choose another id")
+            return held
+        held = self._planned(id, request)
+        running = sum(
+            h.state == "running" and h.request.tenant == request.tenant for h in self.requests.values()
+        )
+        if running >= self.bound:
+            raise errors.Overloaded(f"tenant {request.tenant!r} has {running} requests running, the limit")
+        self.requests[id] = held
+        if request.refresh:
+            self._forget({step.key for step in held.targets})
+        held.there = frozenset(self.values.keys() & held.steps.keys())
+        if request.deadline_seconds is not None and self.deadlines:
+            loop = asyncio.get_running_loop()
+            held.deadline = loop.call_later(request.deadline_seconds, self._expire, held)
+        self._go_on()
+        return held
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
         self._ask("status", (id, wait))
-        if id not in self.requests:
-            raise UnknownRequest(f"there is no request {id!r}")
-        return await self._settle(id, wait)
+        held = self._held(id)
+        await held.wait(wait)
+        return self.view(held)
 
     async def events(self, id: str) -> AsyncIterator[RequestEvent]:
         self._ask("events", id)
-        if id not in self.requests:
-            raise UnknownRequest(f"there is no request {id!r}")
-        final = self.finals[id]
-        yield RequestEvent("progress", 0, final.total)
-        await self.gate.wait()
-        for done, result in enumerate(final.results, start=1):
-            yield RequestEvent("result", done, final.total, result)
-        yield RequestEvent("done", final.done, final.total, view=await self._settle(id, 0))
+        held = self._held(id)
+        told = 0
+        yield RequestEvent("progress", *self.progress(held))
+        while True:
+            changed = held.changed  # looked at before the state, so that no change is missed
+            ended = held.state != "running"
+            for result in list(held.answers.values())[told:]:
+                told += 1
+                yield RequestEvent("result", *self.progress(held), result)
+            if ended and told == len(held.answers):
+                view = self.view(held)
+                yield RequestEvent("done", view.done, view.total, view=view)
+                return
+            await changed.wait()
 
     async def cancel(self, id: str) -> RequestView:
-        view = await self.status(id)
-        if view.state == "running":
-            self.cancelled.add(id)
-            self.requests[id] = replace(view, state="cancelled")
+        self._ask("cancel", id)
+        held = self._held(id)
+        if held.state == "running":
+            self.cancelled.append(id)
+            self._end(held, "cancelled")
+        return self.view(held)
+
+    def view(self, held: Held) -> RequestView:
+        """A request as it stands."""
+        done, total = self.progress(held)
+        open_state = "cancelled" if held.state == "cancelled" else "pending"
+        results = tuple(
+            held.answers.get(step.key) or Result(step.feature, step.key, step.unit, open_state)  # type: ignore[arg-type]
+            for step in held.targets
+        )
+        return RequestView(
+            held.id,
+            held.state,
+            done,
+            total,
+            results,
+            held.failed_assets,
+            held.request.tenant,
+            1.0,
+            held.request.features,
+        )
+
+    def progress(self, held: Held) -> tuple[int, int]:
+        """(done, total) steps."""
+        done = sum(key in self.values or key in self.failed or key in held.answers for key in held.steps)
+        return (len(held.steps) if held.state in ("done", "failed") else done), len(held.steps)
+
+    def _held(self, id: str) -> Held:
+        if id not in self.requests:
+            raise UnknownRequest(f"there is no request {id!r}")
         return self.requests[id]
+
+    def _leave(self, held: Held) -> None:
+        """A caller has hung up: a request that nobody waits for and nobody was promised is as never made."""
+        if held.state == "running" and not held.callers and not held.accepted:
+            self._end(held, "cancelled")
+            del self.requests[held.id]
+
+    def _expire(self, held: Held) -> None:
+        if held.state == "running":
+            for step in held.targets:
+                if step.key not in held.answers:
+                    words = "the deadline passed before this step was done"
+                    failure = Failure(
+                        "system",
+                        "Expired",
+                        words,
+                        step.feature,
+                        step.key,
+                        step.unit.unit_id,
+                        errors.Expired.status,
+                    )
+                    held.answers[step.key] = Result(
+                        step.feature, step.key, step.unit, "failed", failure=failure
+                    )
+            self._settle(held)
+            self._stop_unwanted()
+
+    def _settle(self, held: Held) -> None:
+        """End a request whose targets are all answered."""
+        if held.state == "running" and len(held.answers) == len({s.key for s in held.targets}):
+            ready = any(r.state == "ready" for r in held.answers.values())
+            self._end(held, "done" if ready or not (held.targets or held.failed_assets) else "failed")
+
+    def _end(self, held: Held, state: State) -> None:
+        held.state = state
+        if held.deadline is not None:
+            held.deadline.cancel()
+        held.notify()
+        if state == "cancelled":
+            self._stop_unwanted()
+
+    # --- plans
+
+    def _planned(self, id: str, request: ComputeRequest) -> Held:
+        """A request with its steps. Raises `BadRequest` and kin for what can't be planned."""
+        self._judge(request)
+        assets: list[Asset] = []
+        failed: list[AssetFailure] = []
+        for ref in request.assets:
+            try:
+                assets.append(self._find(ref))
+            except AmberError as error:
+                failed.append(AssetFailure(ref, _asset_failure(ref, error)))
+        assets = list({a.id: a for a in assets}.values())
+        steps: dict[str, Step] = {}
+        targets: list[Step] = []
+        for asset in assets:
+            try:
+                units = {name: self._units_of(name, asset, request.range) for name in request.features}
+            except errors.BadRequest as error:
+                if len(assets) == 1 and not failed:
+                    raise
+                ref = self.refused(asset)
+                failed.append(AssetFailure(ref, _asset_failure(ref, error)))
+                continue
+            targets += [self._step(n, unit, request, steps) for n in request.features for unit in units[n]]
+        if assets:
+            whole = Collection.of(assets)
+            names = [n for n in request.features if self.made[n].per == "collection"]
+            targets += [self._step(name, whole, request, steps) for name in names]
+        return Held(id, request, steps, tuple(targets), tuple(failed))
+
+    def refused(self, asset: Asset) -> AssetRef:
+        """How an asset is named that a request's range does not fit."""
+        return AssetRef(uri=asset.uri, id=asset.id)
+
+    def _judge(self, request: ComputeRequest) -> None:
+        for name in request.features:
+            if name not in self.made:
+                raise UnknownFeature(f"there is no feature {name!r}")
+        for given in request.params:
+            name, _, param = given.partition(".")
+            if name not in self.made or param not in self.made[name].params:
+                raise errors.UnknownParameter(f"unknown parameter {given!r}")
+
+    def _units_of(self, name: str, asset: Asset, span: tuple[float, float] | None) -> Sequence[Unit]:
+        """The units of one asset that a feature has a value for; none for a feature per collection."""
+        per = self.made[name].per
+        if per == "segment":
+            return segments(asset, SEGMENT_SECONDS, span)
+        return [asset] if per == "asset" else []
+
+    def _step(self, name: str, unit: Unit, request: ComputeRequest, steps: dict[str, Step]) -> Step:
+        """The step of a feature for a unit; it and all below it are in `steps`, inputs first."""
+        made = self.made[name]
+        inputs: dict[str, Any] = {}
+        for source in made.inputs if made.of is not None else ():
+            units, many = self._input_units(source, unit)
+            keys = [self._step(source, one, request, steps).key for one in units]
+            inputs[source] = keys if many else keys[0]
+        needs = [key for found in inputs.values() for key in ([found] if isinstance(found, str) else found)]
+        params = {p: request.params.get(f"{name}.{p}", default) for p, (_, default) in made.params.items()}
+        key = digest(name + unit.unit_id + "".join(self._given(name, request)))
+        self._units[key] = unit
+        return steps.setdefault(key, Step(key, name, unit, params, inputs, tuple(dict.fromkeys(needs))))
+
+    def _given(self, name: str, request: ComputeRequest) -> list[str]:
+        """The parameters of a feature and of all below it that are not their defaults, as text."""
+        made = self.made[name]
+        own = {p: request.params.get(f"{name}.{p}", default) for p, (_, default) in made.params.items()}
+        given = [f"{name}.{p}={value!r}" for p, value in own.items() if value != made.params[p][1]]
+        return given + [text for source in made.inputs for text in self._given(source, request)]
+
+    def _input_units(self, source: str, unit: Unit) -> tuple[Sequence[Unit], bool]:
+        """The units of an input that a unit is made from, and whether the feature takes them as a list."""
+        per = self.made[source].per
+        if isinstance(unit, Collection):
+            if per == "collection":
+                return [unit], False
+            return [u for a in unit.assets for u in self._units_of(source, a, None)], True
+        if isinstance(unit, Segment):
+            return [unit if per == "segment" else unit.asset], False
+        return self._units_of(source, unit, None), per == "segment"
+
+    # --- work
+
+    def _go_on(self) -> None:
+        """Take every step of running requests as far as it can go, and answer what can be answered."""
+        moved = True
+        while moved:
+            moved = False
+            for held in list(self.requests.values()):
+                if held.state == "running":
+                    for step in held.steps.values():
+                        moved = self._advance(step) or moved
+        for held in list(self.requests.values()):
+            if held.state == "running":
+                self._answer(held)
+
+    def _advance(self, step: Step) -> bool:
+        """Begin a step whose inputs are there, and end it if no gate holds it; True if it has ended now."""
+        if step.key in self.values or step.key in self.failed:
+            return False
+        for key in step.needs:
+            if key in self.failed:
+                self.failed[step.key] = self.failed[key]
+                return True
+            if key not in self.values:
+                return False
+        name = step.feature, step.unit.unit_id
+        if step.key not in self._begun:
+            self._begun.add(step.key)
+            self.runs[name] += 1
+        if not (self.gate.is_set() and self.gate_of(step.feature).is_set()):
+            return False
+        self._begun.discard(step.key)
+        made = self.made[step.feature]
+        if made.of is None:
+            value = made.value(step.unit)
+        else:
+            inputs = {name: self._read(keys) for name, keys in step.inputs.items()}
+            value = made.of(Call(step.unit, inputs, step.params, self.runs[name]))
+        if isinstance(value, Exception):
+            self.failed[step.key] = _failure(step, value)
+        else:
+            self._clock += 0.001
+            self.values[step.key] = StoredValue(step.key, step.feature, "1", made.type, value, self._clock)
+        return True
+
+    def _read(self, keys: Any) -> Any:
+        return self.values[keys].value if isinstance(keys, str) else [self.values[k].value for k in keys]
+
+    def _answer(self, held: Held) -> None:
+        if not self.gate.is_set():
+            return
+        before = len(held.answers)
+        for step in held.targets:
+            if step.key in held.answers:
+                continue
+            if (failure := self.failed.get(step.key)) is not None:
+                held.answers[step.key] = Result(step.feature, step.key, step.unit, "failed", failure=failure)
+            elif (stored := self.values.get(step.key)) is not None:
+                value = stored.value if self.inline(step.feature) else MISSING
+                cached = step.key in held.there
+                held.answers[step.key] = Result(
+                    step.feature, step.key, step.unit, "ready", value, None, STEP_SECONDS, cached
+                )
+        if len(held.answers) > before:
+            held.notify()
+        self._settle(held)
+
+    def _stop_unwanted(self) -> None:
+        """Steps that began for requests that are over, and that nobody else waits for, have not begun."""
+        wanted = {k for h in self.requests.values() if h.state == "running" for k in h.steps}
+        self._begun &= wanted
+
+    # --- values
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         self._ask("explain", request)
-        final = self._final("explain", request, keep=False)
+        held = self._planned("explain", request)
+        if held.failed_assets and not held.targets:
+            failure = held.failed_assets[0].failure
+            raise getattr(errors, failure.type)(failure.message)
+        targets = {step.key for step in held.targets}
         return [
-            ExplainedStep(r.feature, "1", r.key, r.unit, "missing", (), 0.5, {"CPU": 1.0}, True)
-            for r in final.results
+            ExplainedStep(
+                step.feature,
+                "1",
+                step.key,
+                step.unit,
+                self._state(step),  # type: ignore[arg-type]
+                step.needs,
+                0.5,
+                {"CPU": 1.0},
+                step.key in targets,
+            )
+            for step in held.steps.values()
         ]
+
+    def _state(self, step: Step) -> str:
+        if step.key in self.values:
+            return "kept"
+        if step.key in self.failed:
+            return "failed"
+        return "running" if step.key in self._begun else "missing"
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         self._ask("load", tuple(keys))
@@ -180,89 +597,66 @@ class MemoryService:
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
     ) -> int:
         self._ask("purge", (asset, feature, version))
-        gone = [key for key, value in self.values.items() if feature in (None, value.feature)]
-        for key in gone:
-            del self.values[key]
+        if asset is None and feature is None and version is None:
+            raise errors.BadRequest("purge needs at least one of asset, feature and version")
+
+        def matches(key: str, name: str) -> bool:
+            about = asset is None or (key in self._units and asset in _asset_ids(self._units[key]))
+            return about and feature in (None, name) and version in (None, "1")
+
+        gone = {key for key, stored in self.values.items() if matches(key, stored.feature)}
+        self._forget(gone | {key for key, failure in self.failed.items() if matches(key, failure.step)})
         return len(gone)
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.values.pop(key, None)
+            self.failed.pop(key, None)
 
     async def failures(self) -> list[Failure]:
         self._ask("failures")
-        return [r.failure for final in self.finals.values() for r in final.results if r.failure is not None]
+        return [failure for key, failure in self.failed.items() if failure.key == key]
 
     async def stats(self) -> dict[str, float]:
         self._ask("stats")
         return {"computed_total": float(len(self.values)), "hot_bytes": 12.5}
 
     async def aclose(self) -> None:
-        self.closed = True
+        self.closed += 1
 
-    async def _settle(self, id: str, wait: float) -> RequestView:
-        """The final view once the gate is open; the pending one if it stays closed for `wait` seconds."""
-        if id in self.cancelled:
-            return self.requests[id]
-        try:
-            async with asyncio.timeout(wait if wait > 0 else 0.001):
-                await self.gate.wait()
-        except TimeoutError:
-            return self.requests[id]
-        self.requests[id] = self.finals[id]
-        return self.finals[id]
 
-    def _pending(self, final: RequestView) -> RequestView:
-        results = tuple(r._replace(state="pending", value=MISSING, failure=None) for r in final.results)
-        return replace(final, state="running", done=0, results=results)
+def _what(request: ComputeRequest) -> Any:
+    """What makes two requests the same one."""
+    return request.features, request.assets, sorted(request.params.items()), request.range
 
-    def _final(self, id: str, request: ComputeRequest, keep: bool = True) -> RequestView:
-        for name in request.features:
-            if name not in self.made:
-                raise UnknownFeature(f"there is no feature {name!r}")
-        assets: list[Asset] = []
-        failed: list[AssetFailure] = []
-        for ref in request.assets:
-            try:
-                if ref.id is not None:
-                    raise UnknownAsset(f"there is no asset {ref.id!r}")
-                assets.append(self.asset(ref.uri or ""))
-            except (MediaNotFound, UnknownAsset) as error:
-                name = type(error).__name__
-                failed.append(AssetFailure(ref, Failure("input", name, str(error), "", "", "", error.status)))
-        results = [
-            self._result(name, unit, request.refresh, keep)
-            for name in request.features
-            for unit in self._units(name, assets, request.range)
-        ]
-        ready = any(r.state == "ready" for r in results)
-        total = len(results)
-        return RequestView(
-            id,
-            "done" if ready else "failed",
-            total,
-            total,
-            tuple(results),
-            tuple(failed),
-            request.tenant,
-            1.0,
-            request.features,
-        )
 
-    def _units(self, name: str, assets: Sequence[Asset], span: tuple[float, float] | None) -> Sequence[Unit]:
-        per = self.made[name].per
-        if per == "segment":
-            return [s for asset in assets for s in segments(asset, SEGMENT_SECONDS, span)]
-        if per == "collection":
-            return [Collection.of(assets)] if assets else []
-        return assets
+def _asset(unit: Unit) -> Asset | None:
+    if isinstance(unit, Segment):
+        return unit.asset
+    return None if isinstance(unit, Collection) else unit
 
-    def _result(self, name: str, unit: Unit, refresh: bool, keep: bool) -> Result:
-        made, key = self.made[name], digest(name + unit.unit_id)
-        cached = key in self.values and not refresh
-        value = self.values[key].value if cached else made.value(unit)
-        if isinstance(value, Exception):
-            failure = Failure(
-                "feature", type(value).__name__, str(value), name, key, unit.unit_id, 422, "Traceback ..."
-            )
-            return Result(name, key, unit, "failed", failure=failure)
-        if keep and not cached:
-            self.clock += 0.001
-            self.values[key] = StoredValue(key, name, "1", made.type, value, self.clock)
-        return Result(name, key, unit, "ready", value if made.inline else MISSING, None, 0.25, cached)
+
+def _asset_ids(unit: Unit) -> set[str]:
+    asset = _asset(unit)
+    return {asset.id} if asset is not None else {a.id for a in unit.assets}  # type: ignore[union-attr]
+
+
+def _asset_failure(ref: AssetRef, error: AmberError) -> Failure:
+    return Failure(
+        "input", type(error).__name__, str(error), "asset", "", ref.id or ref.uri or "", error.status
+    )
+
+
+def _failure(step: Step, error: Exception) -> Failure:
+    """Why a step has no value: Amber's own errors by their class, all others as the feature's fault."""
+    amber = isinstance(error, AmberError)
+    return Failure(
+        (getattr(error, "kind", None) if amber else None) or "feature",
+        type(error).__name__ if amber else "FeatureError",
+        str(error) if amber else f"{type(error).__name__}: {error}",
+        step.feature,
+        step.key,
+        step.unit.unit_id,
+        getattr(error, "status", 422),
+        "Traceback: line 1\n",
+    )

@@ -20,11 +20,10 @@ from amber_ray.client import AsyncClient, Client
 from amber_ray.client import stored as module
 from amber_ray.client.loop import Loop
 from amber_ray.client.results import Results, Row
-from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep, Failure
-from amber_ray.core.model.service import FeatureInfo, StoredValue
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure
+from amber_ray.core.model.service import StoredValue
 from amber_ray.core.values.annotations import parse
-from amber_ray.errors import StoreError, UnknownAsset
+from amber_ray.errors import StoreError
 from amber_ray.store.types import META, from_array
 from tests.memory_service import FEATURES, Made, MemoryService, digest, info
 
@@ -32,60 +31,24 @@ Export = Callable[..., tuple[int, str, str]]
 
 
 class StoredService(MemoryService):
-    """A service that knows what it has: what was computed, and the keys in `failed`."""
+    """Its features are made from each other; `stop` is raised by `load`."""
 
     def __init__(self) -> None:
         super().__init__()
         self.made = FEATURES | {
-            "frames": Made(parse(int), lambda unit: 1, "segment"),
-            "colour": Made(parse(float), lambda unit: 0.25, "segment", ("frames",)),
-            "mood": Made(parse(float), lambda unit: 0.75, inputs=("colour",)),
+            "embedding": dataclasses.replace(
+                FEATURES["embedding"], of=lambda call: np.arange(6, dtype=np.float32).reshape(2, 3)
+            ),
+            "frames": Made(parse(int), per="segment", of=lambda call: 1, store="never"),
+            "colour": Made(parse(float), per="segment", inputs=("frames",), of=lambda call: 0.25),
+            "mood": Made(parse(float), inputs=("colour",), of=lambda call: 0.75),
         }
-        self.known: dict[str, Asset] = {}
-        self.failed: set[str] = set()
         self.stop: BaseException | None = None
-
-    async def features(self) -> list[FeatureInfo]:
-        return [
-            dataclasses.replace(one, store="never" if one.name == "frames" else one.store)
-            for one in await super().features()
-        ]
-
-    async def add_asset(self, uri: str) -> Asset:
-        asset = await super().add_asset(uri)
-        self.known[asset.id] = asset
-        return asset
-
-    async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
-        self._ask("explain", request)
-        steps = []
-        for name in (*request.features, *(i for f in request.features for i in self.made[f].inputs)):
-            for ref in request.assets:
-                if ref.id not in self.known:
-                    raise UnknownAsset(f"there is no asset {ref.id!r}")
-                before = dict(self.values)
-                results = self._results(name, [self.known[ref.id]], None)
-                self.values = before
-                for r in reversed(results):
-                    state = (
-                        "kept" if r.key in self.values else "failed" if r.key in self.failed else "missing"
-                    )
-                    needs = tuple(digest(i + r.unit.unit_id) for i in self.made[name].inputs)
-                    target = name in request.features
-                    steps.append(
-                        ExplainedStep(name, "1", r.key, r.unit, state, needs, None, {}, target)  # type: ignore[arg-type]
-                    )
-        return steps
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         if self.stop is not None:
             raise self.stop
         return await super().load(keys)
-
-    async def failures(self) -> list[Failure]:
-        return [
-            Failure("input", "MediaError", "it is torn", "frames", k, "unit") for k in sorted(self.failed)
-        ]
 
     def compute_now(self, feature: str, *uris: str) -> None:
         asyncio.run(self.compute(ComputeRequest((feature,), tuple(AssetRef(uri=u) for u in uris)), 1.0))
@@ -175,7 +138,7 @@ def test_compute_has_the_rest_computed_and_says_what_failed(export: Export, serv
     assert status == 1
     assert pq.read_table("second/broken").num_rows == 0
     lines = {r["feature"]: r for r in coverage("second")}
-    assert lines["broken"]["error"] == "ZeroDivisionError: division by zero"
+    assert lines["broken"]["error"] == "FeatureError: ZeroDivisionError: division by zero"
     assert (lines["broken"]["failed"], lines["probe"]["present"]) == (1, 1)
 
 
@@ -321,8 +284,8 @@ def test_large_values_are_loaded_a_few_at_a_time(
 def test_a_failure_below_is_named_and_an_unknown_id_fails_alone(service: StoredService) -> None:
     service.compute_now("colour", "/a.mp4")
     torn = f"{digest('/b.mp4')}@0+10000000"
-    service.failed = {digest("frames" + torn), digest("colour" + torn)}
-    service.failures = failures_of(digest("frames" + torn))  # type: ignore[method-assign]
+    failure = Failure("input", "MediaError", "it is torn", "frames", digest("frames" + torn), torn)
+    service.failed = dict.fromkeys([digest("frames" + torn), digest("colour" + torn)], failure)
     nobody = "f" * 32
 
     async def main() -> Any:
@@ -337,13 +300,6 @@ def test_a_failure_below_is_named_and_an_unknown_id_fails_alone(service: StoredS
     assert [r.unit.start for r in rows[:3]] == [0.0, 10.0, 20.0]
     assert (rows[0].failure.step, rows[0].failure.message) == ("frames", "it is torn")
     assert rows[3].failure.type == "UnknownAsset"
-
-
-def failures_of(key: str) -> Any:
-    async def failures() -> list[Failure]:
-        return [Failure("input", "MediaError", "it is torn", "frames", key, "unit")]
-
-    return failures
 
 
 def test_progress_tells_of_what_is_missing() -> None:

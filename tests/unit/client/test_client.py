@@ -106,7 +106,7 @@ def test_what_did_not_come_along_is_loaded(client: Client, service: GatedService
 
 
 def test_a_failure_is_raised_as_its_class_with_the_step_and_the_traceback(client: Client) -> None:
-    with pytest.raises(errors.FeatureError, match=r"^size: .*it broke") as caught:
+    with pytest.raises(errors.FeatureError, match=r"^broken: .*it broke") as caught:
         client.get("broken", "/a.mp4")
     assert "Traceback: line 1" in caught.value.__notes__[0]
     with pytest.raises(errors.MediaNotFound, match=r"nothing is at /none\.mp4"):
@@ -187,7 +187,7 @@ def test_progress_is_drawn_on_stderr_when_wanted(
     client: Client, service: GatedService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def later() -> None:
-        assert service.asked.wait(BOUND)
+        assert service.arrived.wait(BOUND)
         service.release()
 
     helper = threading.Thread(target=later)
@@ -196,7 +196,7 @@ def test_progress_is_drawn_on_stderr_when_wanted(
     helper.join(BOUND)
     assert results["slow", "/a.mp4"] == 6
     shown = capsys.readouterr()
-    assert "4/4" in shown.err
+    assert "2/2" in shown.err
     assert shown.out == ""
 
 
@@ -221,7 +221,7 @@ def test_get_past_its_timeout_is_withdrawn_and_expired(client: Client, service: 
 def test_a_future_is_found_again_by_its_id(client: Client, service: GatedService) -> None:
     future = client.submit("slow", "/a.mp4")
     assert isinstance(future, Future)
-    assert (future.done(), future.progress().total) == (False, 4)
+    assert (future.done(), future.progress().total) == (False, 2)
     with pytest.raises(errors.Expired, match="still running"):
         future.result(timeout=0.05)
     again = client.future(future.id)
@@ -278,12 +278,15 @@ async def test_async_futures_are_awaited(service: GatedService) -> None:
 
 def test_the_rest_of_the_interface(client: Client, service: GatedService, tmp_path: Path) -> None:
     assert [i.name for i in client.features()] == sorted(i.name for i in client.features())
+    assert client.explain("size", "/a.mp4")[0].state == "missing"
+    with pytest.raises(errors.FeatureError):
+        client.get("broken", "/a.mp4")
     assert client.explain("size", "/a.mp4")[0].state == "kept"
-    assert client.failures()[0].step == "size"
+    assert client.failures()[0].step == "broken"
     assert client.stats()["hits"] == 2.0
     a = client.asset("/a.mp4")
     assert (a.id, a.duration) == (service.assets["/a.mp4"].id, 25.0)
-    assert client.purge(asset="/a.mp4", feature="size") == 3
+    assert client.purge(asset="/a.mp4", feature="size") == 1
     assert service.purged == [{"asset": a.id, "feature": "size", "version": None}]
     with pytest.raises(errors.BadRequest, match="never forgets everything"):
         client.purge()
@@ -332,7 +335,7 @@ def test_what_is_left_to_do_is_done_after_the_service_closed(service: GatedServi
 async def test_a_cancelled_call_withdraws_its_request(service: GatedService, reported: bool) -> None:
     client = AsyncClient(service, timeout=BOUND)
     task = asyncio.create_task(client.get_many("slow", "/a.mp4", progress=reported))
-    await asyncio.wait_for(asyncio.to_thread(service.asked.wait, BOUND), BOUND)
+    await asyncio.wait_for(asyncio.to_thread(service.arrived.wait, BOUND), BOUND)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -354,7 +357,7 @@ class Thorough(GatedService):
 service = Thorough()
 service.put("/a.mp4")
 def interrupt():
-    service.asked.wait(20)
+    service.arrived.wait(20)
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=interrupt, daemon=True).start()
 with Client(AsyncClient(service), Loop()) as client:
@@ -560,7 +563,7 @@ async def test_an_event_stream_that_breaks_off_is_followed_by_polling(
     )
     service.release()
     assert (await task).state == "done"
-    assert told[-1] == (4, 4)
+    assert told[-1] == (2, 2)
 
 
 async def test_a_server_that_does_not_wait_is_not_hammered(

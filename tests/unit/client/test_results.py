@@ -89,7 +89,7 @@ class World:
             return asset.bytes
         if feature == "vector":
             return [[i, 0.5] for i in range(-int(-(asset.duration or 1.0) // 10))]
-        return "ValueError: it broke"
+        return "FeatureError: ValueError: it broke"
 
 
 @st.composite
@@ -272,6 +272,7 @@ def test_files_that_change_after_they_were_asked_for_get_no_other_files_values(t
 def test_a_cancelled_request_asks_nobody_for_its_assets(transport: str) -> None:
     service = GatedService()
     service.put("/a.mp4")
+    service.put("/b.mp4")
 
     async def story() -> None:
         client = connected(service, transport)
