@@ -9,7 +9,8 @@
     │   ├── UnknownRequest (404)
     │   ├── UnknownAsset (404)
     │   ├── TooLarge (413)
-    │   └── NotAcceptable (406)
+    │   ├── NotAcceptable (406)
+    │   └── RequestMismatch (422)   the id given belongs to another request
     ├── DeclarationError (500)      a feature or a registry that can't be right; found before Ray is asked
     ├── MediaError (422)            the media itself: missing, corrupt, not what it claims to be
     │   ├── MediaNotFound (404)     gone from its place, which says nothing of its content
@@ -25,9 +26,10 @@
     ├── Unavailable (503)           the cluster or the server can't be reached
     ├── Cancelled (409)             the request was cancelled
     ├── Expired (504)               the request's deadline passed
-    └── StoreError (500)
+    └── StoreError (503)            the store can't be read or written now
         ├── StoreBusy (409)         another server owns the store
-        └── DamagedPart (500)       a Parquet part fails its checksum; quarantined, its keys become misses
+        ├── DamagedRecord (503)     a journal record can't be parsed
+        └── DamagedPart (503)       a Parquet part fails its checksum; quarantined, its keys become misses
 
 `status` is the HTTP status and `kind` the class of failure that decides how long it is remembered
 (`core.ledger.ledger`): "input", "feature", "system", or None for errors that are never a step's outcome.
@@ -44,6 +46,7 @@ __all__ = [
     "BadRequest",
     "Cancelled",
     "DamagedPart",
+    "DamagedRecord",
     "DeclarationError",
     "Expired",
     "FeatureError",
@@ -55,6 +58,7 @@ __all__ = [
     "NotAcceptable",
     "Overloaded",
     "Quarantined",
+    "RequestMismatch",
     "StepTimeout",
     "StoreBusy",
     "StoreError",
@@ -125,6 +129,12 @@ class NotAcceptable(BadRequest):
     """The value can't be given in any of the media types asked for."""
 
     status = 406
+
+
+class RequestMismatch(BadRequest):
+    """The id given for the request belongs to a request for something else."""
+
+    status = 422
 
 
 class DeclarationError(AmberError):

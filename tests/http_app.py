@@ -11,6 +11,7 @@ import httpx
 
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
+from tests import http_contract
 from tests.memory_service import MemoryService
 
 BOUND = 20.0
@@ -35,15 +36,22 @@ def client(
     root_path: str = "",
     **options: Any,
 ) -> httpx.AsyncClient:
-    """An HTTP client of an app over `service`; requests come from `peer`."""
+    """An HTTP client of an app over `service`; requests come from `peer`.
+
+    Every answer is held to the OpenAPI document.
+    """
     app = create_app(service or MemoryService(), settings or Settings(), **options)
 
     async def from_peer(scope: Any, receive: Any, send: Any) -> None:
         scope["client"] = peer
         await app(scope, receive, send)
 
+    async def held(answer: httpx.Response) -> None:
+        await answer.aread()
+        http_contract.check(answer, root_path)
+
     transport = httpx.ASGITransport(from_peer, raise_app_exceptions=False, root_path=root_path)
-    return httpx.AsyncClient(transport=transport, base_url=base_url)
+    return httpx.AsyncClient(transport=transport, base_url=base_url, event_hooks={"response": [held]})
 
 
 class Connection:

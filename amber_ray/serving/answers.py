@@ -15,12 +15,13 @@ import orjson
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from amber_ray.errors import AmberError, NotAcceptable, Overloaded, SystemFault, Unauthorized, Unavailable
+from amber_ray.errors import AmberError, NotAcceptable, Overloaded, Unauthorized
 from amber_ray.wire.problems import problem
 
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
 NO_STORE = "no-store"
+CHALLENGE = 'Bearer realm="amber"'
 
 
 def encode_json(data: Any) -> bytes:
@@ -38,25 +39,30 @@ def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | Non
 
 
 def error_response(error: Exception, request_id: str | None = None) -> Response:
-    """The problem document for an error of Amber or of the framework; anything else is a plain 500."""
+    """The problem document for an error, with the headers that its status asks for."""
+    document = problem_document(error, request_id)
     headers = {"Cache-Control": NO_STORE}
-    if isinstance(error, AmberError):
-        document = problem(error, request_id)
-        if isinstance(error, Overloaded):
-            headers["Retry-After"] = seconds(error.retry_after)
-        elif isinstance(error, (SystemFault, Unavailable)) and error.status == 503:
-            headers["Retry-After"] = "1"
-        if isinstance(error, NotAcceptable):
-            headers["Vary"] = "Accept"
-        if isinstance(error, Unauthorized):
-            headers["WWW-Authenticate"] = 'Bearer realm="amber"'
-    elif isinstance(error, HTTPException):
-        document = _plain(error.status_code, error.detail, request_id)
+    if isinstance(error, HTTPException):
         headers.update(error.headers or {})
-    else:
-        # What went wrong is in the log under the request's id; a stranger learns nothing from it.
-        document = _plain(500, "the server failed; its log has the reason under this id", request_id)
+    if isinstance(error, Overloaded):
+        headers["Retry-After"] = seconds(error.retry_after)
+    elif document["status"] == 503:
+        headers["Retry-After"] = "1"
+    if isinstance(error, NotAcceptable):
+        headers["Vary"] = "Accept"
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = CHALLENGE
     return Response(encode_json(document), document["status"], headers, PROBLEM_TYPE)
+
+
+def problem_document(error: Exception, request_id: str | None = None) -> dict[str, Any]:
+    """The RFC 9457 document for an error of Amber or of the framework; anything else is a plain 500."""
+    if isinstance(error, AmberError):
+        return problem(error, request_id)
+    if isinstance(error, HTTPException):
+        return _plain(error.status_code, error.detail, request_id)
+    # What went wrong is in the log under the request's id; a stranger learns nothing from it.
+    return _plain(500, "the server failed; its log has the reason under this id", request_id)
 
 
 def seconds(value: float) -> str:

@@ -1,8 +1,9 @@
 """`Service`: all that can be asked of Amber, whichever way a caller came in.
 
-The engine in the cluster (`fabric.engine.engine`), the HTTP client (`client.http`) and the `ray://` client
-(`client.ray`) are three implementations; the HTTP app and the Python clients are written against this
-protocol alone, so each runs over any of them. All methods are safe to call concurrently in one event loop.
+There are three implementations: the engine in the cluster (`fabric.engine.engine`), the HTTP client
+(`client.http`), and what `ray://` addresses give, which speaks to an engine in the cluster through Ray Client
+(`fabric.adapter.gateway`). The HTTP app and the Python clients are written against this protocol alone, so
+each runs over any of them. All methods are safe to call concurrently in one event loop.
 """
 
 from __future__ import annotations

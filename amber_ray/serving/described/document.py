@@ -5,19 +5,14 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from amber_ray.serving.answers import PROBLEM_TYPE
 from amber_ray.serving.described import reads, work
-from amber_ray.serving.described.parts import RETRY, answer
-from amber_ray.serving.described.schemas import EXAMPLES, ref, schemas
+from amber_ray.serving.described.parts import HEADERS, refusals
+from amber_ray.serving.described.schemas import schemas
 
 
 def document(bearer: bool) -> dict[str, Any]:
     """The whole description; `bearer` says whether API tokens are configured here."""
-    problem = {PROBLEM_TYPE: {"schema": ref("Problem"), "example": EXAMPLES["Problem"]}}
-    components: dict[str, Any] = {
-        "schemas": schemas(),
-        "responses": {"Problem": answer("Refused or failed, and why", problem, headers=RETRY)},
-    }
+    components: dict[str, Any] = {"schemas": schemas(), "headers": HEADERS, "responses": refusals()}
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {

@@ -1,11 +1,25 @@
-"""What operations are written with: bodies, answers, parameters."""
+"""What operations are described with: bodies, answers, refusals, parameters."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from amber_ray.serving.answers import JSON_TYPE
-from amber_ray.serving.described.schemas import EXAMPLES, REQUEST, Schema, ref
+from starlette.exceptions import HTTPException
+
+from amber_ray.errors import (
+    BadRequest,
+    Forbidden,
+    MediaError,
+    NotAcceptable,
+    Overloaded,
+    TooLarge,
+    Unauthorized,
+    Unavailable,
+    UnknownFeature,
+)
+from amber_ray.serving.answers import CHALLENGE, JSON_TYPE, NO_STORE, PROBLEM_TYPE, problem_document
+from amber_ray.serving.described.schemas import EXAMPLES, HTTP_REQUEST, REQUEST, Schema, ref
+from amber_ray.wire.views import REQUEST_ID_HEADER
 
 Part = dict[str, Any]
 
@@ -19,7 +33,26 @@ PREFER: Part = {
     "example": "wait=30",
 }
 ID: Part = {"name": "id", "in": "path", "required": True, "schema": STRING, "example": REQUEST}
-RETRY: Part = {"Retry-After": {"description": "seconds", "schema": {"type": "integer"}}}
+
+
+def header(description: str, *one_of: str, required: bool = False, **schema: Any) -> Part:
+    """A header of an answer; `one_of` are all its values, where there are few."""
+    kind: Schema = {"type": "string", **({"enum": list(one_of)} if one_of else {}), **schema}
+    return {"description": description, "schema": kind, **({"required": True} if required else {})}
+
+
+HEADERS: dict[str, Part] = {
+    "X-Request-Id": header("This HTTP request's id: the caller's own, or a new one", required=True),
+    "X-Content-Type-Options": header("For browsers", "nosniff", required=True),
+    "Cross-Origin-Resource-Policy": header("For browsers", "same-origin", required=True),
+}
+"""Headers of every answer."""
+COMMON = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
+UNCACHED = {"Cache-Control": header("No cache keeps it", NO_STORE, required=True)}
+RETRY = {"Retry-After": header("Seconds until it is worth asking again", type="integer", minimum=1)}
+RETRY_LATER = {"Retry-After": {**RETRY["Retry-After"], "required": True}}
+OWN_REQUEST = {REQUEST_ID_HEADER: header("The compute request's id", required=True)}
+APPLIED = {"Preference-Applied": header("The preference that was honoured (RFC 7240)")}
 
 
 def json(schema: Schema, example: Any) -> Part:
@@ -27,9 +60,10 @@ def json(schema: Schema, example: Any) -> Part:
     return {JSON_TYPE: {"schema": schema, "example": example}}
 
 
-def answer(description: str, content: Part | None = None, **more: Any) -> Part:
-    """One response of an operation."""
-    return {"description": description, **({"content": content} if content else {}), **more}
+def answer(description: str, content: Part | None = None, headers: Part | None = None) -> Part:
+    """One response of an operation. It is `no-store` unless `headers` say otherwise."""
+    all_headers = {**COMMON, **UNCACHED, **(headers or {})}
+    return {"description": description, **({"content": content} if content else {}), "headers": all_headers}
 
 
 def body(example: Any, schema: Schema) -> Part:
@@ -42,9 +76,9 @@ def query(name: str, example: str) -> Part:
     return {"name": name, "in": "query", "schema": STRING, "example": example}
 
 
-def view() -> Part:
+def view(headers: Part) -> Part:
     """A request as it stands."""
-    return answer("The request as it stands", json(ref("Request"), EXAMPLES["Request"]))
+    return answer("The request as it stands", json(ref("Request"), EXAMPLES["Request"]), headers)
 
 
 def listing(name: str, item: str) -> Part:
@@ -57,8 +91,91 @@ def listing(name: str, item: str) -> Part:
     return answer(f"All {name}", json(schema, {name: [EXAMPLES[item]]}))
 
 
-def row(tag: str, id: str, summary: str, answers: Part, refusals: str = "", **more: Any) -> Part:
-    """One operation; every one can be refused for who asks (401, 403) or for load (429), and as told."""
-    problem = {"$ref": "#/components/responses/Problem"}
-    refused = dict.fromkeys(("401", "403", "429", *refusals.split()), problem)
+REFUSALS: dict[str, tuple[str, Exception, Part]] = {
+    "400": (
+        "What was sent is wrong; nothing was run",
+        BadRequest('features must be a list of names such as ["shots"], not nothing'),
+        {},
+    ),
+    "401": (
+        "The API token is missing or not known",
+        Unauthorized("an API token is needed; send it as 'Authorization: Bearer TOKEN'"),
+        {"WWW-Authenticate": header("How to say who asks", CHALLENGE, required=True)},
+    ),
+    "403": (
+        "Who asks may not, or what is asked about may not be read",
+        Forbidden("'/etc/passwd' is outside the media roots; move it into one"),
+        {},
+    ),
+    "404": (
+        "There is no such thing",
+        UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"),
+        {},
+    ),
+    "406": (
+        "The value can't be had in a form that Accept asks for",
+        NotAcceptable(
+            "this value of redness can be had as application/json, application/vnd.apache.arrow.stream, "
+            "application/x-npy, not as 'image/png'"
+        ),
+        {"Vary": header("What the answer hangs on", "Accept", required=True)},
+    ),
+    "408": (
+        "The body did not arrive in time",
+        HTTPException(408, "the body did not arrive within 30 seconds"),
+        {},
+    ),
+    "412": (
+        "If-Match names none of the value's ETags",
+        HTTPException(412, 'this value\'s ETag is "a7b1e70f", which If-Match does not list'),
+        {},
+    ),
+    "413": (
+        "More than one caller may cost",
+        TooLarge("features has 2,000 names; at most 1,000 are taken"),
+        {},
+    ),
+    "415": (
+        "The body is not of a type that is taken",
+        HTTPException(415, "the body must be JSON, with 'Content-Type: application/json'"),
+        {},
+    ),
+    "422": (
+        "The media is damaged, empty, or not what it claims to be; or the id is another request's",
+        MediaError("'/media/a.mp4' is empty"),
+        {},
+    ),
+    "429": ("The service is at a bound", Overloaded("tenant 'search' has 10,000 requests", 2.0), RETRY_LATER),
+    "500": ("The server failed; its log has the reason under `instance`", Exception(), {}),
+    "503": (
+        "The cluster or the store can't be reached, or failed",
+        Unavailable("the cache actor did not come up within 30 s"),
+        RETRY_LATER,
+    ),
+}
+"""What each status of a refusal means, an error that is answered so, and the headers of that answer."""
+
+
+def refusals() -> dict[str, Part]:
+    """The `components.responses`: a problem document for each status, with an example."""
+    found = {}
+    for status, (meaning, error, headers) in REFUSALS.items():
+        example = problem_document(error, HTTP_REQUEST)
+        content = {PROBLEM_TYPE: {"schema": ref("Problem"), "example": example}}
+        found[status] = answer(meaning, content, headers)
+    return found
+
+
+def row(tag: str, id: str, summary: str, answers: Part, refused: str = "", **more: Any) -> Part:
+    """One operation; `refused` are the statuses of its own refusals, of the keys of `REFUSALS`.
+
+    Every one can be refused for who asks (401, 403) or for load (429), and can fail (500, 503).
+    """
+    statuses = sorted({"401", "403", "429", "500", "503", *refused.split()})
+    return operation(tag, id, summary, answers, statuses, **more)
+
+
+def operation(tag: str, id: str, summary: str, answers: Part, statuses: list[str], **more: Any) -> Part:
+    """One operation with these refusals and no others."""
+    refused = {status: {"$ref": f"#/components/responses/{status}"} for status in statuses}
     return {"tags": [tag], "operationId": id, "summary": summary, "responses": {**answers, **refused}, **more}

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from amber_ray.serving.answers import JSON_TYPE
-from amber_ray.serving.described.parts import BINARY, STRING, Part, answer, json, listing, query, row
-from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, KEY, Schema, ref
+from amber_ray.serving.described.parts import (
+    BINARY,
+    STRING,
+    Part,
+    answer,
+    header,
+    json,
+    listing,
+    operation,
+    query,
+    row,
+)
+from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, KEY, ref
+from amber_ray.serving.metrics import render
 from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
-
-PURGED: Schema = {"type": "object", "required": ["purged"], "properties": {"purged": {"type": "integer"}}}
-URI: Schema = {
-    "type": "object",
-    "required": ["uri"],
-    "additionalProperties": False,
-    "properties": {"uri": STRING},
-}
-METRICS = "# TYPE amber_hits_total counter\namber_hits_total 1200\n"
 
 
 def paths() -> dict[str, dict[str, Part]]:
@@ -27,33 +30,27 @@ def _values() -> dict[str, dict[str, Part]]:
         JSON_TYPE: {"schema": {}, "example": 0.42},
         ARROW_TYPE: BINARY,
         NPY_TYPE: BINARY,
-        "image/*": BINARY,
+        "*/*": {**BINARY, "description": "the medium itself, where a feature makes one: image/jpeg"},
     }
     key = {"name": "key", "in": "path", "required": True, "schema": STRING, "example": KEY}
-    tag = '"a7b1e70f3c2d98e6b5040f1c2d3e4a59"'
     known = {
         "name": "If-None-Match",
         "in": "header",
         "description": "ETags of the copies that the caller has; compared weakly",
         "schema": STRING,
-        "example": tag,
+        "example": '"a7b1e70f3c2d98e6b5040f1c2d3e4a59"',
     }
     only = {**known, "name": "If-Match", "description": "ETags of which it must be one; compared strongly"}
     cached = {
-        "ETag": {
-            "description": "of this representation of this making of the value; strong",
-            "schema": STRING,
-        },
-        "Cache-Control": {
-            "description": "`no-cache`: a copy is asked about before it is used",
-            "schema": STRING,
-        },
-        "Vary": {"description": "`Accept`", "schema": STRING},
+        "ETag": header("Of this representation of this making of the value; strong", required=True),
+        "Cache-Control": header("A copy is asked about before it is used", "no-cache", required=True),
+        "Vary": header("What the answer hangs on", "Accept", required=True),
     }
     about = {
-        "Amber-Feature": {"schema": STRING},
-        "Amber-Version": {"description": "of the feature", "schema": STRING},
-        "Amber-Made": {"description": "when it was made, in seconds since 1970, if known", "schema": STRING},
+        "Amber-Feature": header("The feature that it is a value of", required=True),
+        "Amber-Version": header("That feature's version", required=True),
+        "Amber-Made": header("When it was made, in seconds since 1970, if that is known", type="number"),
+        "Content-Security-Policy": header("For browsers, on all but JSON", "sandbox; default-src 'none'"),
     }
     return {
         "/v1/values/{key}": {
@@ -62,10 +59,10 @@ def _values() -> dict[str, dict[str, Part]]:
                 "value",
                 "One value, in the form that Accept asks for",
                 {
-                    "200": answer("The value", forms, headers={**cached, **about}),
+                    "200": answer("The value", forms, {**cached, **about}),
                     "304": answer("The copy that the caller has is good", headers=cached),
                 },
-                "400 404 406 412 503",
+                "400 404 406 412",
                 parameters=[key, known, only],
             )
         },
@@ -74,9 +71,9 @@ def _values() -> dict[str, dict[str, Part]]:
                 "values",
                 "purge",
                 "Forget the values that match all filters given, at least one",
-                {"200": answer("How many were forgotten", json(PURGED, {"purged": 12}))},
+                {"200": answer("How many were forgotten", json(ref("Purged"), EXAMPLES["Purged"]))},
                 "400",
-                parameters=[query("asset", ASSET_ID), query("feature", "brightness"), query("version", "1")],
+                parameters=[query("asset", ASSET_ID), query("feature", "redness"), query("version", "1")],
             )
         },
     }
@@ -85,9 +82,8 @@ def _values() -> dict[str, dict[str, Part]]:
 def _assets_and_features() -> dict[str, dict[str, Part]]:
     asset = json(ref("Asset"), EXAMPLES["Asset"])
     uploads = dict.fromkeys(("video/*", "audio/*", "image/*", "application/octet-stream"), BINARY)
-    feature = {"allOf": [ref("Feature"), {"type": "object", "properties": {"graph": ref("Graph")}}]}
     whole = {**EXAMPLES["Feature"], "graph": EXAMPLES["Graph"]}
-    name = {"name": "name", "in": "path", "required": True, "schema": STRING, "example": "brightness"}
+    name = {"name": "name", "in": "path", "required": True, "schema": STRING, "example": "redness"}
     return {
         "/v1/assets": {
             "post": row(
@@ -98,7 +94,7 @@ def _assets_and_features() -> dict[str, dict[str, Part]]:
                 "400 404 408 413 415 422",
                 requestBody={
                     "required": True,
-                    "content": {**json(URI, {"uri": "file:///media/a.mp4"}), **uploads},
+                    "content": {**json(ref("AssetUri"), EXAMPLES["AssetUri"]), **uploads},
                 },
             )
         },
@@ -110,7 +106,7 @@ def _assets_and_features() -> dict[str, dict[str, Part]]:
                 "features",
                 "feature",
                 "One feature with its graph",
-                {"200": answer("The feature", json(feature, whole))},
+                {"200": answer("The feature", json(ref("Feature"), whole))},
                 "404",
                 parameters=[name],
             )
@@ -119,9 +115,9 @@ def _assets_and_features() -> dict[str, dict[str, Part]]:
 
 
 def _health() -> dict[str, dict[str, Part]]:
-    alive: Schema = {"type": "object", "properties": {"status": STRING}}
     counters = answer("Stats", json(ref("Stats"), EXAMPLES["Stats"]))
-    text = answer("Metrics", {"text/plain": {"schema": STRING, "example": METRICS}})
+    text = answer("Metrics", {"text/plain": {"schema": STRING, "example": render(EXAMPLES["Stats"])}})
+    alive = answer("Alive", json(ref("Alive"), EXAMPLES["Alive"]))
     return {
         "/v1/failures": {
             "get": row(
@@ -134,12 +130,7 @@ def _health() -> dict[str, dict[str, Part]]:
         "/v1/stats": {"get": row("health", "stats", "Counters and gauges", {"200": counters})},
         "/metrics": {"get": row("health", "metrics", "The same for Prometheus", {"200": text})},
         "/healthz": {
-            "get": row(
-                "health",
-                "healthz",
-                "Liveness",
-                {"200": answer("Alive", json(alive, {"status": "ok"}))},
-                security=[],
-            )
+            # Answered without a token and under any load: it says that the process lives, and nothing else.
+            "get": operation("health", "healthz", "Liveness", {"200": alive}, ["403"], security=[])
         },
     }

@@ -1,18 +1,26 @@
 """JSON Schemas of what travels, each with an example: the `components` of the OpenAPI document.
 
-Written by hand beside `wire`, because no model is built from a body on the way in or out; a test holds
-every example, and real answers of the app, to them.
+Written by hand beside `wire`, because no model is built from a body on the way in or out. Tests hold every
+example to its schema and to what the code makes, and every answer of the app to the schemas.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from amber_ray.core.model.request import Priority
+from amber_ray.core.model.units import Stream
+from amber_ray.errors import UnknownFeature
+from amber_ray.wire.compute import MAX_DEADLINE, MAX_FEATURES, MAX_URI, TENANT
+from amber_ray.wire.json import MAX_NAME
+from amber_ray.wire.problems import problem
+
 Schema = dict[str, Any]
 
 ASSET_ID = "5d41402abc4b2a76b9719d911017c592"
 KEY = "0b5f3c2a9d8e7f60112233445566778f"
-REQUEST = "rq-2f9c1b7a4e"
+REQUEST = "2f9c1b7a4e5d60718293a4b5c6d7e8f9"
+HTTP_REQUEST = "4f1c9a02b7d54e6f8a31c0de"
 
 
 def ref(name: str) -> Schema:
@@ -29,6 +37,10 @@ def _list(of: Schema, **more: Any) -> Schema:
     return {"type": "array", "items": of, **more}
 
 
+def _text(longest: int) -> Schema:
+    return {"type": "string", "minLength": 1, "maxLength": longest}
+
+
 def _maybe(schema: Schema) -> Schema:
     return {"oneOf": [schema, {"type": "null"}]}
 
@@ -38,11 +50,12 @@ COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
 FLAG: Schema = {"type": "boolean"}
 ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
+VERSION = "auto-a881ee23ad9653ac"
 UNIT_FIELDS: dict[str, Schema] = {"asset": _maybe(ID), "uri": _maybe(TEXT), "unit": ref("Unit")}
 
 EXAMPLES: dict[str, Any] = {
     "Compute": {
-        "features": ["brightness", "thumbnail"],
+        "features": ["redness", "thumbnail"],
         "assets": [{"uri": "file:///media/a.mp4"}, {"id": ASSET_ID}],
         "params": {"frames.fps": 2},
         "range": [10, 20],
@@ -54,17 +67,17 @@ EXAMPLES: dict[str, Any] = {
     },
     "Failure": {
         "kind": "feature",
-        "type": "ValueError",
-        "title": "Value error",
-        "message": "no frames in this segment",
+        "type": "FeatureError",
+        "title": "Feature error",
+        "message": "ValueError: no frames in this segment",
         "status": 422,
-        "step": "brightness",
+        "step": "redness",
         "key": KEY,
-        "unit": ASSET_ID,
+        "unit": f"{ASSET_ID}@10000000+10000000",
         "attempts": 1,
     },
     "Result": {
-        "feature": "brightness",
+        "feature": "redness",
         "asset": ASSET_ID,
         "uri": "file:///media/a.mp4",
         "unit": {"index": 1, "start": 10.0, "end": 20.0},
@@ -84,27 +97,27 @@ EXAMPLES: dict[str, Any] = {
         "streams": [{"kind": "video", "codec": "h264", "width": 640, "height": 360, "frame_rate": "24/1"}],
     },
     "Feature": {
-        "name": "brightness",
-        "version": "1",
+        "name": "redness",
+        "version": VERSION,
         "per": "segment",
         "inputs": ["frames"],
-        "params": {"gamma": {"type": "float", "default": 1.0}},
+        "params": {},
         "returns": {"type": "float"},
         "resources": {"CPU": 1.0},
         "store": "parquet",
-        "doc": "Mean luma of the segment's frames, 0 to 1.",
-        "pinned": True,
-        "code_digest": "9f86d081884c7d65",
+        "doc": "How much more red than green and blue there is.",
+        "pinned": False,
+        "code_digest": "a881ee23ad9653acd1ad07e9c6f3171d",
         "is_class": False,
     },
     "Graph": {
-        "nodes": ["frames", "brightness"],
-        "edges": [["frames", "brightness"]],
-        "dependents": ["contact_sheet"],
+        "nodes": ["frames", "redness"],
+        "edges": [["frames", "redness"]],
+        "dependents": ["reddest"],
     },
     "Step": {
-        "feature": "brightness",
-        "version": "1",
+        "feature": "redness",
+        "version": VERSION,
         "asset": ASSET_ID,
         "uri": "file:///media/a.mp4",
         "unit": {"index": 1, "start": 10.0, "end": 20.0},
@@ -115,33 +128,40 @@ EXAMPLES: dict[str, Any] = {
         "resources": {"CPU": 1.0},
         "target": True,
     },
-    "Problem": {
-        "type": "urn:amber:error:unknown-feature",
-        "title": "Unknown feature",
-        "status": 404,
-        "detail": "there is no feature 'brightnes'; did you mean 'brightness'?",
-        "error": "UnknownFeature",
-        "instance": "4f1c9a02b7d54e6f8a31c0de",
-    },
+    "Problem": problem(UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"), HTTP_REQUEST),
     "Stats": {"hits_total": 1200, "computed_total": 34, "hot_bytes": 1048576},
+    "Purged": {"purged": 12},
+    "Progress": {"done": 1, "total": 3},
+    "AssetUri": {"uri": "file:///media/a.mp4"},
+    "Alive": {"status": "ok"},
 }
 EXAMPLES["Request"] = {
     "id": REQUEST,
     "state": "done",
-    "features": ["brightness"],
+    "features": ["redness"],
     "progress": {"done": 3, "total": 3},
     "tenant": "search",
     "created": 1767225600.0,
     "results": [EXAMPLES["Result"]],
 }
+PENDING = {**EXAMPLES["Result"], "state": "pending", "seconds": None, "cached": False}
+del PENDING["value"]
 EXAMPLES["Running"] = {
     **EXAMPLES["Request"],
     "state": "running",
     "progress": {"done": 1, "total": 3},
-    "results": [
-        {**{k: v for k, v in EXAMPLES["Result"].items() if k != "value"}, "state": "pending", "cached": False}
-    ],
+    "results": [PENDING],
 }
+EXAMPLES["Plan"] = {"steps": [EXAMPLES["Step"]], "states": {"missing": 1}, "seconds": 0.8}
+
+_END = r"\Z"
+"""How a pattern of `wire` ends; JSON Schema's patterns are ECMA-262's, which write `$`."""
+_STREAM: dict[str, Schema] = {
+    "kind": {"type": "string", "enum": ["video", "audio", "other"]},
+    "rotation": {"type": "integer"},
+    **dict.fromkeys(("width", "height", "frames", "sample_rate", "channels"), COUNT),
+}
+"""Fields of a stream that are not texts; those that don't apply to one are left out."""
 
 SCHEMAS: dict[str, Schema] = {
     "AssetRef": {
@@ -150,24 +170,44 @@ SCHEMAS: dict[str, Schema] = {
         "additionalProperties": False,
         "minProperties": 1,
         "maxProperties": 1,
-        "properties": {"uri": {"type": "string", "minLength": 1, "maxLength": 4096}, "id": ID},
+        "properties": {"uri": _text(MAX_URI), "id": ID},
     },
     "Compute": {
         **_object(
             "features assets",
-            features=_list(TEXT, minItems=1),
+            features=_list(_text(MAX_NAME), minItems=1, maxItems=MAX_FEATURES),
             assets=_list(ref("AssetRef"), minItems=1),
-            params={
-                "type": "object",
-                "description": "`feature.name` to a value",
-                "additionalProperties": {"type": ["number", "string", "boolean", "null"]},
-            },
-            range=_maybe(_list(NUMBER, minItems=2, maxItems=2, description="[A, B) in seconds")),
-            priority={"type": "string", "enum": ["interactive", "ingest", "backfill"]},
-            tenant=TEXT,
-            refresh=FLAG,
-            deadline=_maybe({"type": "number", "exclusiveMinimum": 0, "description": "seconds from now"}),
-            callback=_maybe(TEXT),
+            params=_maybe(
+                {
+                    "type": "object",
+                    "description": "`feature.name` to a value",
+                    "propertyNames": _text(MAX_NAME),
+                    "additionalProperties": {
+                        "type": ["number", "string", "boolean", "null"],
+                        "maxLength": MAX_URI,
+                    },
+                }
+            ),
+            range=_maybe(
+                _list(
+                    {"type": "number", "minimum": 0},
+                    minItems=2,
+                    maxItems=2,
+                    description="[A, B) in seconds, A < B",
+                )
+            ),
+            priority=_maybe({"type": "string", "enum": [p.name.lower() for p in reversed(Priority)]}),
+            tenant=_maybe({"type": "string", "pattern": f"^{TENANT.pattern.removesuffix(_END)}$"}),
+            refresh=_maybe({**FLAG, "description": "make the values anew even where there are some"}),
+            deadline=_maybe(
+                {
+                    "type": "number",
+                    "exclusiveMinimum": 0,
+                    "maximum": MAX_DEADLINE,
+                    "description": "seconds from now",
+                }
+            ),
+            callback={"type": "null", "description": "switched off on this server"},
         ),
         "additionalProperties": False,
     },
@@ -215,7 +255,10 @@ SCHEMAS: dict[str, Schema] = {
         created={**NUMBER, "description": "seconds since 1970"},
         results=_list(ref("Result")),
     ),
-    "Stream": _object("kind codec", kind={"type": "string", "enum": ["video", "audio", "other"]}, codec=TEXT),
+    "Stream": _object(
+        "kind codec",
+        **{name: _STREAM.get(name, TEXT) for name in Stream.__slots__},
+    ),
     "Asset": _object(
         "id uri media_type bytes duration streams",
         id=ID,
@@ -239,7 +282,18 @@ SCHEMAS: dict[str, Schema] = {
         pinned=FLAG,
         code_digest=TEXT,
         is_class=FLAG,
+        graph={**ref("Graph"), "description": "only where one feature is asked for"},
     ),
+    "Purged": _object("purged", purged=COUNT),
+    "Progress": _object("done total", done=COUNT, total=COUNT, result=ref("Result")),
+    "Plan": _object(
+        "steps states seconds",
+        steps=_list(ref("Step")),
+        states={"type": "object", "additionalProperties": COUNT},
+        seconds={**NUMBER, "description": "what the steps that must run are expected to take"},
+    ),
+    "AssetUri": {**_object("uri", uri=_text(MAX_URI)), "additionalProperties": False},
+    "Alive": _object("status", status=TEXT),
     "Graph": _object(
         "nodes edges dependents", nodes=_list(TEXT), edges=_list(_list(TEXT)), dependents=_list(TEXT)
     ),

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-from amber_ray.serving.described.parts import ID, PREFER, RETRY, STRING, Part, answer, body, json, row, view
-from amber_ray.serving.described.schemas import EXAMPLES, REQUEST, Schema, ref
+from amber_ray.serving.answers import encode_json
+from amber_ray.serving.described.parts import (
+    APPLIED,
+    ID,
+    OWN_REQUEST,
+    PREFER,
+    RETRY,
+    RETRY_LATER,
+    STRING,
+    Part,
+    answer,
+    body,
+    header,
+    json,
+    row,
+    view,
+)
+from amber_ray.serving.described.schemas import EXAMPLES, REQUEST, ref
+from amber_ray.serving.sse import frame
+from amber_ray.wire.compute import REQUEST_ID
 from amber_ray.wire.views import REQUEST_ID_HEADER
 
 OWN_ID: Part = {
     "name": REQUEST_ID_HEADER,
     "in": "header",
     "description": "An id of the caller's choosing; the same id again is the same request",
-    "schema": {**STRING, "pattern": "^[A-Za-z0-9][A-Za-z0-9_-]{5,63}$"},
+    "schema": {**STRING, "pattern": "^" + REQUEST_ID.pattern.replace(r"\Z", "$")},
     "example": REQUEST,
 }
-EXPLAINED: Schema = {
-    "type": "object",
-    "required": ["steps", "states", "seconds"],
-    "properties": {
-        "steps": {"type": "array", "items": ref("Step")},
-        "states": {"type": "object", "additionalProperties": {"type": "integer"}},
-        "seconds": {"type": "number", "description": "what the steps that must run are expected to take"},
-    },
-}
-EVENTS = f"""event: progress
-data: {{"done":1,"total":3}}
-
-event: done
-data: {{"id":"{REQUEST}","state":"done"}}
-
-"""
+EVENT_DATA = {"progress": "Progress", "result": "Progress", "done": "Request", "error": "Problem"}
+"""The schema of each event's data, by the event's name."""
+EVENTS = b"".join(
+    frame(name, encode_json(data))
+    for name, data in (
+        ("progress", {"done": 0, "total": 3}),
+        ("result", {"done": 1, "total": 3, "result": EXAMPLES["Result"]}),
+        ("done", EXAMPLES["Request"]),
+    )
+).decode()
 
 
 def paths() -> dict[str, dict[str, Part]]:
@@ -36,18 +48,29 @@ def paths() -> dict[str, dict[str, Part]]:
     running = answer(
         "Accepted: it goes on, and survives restarts",
         json(ref("Request"), EXAMPLES["Running"]),
-        headers={"Location": {"schema": STRING}, **RETRY},
+        {
+            **OWN_REQUEST,
+            **APPLIED,
+            **RETRY_LATER,
+            "Location": header("Where to ask how it stands", required=True),
+        },
     )
-    plan = {"steps": [EXAMPLES["Step"]], "states": {"missing": 1}, "seconds": 0.8}
     asked = body(EXAMPLES["Compute"], ref("Compute"))
+    events = {
+        "text/event-stream": {
+            "schema": STRING,
+            "example": EVENTS,
+            "x-events": {name: ref(schema) for name, schema in EVENT_DATA.items()},
+        }
+    }
     return {
         "/v1/compute": {
             "post": row(
                 "compute",
                 "compute",
                 "Compute features of assets; what is there already is not computed again",
-                {"200": view(), "202": running},
-                "400 404 408 413 415 503",
+                {"200": view({**OWN_REQUEST, **APPLIED}), "202": running},
+                "400 404 408 413 415 422",
                 parameters=[PREFER, OWN_ID],
                 requestBody=asked,
             )
@@ -57,8 +80,8 @@ def paths() -> dict[str, dict[str, Part]]:
                 "compute",
                 "explain",
                 "What compute would do, step by step; runs nothing",
-                {"200": answer("The plan", json(EXPLAINED, plan))},
-                "400 404 408 413 415 503",
+                {"200": answer("The plan", json(ref("Plan"), EXAMPLES["Plan"]))},
+                "400 404 408 413 415 422",
                 requestBody=asked,
             )
         },
@@ -67,7 +90,7 @@ def paths() -> dict[str, dict[str, Part]]:
                 "requests",
                 "request",
                 "State and results; waits as preferred",
-                {"200": view()},
+                {"200": view({**OWN_REQUEST, **APPLIED, **RETRY})},
                 "404",
                 parameters=[ID, PREFER],
             ),
@@ -75,7 +98,7 @@ def paths() -> dict[str, dict[str, Part]]:
                 "requests",
                 "cancel",
                 "Cancel; work that others wait for goes on",
-                {"200": view()},
+                {"200": view(OWN_REQUEST)},
                 "404",
                 parameters=[ID],
             ),
@@ -85,7 +108,13 @@ def paths() -> dict[str, dict[str, Part]]:
                 "requests",
                 "events",
                 "Progress, each result, and done, as server-sent events",
-                {"200": answer("Events", {"text/event-stream": {"schema": STRING, "example": EVENTS}})},
+                {
+                    "200": answer(
+                        "Events; the stream ends with `done`, or with `error` if the service failed",
+                        events,
+                        {"X-Accel-Buffering": header("For proxies", "no", required=True)},
+                    )
+                },
                 "404",
                 parameters=[ID],
             )

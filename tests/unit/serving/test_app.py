@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
-from amber_ray.errors import AmberError, Expired, Overloaded, SystemFault, Unavailable
+from amber_ray.errors import AmberError, Overloaded, StoreError, SystemFault, Unavailable
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
 from tests.http_app import Connection, client, compute_body, run
@@ -111,7 +111,7 @@ def test_where_no_asset_could_be_resolved_each_feature_asked_for_has_failed():
 def test_a_failure_says_what_why_and_where():
     error = ask("POST", "/v1/compute", json=compute_body("broken")).json()["results"][0]["error"]
     assert error["kind"] == "feature"
-    assert (error["type"], error["message"]) == ("ZeroDivisionError", "division by zero")
+    assert error["message"].endswith("division by zero")
     assert (error["step"], error["unit"]) == ("broken", digest("/m/a.mp4"))
     assert error["traceback"].startswith("Traceback")
 
@@ -250,9 +250,9 @@ def test_refusals_are_problem_documents(method, path, status, said):
 def test_purge_passes_its_filters_on():
     service = MemoryService()
     ask("POST", "/v1/compute", service, json=compute_body("probe", "embedding"))
-    answer = ask("DELETE", f"/v1/values?feature=probe&version=1&asset={'a' * 32}", service)
+    answer = ask("DELETE", f"/v1/values?feature=probe&version=1&asset={digest('/m/a.mp4')}", service)
     assert answer.json() == {"purged": 1}
-    assert service.asked[-1] == ("purge", ("a" * 32, "probe", "1"))
+    assert service.asked[-1] == ("purge", (digest("/m/a.mp4"), "probe", "1"))
 
 
 @pytest.mark.parametrize(
@@ -261,7 +261,7 @@ def test_purge_passes_its_filters_on():
         (Overloaded("tenant 'search' has 10,000 requests", 2.2), 429, "3"),
         (Unavailable("the cluster is restarting"), 503, "1"),
         (SystemFault("the object store is full"), 503, "1"),
-        (Expired("the deadline passed"), 504, None),
+        (StoreError("a part can't be read now"), 503, "1"),
         (AmberError("something"), 500, None),
     ],
 )

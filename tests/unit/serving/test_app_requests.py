@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 
 import pytest
 
@@ -15,6 +14,7 @@ from amber_ray.serving.presence import ClientGone, while_present
 from amber_ray.settings import Settings
 from amber_ray.wire import views
 from tests.http_app import Connection, client, compute_body, encoded, run
+from tests.http_contract import events_of
 from tests.memory_service import MemoryService
 
 
@@ -135,14 +135,6 @@ async def accepted(service):
         await http.post("/v1/compute", json=compute_body("probe"), headers={"Prefer": "wait=0"})
 
 
-def parse(frames: bytes):
-    """Server-sent events to (name, data)."""
-    for block in frames.decode().split("\n\n"):
-        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
-        if "event" in lines:
-            yield lines["event"], json.loads(lines["data"])
-
-
 def test_events_tell_progress_each_result_and_done_as_they_come():
     service = closed()
     app = create_app(service, Settings())
@@ -157,12 +149,12 @@ def test_events_tell_progress_each_result_and_done_as_they_come():
         assert headers[b"content-type"] == b"text/event-stream; charset=utf-8"
         assert headers[b"x-accel-buffering"] == b"no"
         assert await stream.chunk() == b"retry: 2000\n\n"
-        assert list(parse(await stream.chunk())) == [("progress", {"done": 0, "total": 3})]
+        assert list(events_of((await stream.chunk()).decode())) == [("progress", {"done": 0, "total": 3})]
         assert stream.sent.empty()
         service.gate.set()
         await stream.task
         rest = b"".join([await stream.chunk() for _ in range(stream.sent.qsize())])
-        events = [views.decode_event(name, data) for name, data in parse(rest)]
+        events = [views.decode_event(name, data) for name, data in events_of(rest.decode())]
         assert [e.kind for e in events] == ["result", "result", "result", "done"]
         assert [e.result.value for e in events[:3]] == [0.5, 0.5, 0.5]
         assert events[-1].view.state == "done"
@@ -201,7 +193,7 @@ def test_a_stream_that_breaks_ends_with_an_error_event():
     async def story():
         async with client(service) as http:
             answer = await http.get("/v1/requests/rq-000000/events")
-        name, data = list(parse(answer.content))[-1]
+        name, data = list(events_of(answer.text))[-1]
         assert name == "error"
         with pytest.raises(Unavailable, match="the cluster is restarting"):
             views.decode_event(name, data)
