@@ -1,25 +1,25 @@
-"""The HTTP app: a plain ASGI app over any `Service`, assembled here and described row by row in `routes`.
+"""The HTTP app: plain Starlette routes over any `Service`, behind the guard.
 
 Must not know: Ray, Ray Serve, sockets. Tests drive it in process; `serving.deployment` puts it behind Serve.
 """
 
 from __future__ import annotations
 
-from fastapi import FastAPI
-from fastapi.exceptions import RequestValidationError
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amber_ray.core.model.service import Service
-from amber_ray.errors import AmberError, BadRequest
+from amber_ray.errors import AmberError
 from amber_ray.serving.answers import error_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.document import document
 from amber_ray.serving.guard import Guard
 from amber_ray.serving.peers import Locals
 from amber_ray.serving.presence import ClientGone
-from amber_ray.serving.routes import assets, compute, features, health, page, requests, values
+from amber_ray.serving.routes import PATHS, page
 from amber_ray.settings import Settings
 from amber_ray.wire.json import quote
 
@@ -34,8 +34,8 @@ def create_app(
     own: Locals | None = None,
     ongoing: int = ONGOING,
     echo: bool = True,
-) -> FastAPI:
-    """All rows of the HTTP contract over `service`.
+) -> Starlette:
+    """The whole HTTP contract over `service`, and the page.
 
     Args:
         service: what answers; the caller opens and closes it.
@@ -44,37 +44,14 @@ def create_app(
         ongoing: bound on requests under way at once.
         echo: whether answers carry `X-Request-Id`; off behind a server that adds it.
     """
-    site = AppContext(service, settings)
-    description = document(bearer=bool(settings.tokens))
-    # No generated pages: they would load their scripts from another host.
-    app = FastAPI(
-        title=description["info"]["title"],
-        version=description["info"]["version"],
-        docs_url=None,
-        redoc_url=None,
-        openapi_url=None,
-        redirect_slashes=False,
-        exception_handlers={
-            AmberError: _refused,
-            HTTPException: _refused,
-            RequestValidationError: _invalid,
-            ClientGone: _gone,
-        },
+    context = AppContext(service, settings)
+    openapi = document(bearer=bool(settings.tokens))
+    app = Starlette(
+        routes=[*(path.route(context) for path in PATHS), *page.routes(context, openapi)],
+        middleware=[Middleware(Guard, settings=settings, own=own, ongoing=ongoing, echo=echo)],
+        exception_handlers={AmberError: _refused, HTTPException: _refused, ClientGone: _gone},
     )
-    app.add_middleware(Guard, settings=settings, own=own, ongoing=ongoing, echo=echo)
-    # The router tries routes in order: the two hot ones are first.
-    app.router.routes.extend(
-        [
-            *compute.routes(site),
-            *values.routes(site),
-            *requests.routes(site),
-            *assets.routes(site),
-            *features.routes(site),
-            *health.routes(site),
-            *page.routes(description),
-        ]
-    )
-    app.openapi = lambda: description  # type: ignore[method-assign]
+    app.router.redirect_slashes = False
     return app
 
 
@@ -84,15 +61,6 @@ async def _refused(request: Request, error: Exception) -> Response:
             404, f"there is nothing at {quote(request.url.path)}; GET /openapi.json lists the calls"
         )
     return error_response(error, request.scope.get("amber.request_id"))
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    """What FastAPI itself finds wrong, for routes that an embedding program adds with its declarations."""
-    assert isinstance(error, RequestValidationError)
-    first = error.errors()[0] if error.errors() else {"loc": (), "msg": "not valid"}
-    where = ".".join(map(str, first["loc"]))
-    refused = HTTPException(422, str(BadRequest(f"{where}: {first['msg']}")))
-    return error_response(refused, request.scope.get("amber.request_id"))
 
 
 async def _gone(request: Request, error: Exception) -> Response:

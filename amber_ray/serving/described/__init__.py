@@ -1,1 +1,5 @@
-"""The OpenAPI description of the HTTP contract: written by hand, held to the app by tests."""
+"""What OpenAPI says of the HTTP contract: schemas and the parts of operations, written by hand.
+
+The operations themselves are declared with their handlers, in `serving.routes`. Tests hold the document to
+every answer of the app.
+"""

@@ -1,13 +1,13 @@
-"""The OpenAPI 3.1 document: every row of the HTTP contract, with an example of each."""
+"""The OpenAPI 3.1 document, put together from what each path of `serving.routes` declares."""
 
 from __future__ import annotations
 
 from importlib import metadata
 from typing import Any
 
-from amber_ray.serving.described import reads, work
 from amber_ray.serving.described.parts import HEADERS, refusals
 from amber_ray.serving.described.schemas import schemas
+from amber_ray.serving.routes import PATHS
 
 
 def document(bearer: bool) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def document(bearer: bool) -> dict[str, Any]:
             "version": _version(),
             "description": "A media feature store that computes on demand. Errors are RFC 9457 documents.",
         },
-        "paths": {**work.paths(), **reads.paths()},
+        "paths": {path.path: path.operations() for path in PATHS},
         "components": components,
     }
     if bearer:

@@ -166,16 +166,24 @@ def refusals() -> dict[str, Part]:
     return found
 
 
-def row(tag: str, id: str, summary: str, answers: Part, refused: str = "", **more: Any) -> Part:
+def operation(
+    tag: str, id: str, summary: str, answers: Part, refused: str = "", *, anyone: bool = False, **more: Any
+) -> Part:
     """One operation; `refused` are the statuses of its own refusals, of the keys of `REFUSALS`.
 
-    Every one can be refused for who asks (401, 403) or for load (429), and can fail (500, 503).
+    Every one can be refused for who asks (401, 403) or for load (429), and can fail (500, 503). One that
+    `anyone` may ask needs no token and asks the service nothing.
     """
-    statuses = sorted({"401", "403", "429", "500", "503", *refused.split()})
-    return operation(tag, id, summary, answers, statuses, **more)
-
-
-def operation(tag: str, id: str, summary: str, answers: Part, statuses: list[str], **more: Any) -> Part:
-    """One operation with these refusals and no others."""
-    refused = {status: {"$ref": f"#/components/responses/{status}"} for status in statuses}
-    return {"tags": [tag], "operationId": id, "summary": summary, "responses": {**answers, **refused}, **more}
+    all_refused = (
+        {"403", *refused.split()} if anyone else {"401", "403", "429", "500", "503", *refused.split()}
+    )
+    problems = {status: {"$ref": f"#/components/responses/{status}"} for status in sorted(all_refused)}
+    if anyone:
+        more["security"] = []
+    return {
+        "tags": [tag],
+        "operationId": id,
+        "summary": summary,
+        "responses": {**answers, **problems},
+        **more,
+    }

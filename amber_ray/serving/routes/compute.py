@@ -1,6 +1,6 @@
 """`POST /v1/compute` and `POST /v1/explain`.
 
-`compute` is one of the two hot rows: a raw handler, no models built from the body, no task started for an
+`compute` is one of the two hot paths: a raw handler, no models built from the body, no task started for an
 answer that is there at once.
 """
 
@@ -10,13 +10,27 @@ import asyncio
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext, base
+from amber_ray.serving.described.parts import (
+    APPLIED,
+    OWN_REQUEST,
+    PREFER,
+    RETRY_LATER,
+    STRING,
+    Part,
+    answer,
+    body,
+    header,
+    json,
+    view,
+)
+from amber_ray.serving.described.schemas import EXAMPLES, REQUEST, ref
 from amber_ray.serving.incoming import chosen_id, compute_request, prefer
 from amber_ray.serving.presence import while_present
-from amber_ray.serving.routes.endpoint import route
+from amber_ray.serving.routes.endpoint import Path, described
+from amber_ray.wire.compute import REQUEST_ID
 from amber_ray.wire.views import REQUEST_ID_HEADER, encode_step
 
 DEFAULT_WAIT = 10.0
@@ -24,39 +38,72 @@ DEFAULT_WAIT = 10.0
 POLL_AFTER = "1"
 """`Retry-After` of a request that still runs."""
 
+OWN_ID: Part = {
+    "name": REQUEST_ID_HEADER,
+    "in": "header",
+    "description": "An id of the caller's choosing; the same id again is the same request",
+    "schema": {**STRING, "pattern": "^" + REQUEST_ID.pattern.replace(r"\Z", "$")},
+    "example": REQUEST,
+}
+RUNNING = answer(
+    "Accepted: it goes on, and survives restarts",
+    json(ref("Request"), EXAMPLES["Running"]),
+    {
+        **OWN_REQUEST,
+        **APPLIED,
+        **RETRY_LATER,
+        "Location": header("Where to ask how it stands", required=True),
+    },
+)
+ASKED = body(EXAMPLES["Compute"], ref("Compute"))
 
-def routes(site: AppContext) -> list[Route]:
-    """The two rows, over `site`."""
 
-    async def compute(request: Request) -> Response:
-        limits = site.settings.limits
-        asked = await compute_request(request, limits)
-        preferred = prefer(request, DEFAULT_WAIT, limits)
-        own_id = chosen_id(request.headers.get(REQUEST_ID_HEADER))
-        view = await while_present(
-            request.receive, site.service.compute(asked, wait=preferred.wait, id=own_id)
-        )
-        data = await site.view(view, request, asked.features)
-        headers = {REQUEST_ID_HEADER: view.id}
-        if preferred.applied is not None:
-            headers["Preference-Applied"] = preferred.applied
-        if view.state == "running":
-            headers["Location"] = f"{base(request)}/v1/requests/{view.id}"
-            headers["Retry-After"] = POLL_AFTER
-            return json_response(data, 202, headers)
-        return json_response(data, 200, headers)
+@described(
+    "compute",
+    {"200": view({**OWN_REQUEST, **APPLIED}), "202": RUNNING},
+    "400 404 408 413 415 422",
+    parameters=[PREFER, OWN_ID],
+    requestBody=ASKED,
+)
+async def compute(context: AppContext, request: Request) -> Response:
+    """Compute features of assets; what is there already is not computed again."""
+    limits = context.settings.limits
+    asked = await compute_request(request, limits)
+    preferred = prefer(request, DEFAULT_WAIT, limits)
+    own_id = chosen_id(request.headers.get(REQUEST_ID_HEADER))
+    found = await while_present(
+        request.receive, context.service.compute(asked, wait=preferred.wait, id=own_id)
+    )
+    data = await context.view(found, request, asked.features)
+    headers = {REQUEST_ID_HEADER: found.id}
+    if preferred.applied is not None:
+        headers["Preference-Applied"] = preferred.applied
+    if found.state == "running":
+        headers["Location"] = f"{base(request)}/v1/requests/{found.id}"
+        headers["Retry-After"] = POLL_AFTER
+        return json_response(data, 202, headers)
+    return json_response(data, 200, headers)
 
-    async def explain(request: Request) -> Response:
-        asked = await compute_request(request, site.settings.limits)
-        steps = await while_present(request.receive, site.service.explain(asked))
-        states: dict[str, int] = {}
-        for step in steps:
-            states[step.state] = states.get(step.state, 0) + 1
-        data = {
-            "steps": await asyncio.to_thread(lambda: [encode_step(step) for step in steps]),
-            "states": states,
-            "seconds": sum(step.seconds or 0.0 for step in steps if step.state in ("missing", "queued")),
-        }
-        return json_response(data)
 
-    return [route("/v1/compute", POST=compute), route("/v1/explain", POST=explain)]
+@described(
+    "compute",
+    {"200": answer("The plan", json(ref("Plan"), EXAMPLES["Plan"]))},
+    "400 404 408 413 415 422",
+    requestBody=ASKED,
+)
+async def explain(context: AppContext, request: Request) -> Response:
+    """What compute would do, step by step; runs nothing."""
+    asked = await compute_request(request, context.settings.limits)
+    steps = await while_present(request.receive, context.service.explain(asked))
+    states: dict[str, int] = {}
+    for step in steps:
+        states[step.state] = states.get(step.state, 0) + 1
+    data = {
+        "steps": await asyncio.to_thread(lambda: [encode_step(step) for step in steps]),
+        "states": states,
+        "seconds": sum(step.seconds or 0.0 for step in steps if step.state in ("missing", "queued")),
+    }
+    return json_response(data)
+
+
+PATHS = [Path("/v1/compute", POST=compute), Path("/v1/explain", POST=explain)]

@@ -1,12 +1,19 @@
-"""One path with a handler per method, as a plain ASGI endpoint.
+"""A path of the HTTP contract: a handler for each of its methods, declared with what OpenAPI says of it.
 
-One route per path makes the `Allow` of a 405 complete, and calling the handler straight spares a hot read
-the frameworks' layers of wrapping.
+    @described("requests", {"200": view(OWN_REQUEST)}, "404", parameters=[ID])
+    async def cancel(context: AppContext, request: Request) -> Response:
+        '''Cancel; work that others wait for goes on.'''
+
+    PATHS = [Path("/v1/requests/{id}", GET=request, DELETE=cancel)]
+
+One route for each path makes the `Allow` of a 405 complete, and calling the handler straight spares a hot
+read the layers that frameworks wrap around it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -14,15 +21,61 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from amber_ray.serving.app_context import AppContext
+from amber_ray.serving.described.parts import Part, operation
 from amber_ray.wire.json import quote
 
-Handler = Callable[[Request], Awaitable[ASGIApp]]
+Handler = Callable[[AppContext, Request], Awaitable[ASGIApp]]
+
+
+class Described:
+    """A handler and its OpenAPI operation."""
+
+    def __init__(self, handler: Handler, operation: Part) -> None:
+        self.handler = handler
+        self.operation = operation
+
+
+def described(tag: str, answers: Part, refused: str = "", **more: Any) -> Callable[[Handler], Described]:
+    """Declare a handler as an operation; see `parts.operation`.
+
+    The operation's id is the function's name, its summary the first line of the function's docstring.
+    """
+
+    def declare(handler: Handler) -> Described:
+        id: str = getattr(handler, "__name__", "")
+        summary = (handler.__doc__ or "").partition("\n")[0].removesuffix(".")
+        return Described(handler, operation(tag, id, summary, answers, refused, **more))
+
+    return declare
+
+
+class Path:
+    """A path and its methods: `Path("/x", GET=read, DELETE=remove)`."""
+
+    def __init__(self, path: str, **methods: Described) -> None:
+        self.path = path
+        self.methods = methods
+
+    def operations(self) -> dict[str, Part]:
+        """What OpenAPI says of the path, by method."""
+        return {method.lower(): one.operation for method, one in self.methods.items()}
+
+    def route(self, context: AppContext) -> Route:
+        """The route that answers from `context`."""
+        return route(self.path, context, **{method: one.handler for method, one in self.methods.items()})
+
+
+def route(path: str, context: AppContext, **handlers: Handler) -> Route:
+    """A route for a path that OpenAPI says nothing of, its handlers named by their methods."""
+    return Route(path, Endpoint(context, handlers), methods=None)
 
 
 class Endpoint:
     """Calls the handler of the request's method; HEAD is answered by GET's, its body dropped by the guard."""
 
-    def __init__(self, handlers: dict[str, Handler]) -> None:
+    def __init__(self, context: AppContext, handlers: dict[str, Handler]) -> None:
+        self._context = context
         self._handlers = dict(handlers)
         if "GET" in handlers:
             self._handlers.setdefault("HEAD", handlers["GET"])
@@ -32,7 +85,7 @@ class Endpoint:
         """Answer one request."""
         handler = self._handlers.get(scope["method"])
         if handler is not None:
-            response = await handler(Request(scope, receive, send))
+            response = await handler(self._context, Request(scope, receive, send))
         elif scope["method"] == "OPTIONS":
             response = Response(status_code=204, headers={"Allow": self.allow})
         else:
@@ -42,8 +95,3 @@ class Endpoint:
                 headers={"Allow": self.allow},
             )
         await response(scope, receive, send)
-
-
-def route(path: str, **handlers: Handler) -> Route:
-    """A route for `path`, its handlers named by their methods: `route("/x", GET=read, DELETE=remove)`."""
-    return Route(path, Endpoint(handlers), methods=None, include_in_schema=False)

@@ -8,33 +8,40 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.errors import UnknownFeature
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
-from amber_ray.serving.routes.endpoint import route
+from amber_ray.serving.described.parts import STRING, Part, answer, json, listing
+from amber_ray.serving.described.schemas import EXAMPLES, ref
+from amber_ray.serving.routes.endpoint import Path, described
 from amber_ray.wire.json import quote
 from amber_ray.wire.views import encode_feature
 
+WHOLE = {**EXAMPLES["Feature"], "graph": EXAMPLES["Graph"]}
+NAME: Part = {"name": "name", "in": "path", "required": True, "schema": STRING, "example": "redness"}
 
-def routes(site: AppContext) -> list[Route]:
-    """The two rows, over `site`."""
 
-    async def every(request: Request) -> Response:
-        return json_response({"features": [encode_feature(info) for info in await site.service.features()]})
+@described("features", {"200": listing("features", "Feature")})
+async def features(context: AppContext, request: Request) -> Response:
+    """Every feature."""
+    return json_response({"features": [encode_feature(info) for info in await context.service.features()]})
 
-    async def one(request: Request) -> Response:
-        name = request.path_params["name"]
-        known = {info.name: info for info in await site.service.features()}
-        if name not in known:
-            near = get_close_matches(name[:64], known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "GET /v1/features lists them"
-            raise UnknownFeature(f"there is no feature {quote(name)}; {hint}")
-        return json_response({**encode_feature(known[name]), "graph": graph(name, known)})
 
-    return [route("/v1/features", GET=every), route("/v1/features/{name}", GET=one)]
+@described("features", {"200": answer("The feature", json(ref("Feature"), WHOLE))}, "404", parameters=[NAME])
+async def feature(context: AppContext, request: Request) -> Response:
+    """One feature with its graph."""
+    name = request.path_params["name"]
+    known = {info.name: info for info in await context.service.features()}
+    if name not in known:
+        near = get_close_matches(name[:64], known, 1)
+        hint = f"did you mean {near[0]!r}?" if near else "GET /v1/features lists them"
+        raise UnknownFeature(f"there is no feature {quote(name)}; {hint}")
+    return json_response({**encode_feature(known[name]), "graph": graph(name, known)})
+
+
+PATHS = [Path("/v1/features", GET=features), Path("/v1/features/{name}", GET=feature)]
 
 
 def graph(name: str, known: Mapping[str, FeatureInfo]) -> dict[str, Any]:

@@ -4,35 +4,47 @@ from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from amber_ray.serving.answers import NO_STORE, json_response
 from amber_ray.serving.app_context import AppContext
+from amber_ray.serving.described.parts import STRING, answer, json, listing
+from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.metrics import CONTENT_TYPE, render
-from amber_ray.serving.routes.endpoint import route
+from amber_ray.serving.routes.endpoint import Path, described
 from amber_ray.wire.views import encode_failure
 
+METRICS = {"text/plain": {"schema": STRING, "example": render(EXAMPLES["Stats"])}}
 
-def routes(site: AppContext) -> list[Route]:
-    """The four rows, over `site`."""
 
-    async def healthz(request: Request) -> Response:
-        # Liveness: that this loop still turns. Whether the cluster does is in the stats.
-        return json_response({"status": "ok"})
+@described("health", {"200": answer("Alive", json(ref("Alive"), EXAMPLES["Alive"]))}, anyone=True)
+async def healthz(context: AppContext, request: Request) -> Response:
+    """Liveness."""
+    # Liveness: that this loop still turns. Whether the cluster does is in the stats.
+    return json_response({"status": "ok"})
 
-    async def metrics(request: Request) -> Response:
-        body = render(await site.service.stats())
-        return Response(body, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": NO_STORE})
 
-    async def stats(request: Request) -> Response:
-        return json_response(await site.service.stats())
+@described("health", {"200": answer("Metrics", METRICS)})
+async def metrics(context: AppContext, request: Request) -> Response:
+    """The same for Prometheus."""
+    body = render(await context.service.stats())
+    return Response(body, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": NO_STORE})
 
-    async def failures(request: Request) -> Response:
-        return json_response({"failures": [encode_failure(f) for f in await site.service.failures()]})
 
-    return [
-        route("/healthz", GET=healthz),
-        route("/metrics", GET=metrics),
-        route("/v1/stats", GET=stats),
-        route("/v1/failures", GET=failures),
-    ]
+@described("health", {"200": answer("Stats", json(ref("Stats"), EXAMPLES["Stats"]))})
+async def stats(context: AppContext, request: Request) -> Response:
+    """Counters and gauges."""
+    return json_response(await context.service.stats())
+
+
+@described("health", {"200": listing("failures", "Failure")})
+async def failures(context: AppContext, request: Request) -> Response:
+    """The failures that are remembered now."""
+    return json_response({"failures": [encode_failure(f) for f in await context.service.failures()]})
+
+
+PATHS = [
+    Path("/v1/failures", GET=failures),
+    Path("/v1/stats", GET=stats),
+    Path("/metrics", GET=metrics),
+    Path("/healthz", GET=healthz),
+]

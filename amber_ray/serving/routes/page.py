@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from amber_ray.serving.answers import json_response
+from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.routes.endpoint import Handler, route
 
 FILES = {
@@ -37,15 +38,15 @@ HEADERS = {
 }
 
 
-def routes(openapi: Mapping[str, Any]) -> list[Route]:
+def routes(context: AppContext, openapi: Mapping[str, Any]) -> list[Route]:
     """The page's files, read once, and the API's description."""
 
-    async def document(request: Request) -> Response:
+    async def document(context: AppContext, request: Request) -> Response:
         return json_response(openapi, headers={"Cache-Control": "no-cache"})
 
     return [
-        *(route(path, GET=_file(*file)) for path, file in FILES.items()),
-        route("/openapi.json", GET=document),
+        *(route(path, context, GET=_file(*file)) for path, file in FILES.items()),
+        route("/openapi.json", context, GET=document),
     ]
 
 
@@ -53,7 +54,7 @@ def _file(name: str, media_type: str) -> Handler:
     content = resources.files("amber_ray.serving").joinpath("page", name).read_bytes()
     headers = {**HEADERS, "Content-Type": media_type}
 
-    async def read(request: Request) -> Response:
+    async def read(context: AppContext, request: Request) -> Response:
         return Response(content, headers=headers)
 
     return read

@@ -7,54 +7,101 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 from starlette.types import ASGIApp
 
 from amber_ray.core.model.service import RequestEvent
-from amber_ray.serving.answers import json_response
+from amber_ray.serving.answers import encode_json, json_response
 from amber_ray.serving.app_context import AppContext, base
+from amber_ray.serving.described.parts import (
+    APPLIED,
+    ID,
+    OWN_REQUEST,
+    PREFER,
+    RETRY,
+    STRING,
+    answer,
+    header,
+    view,
+)
+from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.incoming import prefer, request_id
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.compute import POLL_AFTER
-from amber_ray.serving.routes.endpoint import route
-from amber_ray.serving.sse import HEADERS, EventStream
+from amber_ray.serving.routes.endpoint import Path, described
+from amber_ray.serving.sse import HEADERS, EventStream, frame
 from amber_ray.wire.views import REQUEST_ID_HEADER, encode_event
 
+EVENTS = b"".join(
+    frame(name, encode_json(data))
+    for name, data in (
+        ("progress", EXAMPLES["Progress"]),
+        ("result", {**EXAMPLES["Progress"], "result": EXAMPLES["Result"]}),
+        ("done", EXAMPLES["Request"]),
+    )
+).decode()
+STREAM = {
+    "text/event-stream": {
+        "schema": STRING,
+        "example": EVENTS,
+        # The schema of each event's data, by the event's name; OpenAPI 3.1 has no word for it.
+        "x-events": {
+            "progress": ref("Progress"),
+            "result": ref("Progress"),
+            "done": ref("Request"),
+            "error": ref("Problem"),
+        },
+    }
+}
 
-def routes(site: AppContext) -> list[Route]:
-    """The three rows, over `site`."""
 
-    async def read(request: Request) -> Response:
-        id = request_id(request.path_params["id"])
-        preferred = prefer(request, 0.0, site.settings.limits)
-        view = await while_present(request.receive, site.service.status(id, wait=preferred.wait))
-        headers = {REQUEST_ID_HEADER: view.id}
-        if preferred.applied is not None:
-            headers["Preference-Applied"] = preferred.applied
-        if view.state == "running":
-            headers["Retry-After"] = POLL_AFTER
-        return json_response(await site.view(view, request), 200, headers)
+@described("requests", {"200": view({**OWN_REQUEST, **APPLIED, **RETRY})}, "404", parameters=[ID, PREFER])
+async def request(context: AppContext, request: Request) -> Response:
+    """State and results; waits as preferred."""
+    id = request_id(request.path_params["id"])
+    preferred = prefer(request, 0.0, context.settings.limits)
+    found = await while_present(request.receive, context.service.status(id, wait=preferred.wait))
+    headers = {REQUEST_ID_HEADER: found.id}
+    if preferred.applied is not None:
+        headers["Preference-Applied"] = preferred.applied
+    if found.state == "running":
+        headers["Retry-After"] = POLL_AFTER
+    return json_response(await context.view(found, request), 200, headers)
 
-    async def cancel(request: Request) -> Response:
-        view = await site.service.cancel(request_id(request.path_params["id"]))
-        return json_response(await site.view(view, request), 200, {REQUEST_ID_HEADER: view.id})
 
-    async def events(request: Request) -> ASGIApp:
-        id = request_id(request.path_params["id"])
-        if request.method == "HEAD":
-            await site.service.status(id)
-            return Response(headers=HEADERS)
+@described("requests", {"200": view(OWN_REQUEST)}, "404", parameters=[ID])
+async def cancel(context: AppContext, request: Request) -> Response:
+    """Cancel; work that others wait for goes on."""
+    found = await context.service.cancel(request_id(request.path_params["id"]))
+    return json_response(await context.view(found, request), 200, {REQUEST_ID_HEADER: found.id})
 
-        async def encode(event: RequestEvent) -> Mapping[str, Any]:
-            results = event.view.results if event.view is not None else (event.result,)
-            await site.know({result.feature for result in results if result is not None})
-            return encode_event(event, site.to_json, base=base(request))
 
-        stream = EventStream(site.service.events(id), encode)
-        await stream.start()
-        return stream
+@described(
+    "requests",
+    {
+        "200": answer(
+            "Events; the stream ends with `done`, or with `error` if the service failed",
+            STREAM,
+            {"X-Accel-Buffering": header("For proxies", "no", required=True)},
+        )
+    },
+    "404",
+    parameters=[ID],
+)
+async def events(context: AppContext, request: Request) -> ASGIApp:
+    """Progress, each result, and done, as server-sent events."""
+    id = request_id(request.path_params["id"])
+    if request.method == "HEAD":
+        await context.service.status(id)
+        return Response(headers=HEADERS)
 
-    return [
-        route("/v1/requests/{id}/events", GET=events),
-        route("/v1/requests/{id}", GET=read, DELETE=cancel),
-    ]
+    async def encode(event: RequestEvent) -> Mapping[str, Any]:
+        results = event.view.results if event.view is not None else (event.result,)
+        await context.know({result.feature for result in results if result is not None})
+        return encode_event(event, context.to_json, base=base(request))
+
+    stream = EventStream(context.service.events(id), encode)
+    await stream.start()
+    return stream
+
+
+PATHS = [Path("/v1/requests/{id}/events", GET=events), Path("/v1/requests/{id}", GET=request, DELETE=cancel)]

@@ -10,63 +10,110 @@ from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
 from amber_ray.errors import BadRequest, NotAcceptable
 from amber_ray.serving.answers import JSON_TYPE, json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.conditional import answer_without_body, tag_of_making
+from amber_ray.serving.described.parts import BINARY, STRING, Part, answer, header, json, query
+from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, ref
+from amber_ray.serving.described.schemas import KEY as KEY_EXAMPLE
 from amber_ray.serving.encodings import encode, offers, tagged
 from amber_ray.serving.negotiate import choose
 from amber_ray.serving.presence import while_present
-from amber_ray.serving.routes.endpoint import route
+from amber_ray.serving.routes.endpoint import Path, described
 from amber_ray.wire.compute import KEY
 from amber_ray.wire.json import describe, members, text
+from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
 
 FILTERS = ("asset", "feature", "version")
+SANDBOX = "sandbox; default-src 'none'"
+"""The policy of what a feature made: it is data, whatever type it claims, and no browser may run it here."""
+
+FORMS: Part = {
+    JSON_TYPE: {"schema": {}, "example": 0.42},
+    ARROW_TYPE: BINARY,
+    NPY_TYPE: BINARY,
+    "*/*": {**BINARY, "description": "the medium itself, where a feature makes one: image/jpeg"},
+}
+NAMED: Part = {"name": "key", "in": "path", "required": True, "schema": STRING, "example": KEY_EXAMPLE}
+KNOWN: Part = {
+    "name": "If-None-Match",
+    "in": "header",
+    "description": "ETags of the copies that the caller has; compared weakly",
+    "schema": STRING,
+    "example": '"a7b1e70f3c2d98e6b5040f1c2d3e4a59"',
+}
+ONLY: Part = {**KNOWN, "name": "If-Match", "description": "ETags of which it must be one; compared strongly"}
+CACHED: Part = {
+    "ETag": header("Of this representation of this making of the value; strong", required=True),
+    "Cache-Control": header("A copy is asked about before it is used", "no-cache", required=True),
+    "Vary": header("What the answer hangs on", "Accept", required=True),
+}
+ABOUT: Part = {
+    "Amber-Feature": header("The feature that it is a value of", required=True),
+    "Amber-Version": header("That feature's version", required=True),
+    "Amber-Made": header("When it was made, in seconds since 1970, if that is known", type="number"),
+    "Content-Security-Policy": header("For browsers, on all but JSON", SANDBOX),
+}
 
 
-def routes(site: AppContext) -> list[Route]:
-    """The two rows, over `site`."""
+@described(
+    "values",
+    {
+        "200": answer("The value", FORMS, {**CACHED, **ABOUT}),
+        "304": answer("The copy that the caller has is good", headers=CACHED),
+    },
+    "400 404 406 412",
+    parameters=[NAMED, KNOWN, ONLY],
+)
+async def value(context: AppContext, request: Request) -> Response:
+    """One value, in the form that Accept asks for."""
+    key = request.path_params["key"]
+    if not KEY.match(key):
+        raise BadRequest(f"a key is 32 lower-case hex digits, not {describe(key)}")
+    [stored] = await while_present(request.receive, context.service.load([key]))
+    offered = offers(stored)
+    media_type = choose(request.headers.get("accept"), offered)
+    if media_type is None:
+        raise NotAcceptable(
+            f"this value of {stored.feature} can be had as {', '.join(offered)}, "
+            f"not as {describe(request.headers['accept'])}"
+        )
+    content: bytes | None = None
+    tag = tag_of_making(stored, media_type)
+    if tag is None:
+        content = await encode(stored, media_type)
+        tag = await tagged(content, media_type)
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
+    settled = answer_without_body(request.scope["headers"], tag)
+    if settled == 304:
+        return Response(status_code=304, headers=headers)
+    if settled is not None:
+        raise HTTPException(settled, f"this value's ETag is {tag}, which If-Match does not list")
+    headers["Amber-Feature"] = stored.feature
+    headers["Amber-Version"] = stored.version
+    if stored.made:
+        headers["Amber-Made"] = repr(stored.made)
+    if media_type != JSON_TYPE:
+        headers["Content-Security-Policy"] = SANDBOX
+    headers["Content-Type"] = media_type
+    return Response(await encode(stored, media_type) if content is None else content, 200, headers)
 
-    async def read(request: Request) -> Response:
-        key = request.path_params["key"]
-        if not KEY.match(key):
-            raise BadRequest(f"a key is 32 lower-case hex digits, not {describe(key)}")
-        [stored] = await while_present(request.receive, site.service.load([key]))
-        offered = offers(stored)
-        media_type = choose(request.headers.get("accept"), offered)
-        if media_type is None:
-            raise NotAcceptable(
-                f"this value of {stored.feature} can be had as {', '.join(offered)}, "
-                f"not as {describe(request.headers['accept'])}"
-            )
-        content: bytes | None = None
-        tag = tag_of_making(stored, media_type)
-        if tag is None:
-            content = await encode(stored, media_type)
-            tag = await tagged(content, media_type)
-        headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
-        settled = answer_without_body(request.scope["headers"], tag)
-        if settled == 304:
-            return Response(status_code=304, headers=headers)
-        if settled is not None:
-            raise HTTPException(settled, f"this value's ETag is {tag}, which If-Match does not list")
-        headers["Amber-Feature"] = stored.feature
-        headers["Amber-Version"] = stored.version
-        if stored.made:
-            headers["Amber-Made"] = repr(stored.made)
-        if media_type != JSON_TYPE:
-            # What a feature made is data, whatever type it claims: a browser must not run it in this origin.
-            headers["Content-Security-Policy"] = "sandbox; default-src 'none'"
-        headers["Content-Type"] = media_type
-        return Response(await encode(stored, media_type) if content is None else content, 200, headers)
 
-    async def purge(request: Request) -> Response:
-        filters = _filters(request.query_params)
-        return json_response({"purged": await site.service.purge(**filters)})
+@described(
+    "values",
+    {"200": answer("How many were forgotten", json(ref("Purged"), EXAMPLES["Purged"]))},
+    "400",
+    parameters=[query("asset", ASSET_ID), query("feature", "redness"), query("version", "1")],
+)
+async def purge(context: AppContext, request: Request) -> Response:
+    """Forget the values that match all filters given, at least one."""
+    filters = _filters(request.query_params)
+    return json_response({"purged": await context.service.purge(**filters)})
 
-    return [route("/v1/values/{key}", GET=read), route("/v1/values", DELETE=purge)]
+
+PATHS = [Path("/v1/values/{key}", GET=value), Path("/v1/values", DELETE=purge)]
 
 
 def _filters(query: QueryParams) -> dict[str, str]:
