@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import fsspec
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from amber_ray.core.values import annotations as vt
 from amber_ray.core.values.annotations import parse
-from amber_ray.errors import DamagedPart
+from amber_ray.errors import DamagedPart, DamagedRecord, StoreError
 from amber_ray.store import parquet
 from amber_ray.store import part as pt
 from amber_ray.store.files import Files
+from amber_ray.store.journal import Journal
 from amber_ray.store.parquet import Part, Row, ValueStore
 from tests import values as gen
+from tests.store_faults import ERRORS, Trouble
 
 FLOAT = vt.Scalar("float")
 VECTORS = vt.Array("float32", (None, 4))
@@ -65,6 +69,16 @@ def held(store: ValueStore) -> dict[str, list[str]]:
 def everything(store: ValueStore) -> dict[str, Any]:
     """Values by key; of a key that is there twice, the newest."""
     return {r.key: r.value for part, keys in held(store).items() for r in store.read(part, range(len(keys)))}
+
+
+def below(url: str, folder: str) -> list[str]:
+    """Paths of all files in a folder of a store, whatever their names."""
+    fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
+    return list(fs.find(f"{root}/{folder}"))
+
+
+class Crash(BaseException):
+    """The process ends here."""
 
 
 class StoreContract:
@@ -149,7 +163,7 @@ class StoreContract:
             store.write("score", "1", FLOAT, [row(0, key="ab")])
         assert store.parts() == []
 
-    def test_a_failed_write_leaves_nothing(self, store: ValueStore) -> None:
+    def test_a_failed_write_leaves_nothing(self, store: ValueStore, url: str) -> None:
         with pytest.raises(Exception, match="str"):
             store.write("score", "1", FLOAT, [row(0), row(1, "x" * 100)])
 
@@ -160,12 +174,7 @@ class StoreContract:
         with pytest.raises(RuntimeError, match="in the middle"):
             store.publish("score", "1", FLOAT, (0.0, 0.0), tables())
         assert store.parts() == []
-        assert self.leftovers(store) == []
-
-    def leftovers(self, store: ValueStore) -> list[str]:
-        """Files below `values` that are no parts."""
-        fs = store.files._fs
-        return [p for p in fs.find(store.files.path("values")) if not p.endswith(".parquet")]
+        assert below(url, "values") == []
 
     # --- the listing is the index
 
@@ -297,6 +306,92 @@ class StoreContract:
             key(i): i for i in range(12) if i % 3 != 1
         }
 
+    # --- purging again
+
+    def test_a_part_published_after_a_purge_is_purged_by_applying_it_again(
+        self, store: ValueStore, url: str
+    ) -> None:
+        at = 1_700_000_100.5
+        store.write("score", "1", FLOAT, [row("early", created=at - 50), row("other", asset="a2")])
+        store.purge(asset="a1", made_before=at)
+        assert set(everything(store)) == {key("other")}
+        straggler = ValueStore(url)  # of a process that has died: it knows nothing of the purge
+        late = straggler.write(
+            "score",
+            "1",
+            FLOAT,
+            [
+                row("before", created=at - 0.000_001),
+                row("then", created=at),
+                row("after", created=at + 0.000_001),
+                row("with", asset=None, unit="{a1,a2}", created=at - 1),
+                row("of another", asset="a2", created=at - 1),
+            ],
+        )
+        (change,) = ValueStore(url).purge(asset="a1", made_before=at)
+        assert change[0] == late.name
+        assert set(change[3]) == set(map(key, ("before", "then", "with")))
+        assert set(everything(ValueStore(url))) == set(map(key, ("other", "after", "of another")))
+        assert ValueStore(url).purge(asset="a1", made_before=at) == []
+
+    def test_a_purge_of_a_feature_keeps_what_was_made_later(self, store: ValueStore) -> None:
+        for feature, version in (("score", "1"), ("score", "2"), ("other", "1")):
+            rows = [row(f"{feature} {version} {at}", created=float(at)) for at in (1, 2)]
+            store.write(feature, version, FLOAT, rows)
+        store.write("score", "1", FLOAT, [row("later", created=5.0)])
+        store.purge(feature="score", version="1", made_before=1.0)
+        left = ["score 1 2", "score 2 1", "score 2 2", "other 1 1", "other 1 2", "later"]
+        assert set(everything(store)) == set(map(key, left))
+
+    def test_a_purge_opens_no_part_of_another_feature_or_version(
+        self, store: ValueStore, files: Files, url: str
+    ) -> None:
+        store.write("score", "1", FLOAT, [row("a")])
+        others = [store.write(f, v, FLOAT, [row(f + v)]) for f, v in (("score", "10"), ("scores", "1"))]
+        for part in others:
+            files.write(part.name, b"PAR1")
+        assert len(ValueStore(url).purge(feature="score", version="1")) == 1
+        assert len(ValueStore(url).purge(feature="none")) == 0
+        assert store.parts() == [part.name for part in others]
+
+    def test_a_part_that_can_not_match_is_known_by_its_footer(
+        self, store: ValueStore, files: Files, url: str
+    ) -> None:
+        later = store.write("score", "1", FLOAT, [row(i, created=50.0 + i) for i in range(3)])
+        another = store.write("score", "1", FLOAT, [row(i, asset=f"b{i}", created=1.0) for i in range(3)])
+        for part in (later, another):
+            self.spoil(files, part.name, lambda data: bytes(data[:4]) + bytes(200) + bytes(data[204:]))
+        assert ValueStore(url).purge(asset="a1", made_before=49.0) == []
+        assert store.parts() == [later.name, another.name]
+        assert ValueStore(url).purge(asset="a1", made_before=50.0) == []
+        assert store.parts() == [another.name]  # the other one was read, and found damaged
+
+    def test_parts_that_were_looked_through_before_may_be_skipped(self, store: ValueStore) -> None:
+        parts = [store.write("score", "1", FLOAT, [row(i)]) for i in range(3)]
+        changes = store.purge(asset="a1", skip={parts[1].name})
+        assert [old for old, _, _, _ in changes] == [parts[0].name, parts[2].name]
+        assert store.parts() == [parts[1].name]
+
+    def test_a_crash_between_publishing_and_deleting_is_made_good_by_purging_again(
+        self, store: ValueStore, url: str
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row("a", created=1.0), row("b", asset="a2", created=1.0)])
+        asked = []
+
+        def fence() -> None:
+            asked.append(len(store.parts()))
+            if asked[-1] == 2:
+                raise Crash
+
+        with pytest.raises(Crash):
+            ValueStore(url, fence).purge(asset="a1", made_before=2.0)
+        assert asked[-1] == 2
+        assert set(everything(store)) == {key("a"), key("b")}
+        (change,) = ValueStore(url).purge(asset="a1", made_before=2.0)
+        assert (change[0], change[3]) == (part.name, [key("a")])
+        assert set(everything(store)) == {key("b")}
+        assert part.name not in store.parts()
+
     # --- damage
 
     def spoil(self, files: Files, name: str, change: Any) -> None:
@@ -381,25 +476,6 @@ class StoreContract:
             ValueStore(url).read(part.name, [0])
         assert store.parts() == [part.name]
 
-    def test_a_file_system_that_fails_damages_nothing(
-        self, store: ValueStore, url: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        part = store.write("score", "1", FLOAT, [row(0)])
-
-        def fail(*_: Any) -> Any:
-            raise OSError(5, "Input/output error")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(Files, "open", fail)
-            with pytest.raises(OSError, match="Input/output error"):
-                ValueStore(url).read(part.name, [0])
-        with monkeypatch.context() as patch:
-            patch.setattr(pq, "read_metadata", fail)
-            with pytest.raises(Exception, match="can't be read: OSError") as caught:
-                ValueStore(url).read(part.name, [0])
-            assert not isinstance(caught.value, DamagedPart)
-        assert ValueStore(url).read(part.name, [0])[0].value == 0.5
-
     # --- several at once
 
     def test_threads_may_share_a_store(self, store: ValueStore) -> None:
@@ -421,6 +497,245 @@ class StoreContract:
         assert wrong == []
         assert len(store.parts()) == 41
         assert len(everything(store)) == 140
+
+
+class TroubleContract:
+    """What a store must do while its file system fails, and when that is over.
+
+    `url` and `trouble` are fixtures of the subclass: an empty store's URL, and what makes its file system
+    fail.
+    """
+
+    @pytest.fixture
+    def store(self, url: str) -> ValueStore:
+        return ValueStore(url)
+
+    @pytest.fixture
+    def files(self, url: str) -> Files:
+        return Files(url)
+
+    def set_aside(self, files: Files) -> list[str]:
+        return list(files.sizes(re.compile(".*"), "quarantine", 1))
+
+    def check_that_it_is_not_damage(self, caught: pytest.ExceptionInfo[BaseException]) -> None:
+        assert not isinstance(caught.value, (DamagedPart, DamagedRecord, FileNotFoundError)), caught.value
+
+    # --- reading parts
+
+    @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+    @pytest.mark.parametrize("call", ["open", "read"])
+    def test_a_file_system_that_fails_damages_no_part(
+        self, store: ValueStore, files: Files, url: str, trouble: Trouble, call: str, error: Exception
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(0, 0.25)])
+        store.keys(part.name)
+        for reader in (store, ValueStore(url)):
+            for use in (lambda r: r.read(part.name, [0]), lambda r: r.keys(part.name)):
+                trouble.fail(call, error)
+                if call == "open":
+                    reader.close(part.name)
+                with pytest.raises(StoreError, match="can't be read") as caught:
+                    use(reader)
+                self.check_that_it_is_not_damage(caught)
+                trouble.end()
+                assert use(reader) is not None
+        assert store.parts() == [part.name]
+        assert self.set_aside(files) == []
+        assert store.read(part.name, [0])[0].value == 0.25
+
+    def test_a_part_that_is_delivered_in_part_is_not_damaged(
+        self, store: ValueStore, files: Files, url: str, trouble: Trouble
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(i, float(i)) for i in range(50)])
+        opened = ValueStore(url)
+        opened.keys(part.name)
+        for reader in (opened, ValueStore(url)):
+            for use in (lambda r: r.read(part.name, [7]), lambda r: r.keys(part.name)):
+                trouble.tear()
+                for _ in range(3):
+                    with pytest.raises(StoreError, match="can't be read") as caught:
+                        use(reader)
+                    self.check_that_it_is_not_damage(caught)
+                trouble.end()
+                assert len(use(reader)) in (1, 50)
+        assert store.parts() == [part.name]
+        assert self.set_aside(files) == []
+        assert opened.read(part.name, [7])[0].value == 7.0
+
+    def test_wrong_bytes_are_damage_only_if_they_are_read_twice(
+        self, store: ValueStore, files: Files, url: str, trouble: Trouble
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        trouble.flip(1)
+        assert ValueStore(url).read(part.name, [0])[0].value == 0.5
+        assert store.parts() == [part.name]
+        trouble.flip(2)
+        with pytest.raises(DamagedPart, match="it was moved to quarantine"):
+            ValueStore(url).read(part.name, [0])
+        assert store.parts() == []
+        assert len(self.set_aside(files)) == 1
+
+    def test_wrong_bytes_once_and_then_a_timeout_are_no_damage(
+        self, store: ValueStore, url: str, trouble: Trouble
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        reader = ValueStore(url)
+        trouble.flip(1, then=TimeoutError("slow"))
+        with pytest.raises(StoreError, match="slow") as caught:
+            reader.read(part.name, [0])
+        self.check_that_it_is_not_damage(caught)
+        trouble.end()
+        assert reader.read(part.name, [0])[0].value == 0.5
+
+    def test_a_damaged_part_that_can_not_be_moved_is_told_to_be_damaged_and_stays(
+        self, store: ValueStore, files: Files, url: str, trouble: Trouble
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        files.write(part.name, b"PAR1")
+        trouble.fail("move", TimeoutError("slow"))
+        with pytest.raises(DamagedPart, match="it could not be moved to quarantine"):
+            ValueStore(url).read(part.name, [0])
+        assert store.parts() == [part.name]
+        trouble.end()
+        with pytest.raises(DamagedPart, match="it was moved to quarantine"):
+            ValueStore(url).read(part.name, [0])
+        assert store.parts() == []
+
+    def test_a_scan_tells_parts_that_can_not_be_read_now_from_damaged_ones(
+        self, store: ValueStore, files: Files, url: str, trouble: Trouble
+    ) -> None:
+        parts = [store.write("score", "1", FLOAT, [row(i)]) for i in range(3)]
+        trouble.fail("read", TimeoutError("slow"))
+        late: list[str] = []
+        assert list(ValueStore(url).scan(late=late)) == []
+        assert late == [p.name for p in parts]
+        trouble.end()
+        files.write(parts[1].name, b"PAR1")
+        late.clear()
+        assert [p.name for p, _ in ValueStore(url).scan(late=late)] == [parts[0].name, parts[2].name]
+        assert late == []
+
+    # --- everything else
+
+    @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+    def test_a_listing_that_fails_is_not_an_empty_one(
+        self, store: ValueStore, trouble: Trouble, error: Exception
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        trouble.fail("list", error)
+        for ask in (store.parts, lambda: list(store.scan()), store.costs, lambda: store.purge(asset="a1")):
+            with pytest.raises(StoreError, match="can't be listed"):
+                ask()
+        trouble.end()
+        assert store.parts() == [part.name]
+
+    @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+    def test_a_write_that_fails_leaves_nothing_and_works_later(
+        self, store: ValueStore, url: str, trouble: Trouble, error: Exception
+    ) -> None:
+        trouble.fail("write", error)
+        with pytest.raises(StoreError, match="can't be written"):
+            store.write("score", "1", FLOAT, [row(0)])
+        assert below(url, "values") == []
+        trouble.end()
+        store.write("score", "1", FLOAT, [row(0)])
+        assert everything(store) == {key(0): 0.5}
+
+    def test_a_part_whose_write_failed_after_it_was_done_is_whole(
+        self, store: ValueStore, url: str, trouble: Trouble
+    ) -> None:
+        trouble.fail("write", TimeoutError("the answer was lost"), after=True)
+        with pytest.raises(StoreError, match="the answer was lost"):
+            store.write("score", "1", FLOAT, [row(0)])
+        trouble.end()
+        assert everything(ValueStore(url)) == {key(0): 0.5}
+        store.write("score", "1", FLOAT, [row(0)])
+        assert everything(ValueStore(url)) == {key(0): 0.5}
+
+    @pytest.mark.parametrize("call", ["read", "write", "delete"])
+    def test_joining_and_purging_lose_nothing_that_they_should_keep(
+        self, store: ValueStore, files: Files, url: str, trouble: Trouble, call: str
+    ) -> None:
+        for i in range(3):
+            store.write("score", "1", FLOAT, [row(i, asset="a1"), row(f"{i}", asset="a2")])
+        before = everything(store)
+
+        def joined(store: ValueStore) -> None:
+            old, _ = store.compact("score", "1")
+            store.remove_parts(old)
+
+        for work in (joined, lambda store: store.purge(asset="a1")):
+            trouble.fail(call, TimeoutError("slow"))
+            with pytest.raises(StoreError, match="slow") as caught:
+                work(ValueStore(url))
+            self.check_that_it_is_not_damage(caught)
+            trouble.end()
+            assert (
+                everything(ValueStore(url)).items()
+                >= {k: v for k, v in before.items() if k in {key(f"{i}") for i in range(3)}}.items()
+            )
+        assert everything(ValueStore(url)) == before
+        store.purge(asset="a1")
+        assert set(everything(ValueStore(url))) == {key(f"{i}") for i in range(3)}
+        assert self.set_aside(files) == []
+
+    def test_a_purge_goes_on_without_a_part_that_can_not_be_read_now_and_tells_its_name(
+        self, store: ValueStore, files: Files, url: str, trouble: Trouble
+    ) -> None:
+        parts = [store.write("score", "1", FLOAT, [row(i)]) for i in range(4)]
+        files.write(parts[0].name, b"PAR1")
+        trouble.fail("read", TimeoutError("slow"), on=parts[2].name)
+        late: list[str] = []
+        changes = ValueStore(url).purge(asset="a1", late=late)
+        assert [old for old, _, _, _ in changes] == [parts[1].name, parts[3].name]
+        assert late == store.parts() == [parts[2].name]
+        with pytest.raises(StoreError, match="slow"):
+            ValueStore(url).purge(asset="a1")
+        trouble.end()
+        assert [old for old, _, _, _ in ValueStore(url).purge(asset="a1", late=late)] == [parts[2].name]
+        assert late == [parts[2].name]
+        assert store.parts() == []
+
+    def test_a_damaged_part_that_stays_is_not_passed_over_by_a_purge(
+        self, store: ValueStore, files: Files, url: str, trouble: Trouble
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        files.write(part.name, b"PAR1")
+        trouble.fail("move", TimeoutError("slow"))
+        late: list[str] = []
+        assert ValueStore(url).purge(asset="a1", late=late) == []
+        assert late == [part.name]
+        with pytest.raises(DamagedPart, match="could not be moved"):
+            ValueStore(url).purge(asset="a1")
+
+    @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+    def test_a_record_that_can_not_be_read_now_stays(
+        self, files: Files, url: str, trouble: Trouble, error: Exception
+    ) -> None:
+        journal = Journal(url)
+        journal.write("a", {"id": "a", "state": "running"})
+        trouble.fail("read", error)
+        with pytest.raises(StoreError) as caught:
+            journal.read("a")
+        self.check_that_it_is_not_damage(caught)
+        assert list(journal.unfinished()) == []
+        trouble.end()
+        assert [r["id"] for r in journal.unfinished()] == ["a"]
+        assert self.set_aside(files) == []
+
+    def test_a_record_that_is_delivered_in_part_is_not_damaged(
+        self, files: Files, url: str, trouble: Trouble
+    ) -> None:
+        journal = Journal(url)
+        journal.write("a", {"id": "a", "state": "running"})
+        trouble.tear()
+        with pytest.raises(StoreError, match="delivered") as caught:
+            journal.read("a")
+        self.check_that_it_is_not_damage(caught)
+        assert list(journal.unfinished()) == []
+        trouble.end()
+        assert [r["id"] for r in journal.unfinished()] == ["a"]
+        assert self.set_aside(files) == []
 
 
 def store_table(*rows: Row) -> Any:

@@ -1,4 +1,4 @@
-"""Where each stored key is: 24 bytes a key in sorted runs of arrays, and a small dict for what is new.
+"""Where each stored key is: 24 bytes a key in sorted runs of arrays, and a small dict for new keys.
 
 Keys are random digests, so a key's leading 64 bits nearly always place it; the rest settles ties. A key is
 alive in one place only, so the runs may be searched in any order and their sizes add up. Runs are merged when
@@ -17,16 +17,16 @@ import numpy as np
 FRESH = 4096
 """Keys in the dict before they become a run."""
 RATIO = 4
-"""A run has at least so many times the keys of the next one."""
+"""A run has at least so many times as many keys as the next one."""
 VECTOR = 32
 """Keys looked up together from here on; fewer are looked up one by one."""
 _OVERLAY_BYTES = 250
-"""A key in the dict: its bytes, its place, and its share of the table."""
-_GONE = np.uint32(0xFFFFFFFF)
+"""Memory of a key in the dict: its bytes, its place, and its share of the table."""
+_REMOVED = np.uint32(0xFFFFFFFF)
 
 
 class Batch(NamedTuple):
-    """Keys in two halves and where they are: rows of an array each, all of one length."""
+    """Keys in two halves, and where each is: four arrays of the same length."""
 
     high: np.ndarray
     low: np.ndarray
@@ -34,12 +34,12 @@ class Batch(NamedTuple):
     row: np.ndarray
 
     def take(self, which: np.ndarray) -> Batch:
-        """The rows that a mask or a list of positions names."""
+        """Return the rows that a mask or a list of positions names."""
         return Batch(*(column[which] for column in self))
 
 
 class _Run:
-    """A batch sorted by key, no key twice; `alive` counts those whose part is not `_GONE`."""
+    """A batch sorted by key, no key twice; `alive` counts those whose part is not `_REMOVED`."""
 
     __slots__ = ("_high", "_low", "alive", "batch")
 
@@ -49,7 +49,7 @@ class _Run:
         self.alive = len(batch.high)
 
     def find(self, high: np.ndarray, low: np.ndarray) -> np.ndarray:
-        """Positions of many keys, quickest for sorted ones; -1 for those that are not here."""
+        """Return the positions of many keys, -1 for those that are not here; fastest if they are sorted."""
         mine = self.batch
         at = np.searchsorted(mine.high, high)
         found = np.full(len(high), -1, np.int64)
@@ -64,28 +64,28 @@ class _Run:
             open_ = open_[~hit]
             at[open_] += 1  # equal leading halves: the next one may be it
         alive = found >= 0
-        alive[alive] = mine.part[found[alive]] != _GONE
+        alive[alive] = mine.part[found[alive]] != _REMOVED
         found[~alive] = -1
         return found
 
     def find_one(self, high: int, low: int) -> int:
-        """The position of a key, or -1."""
+        """Return the position of a key, or -1."""
         i = bisect.bisect_left(self._high, high)
         while i < len(self._high) and self._high[i] == high:
             if self._low[i] == low:
-                return i if self.batch.part[i] != _GONE else -1
+                return i if self.batch.part[i] != _REMOVED else -1
             i += 1
         return -1
 
     def forget(self, positions: np.ndarray) -> None:
-        """Mark keys as gone; the places go with the next merge."""
-        self.batch.part[positions] = _GONE
+        """Mark keys as removed; the next merge frees their memory."""
+        self.batch.part[positions] = _REMOVED
         self.alive -= len(positions)
 
     def living(self) -> Batch:
-        """What is not gone."""
+        """Return the rows that are not removed."""
         size = len(self.batch.high)
-        return self.batch if self.alive == size else self.batch.take(self.batch.part != _GONE)
+        return self.batch if self.alive == size else self.batch.take(self.batch.part != _REMOVED)
 
 
 class KeyIndex:
@@ -107,12 +107,17 @@ class KeyIndex:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory, the dict's estimated."""
+        """Bytes of memory; those of the dict are estimated."""
         batches = [*self._waiting, *(run.batch for run in self._runs)]
         return sum(column.nbytes for b in batches for column in b) + _OVERLAY_BYTES * len(self._new)
 
+    @property
+    def runs(self) -> list[int]:
+        """How many keys each sorted run has, the largest first."""
+        return [run.alive for run in self._runs]
+
     def parts(self) -> list[str]:
-        """Names of the parts that are indexed."""
+        """Return the names of the parts that are indexed."""
         return list(self._numbers)
 
     def add(self, part: str, keys: np.ndarray, rows: np.ndarray | None = None) -> None:
@@ -135,7 +140,7 @@ class KeyIndex:
             self._new[data[16 * i : 16 * i + 16]] = number, row
 
     def find(self, key: str) -> tuple[str, int] | None:
-        """Where a key is, or None; what is no key is nowhere."""
+        """Return the part and row of a key, or None; None too for what is not a key."""
         raw = _raw(key)
         place = self._new.get(raw)
         if place is not None:
@@ -150,7 +155,7 @@ class KeyIndex:
         return None
 
     def find_many(self, keys: Sequence[str]) -> list[tuple[str, int] | None]:
-        """`find` for each, many at a time."""
+        """Return what `find` returns for each key; faster than as many calls of it."""
         data = _raws(keys) if len(keys) >= VECTOR else None
         if data is None:
             return [self.find(key) for key in keys]
@@ -173,7 +178,7 @@ class KeyIndex:
         return found
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Forget keys; unknown ones are fine."""
+        """Remove keys; unknown ones are fine."""
         self._settle()
         raws = [raw for raw in map(_raw, keys) if raw]
         for raw in raws:
@@ -182,7 +187,7 @@ class KeyIndex:
             self._forget(np.frombuffer(b"".join(raws), np.uint8).reshape(-1, 16))
 
     def remove_part(self, part: str) -> list[str]:
-        """Forget all that a part held; returns its keys."""
+        """Remove all keys that were found in a part; return them."""
         number = self._numbers.pop(part, None)
         if number is None:
             return []
@@ -199,7 +204,7 @@ class KeyIndex:
         return removed
 
     def _forget(self, keys: np.ndarray) -> None:
-        """The runs no longer have these keys."""
+        """Remove keys from the runs."""
         if not self._runs:
             return
         high, low = _halves(keys)
@@ -211,7 +216,7 @@ class KeyIndex:
         self._compact()
 
     def _flush(self) -> None:
-        """What is in the dict waits to become a run. It is newer than all that waits, and than all runs."""
+        """Move the keys in the dict to those that wait to become a run; they are newer than all of these."""
         if self._new:
             keys = np.frombuffer(b"".join(self._new), np.uint8).reshape(-1, 16)
             places = np.array(list(self._new.values()), np.uint32)
@@ -219,7 +224,7 @@ class KeyIndex:
             self._waiting.append(_batch(keys, places[:, 0], places[:, 1]))
 
     def _settle(self) -> None:
-        """Make a run of what waits: once, however many parts were added since anything was asked."""
+        """Make one run of the batches that wait, however many parts were added since the last lookup."""
         if not self._waiting:
             return
         batches, self._waiting = self._waiting, []
@@ -231,7 +236,7 @@ class KeyIndex:
         self._compact()
 
     def _compact(self) -> None:
-        """Merge runs until each is much larger than the next; drop what is gone where it is the most."""
+        """Merge runs until each is much larger than the next, and rewrite those that are mostly removed."""
         runs = [r if 2 * r.alive >= len(r.batch.high) else _Run(r.living()) for r in self._runs if r.alive]
         runs.sort(key=lambda r: r.alive, reverse=True)
         while len(runs) > 1 and runs[-2].alive < RATIO * runs[-1].alive:
@@ -241,7 +246,7 @@ class KeyIndex:
 
 
 def _raw(key: str) -> bytes:
-    """A key's bytes; none for what is no key."""
+    """Return a key's bytes; none for what is not a key."""
     try:
         raw = bytes.fromhex(key)
     except ValueError:
@@ -250,7 +255,7 @@ def _raw(key: str) -> bytes:
 
 
 def _raws(keys: Sequence[str]) -> bytes | None:
-    """The bytes of many keys; None if one of them is no key."""
+    """Return the bytes of many keys; None if one of them is not a key."""
     text = "".join(keys)
     if len(text) != 32 * len(keys) or any(len(key) != 32 for key in keys):
         return None
@@ -278,7 +283,7 @@ def _batch(keys: np.ndarray, part: int | np.ndarray, row: np.ndarray) -> Batch:
 
 
 def _sorted(batches: Sequence[Batch]) -> Batch:
-    """All batches as one, sorted; of equal keys the last one stays. Column by column, to spare memory."""
+    """Return all batches as one, sorted; of equal keys the last is kept. Goes by columns, to save memory."""
     columns = list(zip(*batches, strict=True))
     high = np.concatenate(columns[0])
     order = np.argsort(high)

@@ -1,9 +1,19 @@
 """One server per store: an operating system's lock where there is one, else a record with a heartbeat.
 
-Without a lock nobody can say that a holder is dead, only that its record no longer changes: a claimant
-watches it for `FRESH_SECONDS` by its own clock, so clocks need not agree. Two claimants at once both write,
-wait, and read again: the record is of one of them. One that wrote much later than it read is found out by the
-other's `renew`.
+Without a lock nobody can know that a holder is dead, only that its record no longer changes. A claimant
+watches the record for `FRESH_SECONDS` by its own clock, so clocks need not agree. Two claimants at once both
+write, wait, and read again: the record is one of theirs. One that wrote much later than it read is found out
+by the other's `renew`.
+
+    holder    beat ····· beat ····· (stopped) ·················· renew: StoreBusy, it ends
+    guard     └── passes for SURE_SECONDS ──┘ raises StoreError
+    claimant                 └── watches for FRESH_SECONDS ──┘ writes its own record
+
+`guard` is the fence of a holder that was stopped. Its process joins, purges and deletes no parts and writes
+no records of requests and purges unless its last beat is so recent that nobody can have taken the store. It
+is asked before a change begins, and the object store does not check it: a single call that hangs for longer
+than `FRESH_SECONDS - SURE_SECONDS` may take effect after another server has taken the store. Workers are not
+fenced: the parts that they add have names of their own and are keyed by what they were made from.
 """
 
 from __future__ import annotations
@@ -19,24 +29,27 @@ import time
 from collections.abc import Callable, Mapping
 from typing import IO, Any
 
-from amber_ray.errors import StoreBusy, StoreError
+from amber_ray.errors import DamagedRecord, StoreBusy, StoreError
 from amber_ray.store.files import Files
+from amber_ray.store.json_files import read_json, write_json
 
 log = logging.getLogger("amber.store")
 
 NAME = "lease.json"
 FRESH_SECONDS = 15.0
-"""A record that has not changed for so long is of a dead holder."""
+"""A record that has not changed for so long belongs to a dead holder."""
 RENEW_SECONDS = 5.0
+"""How often a holder writes its record anew."""
 SURE_SECONDS = 10.0
-"""A holder that has beaten within that time is taken for dead by nobody."""
+"""Nobody takes a holder for dead that has renewed its record within this time."""
 SETTLE_SECONDS = 0.5
+"""A claimant reads its record again after this time: another claimant may have written over it."""
 ANCIENT_SECONDS = 600.0
-"""No two clocks differ by that: a record so old need not be watched."""
+"""A record whose beat is so old need not be watched: no two clocks differ by that much."""
 
 
 class Lease:
-    """Held by the first shard's process. A local lock goes with the process, however that ends. Blocking."""
+    """Held by the first shard's process. A local lock ends with its process, however that ends. Blocking."""
 
     def __init__(
         self,
@@ -52,9 +65,10 @@ class Lease:
         self._record: dict[str, Any] = {}
 
     def acquire(self, owner: str) -> None:
-        """Take the store; twice is once. Raises `StoreBusy`, naming the holder.
+        """Take the store; to take it twice is fine.
 
-        On an object store this takes half a second, and up to `FRESH_SECONDS` after a holder's sudden death.
+        Raises `StoreBusy`, naming the holder, and `StoreError` if the store can't be read or written now. On
+        an object store this takes half a second, and up to `FRESH_SECONDS` after a holder's sudden death.
         """
         if self._record:
             return
@@ -74,16 +88,16 @@ class Lease:
         self._record = record
 
     def renew(self, now: float) -> None:
-        """Say that the holder lives, when it is time to; a local lock needs no such word.
+        """Write the record anew if `RENEW_SECONDS` have passed; a local lock needs no renewal.
 
         Raises `StoreBusy` if another server has taken the store: then this one must stop. A store that can't
-        be reached is told to the log and tried again by the next call.
+        be reached is logged, and tried again by the next call.
         """
         if self._files.local or not self._record or now - self._record["beat"] < RENEW_SECONDS:
             return
         try:
             held = self._read()
-            if held and held.get("token") != self._record["token"]:
+            if held.get("token", self._record["token"]) != self._record["token"]:
                 self._record = {}
                 raise StoreBusy(self._busy(held))
             beaten = {**self._record, "beat": now}
@@ -95,18 +109,20 @@ class Lease:
             log.warning("the lease of the store could not be renewed: %s", error)
 
     def guard(self) -> None:
-        """Raise `StoreError` unless the store is surely this holder's still: delete nothing then.
+        """Raise `StoreError` unless this holder certainly owns the store still: it must change nothing there.
 
-        A holder that was stopped for a while, or could not renew, may have been taken for dead.
+        A holder that was stopped for a while, or could not renew its record, may have been taken for dead.
+        Costs no call to the store.
         """
         silent = self._clock() - self._record.get("beat", -math.inf)
         if not self._record or not (self._files.local or silent < SURE_SECONDS):
             raise StoreError(
-                f"the lease of the store {self._url!r} was not renewed in time, so nothing is deleted there"
+                f"the lease of the store {self._url!r} was not renewed in time, so nothing is changed there "
+                "until it has been"
             )
 
     def release(self) -> None:
-        """Give the store up; not to hold it is fine."""
+        """Give the store up; fine if it is not held."""
         if self._file is not None:
             self._file.truncate(0)
             self._file.close()
@@ -117,7 +133,7 @@ class Lease:
 
     def _lock(self, record: Mapping[str, Any]) -> None:
         self._files.make("")
-        with self._files.told("locked"):
+        with self._files.translated("locked"):
             file = open(self._files.path(NAME), "a+")  # noqa: SIM115 - held open: the lock lives as long
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -152,7 +168,12 @@ class Lease:
             raise StoreBusy(self._busy(held))
 
     def _is_over(self, held: Mapping[str, Any]) -> bool:
-        """Whether the holder is known to be dead: a process of this machine that is gone, or long silent."""
+        """Return whether the holder is known to be dead.
+
+        That is a process of this machine that has ended, or any holder that was silent for very long.
+        """
+        if held.get("damaged"):
+            return False
         if self._clock() - float(held.get("beat", 0.0)) > ANCIENT_SECONDS:
             return True
         if held.get("host") != socket.gethostname():
@@ -166,10 +187,18 @@ class Lease:
         return False
 
     def _read(self) -> dict[str, Any]:
-        return _parsed((self._files.read(NAME) or b"").decode(errors="replace"))
+        """Return the record; empty if there is none. Raises `StoreError` if it can't be read now.
+
+        A damaged record stands for an unknown holder, which writes over it in time if it lives.
+        """
+        try:
+            return read_json(self._files, NAME) or {}
+        except DamagedRecord as error:
+            log.error("the lease of the store %r: %s", self._url, error)
+            return {"damaged": True}
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        self._files.put(NAME, json.dumps(record).encode())
+        write_json(self._files, NAME, record)
 
     def _busy(self, held: Mapping[str, Any]) -> str:
         since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(float(held.get("since", 0.0))))
@@ -181,7 +210,7 @@ class Lease:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """A record; empty while its holder is about to write it."""
+    """Return the record in a lock file; empty while its holder is about to write it."""
     try:
         record = json.loads(text)
     except ValueError:

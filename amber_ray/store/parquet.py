@@ -1,12 +1,13 @@
 """Values at rest: immutable Parquet parts under `<store>/values/<feature>/<version>/`.
 
-A part gets its name when it is whole, so a listing shows whole parts only: the listing is the index, and
-there is no manifest to corrupt. Values are content-keyed, so a duplicate row is harmless and a crash between
-any two steps loses nothing. A part that fails its checksums is moved to `<store>/quarantine/`, and its keys
-become misses.
+A part gets its name when it is whole, so a listing shows whole parts only. The listing is the index: there is
+no manifest that could be damaged. Values are keyed by what they were made from, so a duplicate row is
+harmless, and a crash between any two steps loses nothing. A part whose bytes fail their checksums, twice, is
+moved to `<store>/quarantine/`, and its keys become misses. A part that can't be read now stays where it is
+(`store.part` says how the two are told apart).
 
-Parts are joined and purged by the row group, so memory holds one row group and not the part. The order is
-always publish, tell, delete: a crash leaves duplicates, which are harmless, and never a gap.
+Parts are joined and purged by the row group, so memory holds one row group and not the part. A part is
+published before those that it replaces are deleted, so a crash leaves duplicates and never a gap.
 
 Must not know: the ledger, Ray.
 """
@@ -18,7 +19,7 @@ import concurrent.futures
 import itertools
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -38,23 +39,25 @@ log = logging.getLogger("amber.store")
 T = TypeVar("T")
 
 OPEN_PARTS = 64
+"""Parts that one `ValueStore` keeps open."""
 COST_PARTS = 4
-"""Parts of a feature, the newest, whose costs are averaged."""
+"""The newest parts of a feature; their costs are averaged."""
 READERS = 16
-"""Parts of an object store read at once by `scan`."""
+"""Parts of an object store that are read at once."""
 SMALL_BYTES = 64 << 20
-"""Parts that are larger are left as they are."""
+"""Compaction leaves larger parts as they are."""
 JOIN_BYTES = 256 << 20
-"""What one compaction joins at most."""
+"""Bytes of the parts that one compaction joins, at most."""
 PurgedPart = tuple[str, Part | None, np.ndarray, list[str]]
-"""A part that is gone, its replacement, the keys kept (uint8[n, 16], in order of rows), the keys dropped."""
+"""A part that was deleted, its replacement, the keys kept (uint8[n, 16], in order), the keys dropped."""
 
 
 class ValueStore:
     """The parts of one store, local or at any fsspec URL. Thread-safe; many processes may share it.
 
-    `fence` is called before anything is deleted, and raises if this process may no longer do that. Adding
-    needs no fence: a part under a new name harms nobody.
+    `fence` is called before anything is changed, and raises `StoreError` if this process may not be sure any
+    more that it owns the store (`Lease.guard`). The process that compacts and purges has one. Workers have
+    none: all they do is to add parts under new names, which harms nobody, and to move damaged ones away.
     """
 
     def __init__(self, url: str, fence: Callable[[], None] | None = None) -> None:
@@ -70,7 +73,7 @@ class ValueStore:
     def write(self, feature: str, version: str, type: vt.ValueType, rows: Sequence[Row]) -> Part:
         """Write rows as one new part and publish it; row i of the part is `rows[i]`.
 
-        Raises `StoreError` if the store can't be written; nothing is left behind then.
+        Raises `StoreError` if the store can't be written; then nothing of it can be seen, or all of it.
         """
         if not rows:
             raise ValueError("a part has at least one row")
@@ -87,56 +90,77 @@ class ValueStore:
         tables: Iterable[pa.Table],
         after: str | None = None,
     ) -> Part:
-        """Write tables of rows as one part; `after` names the newest part whose rows they were."""
+        """Write tables of rows as one part; `after` names the newest part that the rows are from, if any.
+
+        Raises what `write` raises.
+        """
+        self._guard()
         folder = pt.folder(feature, version)
         meta = {"feature": feature, "version": version, "type": type.spec(), "costs": costs}
         with self.files.draft(folder) as draft:
             writer = PartWriter(draft.sink, meta)
             for table in tables:
-                with self.files.told("written"):
+                with self.files.translated("written"):
                     writer.add(table)
-            with self.files.told("written"):
+            with self.files.translated("written"):
                 writer.close()
             size = pt.footer_size(draft.tail(12))
             name = pt.new_name(folder, draft.tail(size + 8)[:-8], after)
+            self._guard()  # the rows may have taken longer than the lease is certain for
             return Part(name, feature, version, writer.rows, draft.publish(name))
 
     # --- reading
 
     def read(self, part: str, rows: Sequence[int], declared: vt.ValueType | None = None) -> list[StoredRow]:
-        """Rows of a part, in the order asked for.
+        """Return rows of a part, in the order asked for.
 
         `declared` is the feature's type today: where the part has the same one, its dataclasses come back as
-        such, else as dicts. Raises `FileNotFoundError` for a part that has vanished and `DamagedPart`, after
-        moving it to quarantine, for one that fails its checksums.
+        such, else as dicts. Raises `FileNotFoundError` for a part that has vanished, `DamagedPart`, after
+        moving it to quarantine, for one that fails its checksums, and `StoreError` for one that can't be read
+        now.
         """
         return self.with_part(part, lambda file: _read(file, rows, declared))
 
     def small_and_plain(self, part: str, most: int) -> bool:
-        """Whether a part's values have up to `most` bytes on average and need no feature's code to be made.
+        """Return whether a part's values are small, on average, and need no feature's code to be made.
 
-        Raises what `read` raises.
+        Small is up to `most` bytes. Raises what `read` raises.
         """
         return self.with_part(part, lambda file: file.costs[1] <= most and vt.plain(file.type))
 
     def with_part(self, name: str, use: Callable[[PartFile], T]) -> T:
-        """Do something with an open part; a damaged one goes to quarantine, if it is found so twice."""
+        """Call `use` with an open part. One that is found damaged twice is moved to quarantine.
+
+        Raises what `read` raises.
+        """
+        with self._lock:
+            kept = name in self._open
+        try:
+            return self._used(name, use)
+        except StoreError as error:
+            # A file that was open since an earlier read may have gone stale: its part is opened anew.
+            if not kept and not isinstance(error, DamagedPart):
+                raise
+            log.warning("%s; it is read once more", error)
+        try:
+            return self._used(name, use)
+        except DamagedPart as error:
+            moved = "was moved" if self._quarantine(name) else "could not be moved"
+            raise DamagedPart(f"{error}; it {moved} to quarantine") from error
+
+    def _used(self, name: str, use: Callable[[PartFile], T]) -> T:
+        """Call `use` with an open part, which stays open unless that fails.
+
+        A part is opened anew after any failure: what its file has buffered may be wrong, or cut short.
+        """
         try:
             return use(self._file(name))
-        except DamagedPart as error:
-            log.warning("%s; it is read once more", error)
-        except FileNotFoundError:
+        except (FileNotFoundError, StoreError):
             self.close(name)
             raise
-        self.close(name)
-        try:
-            return use(self._file(name))
-        except DamagedPart as error:
-            self._quarantine(name)
-            raise DamagedPart(f"{error}; it was moved to quarantine") from error
 
     def _file(self, name: str) -> PartFile:
-        """An open part; parts never change, so it may be kept."""
+        """Return an open part. Parts never change, so it is kept open for the next reader."""
         with self._lock:
             known = self._open.get(name)
             if known is not None:
@@ -147,57 +171,74 @@ class ValueStore:
         with self._lock:
             self._open[name] = made
             if len(self._open) > OPEN_PARTS:
-                self._open.popitem(last=False)  # closed when its last reader lets go of it
+                self._open.popitem(last=False)  # its file is closed when its last reader has dropped it
         return made
 
     def close(self, name: str) -> None:
-        """Forget an open part."""
+        """Drop an open part, so that its next reader opens it anew."""
         with self._lock:
             self._open.pop(name, None)
 
-    def _quarantine(self, name: str) -> None:
-        self.close(name)
+    def _quarantine(self, name: str) -> bool:
+        """Move a damaged part away, with its bytes as they are; return whether it is gone from the values."""
         target = f"quarantine/{name.replace('/', '__')}"
         log.error("part %s is damaged; it is moved to %s", name, target)
         try:
+            self._guard()
             self.files.move(name, target)
-        except (FileNotFoundError, StoreError) as error:
+        except FileNotFoundError:
+            pass  # another reader has moved it
+        except StoreError as error:
             log.error("part %s could not be moved to quarantine: %s", name, error)
+            return False
+        return True
+
+    def _guard(self) -> None:
+        if self._fence is not None:
+            self._fence()
 
     # --- the listing is the index
 
     def sizes(self) -> dict[str, int]:
-        """Names of all published parts, oldest first, and their bytes."""
+        """Return the bytes of all published parts by their names, oldest first.
+
+        Raises `StoreError` if the store can't be listed now.
+        """
         found = self.files.sizes(pt.NAME, "values", 3)
         return {name: found[name] for name in sorted(found, key=pt.order)}
 
     def parts(self) -> list[str]:
-        """Names of all published parts, oldest first."""
+        """Return the names of all published parts, oldest first. Raises what `sizes` raises."""
         return list(self.sizes())
 
     def sweep(self) -> None:
-        """Delete what writers that died left behind."""
+        """Delete the unpublished files of writers that died."""
         self.files.sweep("values", 3)
 
     def scan(
         self, among: Callable[[str], bool] | None = None, late: list[str] | None = None
     ) -> Iterator[tuple[Part, np.ndarray]]:
-        """Every part, or those `among`, with its keys, uint8[n, 16], oldest first.
+        """Yield every part, or those `among`, with its keys, uint8[n, 16], oldest first.
 
-        What can't be read is told to the log and left out; `late` is given the names of those that can't be
-        read for the time being, which a damaged part is not.
+        A part that can't be read is logged and left out. The names of those that can't be read now are
+        appended to `late`; those of damaged parts, which are in quarantine by then, are not.
         """
         sizes = self.sizes()
         names = [name for name in sizes if among is None or among(name)]
-        for name, keys in self._each(names, self.keys, late):
-            yield Part(name, *pt.feature_and_version(name), len(keys), sizes[name]), keys
+        for name, keys in self._each(names, self.keys):
+            if isinstance(keys, StoreError):
+                log.error("part %s is left out: %s", name, keys)
+                if late is not None and not isinstance(keys, DamagedPart):
+                    late.append(name)
+            else:
+                yield Part(name, *pt.feature_and_version(name), len(keys), sizes[name]), keys
 
     def keys(self, part: str) -> np.ndarray:
-        """The keys of a part: uint8[n, 16]. Raises what `read` raises."""
+        """Return the keys of a part: uint8[n, 16]. Raises what `read` raises."""
         return self.with_part(part, PartFile.keys)
 
     def costs(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """Mean seconds and bytes per value of each feature and version, from its newest parts' footers."""
+        """Return mean seconds and bytes per value of each (feature, version), by its newest parts."""
         newest: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
         for name in reversed(self.parts()):
             group = newest[pt.feature_and_version(name)]
@@ -206,41 +247,46 @@ class ValueStore:
         wanted = [name for names in newest.values() for name in names]
         found: dict[tuple[str, str], list[tuple[float, float]]] = collections.defaultdict(list)
         for name, costs in self._each(wanted, lambda name: self.with_part(name, lambda file: file.costs)):
-            found[pt.feature_and_version(name)].append(costs)
+            if isinstance(costs, StoreError):
+                log.error("part %s is left out of the costs: %s", name, costs)
+            else:
+                found[pt.feature_and_version(name)].append(costs)
         return {group: _mean(costs) for group, costs in found.items()}
 
-    def _each(
-        self, names: Sequence[str], call: Callable[[str], T], late: list[str] | None = None
-    ) -> Iterator[tuple[str, T]]:
-        """Call for each part, in order; over a network for many at once."""
+    def _each(self, names: Sequence[str], call: Callable[[str], T]) -> Iterator[tuple[str, T | StoreError]]:
+        """Yield what a call returns, or the `StoreError` that it raises, for each part there is, in order.
 
-        def told(name: str) -> T | None:
+        On an object store, where each call waits for the network, threads make many at once.
+        """
+
+        def tried(name: str) -> T | StoreError | None:
             try:
                 return call(name)
             except FileNotFoundError:
                 return None
             except StoreError as error:
-                log.error("part %s is left out: %s", name, error)
-                if late is not None and not isinstance(error, DamagedPart):
-                    late.append(name)
-                return None
+                return error
 
         if self.files.local:
-            pairs: Iterator[tuple[str, T | None]] = ((name, told(name)) for name in names)
+            pairs: Iterator[tuple[str, T | StoreError | None]] = ((name, tried(name)) for name in names)
             yield from ((name, made) for name, made in pairs if made is not None)
             return
-        with concurrent.futures.ThreadPoolExecutor(READERS) as pool:
-            for name, made in zip(names, pool.map(told, names), strict=True):
+        pool = concurrent.futures.ThreadPoolExecutor(READERS)
+        try:
+            for name, made in zip(names, pool.map(tried, names), strict=True):
                 if made is not None:
                     yield name, made
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever stops early waits for the calls that have begun only
 
     # --- joining and purging
 
     def compact(self, feature: str, version: str, min_parts: int = 2) -> tuple[list[str], Part | None]:
         """Join a feature's small parts into one; the old ones stay until `remove_parts`.
 
-        Of rows with the same key the newest stays. Returns the parts that are no longer needed (damaged ones
-        among them) and the new one; nothing and None if there are fewer than `min_parts` to join.
+        Of rows with the same key the newest is kept. Returns the parts that are no longer needed (damaged
+        ones among them) and the new one; nothing and None if there are fewer than `min_parts` to join. Raises
+        `StoreError` if one of them can't be read now, or the store not be written.
         """
         folder = pt.folder(feature, version)
         wanted = _neighbours({n: size for n, size in self.sizes().items() if n.startswith(f"{folder}/")})
@@ -260,37 +306,73 @@ class ValueStore:
         return [], None
 
     def purge(
-        self, asset: str | None = None, feature: str | None = None, version: str | None = None
+        self,
+        asset: str | None = None,
+        feature: str | None = None,
+        version: str | None = None,
+        made_before: float | None = None,
+        skip: Collection[str] = (),
+        late: list[str] | None = None,
     ) -> list[PurgedPart]:
-        """Drop the rows that match all that is given: per part touched, what became of it.
+        """Drop the rows that match all that is given; return what became of each part that had some.
 
-        A replacement is published before the old part is deleted, so no crash loses a kept row.
+        With `made_before`, rows of values that were made later than that Unix time are kept (by the clock of
+        the worker that made them). So a purge may be applied again, to parts that were published after it and
+        to those that a crash kept from it. Only parts of the feature and version are opened, and of those
+        only the footer is read if its statistics rule a match out.
+
+        A replacement is published before the old part is deleted, so no crash loses a row that is kept. A
+        damaged part goes to quarantine whole. The name of a part that can't be read, replaced or deleted now
+        is appended to `late`, and the purge goes on; without `late`, `StoreError` is raised, and parts before
+        it stay purged.
         """
+        self._guard()
+        names = [
+            name
+            for name, (its_feature, its_version) in ((n, pt.feature_and_version(n)) for n in self.parts())
+            if feature in (None, its_feature) and version in (None, its_version) and name not in skip
+        ]
         changes: list[PurgedPart] = []
-        for name in self.parts():
-            its_feature, its_version = pt.feature_and_version(name)
-            if feature in (None, its_feature) and version in (None, its_version):
-                try:
-                    change = _purged(self, name, asset)
-                except (FileNotFoundError, DamagedPart) as error:
-                    log.warning("purge passes over part %s: %s", name, error)
-                    continue
+        for name, may_match in self._each(names, lambda name: self._may_match(name, asset, made_before)):
+            try:
+                if isinstance(may_match, StoreError):
+                    raise may_match
+                change = _purged(self, name, asset, made_before) if may_match else None
                 if change is not None:
                     self.remove_parts([name])
                     changes.append(change)
+            except FileNotFoundError as error:
+                log.warning("purge passes over part %s, which has vanished: %s", name, error)
+            except StoreError as error:
+                if isinstance(error, DamagedPart) and self.files.size(name) is None:
+                    log.warning("purge passes over part %s: %s", name, error)
+                elif late is None:
+                    raise
+                else:
+                    log.warning("part %s can't be purged now: %s", name, error)
+                    late.append(name)
         return changes
 
+    def _may_match(self, name: str, asset: str | None, made_before: float | None) -> bool:
+        """Return False if the footer of a part rules out that a purge drops any of its rows."""
+
+        def use(file: PartFile) -> bool:
+            return (made_before is None or file.may_have_made_until(made_before)) and (
+                asset is None or file.may_be_about(asset)
+            )
+
+        return self.with_part(name, use)
+
     def remove_parts(self, names: Sequence[str]) -> None:
-        """Delete parts; those already gone are fine."""
-        if self._fence is not None:
-            self._fence()
+        """Delete parts; those already gone are fine. Raises `StoreError`."""
+        self._guard()
         for name in names:
             self.close(name)
             self.files.remove(name)
 
 
 def _read(file: PartFile, rows: Sequence[int], declared: vt.ValueType | None) -> list[StoredRow]:
-    """Each row group that is asked of is read once."""
+    """Return rows of a part; each row group that has some of them is read once."""
     same = declared is not None and declared.spec() == file.type.spec()
     type = declared if same and declared is not None else file.type
     if rows and not 0 <= min(rows) <= max(rows) < file.rows:
@@ -303,7 +385,11 @@ def _read(file: PartFile, rows: Sequence[int], declared: vt.ValueType | None) ->
         local = [row - int(file.starts[group]) for row in members]
         if local != list(range(len(table))):
             table = table.take(pa.array(local, pa.int64()))
-        found.update(zip(members, rw.stored(type, table), strict=True))
+        try:
+            found.update(zip(members, rw.stored(type, table), strict=True))
+        except Exception as error:  # of the code of a feature's dataclass, for one: the bytes are right
+            reason = f"{error!r}"
+            raise StoreError(f"the values of part {file.name} can't be made: {reason}") from error
     return [found[row] for row in rows]
 
 
@@ -313,9 +399,10 @@ def _mean(costs: Sequence[tuple[float, float]]) -> tuple[float, float]:
 
 
 def _neighbours(sizes: Mapping[str, int]) -> list[str]:
-    """The longest row of small parts without a larger one between.
+    """Return the longest run of small parts, in order, without a larger one between them.
 
-    A newer value could be in the larger one, and would be older than the joined part by its name.
+    The joined part is named after the newest of them. A value in a larger part between them may be newer than
+    one of an older part, and would come before it by its name.
     """
     best: list[str] = []
     row: list[str] = []
@@ -328,7 +415,10 @@ def _neighbours(sizes: Mapping[str, int]) -> list[str]:
 
 
 def _join(store: ValueStore, feature: str, version: str, names: list[str]) -> Part | None:
-    """One part of the newest rows; parts of another type than the newest one's are taken off `names`."""
+    """Publish one part of the newest row of each key; None if fewer than two parts are of one type.
+
+    Parts of another type than the newest one's are taken off `names`.
+    """
     known = {name: store.with_part(name, _about) for name in names}
     type = known[names[-1]][0]
     names[:] = [name for name in names if known[name][0].spec() == type.spec()]
@@ -348,7 +438,7 @@ def _about(file: PartFile) -> tuple[vt.ValueType, np.ndarray, tuple[float, float
 
 
 def _newest(keys: np.ndarray) -> np.ndarray:
-    """Of rows with the same key, the last."""
+    """Return which rows to keep: of those with the same key, the last."""
     whole = np.ascontiguousarray(keys[::-1]).view("V16").ravel()
     keep = np.zeros(len(keys), bool)
     keep[len(keys) - 1 - np.unique(whole, return_index=True)[1]] = True
@@ -356,7 +446,7 @@ def _newest(keys: np.ndarray) -> np.ndarray:
 
 
 def _kept(store: ValueStore, name: str, keep: np.ndarray) -> Iterator[pa.Table]:
-    """The rows of a part that are kept, by the row group."""
+    """Yield the rows of a part that are kept, one row group at a time."""
     starts = store.with_part(name, lambda file: file.starts)
     for group, (a, b) in enumerate(itertools.pairwise(starts)):
         if keep[a:b].any():
@@ -364,12 +454,14 @@ def _kept(store: ValueStore, name: str, keep: np.ndarray) -> Iterator[pa.Table]:
             yield table if keep[a:b].all() else table.filter(pa.array(keep[a:b]))
 
 
-def _purged(store: ValueStore, name: str, asset: str | None) -> PurgedPart | None:
-    """Publish what is left of a part; None if all of it is."""
+def _purged(store: ValueStore, name: str, asset: str | None, made_before: float | None) -> PurgedPart | None:
+    """Publish the rows of a part that a purge keeps, if any; None if it keeps all of them."""
     type, keys, costs = store.with_part(name, _about)
     drop = np.ones(len(keys), bool)
     if asset is not None:
-        drop = rw.about(store.with_part(name, lambda file: file.columns(["asset", "unit"])), asset)
+        drop &= rw.about(store.with_part(name, lambda file: file.columns(["asset", "unit"])), asset)
+    if made_before is not None:
+        drop &= rw.made_until(store.with_part(name, lambda file: file.columns(["created"])), made_before)
     if not drop.any():
         return None
     new = None
@@ -380,6 +472,6 @@ def _purged(store: ValueStore, name: str, asset: str | None) -> PurgedPart | Non
 
 
 def hexed(keys: np.ndarray) -> list[str]:
-    """Keys as the 32 hex digits that they are elsewhere."""
+    """Return keys, uint8[n, 16], as 32 hex digits each."""
     text = keys.tobytes().hex()
     return [text[i : i + 32] for i in range(0, len(text), 32)]

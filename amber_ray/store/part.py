@@ -1,9 +1,17 @@
-"""One part: a Parquet file that never changes, its name, and what protects it.
+"""One part: a Parquet file that never changes, its name, and its checksums.
 
-Pages carry Parquet's checksums, for others to check. Row groups have one each, of all their bytes, which the
-footer tells (`store.spans`). The footer is vouched for by the name: a ULID, 48 bits of time and 80 that are
-otherwise random, whose last 32 are the CRC-32 of the footer. So a part is checked by whoever reads it, and no
-flipped bit is ever taken for a value. Must not know: which parts there are.
+Pages carry Parquet's checksums, for other readers to check. Each row group has a checksum of all its bytes in
+the footer (`store.spans`). The footer's own checksum is in the name: a ULID, 48 bits of time and 80 that are
+otherwise random, whose last 32 are the CRC-32 of the footer. So every reader checks the part, and no flipped
+bit is ever taken for a value.
+
+`DamagedPart` is raised in two places only, `_checked_footer` and `PartFile.verify`: the bytes of a footer, or
+of a row group, were delivered in full and fail their checksum. Every other failure says nothing of the part:
+a read that fails or falls short, and bytes that are as they were written and can't be parsed here (by an
+older Arrow, say). Those are a `StoreError`, or `FileNotFoundError` for a part that was compacted or purged
+meanwhile.
+
+Must not know: which parts there are.
 """
 
 from __future__ import annotations
@@ -25,16 +33,18 @@ import pyarrow.parquet as pq
 
 from amber_ray.core.values import annotations as vt
 from amber_ray.errors import AmberError, DamagedPart, StoreError
-from amber_ray.store.spans import Span, Tee
+from amber_ray.store import rows as rw
+from amber_ray.store.spans import Span, Tee, Window
 
 FORMAT = b"1"
 GROUP_BYTES = 1 << 20
-"""Bytes in a row group: reading one value reads no more than this around it."""
+"""Bytes in a row group: reading one value reads about this much around it."""
 TAIL_BYTES = 64 << 10
-"""Read from the end of a part in the hope that its footer is in it."""
+"""Read from the end of a part at once: most footers are shorter, and need no second read."""
 SAMPLE_BYTES = 64 << 10
+"""Bytes of a column that are compressed to see whether the others should be."""
 WORTH = 0.85
-"""Values are compressed if a sample of them shrinks to less than this: embeddings don't."""
+"""A column is compressed if its sample shrinks to less than this share: embeddings don't."""
 _MAGIC = b"PAR1"
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 NAME = re.compile(rf"part-([0-7][{_ALPHABET}]{{25}})\.parquet")
@@ -55,7 +65,10 @@ class Part:
 
 
 class _Clock:
-    """The leading 96 bits of names: time, then bits that grow within a millisecond, so that order holds."""
+    """Makes the leading 96 bits of names: the time, then bits that grow within a millisecond. Thread-safe.
+
+    So names made by one process sort in the order in which they were made, even if its clock is set back.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -75,9 +88,10 @@ _clock = _Clock()
 
 
 def new_name(folder: str, footer: bytes, after: str | None = None) -> str:
-    """A name for a part with this footer: of now, or, for rows of older parts, next to that of `after`.
+    """Return a name for a part with this footer: one of now, or the next one to that of `after`.
 
-    Of two parts with the same key the later name counts: rows that only move must not outrun a newer value.
+    Of two parts with the same key the later name counts. So a part made from older parts is named `after` the
+    newest of them: its rows must not come before a value that was written meanwhile.
     """
     order = _clock.tick() if after is None else (_number(after) >> 32) + 1
     number = order << 32 | zlib.crc32(footer)
@@ -96,17 +110,17 @@ def _number(name: str) -> int:
 
 
 def order(name: str) -> str:
-    """Sorts parts from the oldest to the newest, whichever feature they are of."""
+    """Return what sorts parts from the oldest to the newest, whichever feature they are of."""
     return name.rpartition("/")[2]
 
 
 def folder(feature: str, version: str) -> str:
-    """Where a feature's parts are."""
+    """Return where the parts of a feature's version are."""
     return f"values/{feature}/{version}"
 
 
 def feature_and_version(name: str) -> tuple[str, str]:
-    """Of the values in a part, by its name."""
+    """Return the feature and version of the values in a part, by its name."""
     _, feature, version, _ = name.split("/")
     return feature, version
 
@@ -127,7 +141,7 @@ class PartWriter:
         self.rows = 0
 
     def add(self, table: pa.Table) -> None:
-        """More rows."""
+        """Add rows. They may stay in memory until there are enough for a row group."""
         if len(table):
             self._waiting.append(table)
             self._bytes += table.nbytes
@@ -136,7 +150,7 @@ class PartWriter:
                 self._flush()
 
     def close(self) -> None:
-        """Write what waits, and the footer."""
+        """Write the rows that are still in memory, and the footer."""
         self._flush()
         if self._writer is not None:
             self._writer.add_key_value_metadata({"amber.groups": json.dumps(self._tee.spans)})
@@ -164,7 +178,7 @@ class PartWriter:
 
 
 def _codecs(table: pa.Table) -> dict[str, str]:
-    """Zstd where it helps; keys are random."""
+    """Choose a codec for each column: Zstd where it makes the data smaller, and none for random keys."""
     codecs = {name: "ZSTD" for name in table.column_names if name not in ("key", "inputs", "value")}
     column = table.column("value")
     largest = max(column.chunks, key=len)
@@ -172,7 +186,7 @@ def _codecs(table: pa.Table) -> dict[str, str]:
 
 
 def _leaves(path: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
-    """Parquet's columns of a nested one, with the values that they are taken from."""
+    """Yield the columns that Parquet makes of a nested one, each with the values that are written to it."""
     if pa.types.is_struct(array.type):
         for i, field in enumerate(array.type):
             yield from _leaves(f"{path}.{field.name}", array.field(i))
@@ -183,7 +197,7 @@ def _leaves(path: str, array: pa.Array) -> Iterator[tuple[str, pa.Array]]:
 
 
 def _shrinks(leaf: pa.Array) -> bool:
-    """Whether a sample from the middle of the data becomes much smaller."""
+    """Return whether a sample from the middle of the data becomes much smaller."""
     data = leaf.buffers()[-1]
     if data is None or data.size < 256:
         return True
@@ -193,7 +207,10 @@ def _shrinks(leaf: pa.Array) -> bool:
 
 
 def footer_size(tail: bytes) -> int:
-    """Bytes of the footer, by the end of a file; its last eight bytes come after it."""
+    """Return the bytes of the footer without the eight that follow it, given the end of a file.
+
+    Raises `ValueError` if it is not the end of a Parquet file.
+    """
     if len(tail) < 12 or tail[-4:] != _MAGIC:
         raise ValueError("it does not end as a Parquet file does")
     return int.from_bytes(tail[-8:-4], "little")
@@ -203,19 +220,27 @@ def footer_size(tail: bytes) -> int:
 
 
 class PartFile:
-    """A part, open, its footer checked. Raises what `judged` says."""
+    """An open part whose footer has been checked. Thread-safe.
+
+    Raises `DamagedPart` for wrong bytes, `FileNotFoundError` for a part that has vanished, and `StoreError`
+    for all else, as the module's docstring says.
+    """
 
     def __init__(self, name: str, handle: pa.NativeFile, pre_buffer: bool) -> None:
         self.name = name
-        with judged(name):
-            metadata = pq.read_metadata(pa.BufferReader(_checked_footer(name, handle)))
+        self._handle = handle
+        footer = _checked_footer(name, handle)
+        with _reading(name):
+            metadata = pq.read_metadata(pa.BufferReader(footer))
             self._meta: dict[bytes, bytes] = metadata.metadata or {}
             if self._meta.get(b"amber.format") != FORMAT:
                 raise StoreError(f"part {name} was written by another version of Amber")
             self.type = vt.from_spec(self._json("type"))
-            self._spans = [Span(*span) for span in self._json("groups")]
+            self.spans = [Span(*span) for span in self._json("groups")]
+            seconds, size = self._json("costs")
+            self.costs = float(seconds), float(size)
+            """Mean seconds and bytes of a value."""
             self._metadata = metadata
-            self._handle = handle
             self._file = pq.ParquetFile(
                 handle, metadata=metadata, page_checksum_verification=True, pre_buffer=pre_buffer
             )
@@ -229,72 +254,124 @@ class PartFile:
         return json.loads(self._meta[f"amber.{name}".encode()])
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Mean seconds and bytes of a value."""
-        with judged(self.name):
-            seconds, size = self._json("costs")
-            return float(seconds), float(size)
-
-    @property
     def groups(self) -> int:
         """How many row groups there are."""
         return len(self.starts) - 1
 
+    def verify(self, number: int) -> bytes:
+        """Read the bytes of one row group. Raises `DamagedPart` if they fail their checksum."""
+        span = self.spans[number]
+        data = _delivered(self.name, self._handle, span.end - span.start, span.start)
+        if not span.matches(data):
+            raise DamagedPart(
+                f"part {self.name} is damaged: its bytes {span.start} to {span.end} fail their checksum"
+            )
+        return data
+
     def group(self, number: int, columns: Sequence[str] | None = None) -> pa.Table:
-        """One row group, every byte of it checked."""
-        with judged(self.name):
-            source = pa.PythonFile(self._spans[number].read(self._handle.read_at), "r")
+        """Return one row group; every byte of it has been checked."""
+        window = Window(memoryview(self.verify(number)), self.spans[number].start)
+        with _reading(self.name):
             # The row group alone is there: reading ahead or across gaps would leave it.
-            with pq.ParquetFile(source, metadata=self._metadata, pre_buffer=False) as file:
+            with pq.ParquetFile(
+                pa.PythonFile(window, "r"), metadata=self._metadata, pre_buffer=False
+            ) as file:
                 table = file.read_row_group(number, columns, use_threads=False)
             return table.replace_schema_metadata(None)
 
     def columns(self, names: Sequence[str]) -> pa.Table:
-        """Columns of all rows, page by page; only for those without lists (`store.spans` tells why)."""
-        with judged(self.name), self._lock:
-            return self._file.read(names, use_threads=False)
+        """Return columns of all rows; only for those without lists (`store.spans` tells why).
+
+        The other columns are not read, so pages are checked by Parquet's checksums and not by those of row
+        groups.
+        """
+        try:
+            with self._lock:
+                table = self._file.read(names, use_threads=False)
+        except (FileNotFoundError, AmberError):
+            raise
+        except Exception as error:  # pyarrow raises the same classes for wrong bytes and for failed reads
+            self._verify_all()
+            raise StoreError(_unreadable(self.name, error)) from error
+        if len(table) != self.rows:
+            self._verify_all()
+            raise StoreError(f"part {self.name} can't be read: {len(table)} of {self.rows} rows were found")
+        return table
+
+    def _verify_all(self) -> None:
+        for number in range(self.groups):
+            self.verify(number)
 
     def keys(self) -> np.ndarray:
-        """uint8[n, 16]."""
-        with judged(self.name):
-            chunks = self.columns(["key"]).column("key").chunks
-            raw = [
-                np.frombuffer(c.buffers()[1], np.uint8, len(c) * 16, c.offset * 16) for c in chunks if len(c)
-            ]
-            return np.concatenate(raw or [np.empty(0, np.uint8)]).reshape(-1, 16)
+        """Return the keys of all rows: uint8[n, 16]."""
+        chunks = self.columns(["key"]).column("key").chunks
+        raw = [np.frombuffer(c.buffers()[1], np.uint8, len(c) * 16, c.offset * 16) for c in chunks if len(c)]
+        return np.concatenate(raw or [np.empty(0, np.uint8)]).reshape(-1, 16)
+
+    def may_have_made_until(self, at: float) -> bool:
+        """Return False if all values were made after a Unix time, by the footer alone."""
+        column = self._leaf("created")
+        for group in range(self.groups):
+            told = self._metadata.row_group(group).column(column).statistics
+            if told is None or not told.has_min_max or told.min_raw <= rw.microseconds(at):
+                return True
+        return False
+
+    def may_be_about(self, asset: str) -> bool:
+        """Return False if no row is about the asset, by the footer alone; a collection may have it in it."""
+        column = self._leaf("asset")
+        for group in range(self.groups):
+            told = self._metadata.row_group(group).column(column).statistics
+            if told is None or not told.has_null_count or told.null_count or not told.has_min_max:
+                return True
+            if told.min <= asset <= told.max:
+                return True
+        return False
+
+    def _leaf(self, name: str) -> int:
+        schema = self._metadata.schema
+        return next(i for i in range(len(schema)) if schema.column(i).path == name)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         self._file.close(force=True)
 
 
 def _checked_footer(name: str, handle: pa.NativeFile) -> bytes:
-    """The footer as a Parquet file of no rows, once its checksum is right."""
-    size = handle.size()
-    tail = bytes(handle.read_at(min(size, TAIL_BYTES), max(0, size - TAIL_BYTES)))
-    wanted = footer_size(tail) + 8
+    """Return the footer as a Parquet file of no rows. Raises `DamagedPart` if it fails its checksum."""
+    with _reading(name):
+        size = handle.size()
+    tail = _delivered(name, handle, min(size, TAIL_BYTES), max(0, size - TAIL_BYTES))
+    try:
+        wanted = footer_size(tail) + 8
+    except ValueError as error:
+        raise DamagedPart(f"part {name} is damaged: {error}") from error
     if len(tail) < wanted <= size:
-        tail = bytes(handle.read_at(wanted, size - wanted))
+        tail = _delivered(name, handle, wanted, size - wanted)
     if len(tail) < wanted or zlib.crc32(tail[-wanted:-8]) != _number(name) & 0xFFFFFFFF:
-        raise ValueError("its footer fails its checksum")
+        raise DamagedPart(f"part {name} is damaged: its footer fails its checksum")
     return _MAGIC + tail[-wanted:]
 
 
-@contextlib.contextmanager
-def judged(name: str) -> Iterator[None]:
-    """Tell a damaged part, which is worth moving away, from a file system that fails for now.
+def _delivered(name: str, handle: pa.NativeFile, size: int, start: int) -> bytes:
+    """Read `size` bytes of a part. Raises `StoreError` if fewer are given: nothing is known of the others."""
+    with _reading(name):
+        data = bytes(handle.read_at(size, start))
+    if len(data) < size:
+        raise StoreError(f"part {name} can't be read: {len(data)} of {size} bytes at {start} were delivered")
+    return data
 
-    What pyarrow says of a file's content has no error number; what the operating system or an object store
-    says has one. `FileNotFoundError` passes: the part was compacted or purged meanwhile.
-    """
+
+@contextlib.contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Raise `StoreError` for whatever goes wrong inside, but pass `FileNotFoundError`."""
     try:
         yield
     except (FileNotFoundError, AmberError):
         raise
-    except Exception as error:
-        damaged = isinstance(error, (pa.ArrowException, ValueError, KeyError)) or (
-            isinstance(error, OSError) and not error.errno
-        )
-        if damaged and not isinstance(error, MemoryError):
-            raise DamagedPart(f"part {name} is damaged: {error}") from error
-        raise StoreError(f"part {name} can't be read: {type(error).__name__}: {error}") from error
+    except Exception as error:  # of pyarrow, of the operating system, of an object store's client
+        raise StoreError(_unreadable(name, error)) from error
+
+
+def _unreadable(name: str, error: Exception) -> str:
+    return f"part {name} can't be read: {type(error).__name__}: {error}"

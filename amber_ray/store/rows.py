@@ -1,4 +1,4 @@
-"""The rows of a part: a value, its key, and what is told beside it."""
+"""The rows of a part: a value, its key, and how it was made."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from amber_ray.store import types as st
 
 KEY = pa.binary(16)
 READ = ("key", "value", "seconds", "device", "created")
-"""What `stored` needs."""
+"""The columns that `stored` needs."""
 
 
 class Row(NamedTuple):
-    """A value to write and what is told beside it. `created` is Unix time, `seconds` the run time."""
+    """A value to write and how it was made. `created` is Unix time, `seconds` the run time."""
 
     key: str
     asset: str | None
@@ -43,7 +43,7 @@ class StoredRow(NamedTuple):
 
 
 def table_of(type: vt.ValueType, rows: Sequence[Row]) -> pa.Table:
-    """Rows as Arrow, in order."""
+    """Return rows as an Arrow table, in order."""
     counts = np.zeros(len(rows) + 1, np.int32)
     np.cumsum([len(r.inputs) for r in rows], out=counts[1:])
     inputs = _keys([i for r in rows for i in r.inputs])
@@ -58,8 +58,8 @@ def table_of(type: vt.ValueType, rows: Sequence[Row]) -> pa.Table:
             "code": pa.array([r.code for r in rows], pa.utf8()),
             "seconds": pa.array([r.seconds for r in rows], pa.float64()),
             "device": pa.array([r.device for r in rows], pa.utf8()),
-            # UTC, without saying so: DuckDB's Python package wants pytz for times that do.
-            "created": pa.array([round(r.created * 1e6) for r in rows], pa.timestamp("us")),
+            # UTC, without a time zone in the type: DuckDB's Python package needs pytz to read one with it.
+            "created": pa.array([microseconds(r.created) for r in rows], pa.timestamp("us")),
         }
     )
 
@@ -72,7 +72,7 @@ def _keys(keys: Sequence[str]) -> pa.Array:
 
 
 def stored(type: vt.ValueType, table: pa.Table) -> list[StoredRow]:
-    """Rows of a table with the columns `READ`."""
+    """Return the rows of a table that has the columns `READ`."""
     keys, seconds, devices = (table.column(name).to_pylist() for name in ("key", "seconds", "device"))
     created = table.column("created").cast(pa.int64()).to_pylist()
     values = st.from_array(type, table.column("value"))
@@ -83,10 +83,23 @@ def stored(type: vt.ValueType, table: pa.Table) -> list[StoredRow]:
 
 
 def about(table: pa.Table, asset: str) -> np.ndarray:
-    """Which rows are about an asset, or a collection that it is in; needs the columns `asset` and `unit`."""
+    """Return which rows are about an asset, or about a collection that it is in.
+
+    Needs the columns `asset` and `unit`.
+    """
     column = table.column("asset")
     found = np.asarray(pc.fill_null(pc.equal(column, asset), False), bool)
     for i in np.flatnonzero(np.asarray(column.is_null(), bool)):
         members = table.column("unit")[int(i)].as_py()
         found[i] = asset in members.strip("{}").split(",")
     return found
+
+
+def made_until(table: pa.Table, at: float) -> np.ndarray:
+    """Return which rows have a value that was made at a Unix time or before; needs the column `created`."""
+    return np.asarray(pc.less_equal(table.column("created").cast(pa.int64()), microseconds(at)), bool)
+
+
+def microseconds(at: float) -> int:
+    """Return a Unix time as the column `created` keeps it."""
+    return round(at * 1e6)

@@ -1,14 +1,14 @@
 """The row groups of a part as spans of its file, with a checksum over every byte of each.
 
-Parquet's checksums are of what is in pages, not of the pages' headers: one flipped bit in such a header can
-shorten the last list of a row group, and nothing else would tell. Must not know: what is in a row group.
+Parquet's own checksums cover what is in pages and not the headers of pages: one flipped bit in such a header
+can shorten the last list of a row group, and nothing else would reveal it. Must not know: what is in a row
+group.
 """
 
 from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,16 +21,13 @@ class Span(NamedTuple):
     end: int
     crc: int
 
-    def read(self, read_at: Callable[[int, int], bytes]) -> Window:
-        """Its bytes, read once by `read_at(size, start)`. Raises `ValueError` if one is not as written."""
-        data = memoryview(read_at(self.end - self.start, self.start))
-        if data.nbytes != self.end - self.start or zlib.crc32(data) != self.crc:
-            raise ValueError(f"bytes {self.start} to {self.end} fail their checksum")
-        return Window(data, self.start)
+    def matches(self, data: bytes) -> bool:
+        """Return whether these are the bytes that were written there."""
+        return len(data) == self.end - self.start and zlib.crc32(data) == self.crc
 
 
 class Tee(io.RawIOBase):
-    """Passes bytes on to a file and cuts what passes into spans."""
+    """A file that passes what is written on to another one, and divides it into spans."""
 
     def __init__(self, sink: pa.NativeFile) -> None:
         self._sink = sink
@@ -39,11 +36,11 @@ class Tee(io.RawIOBase):
         self.spans: list[Span] = []
 
     def writable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def write(self, data: Any) -> int:
-        """Pass on."""
+        """Write to the other file; returns how many bytes that were."""
         self._sink.write(data)
         self._crc = zlib.crc32(data, self._crc)
         size = memoryview(data).nbytes
@@ -51,18 +48,18 @@ class Tee(io.RawIOBase):
         return size
 
     def tell(self) -> int:
-        """How much has passed."""
+        """Return how many bytes were written so far."""
         return self._size
 
     def cut(self) -> None:
-        """A span ends here."""
+        """End a span here; the next one begins."""
         start = self.spans[-1].end if self.spans else 0
         self.spans.append(Span(start, self._size, self._crc))
         self._crc = 0
 
 
 class Window(io.RawIOBase):
-    """A file of which one span is there, and read without a copy."""
+    """A file of which only one span is there, in memory, and is read without a copy."""
 
     def __init__(self, data: memoryview, start: int) -> None:
         self._data = data
@@ -70,28 +67,28 @@ class Window(io.RawIOBase):
         self._at = 0
 
     def readable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seekable(self) -> bool:
-        """It is."""
+        """Always true."""
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        """Positions are those of the file."""
+        """Move to a position of the file."""
         self._at = offset + (0, self._at, self.size())[whence]
         return self._at
 
     def tell(self) -> int:
-        """See `seek`."""
+        """Return the position in the file."""
         return self._at
 
     def size(self) -> int:
-        """Up to the end of the span."""
+        """Return where the span ends, which stands for the end of the file."""
         return self._start + self._data.nbytes
 
     def read_buffer(self, size: int) -> pa.Buffer:
-        """What pyarrow calls to read. Raises `ValueError` outside the span."""
+        """Read without a copy; pyarrow prefers it to `read`. Raises `ValueError` outside the span."""
         first = self._at - self._start
         if first < 0 or first + size > self._data.nbytes:
             raise ValueError(f"bytes {self._at} to {self._at + size} are not in the row group")
@@ -99,5 +96,5 @@ class Window(io.RawIOBase):
         return pa.py_buffer(self._data[first : first + size])
 
     def read(self, size: int = -1) -> bytes:
-        """A copy, for whoever wants one."""
+        """Read a copy."""
         return bytes(self.read_buffer(self.size() - self._at if size < 0 else size))

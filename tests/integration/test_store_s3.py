@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 from moto.server import ThreadedMotoServer
@@ -15,7 +14,8 @@ from amber_ray.store.files import Files
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
-from tests.store_contract import FLOAT, StoreContract, everything, key, row
+from tests.store_contract import FLOAT, StoreContract, TroubleContract, everything, key, row
+from tests.store_faults import Trouble, TroubledFileSystem, troubled_url
 
 
 @pytest.fixture(scope="module")
@@ -41,19 +41,6 @@ class TestS3(StoreContract):
     @pytest.fixture
     def url(self, bucket: str) -> str:
         return f"s3://{bucket}/{uuid.uuid4().hex}/store"
-
-    def test_a_part_that_is_not_put_whole_is_not_there(
-        self, store: ValueStore, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        def fail(*_: Any, **__: Any) -> Any:
-            raise ConnectionError("the network is gone")
-
-        with monkeypatch.context() as patch:
-            patch.setattr(store.files._fs, "pipe_file", fail)
-            with pytest.raises(StoreError, match=r"store 's3://.*' can't be written: the network is gone"):
-                store.write("score", "1", FLOAT, [row(0)])
-        assert store.parts() == []
-        assert store.files._fs.find(store.files.path("values")) == []
 
     def test_a_bucket_that_is_not_there_is_a_store_error(self, bucket: str) -> None:
         store = ValueStore("s3://nowhere-at-all/store")
@@ -90,3 +77,13 @@ class TestS3(StoreContract):
         first.release()
         assert Files(url).read("lease.json") is None
         Lease(url, clock=lambda: 1e9, sleep=lambda _: None).acquire("second")
+
+
+class TestS3InTrouble(TroubleContract):
+    @pytest.fixture
+    def url(self, bucket: str) -> str:
+        return troubled_url(f"s3://{bucket}/{uuid.uuid4().hex}/store")
+
+    @pytest.fixture
+    def trouble(self, url: str) -> Trouble:
+        return TroubledFileSystem.trouble

@@ -73,10 +73,10 @@ def test_a_damaged_record_is_set_aside_and_the_others_are_found(
     journal, files = Journal(url), Files(url)
     journal.write("good", {"id": "good", "state": "running"})
     files.write("requests/bad.json", text)
-    with pytest.raises(StoreError, match="the journal record of request 'bad' is damaged"):
+    with pytest.raises(StoreError, match=r"requests/bad\.json is damaged"):
         journal.read("bad")
     assert [r["id"] for r in journal.unfinished()] == ["good"]
-    assert "'bad' is damaged" in caplog.text
+    assert "requests/bad.json is damaged" in caplog.text
     assert journal.ids() == ["good"]
     assert files.read("quarantine/requests__bad.json") == text
 
@@ -97,8 +97,28 @@ def test_a_record_that_cant_be_read_now_is_left_alone(
     with monkeypatch.context() as patch:
         patch.setattr(Files, "read", slow)
         assert [r["id"] for r in journal.unfinished()] == ["b"]
-    assert "left alone: requests/a.json can't be read: timed out" in caplog.text
+    assert "can't be read now and stays: requests/a.json can't be read: timed out" in caplog.text
     assert [r["id"] for r in journal.unfinished()] == ["a", "b"]
+
+
+def test_a_process_that_may_have_lost_the_store_changes_no_record(url: str) -> None:
+    def closed() -> None:
+        raise StoreError("not now")
+
+    Journal(url).write("a", {"state": "done", "created": 1.0})
+    fenced = Journal(url, closed)
+    for change in (
+        lambda: fenced.write("a", {"state": "failed"}),
+        lambda: fenced.write("b", {"state": "running"}),
+        lambda: fenced.remove("a"),
+        lambda: fenced.sweep(2.0),
+    ):
+        with pytest.raises(StoreError, match="not now"):
+            change()
+    Files(url).write("requests/bad.json", b"{")
+    assert list(fenced.unfinished()) == []
+    assert fenced.ids() == ["a", "bad"]
+    assert fenced.read("a") == {"state": "done", "created": 1.0}
 
 
 def test_other_files_are_no_records(url: str) -> None:

@@ -164,6 +164,5 @@ def test_runs_stay_few_however_the_keys_come() -> None:
     for i in range(60):
         index.add(f"part-{i}", packed(keys(i * 1500, (i + 1) * 1500)))
         assert index.find(key(i * 1500)) == (f"part-{i}", 0)
-    assert len(index._runs) <= 4
-    sizes = [run.alive for run in index._runs]
-    assert all(a >= module.RATIO * b for a, b in itertools.pairwise(sizes))
+    assert len(index.runs) <= 4
+    assert all(a >= module.RATIO * b for a, b in itertools.pairwise(index.runs))

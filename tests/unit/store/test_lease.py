@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from amber_ray.errors import StoreBusy, StoreError
 from amber_ray.store import lease as module
 from amber_ray.store.files import Files
 from amber_ray.store.lease import Lease
+from tests.store_faults import TroubledFileSystem, troubled_url
 
 ROOT = Path(__file__).parents[3]
 HOLDER = """
@@ -200,17 +202,23 @@ def test_a_living_process_of_this_machine_is_watched_like_any_other(world: World
     assert world.now - started >= module.FRESH_SECONDS
 
 
-def test_of_two_claimants_one_wins(world: World) -> None:
+def test_of_two_claimants_one_wins(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = world.lease(), world.lease()
+
+    read = Files.read
+
+    def before_the_first_wrote(files: Files, name: str) -> bytes | None:
+        monkeypatch.setattr(Files, "read", read)
+        return None
 
     def interleave() -> None:
         world.meanwhile = lambda: None
+        assert world.record()["owner"] == "first"
+        monkeypatch.setattr(Files, "read", before_the_first_wrote)
         second.acquire("second")  # it saw no record either: it writes while the first one waits
 
     world.files.remove(module.NAME)
     world.meanwhile = interleave
-    real = second._read
-    second._read = lambda: {} if world.record()["owner"] == "first" else real()  # type: ignore[method-assign]
     with pytest.raises(StoreBusy, match="in use by second"):
         first.acquire("first")
     assert world.record()["owner"] == "second"
@@ -249,6 +257,39 @@ def test_a_server_that_stops_leaves_the_record_of_the_one_that_took_its_store(wo
     assert world.record()["owner"] == "other"
 
 
+def test_a_record_that_is_delivered_in_part_is_of_a_living_holder(world: World) -> None:
+    url = troubled_url(world.url)
+    holder = Lease(url, lambda: world.now, world.sleep)
+    holder.acquire("holder")
+    TroubledFileSystem.trouble.tear()
+    with pytest.raises(StoreError, match="bytes were delivered") as caught:
+        Lease(url, lambda: world.now, world.sleep).acquire("me")
+    assert not isinstance(caught.value, StoreBusy)
+    holder.renew(
+        world.now + 100
+    )  # it can't be read: the holder tries again later, and takes nothing for its end
+    TroubledFileSystem.trouble.end()
+    holder.renew(world.now + 100)
+    assert world.record()["owner"] == "holder"
+    assert world.record()["beat"] == world.now + 100
+
+
+def test_a_damaged_record_is_taken_over_when_nobody_has_renewed_it(world: World) -> None:
+    holder = world.lease()
+    holder.acquire("holder")
+    world.files.put(module.NAME, b'{"owner": "hol')
+    world.meanwhile = lambda: holder.renew(world.now)
+    with pytest.raises(StoreBusy, match="in use by holder"):
+        world.lease().acquire("me")
+    assert world.record()["owner"] == "holder"
+    world.files.put(module.NAME, b'{"owner": "hol')
+    world.meanwhile = lambda: None
+    started = world.now
+    world.lease().acquire("me")
+    assert module.FRESH_SECONDS <= world.now - started <= module.FRESH_SECONDS + 2
+    assert world.record()["owner"] == "me"
+
+
 def test_a_store_that_can_not_be_reached_is_tried_again(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -260,7 +301,7 @@ def test_a_store_that_can_not_be_reached_is_tried_again(
         raise ConnectionError("no route")
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.files._fs), "pipe_file", fail)
+        patch.setattr(MemoryFileSystem, "pipe_file", fail)
         lease.renew(now)
     assert "could not be renewed: the store" in caplog.text
     assert world.record()["beat"] < now
@@ -268,15 +309,15 @@ def test_a_store_that_can_not_be_reached_is_tried_again(
     assert world.record()["beat"] == now + 1
 
 
-def test_a_holder_that_was_stopped_for_a_while_may_delete_nothing_until_it_has_renewed(world: World) -> None:
+def test_a_holder_that_was_stopped_for_a_while_may_change_nothing_until_it_has_renewed(world: World) -> None:
     lease = world.lease()
-    with pytest.raises(StoreError, match="not renewed in time, so nothing is deleted"):
+    with pytest.raises(StoreError, match="not renewed in time, so nothing is changed"):
         lease.guard()
     lease.acquire("me")
     lease.renew(world.now)
     lease.guard()
     world.now += module.SURE_SECONDS + 0.1
-    with pytest.raises(StoreError, match="not renewed in time, so nothing is deleted"):
+    with pytest.raises(StoreError, match="not renewed in time, so nothing is changed"):
         lease.guard()
     lease.renew(world.now)
     lease.guard()

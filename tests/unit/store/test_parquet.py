@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ from amber_ray.store import part as pt
 from amber_ray.store.files import Files
 from amber_ray.store.parquet import ValueStore
 from tests import store_contract as kit
-from tests.store_contract import FLOAT, VECTORS, StoreContract, everything, key, row
+from tests.store_contract import FLOAT, VECTORS, StoreContract, TroubleContract, everything, key, row
+from tests.store_faults import Trouble, TroubledFileSystem, troubled_disk, troubled_url
 
 ROOT = Path(__file__).parents[3]
 
@@ -42,6 +44,26 @@ class TestMemory(StoreContract):
     @pytest.fixture
     def url(self) -> str:
         return f"memory://{uuid.uuid4().hex}/store"
+
+
+class TestLocalInTrouble(TroubleContract):
+    @pytest.fixture
+    def url(self, tmp_path: Path) -> str:
+        return str(tmp_path / "store")
+
+    @pytest.fixture
+    def trouble(self, url: str, monkeypatch: pytest.MonkeyPatch) -> Trouble:
+        return troubled_disk(url, monkeypatch)
+
+
+class TestMemoryInTrouble(TroubleContract):
+    @pytest.fixture
+    def url(self) -> str:
+        return troubled_url(f"memory://{uuid.uuid4().hex}/store")
+
+    @pytest.fixture
+    def trouble(self, url: str) -> Trouble:
+        return TroubledFileSystem.trouble
 
 
 @pytest.fixture
@@ -219,37 +241,6 @@ def test_no_flipped_bit_is_taken_for_a_value(tmp_path: Path) -> None:
     assert outcomes["damaged"] > 500
 
 
-def test_what_can_not_be_moved_to_quarantine_is_still_told(
-    store: ValueStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    part = store.write("score", "1", FLOAT, [row(0)])
-    (Path(store.url) / part.name).write_bytes(b"PAR1")
-
-    def fail(*_: Any) -> Any:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(os, "replace", fail)
-    with pytest.raises(DamagedPart):
-        ValueStore(store.url).read(part.name, [0])
-    assert "could not be moved to quarantine" in caplog.text
-
-
-def test_a_part_that_reads_well_the_second_time_is_left_where_it_is(
-    store: ValueStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    part = store.write("score", "1", FLOAT, [row(0)])
-    read, failures = pq.read_metadata, [OSError("one flipped bit in memory")]
-
-    def once(*args: Any) -> Any:
-        if failures:
-            raise failures.pop()
-        return read(*args)
-
-    monkeypatch.setattr(pq, "read_metadata", once)
-    assert store.read(part.name, [0])[0].value == 0.5
-    assert store.parts() == [part.name]
-
-
 def test_a_part_deleted_while_it_is_read_is_read_to_the_end(store: ValueStore) -> None:
     part = store.write("v", "1", VECTORS, [row(i, np.full((80_000, 4), i, "f4")) for i in range(3)])
 
@@ -353,12 +344,53 @@ def test_values_are_compressed_where_it_helps(store: ValueStore) -> None:
 def test_compaction_leaves_large_parts_and_those_before_them(
     store: ValueStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    sizes = [1, 1, 90, 1, 1, 1]
-    names = {f"values/f/1/part-{i}": size for i, size in enumerate(sizes)}
-    monkeypatch.setattr(parquet, "SMALL_BYTES", 50)
-    assert parquet._neighbours(names) == [f"values/f/1/part-{i}" for i in (3, 4, 5)]
-    monkeypatch.setattr(parquet, "JOIN_BYTES", 2)
-    assert len(parquet._neighbours(names)) == 2
+    noise = np.random.default_rng(0).standard_normal((1000, 4), "f4")
+    parts = [store.write("v", "1", VECTORS, [row(i, noise if i == 2 else noise[:1])]) for i in range(6)]
+    names = [part.name for part in parts]
+    size = max(part.bytes for i, part in enumerate(parts) if i != 2)
+    assert parts[2].bytes > 3 * size
+    monkeypatch.setattr(parquet, "SMALL_BYTES", 2 * size)
+    monkeypatch.setattr(parquet, "JOIN_BYTES", 2 * size)
+    old, new = store.compact("v", "1")
+    assert old == names[:2]
+    assert new is not None
+    store.remove_parts([new.name])
+    monkeypatch.setattr(parquet, "JOIN_BYTES", 10 * size)
+    assert store.compact("v", "1")[0] == names[3:]
+
+
+# --- what is as it was written, and can't be read here
+
+
+def test_a_part_with_a_type_of_a_later_amber_is_left_where_it_is(store: ValueStore) -> None:
+    class Later:
+        def spec(self) -> Any:
+            return {"kind": "hologram"}
+
+    part = store.publish("score", "1", Later(), (0.0, 0.0), [kit.store_table()])  # type: ignore[arg-type]
+    late: list[str] = []
+    assert list(ValueStore(store.url).scan(late=late)) == []
+    assert late == store.parts() == [part.name]
+
+
+def test_a_dataclass_that_refuses_what_was_stored_damages_nothing(store: ValueStore) -> None:
+    @dataclass
+    class Positive:
+        number: int
+
+        def __post_init__(self) -> None:
+            if self.number < limit[0]:
+                raise ValueError("it must be positive")
+
+    limit = [-5]
+    type = vt.parse(Positive)
+    part = store.write("f", "1", type, [row(0, Positive(-1))])
+    limit[0] = 0
+    with pytest.raises(StoreError, match=r"values of part .* can't be made: .*must be positive") as caught:
+        store.read(part.name, [0], type)
+    assert not isinstance(caught.value, DamagedPart)
+    assert store.read(part.name, [0])[0].value == {"number": -1}
+    assert store.parts() == [part.name]
 
 
 # --- others read it
@@ -440,14 +472,39 @@ def test_threads_that_close_a_part_under_each_other(store: ValueStore) -> None:
     assert wrong == []
 
 
-def test_a_store_deletes_nothing_behind_its_fence(tmp_path: Path) -> None:
+def test_a_store_changes_nothing_behind_its_fence(tmp_path: Path) -> None:
     def closed() -> None:
         raise StoreError("not now")
 
-    store = ValueStore(str(tmp_path), closed)
-    part = store.write("score", "1", FLOAT, [row(0), row(1, asset="a2", unit="a2")])
+    store, fenced = ValueStore(str(tmp_path)), ValueStore(str(tmp_path), closed)
+    parts = [store.write("score", "1", FLOAT, [row(i), row(f"{i}", asset="a2", unit="a2")]) for i in range(3)]
+    before = found(store.url)
+    for change in (
+        lambda: fenced.write("score", "1", FLOAT, [row(0)]),
+        lambda: fenced.compact("score", "1"),
+        lambda: fenced.purge(asset="a2"),
+        lambda: fenced.purge(asset="a2", late=[]),
+        lambda: fenced.remove_parts([parts[0].name]),
+    ):
+        with pytest.raises(StoreError, match="not now"):
+            change()
+    (tmp_path / parts[0].name).write_bytes(b"PAR1")
+    with pytest.raises(DamagedPart, match="could not be moved to quarantine"):
+        fenced.read(parts[0].name, [0])
+    assert found(store.url) == before
+
+
+def test_a_lease_that_ends_while_a_part_is_written_keeps_it_from_being_published(tmp_path: Path) -> None:
+    sure = [True]
+
+    def fence() -> None:
+        if not sure[0]:
+            raise StoreError("not now")
+
+    def tables() -> Any:
+        sure[0] = False
+        yield kit.store_table()
+
     with pytest.raises(StoreError, match="not now"):
-        store.remove_parts([part.name])
-    with pytest.raises(StoreError, match="not now"):
-        store.purge(asset="a2")
-    assert part.name in store.parts()
+        ValueStore(str(tmp_path), fence).publish("score", "1", FLOAT, (0.0, 0.0), tables())
+    assert found(str(tmp_path)) == []
