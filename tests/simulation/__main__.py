@@ -47,7 +47,8 @@ def _many(seeds: range, jobs: int, first: bool) -> int:
     spent = time.monotonic() - began
     print(
         f"{total.seeds} seeds, {total.events} events in {spent:.1f} s ({total.events / spent:.0f} a second), "
-        f"{len(total.failed)} failed"
+        f"{len(total.failed)} failed; {total.turns} callbacks, "
+        f"{total.seconds / spent:.0f} simulated seconds per second"
     )
     for what, times in sorted(total.seen.items(), key=lambda item: -item[1]):
         print(f"{times:9}  {what}")

@@ -1,104 +1,285 @@
-"""Engines and what they were told: the other end of a shard's desk."""
+"""Callers: programs outside the cluster that ask engines, hang up, come back, and check what they are told.
+
+A caller behaves as `client.http` does: a connection that breaks is opened again, at another engine if the
+first one is down, with the same id.
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any
 
-from amber_ray.core.model.request import Failure
-from amber_ray.core.state import events as ev
+from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Failure, Priority, RequestView
+from amber_ray.core.model.units import Collection, Segment
+from amber_ray.errors import AmberError, RequestMismatch, StoreError, Unavailable, UnknownKey, UnknownRequest
+from tests.simulation.network import Node
+from tests.simulation.scenario import Ask
 
 if TYPE_CHECKING:
-    from tests.simulation.desk import Record
-    from tests.simulation.scenario import Ask
-    from tests.simulation.shell import Shell
     from tests.simulation.world import World
+
+PATIENCE_SECONDS = 900.0
+"""Longer than that no caller waits: then its request was lost."""
+QUARANTINED = "Quarantined"
+
+
+class Broken(Exception):
+    """The connection broke: the engine's process has died, or there is none."""
+
+
+async def connected(world: World, node: Node, call: Callable[[Any], Coroutine[Any, Any, Any]]) -> Any:
+    """Run a call of an engine in its process, for as long as the caller is there.
+
+    Cancelling this is hanging up: the engine's coroutine is cancelled, as the server does it.
+    """
+    engine, process = node.offers, node.process
+    if not node.up or engine is None or process is None or not engine.ready:
+        await asyncio.sleep(0.05)
+        raise Broken(f"{node.name} is down")
+    outcome: asyncio.Future[Any] = world.loop.create_future()
+
+    async def serve() -> None:
+        try:
+            result = await call(engine.service)
+        except Exception as error:
+            if not outcome.done():
+                outcome.set_exception(error)
+        else:
+            if not outcome.done():
+                outcome.set_result(result)
+
+    task = process.start(serve())
+
+    def breaks() -> None:
+        if not outcome.done():
+            outcome.set_exception(Broken(f"{node.name} died"))
+
+    process.died.append(breaks)
+    try:
+        return await outcome
+    except asyncio.CancelledError:
+        process.call(task.cancel)
+        raise
+    finally:
+        process.died.remove(breaks)
 
 
 class Caller:
-    """One engine's request to one shard. The first answer to each target counts; repeats change nothing.
+    """One request of one program, from its first try to its last word."""
 
-    `gone`: withdrew, or its engine died. `promised`: it was told 202, so its request outlives it.
-    """
-
-    def __init__(self, world: World, ask: Ask, id: str, shard: int, targets: tuple[str, ...]) -> None:
+    def __init__(self, world: World, ask: Ask) -> None:
         self.world = world
         self.ask = ask
-        self.id = id
-        self.shard = shard
-        self.generation = world.generation(ask.old)
-        self.targets = targets
-        self.answers: dict[str, ev.Ready | Failure] = {}
-        self.sent = False
-        self.finished = False
-        self.gone = False
-        self.promised = False
+        self.state = "asks"
+        self.cancelled = False
+        self.view: RequestView | None = None
+        self._began = world.loop.time()
+        self._anew = ask.refresh
 
     @property
     def waits(self) -> bool:
-        """Whether it is there and has not been told all."""
-        return not (self.gone or self.finished)
+        """Whether it is there and has not had its answer."""
+        return self.state in ("asks", "follows")
 
-    def hear(self, key: str, outcome: ev.Ready | Failure) -> None:
-        """News of one key."""
-        if not self.gone and key in self.targets:
-            self.answers.setdefault(key, outcome)
+    def _request(self) -> ComputeRequest:
+        assets = [self.world.media.assets[n] for n in self.ask.assets]
+        return ComputeRequest(
+            self.ask.features,
+            tuple(AssetRef(uri=a.uri) for a in assets),
+            priority=Priority(self.ask.priority),
+            tenant=self.ask.tenant,
+            refresh=self.ask.refresh,
+            deadline_seconds=self.ask.patience,
+        )
 
-    def end(self) -> None:
-        """The shard says that this was all."""
-        if not self.gone:
-            self.finished = True
-            assert self.answers.keys() == set(self.targets), f"{self.id} ended and was not told all"
+    # --- its life
 
-    def reply(self, record: Record) -> None:
-        """All that the shard knows of the request."""
-        for key, outcome in record.answers.items():
-            self.hear(key, outcome)
-        if not record.running:
-            self.end()
+    async def run(self) -> None:
+        """Ask, perhaps hang up and ask again, follow what was accepted, and check what is told."""
+        request = self._request()
+        if self.ask.leaves is not None:
+            view = await self._hang_up(request)
+            if view is None:
+                if self.ask.returns is None:
+                    self.state = "left"
+                    self.world.saw("a caller left")
+                    return
+                await asyncio.sleep(self.ask.returns)
+                self.world.saw("a caller hung up and asked again")
+        else:
+            view = None
+        if view is None:
+            view = await self._compute(request)
+        if view is not None and view.state == "running":
+            view = await self._follow()
+        if view is not None:
+            self._check(view)
+            await self._load(view)
+        self.state = "answered"
 
-    # --- what it does by itself
+    async def _hang_up(self, request: ComputeRequest) -> RequestView | None:
+        """Ask, and hang up if there is no answer yet by then."""
+        assert self.ask.leaves is not None
+        asking = asyncio.ensure_future(self._compute(request))
+        await asyncio.wait([asking], timeout=self.ask.leaves)
+        if asking.done():
+            return asking.result()
+        asking.cancel()
+        await asyncio.wait([asking])
+        return None
 
-    def begin(self) -> None:
-        """Send the request: the message may be slow, or arrive twice; its link sends lost ones again."""
+    async def _compute(self, request: ComputeRequest) -> RequestView | None:
+        """Ask until there is an answer or a sentence; None for a sentence."""
         world, ask = self.world, self.ask
-        arrives = world.draws.unit("arrives", self.id) * 0.2
-        world.later(arrives, self.send)
-        if world.chance("repeated", self.id):
-            world.saw("a request arrived twice")
-            world.later(arrives + world.draws.unit("again", self.id), self.send)
-        if ask.leaves is not None:
-            world.later(ask.leaves, self.leave)
-        if ask.dies is not None:
-            world.later(ask.dies, self.die)
-        if ask.accepted is not None:
-            world.later(ask.accepted, self.accept)
+        number = ask.engine
+        give_up = world.loop.time() + PATIENCE_SECONDS
+        while world.loop.time() < give_up:
+            node = world.engines[number]
+            try:
+                view: RequestView = await connected(
+                    world, node, lambda engine: engine.compute(request, ask.wait, ask.id)
+                )
+            except Broken:
+                world.saw("a connection broke")
+                number = (number + 1) % len(world.engines)
+                await asyncio.sleep(0.1)
+            except (Unavailable, StoreError) as error:
+                world.allowed(error)
+                await asyncio.sleep(0.5)
+            except RequestMismatch as error:
+                # Its assets have moved since an engine took it in under this id: another request, by its
+                # words.
+                if not world.moves:
+                    raise AssertionError(f"{ask.id} was taken for another request") from error
+                return None
+            else:
+                return view
+        raise AssertionError(f"{ask.id} could not be asked")
 
-    def send(self) -> None:
-        """Hand the request to its shard; one that is down hears of it when it is back."""
-        self.sent = True
-        if self.waits and self._shell.up:
-            self._shell.desk.submit(self)
+    async def _follow(self) -> RequestView | None:
+        """Follow an accepted request by its id, from wherever, until it has ended."""
+        world, ask = self.world, self.ask
+        self.state = "follows"
+        number = ask.other
+        give_up = world.loop.time() + PATIENCE_SECONDS
+        while world.loop.time() < give_up:
+            node = world.engines[number]
+            try:
+                view: RequestView
+                if ask.follows == "events":
+                    view = await connected(world, node, self._listen)
+                else:
+                    view = await connected(world, node, lambda engine: engine.status(ask.id, 20.0))
+                if view.state != "running":
+                    return view
+            except Broken:
+                number = (number + 1) % len(world.engines)
+                await asyncio.sleep(0.1)
+            except UnknownRequest as error:
+                raise AssertionError(f"{ask.id} was accepted and is unknown") from error
+            except (Unavailable, StoreError) as error:
+                world.allowed(error)
+                await asyncio.sleep(0.5)
+        raise AssertionError(f"{ask.id} was accepted and never ended")
 
-    def accept(self) -> None:
-        """Its wait is over: have the request journaled, then be told 202."""
-        if self.waits and self._shell.up:
-            self._shell.desk.accept(self)
+    async def _listen(self, engine: Any) -> RequestView:
+        told: set[tuple[str, str]] = set()
+        async for event in engine.events(self.ask.id):
+            if event.kind == "result":
+                name = event.result.feature, event.result.key
+                assert name not in told, f"{self.ask.id} was told twice of {name}"
+                told.add(name)
+            if event.kind == "done":
+                view: RequestView = event.view
+                return view
+        raise AssertionError(f"the events of {self.ask.id} stopped before it was done")
 
-    def leave(self) -> None:
-        """Withdraw: told nothing more, and its interest ends."""
-        if self.waits:
-            self.gone, self.promised = True, False
-            self.world.saw("a caller left")
-            if self._shell.up:
-                self._shell.desk.withdraw(self.id)
+    # --- what it is told
 
-    def die(self) -> None:
-        """The engine is gone without a word; the shard finds out by its silence."""
-        if self.waits:
-            self.gone = True
-            self.world.saw("an engine died")
-            self._shell.later(5.0, lambda: self._shell.desk.silence(self))
+    def _check(self, view: RequestView) -> None:
+        """Whether a finished view is in order, complete and true."""
+        world, ask = self.world, self.ask
+        self.view = view
+        if view.state == "cancelled":
+            assert self.cancelled, f"{ask.id} was cancelled by nobody"
+            return
+        failed = {f.ref.uri for f in view.failed_assets}
+        if failed:
+            assert world.moves, f"{ask.id}: {view.failed_assets[0].failure.message}"
+        wanted = world.names_of(ask.features, ask.assets)
+        got = [(r.feature, unit_name(r.unit)) for r in view.results]
+        if failed:
+            wanted = [name for name in wanted if name in got]
+        assert got == wanted, f"{ask.id} asked for {wanted} and got {got}"
+        for result in view.results:
+            key = result.key
+            step = world.media.steps.get(key)
+            if step is None:
+                world.learn(result)
+                step = world.media.steps[key]
+            assert (step.recipe.feature, step.unit_id) == (result.feature, result.unit.unit_id)
+            if result.state == "failed":
+                assert result.failure is not None
+                self._honest(key, result.failure)
+                continue
+            assert result.state == "ready", f"{ask.id} ended and {result.feature} is {result.state}"
+            assert not world.media.doomed(key), f"{key} can have no value"
+            if result.value is not MISSING:
+                world.oracle.told(key, result.value, self._began)
+                if self._anew and not result.cached:
+                    world.oracle.refreshed(key, result.value)
 
-    @property
-    def _shell(self) -> Shell:
-        return self.world.shells[self.shard]
+    def _honest(self, key: str, failure: Failure) -> None:
+        """A failure names a step that did fail, and that is the key or something under it."""
+        world = self.world
+        if failure.type == "Expired":
+            assert self.ask.patience is not None
+            assert self._began + self.ask.patience <= world.loop.time() + 1e-6
+            return
+        assert failure.key in world.media.below(key), f"{key} failed because of {failure.key}, not below it"
+        assert failure.step == world.media.steps[failure.key].recipe.feature
+        poisoned = world.media.poison(failure.key)
+        if failure.type == QUARANTINED:
+            # Whoever was in the same task, or stood behind it at the same actor, is not charged with it.
+            assert poisoned or not world.calm, f"{failure.key} is set aside and kills nobody"
+            return
+        if failure.type == "MediaNotFound":
+            assert world.moves, failure
+            return
+        bad = failure.kind == "input" and world.media.bad(world.media.digest(failure.key))
+        assert bad or poisoned or not world.calm or failure.type == "MissingResource", failure
+
+    async def _load(self, view: RequestView) -> None:
+        """Read what is said to be ready, from another engine."""
+        world = self.world
+        keys = [r.key for r in view.results if r.state == "ready" and r.value is MISSING]
+        if not keys:
+            return
+        began = world.loop.time()
+        node = world.engines[self.ask.other]
+        try:
+            values = await connected(world, node, lambda engine: engine.load(keys))
+        except (Broken, UnknownKey, Unavailable, AmberError):
+            return  # it was evicted and is never written, purged, or lost
+        for key, value in zip(keys, values, strict=True):
+            assert value.key == key
+            world.oracle.told(key, value.value, began)
+        world.saw("values were loaded")
+
+    async def cancel(self) -> None:
+        """Somebody deletes the request."""
+        self.cancelled = True
+        node = self.world.engines[self.ask.other]
+        try:
+            await connected(self.world, node, lambda engine: engine.cancel(self.ask.id))
+            self.world.saw("a request was cancelled")
+        except (Broken, AmberError):
+            return
+
+
+def unit_name(unit: Any) -> str:
+    """A unit by what it is about, without where that is."""
+    if isinstance(unit, Segment):
+        return f"{unit.asset.id[:4]}@{unit.start_us}"
+    return "all" if isinstance(unit, Collection) else unit.id[:4]

@@ -27,6 +27,11 @@ class Draws:
         text = b"%s/%s/%d" % (self._seed, name.encode(), times)
         return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / (1 << 48)
 
+    def fixed(self, what: str, about: object) -> float:
+        """A number in [0, 1) that is the same each time."""
+        text = b"%s/%s/%s" % (self._seed, what.encode(), str(about).encode())
+        return int.from_bytes(hashlib.blake2b(text, digest_size=6).digest(), "big") / (1 << 48)
+
     def pick(self, what: str, about: object, options: Sequence[T]) -> T:
         """One of the options."""
         return options[int(self.unit(what, about) * len(options))]

@@ -1,56 +1,142 @@
-"""What must be so in every world, beyond what `core.ledger.invariants` says of one ledger."""
+"""What must be so in every world, beyond what `core.ledger.invariants` says of one ledger.
+
+Never twice: a step may run when it never ran, or when what it made is gone for a reason that the product
+names. Its task was lost or stopped, its value was lost before it was written, damaged, purged or asked for
+anew.
+
+Never old: once a purge or a refresh has been answered, nobody is told the value from before any more.
+"""
 
 from __future__ import annotations
 
-from collections import Counter
+import pickle
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from amber_ray.core.ledger.invariants import check
+from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.units import Collection, Segment
 from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import AVAILABLE, State
+from amber_ray.fabric.transport.messages import Work
+from tests.simulation.features import digest_in, serial_in
+from tests.simulation.loop import Process
 
 if TYPE_CHECKING:
-    from tests.simulation.shell import Shell
+    from amber_ray.fabric.shard.shard import Shard
+    from tests.simulation.store import StoredValue
     from tests.simulation.world import World
+
+NEWS_SECONDS = 12.0
+"""How long it may take until every engine has heard that a value changed: messages get lost."""
+LATE_WRITE_SECONDS = 60.0
+"""How long a value that was purged may be back by the late write of a dead shard."""
 
 Attempt = tuple[int, int, int]
 """Shard, incarnation, task."""
 
 
-class Work:
-    """Never twice: which attempt has made, or is making, each value, until something undoes it.
-
-    A step may run when it never ran, or when what it made is gone for a reason that the product names: its
-    task was lost or stopped, its value was lost before it was written, damaged, purged or asked for anew.
-    """
+class Oracle:
+    """Watches every ledger, every execution, every write and every answer of one world."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self._done: dict[str, Attempt] = {}
         self._live: dict[str, Attempt] = {}
-        self.executions: Counter[str] = Counter()
+        self._least: dict[str, tuple[int, float]] = {}
+        self._refreshed: dict[str, tuple[int, float]] = {}
+        self._excused: dict[str, float] = {}
 
-    def begins(self, shell: Shell, task: ev.Task) -> None:
+    # --- ledgers
+
+    def watch(self, shard: Shard, process: Process) -> None:
+        """Look at every event of a shard's ledger."""
+        ledger = shard.context.ledger
+        plain, begun = ledger.handle, False
+
+        def handle(event: ev.Event, now: float) -> list[ev.Command]:
+            nonlocal begun
+            if not begun:
+                begun = True
+                self._restarted(process, shard)
+            self._before(ledger, event, process)
+            running = dict(ledger.tasks)
+            commands = plain(event, now)
+            for command in commands:
+                if isinstance(command, ev.Cancel):  # nobody waits any more; what it makes is dropped
+                    self._failed(process, command.task, [s.key for s in running[command.task].steps])
+            self._world.heard(process, event, commands)
+            check(ledger)
+            return commands
+
+        ledger.handle = handle  # type: ignore[method-assign]
+
+    def in_step(self, shard: Shard) -> None:
+        """After a callback: what the ledger thinks is in memory is what the shell holds."""
+        held = {k for k, e in shard.context.ledger.entries.items() if e.state in AVAILABLE}
+        values = shard.context.values.keys()
+        assert held == values, f"the shell and the ledger differ on what is in memory: {held ^ values}"
+
+    def _before(self, ledger: Ledger, event: ev.Event, process: Process) -> None:
+        """What an event undoes, seen before the ledger takes it in."""
+        match event:
+            case ev.Reported(task, reports):
+                taken = {r.key for r in reports if r.failure is None and ledger.accepts(task, r.key)}
+                self._failed(process, task, [s.key for s in _steps(ledger, task) if s.key not in taken])
+            case ev.TaskLost(task):
+                self._failed(process, task, [s.key for s in _steps(ledger, task)])
+            case ev.Lost(keys):
+                hot = [k for k in keys if k in ledger.entries and ledger.entries[k].state is State.HOT]
+                self.undone(hot)
+                self._forget_refreshes(keys)
+            case ev.Purged(keys):
+                self.undone(keys)
+            case ev.Requested(targets=targets, refresh=True):
+                self.undone(targets)
+
+    def _restarted(self, process: Process, shard: Shard) -> None:
+        """A shard begins: it knows what its index found, and nothing else."""
+        number, index = shard.context.shard, shard.context.index
+        mine = [k for k, (home, _, _) in self._done.items() if home == number]
+        self.undone([k for k in mine if k not in index])
+        self._forget_refreshes([k for k, s in self._world.media.steps.items() if s.home == number])
+
+    # --- never twice
+
+    def begins(self, work: Work, process: Process) -> None:
         """A shard hands a task over: nobody else may be at it, and what is stored is not made again."""
-        attempt = shell.id, shell.incarnation, task.id
-        for step in task.steps:
+        world = self._world
+        attempt = _number(process), process.number, work.task
+        shard = world.shards[attempt[0]].offers
+        world.media.learn({step.key: step for step in work.steps})
+        for step in work.steps:
             key = step.key
-            assert step.home == shell.id, f"{key} is run by shard {shell.id}, not its own"
+            assert step.home == attempt[0], f"{key} is run by shard {attempt[0]}, not its own"
             other = self._live.get(key)
             assert other is None or not self._alive(other, key), f"{key} has two live attempts"
-            assert key not in shell.values, f"{key} is in memory and made again"
-            if self._world.media.durable(key):
-                assert key not in self._done, f"{key} is made again, and nothing had undone it"
+            assert key not in shard.context.values, f"{key} is in memory and made again"
+            if world.media.durable(key):
+                if key in self._done and not self._out_of_sight(key, shard):
+                    raise AssertionError(f"{key} is made again, and nothing had undone it")
                 self._done[key] = attempt
             self._live[key] = attempt
-            self.executions[key] += 1
 
     def _alive(self, attempt: Attempt, key: str) -> bool:
-        shell = self._world.shells[attempt[0]]
-        return shell.incarnation == attempt[1] and shell.up and shell.ledger.accepts(attempt[2], key)
+        node = self._world.shards[attempt[0]]
+        if not node.up or node.incarnation != attempt[1] or node.offers is None:
+            return False
+        return bool(node.offers.context.ledger.accepts(attempt[2], key))
 
-    def failed(self, shell: Shell, task: ev.Task, keys: Iterable[str]) -> None:
-        """An attempt came to nothing for these keys."""
-        attempt = shell.id, shell.incarnation, task.id
+    def _out_of_sight(self, key: str, shard: Shard) -> bool:
+        """Whether a value is stored where its shard could not see it: a part that could not be read."""
+        return key not in shard.context.index and bool(shard.late_parts)
+
+    def failed(self, work: Work, process: Process) -> None:
+        """A task came to nothing."""
+        self._failed(process, work.task, [s.key for s in work.steps])
+
+    def _failed(self, process: Process, task: int, keys: Iterable[str]) -> None:
+        attempt = _number(process), process.number, task
         for key in keys:
             if self._done.get(key) == attempt:
                 del self._done[key]
@@ -60,7 +146,75 @@ class Work:
         for key in keys:
             self._done.pop(key, None)
 
-    def restarted(self, shell: Shell) -> None:
-        """A shard begins again: it knows what the index found, and nothing else."""
-        steps = self._world.media.steps
-        self.undone([k for k in self._done if steps[k].home == shell.id and k not in shell.index])
+    def damaged(self, keys: Iterable[str]) -> None:
+        """What was stored is damaged."""
+        keys = list(keys)
+        self.undone(keys)
+        self._forget_refreshes(keys)
+
+    # --- what is written and what is told
+
+    def written(self, row: StoredValue) -> None:
+        """A value is published."""
+        self.right(row.key, pickle.loads(row.data))
+
+    def right(self, key: str, value: Any) -> None:
+        """A value of a key must be this."""
+        assert digest_in(value) == self._world.media.digest(key), f"a wrong value of {key}"
+
+    def about(self, key: str, asset: str) -> bool:
+        """Whether a key's value is of an asset, or of a collection with it."""
+        unit = self._world.media.steps[key].unit
+        if isinstance(unit, Segment):
+            return unit.asset.id == asset
+        return asset in [a.id for a in unit.assets] if isinstance(unit, Collection) else unit.id == asset
+
+    def told(self, key: str, value: Any, asked: float) -> None:
+        """A caller who asked at a time is told a value."""
+        self.right(key, value)
+        serial = serial_in(value)
+        least, since = self._least.get(key, (0, 0.0))
+        if serial <= least and asked > since + NEWS_SECONDS and asked > self._excused.get(key, 0.0):
+            raise AssertionError(f"{key} was purged, and an old value was told")
+        least, since = self._refreshed.get(key, (0, 0.0))
+        if serial < least and asked > since + NEWS_SECONDS:
+            raise AssertionError(f"{key} was made anew, and an old value was told")
+
+    # --- purges and refreshes
+
+    def purged(self, keys: Iterable[str], executions: int) -> None:
+        """A purge was answered that began when there had been so many executions."""
+        now = self._world.loop.time()
+        for key in keys:
+            if executions >= self._least.get(key, (0, 0.0))[0]:
+                self._least[key] = executions, now
+
+    def refreshed(self, key: str, value: Any) -> None:
+        """A caller who wanted a value anew was told it."""
+        world, serial = self._world, serial_in(value)
+        home = world.shards[world.media.steps[key].home]
+        if home.started > world.media.made_at[serial]:
+            return  # its shard has died since, and the value with it, perhaps
+        if serial > self._refreshed.get(key, (0, 0.0))[0]:
+            self._refreshed[key] = serial, self._world.loop.time()
+
+    def _forget_refreshes(self, keys: Iterable[str]) -> None:
+        """The newest value was lost before it was written, perhaps: an older one may be told again."""
+        for key in keys:
+            self._refreshed.pop(key, None)
+
+    def late_write(self, keys: Iterable[str]) -> None:
+        """A dead shard's write was published: what it held may be back for a while."""
+        until = self._world.loop.time() + LATE_WRITE_SECONDS
+        for key in keys:
+            self._excused[key] = until
+            self._refreshed.pop(key, None)
+
+
+def _steps(ledger: Ledger, task: int) -> Iterable[Any]:
+    known = ledger.tasks.get(task)
+    return () if known is None else known.steps
+
+
+def _number(process: Process) -> int:
+    return int(process.name.rpartition("-")[2])

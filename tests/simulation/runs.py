@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from amber_ray.core.state.entry import Cause, Entry, State
 from tests.simulation.scenario import Scenario
-from tests.simulation.world import World
+from tests.simulation.world import START, World
 
 CHUNK = 25
 
@@ -21,10 +21,15 @@ Transition = tuple[State, Cause]
 
 @dataclass(slots=True)
 class Outcome:
-    """What came of some seeds: events taken in, what befell the worlds, and what went wrong by seed."""
+    """What came of some seeds: what befell the worlds, and what went wrong by seed.
+
+    `events` were taken in by ledgers, `turns` are callbacks of the event loop, `seconds` are virtual ones.
+    """
 
     seeds: int = 0
     events: int = 0
+    turns: int = 0
+    seconds: float = 0.0
     seen: Counter[str] = field(default_factory=Counter)
     failed: dict[int, str] = field(default_factory=dict)
     transitions: set[tuple[str, str]] = field(default_factory=set)
@@ -33,6 +38,8 @@ class Outcome:
         """Take in what came of other seeds."""
         self.seeds += other.seeds
         self.events += other.events
+        self.turns += other.turns
+        self.seconds += other.seconds
         self.seen.update(other.seen)
         self.failed.update(other.failed)
         self.transitions |= other.transitions
@@ -70,6 +77,8 @@ def run_seeds(seeds: Sequence[int]) -> Outcome:
             outcome.seeds += 1
             if world is not None:
                 outcome.events += world.events
+                outcome.turns += world.loop.turns
+                outcome.seconds += world.loop.time() - START
                 outcome.seen.update(world.seen)
             if failure:
                 outcome.failed[seed] = failure

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from tests.simulation.runs import attempt, kind
-from tests.simulation.scenario import Ask, Scenario, Stimulus, names
+from tests.simulation.scenario import Ask, Happening, Scenario, Stimulus
 
 MOST_RUNS = 2000
 
@@ -65,9 +65,12 @@ class Shrinker:
                 yield self.scenario.replace(chances={**self.scenario.chances, name: 0.0})
         if self.scenario.shards > 1:
             yield self.scenario.replace(shards=1)
-        for field in ("assets", "segments"):
-            if getattr(self.scenario, field) > 1:
-                yield _restricted(self.scenario.replace(**{field: getattr(self.scenario, field) - 1}))
+        if self.scenario.engines > 1:
+            yield _on_one_engine(self.scenario)
+        if self.scenario.segments > 1:
+            yield self.scenario.replace(segments=self.scenario.segments - 1)
+        if self.scenario.assets > 1:
+            yield _restricted(self.scenario.replace(assets=self.scenario.assets - 1))
         for index, stimulus in enumerate(self.scenario.stimuli):
             if isinstance(stimulus, Ask):
                 for plainer in _plainer(stimulus):
@@ -76,22 +79,31 @@ class Shrinker:
                         yield self.scenario.replace(stimuli=(*now[:index], plainer, *now[index + 1 :]))
 
 
+def _on_one_engine(scenario: Scenario) -> Scenario:
+    """Everyone asks the first engine."""
+    kept = (dataclasses.replace(s, engine=0, other=0) if isinstance(s, Ask) else s for s in scenario.stimuli)
+    return scenario.replace(engines=1, stimuli=tuple(kept))
+
+
 def _restricted(scenario: Scenario) -> Scenario:
-    """Without targets that are no more."""
-    known = set(names(scenario.assets, scenario.segments))
-    kept = (
-        dataclasses.replace(s, targets=tuple(t for t in s.targets if t in known)) if isinstance(s, Ask) else s
-        for s in scenario.stimuli
-    )
+    """Without assets that are no more, and without callers that asked for nothing else."""
+    kept: list[Stimulus] = []
+    for stimulus in scenario.stimuli:
+        if isinstance(stimulus, Happening):
+            kept.append(stimulus)
+        elif assets := tuple(n for n in stimulus.assets if n < scenario.assets):
+            kept.append(dataclasses.replace(stimulus, assets=assets))
     return scenario.replace(stimuli=tuple(kept))
 
 
 def _plainer(ask: Ask) -> Iterator[Ask]:
-    """The caller with one wish less, or one target less."""
-    for index in range(len(ask.targets)):
-        yield dataclasses.replace(ask, targets=ask.targets[:index] + ask.targets[index + 1 :])
-    for field in ("patience", "leaves", "dies", "accepted"):
+    """The caller with one wish less, or one feature or asset less."""
+    for field in ("features", "assets"):
+        named = getattr(ask, field)
+        for index in range(len(named)):
+            if len(named) > 1:
+                yield dataclasses.replace(ask, **{field: named[:index] + named[index + 1 :]})
+    for field in ("patience", "leaves", "returns", "cancels"):
         yield dataclasses.replace(ask, **{field: None})
-    for field in ("refresh", "old"):
+    for field in ("refresh", "twin"):
         yield dataclasses.replace(ask, **{field: False})
-    yield dataclasses.replace(ask, load=True)

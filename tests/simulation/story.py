@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 def scenario_lines(scenario: Scenario) -> Iterator[str]:
     """What the world was laid out with."""
     yield (
-        f"seed {scenario.seed}: {scenario.shards} shards, {scenario.assets} assets of {scenario.segments} "
-        f"segments, nodes {[dict(n) for n in scenario.nodes]}"
+        f"seed {scenario.seed}: {scenario.shards} shards, {scenario.engines} engines, "
+        f"{scenario.assets} assets of {scenario.segments} segments, nodes {[dict(n) for n in scenario.nodes]}"
     )
     yield "settings: " + ", ".join(f"{n}={v}" for n, v in scenario.settings.items())
     yield "chances: " + (", ".join(f"{n} {v:.3g}" for n, v in scenario.chances.items() if v) or "none")
@@ -25,15 +25,15 @@ def scenario_lines(scenario: Scenario) -> Iterator[str]:
         if isinstance(stimulus, Ask):
             wishes = [
                 f"{name} {getattr(stimulus, name):.2f}"
-                for name in ("patience", "leaves", "dies", "accepted")
+                for name in ("patience", "leaves", "returns", "cancels")
                 if getattr(stimulus, name) is not None
             ]
-            wishes += [name for name in ("refresh", "old") if getattr(stimulus, name)]
-            wishes += [] if stimulus.load else ["not loaded"]
-            wanted = ", ".join(stimulus.targets) or "nothing"
+            wishes += [name for name in ("refresh", "twin") if getattr(stimulus, name)]
             yield (
-                f"  {stimulus.at:6.2f}  {stimulus.id} asks for {wanted} (priority {stimulus.priority}, "
-                f"tenant {stimulus.tenant}{''.join(f', {w}' for w in wishes)})"
+                f"  {stimulus.at:6.2f}  {stimulus.id} asks engine {stimulus.engine} for "
+                f"{', '.join(stimulus.features)} of {', '.join(f'a{n}' for n in stimulus.assets)} "
+                f"(wait {stimulus.wait:g}, priority {stimulus.priority}, tenant {stimulus.tenant}, "
+                f"{stimulus.follows} by engine {stimulus.other}{''.join(f', {w}' for w in wishes)})"
             )
         else:
             yield f"  {stimulus.at:6.2f}  {stimulus.kind} ({stimulus.which:.2f}, {stimulus.much:.2f})"
@@ -42,8 +42,8 @@ def scenario_lines(scenario: Scenario) -> Iterator[str]:
 def story_lines(world: World) -> Iterator[str]:
     """Every event and its commands, in order."""
     names = world.media.names
-    for when, shard, event, commands in world.trace or ():
-        yield f"{when - 1000:8.3f}  shard {shard}  {told(event, names)}"
+    for when, process, event, commands in world.trace or ():
+        yield f"{when - 1000:8.3f}  {process:8}  {told(event, names)}"
         for command in commands:
             yield f"{'':18}-> {told(command, names)}"
 

@@ -1,36 +1,53 @@
-"""A cluster in a single thread: clock, nodes, storage, shards and callers, all from one scenario.
+"""A cluster in one thread and virtual time: the real engines, shards and ledgers over seeded ports.
 
-The core under it is the real one, unchanged; the rest is the smallest honest shell around it (`fabric`, piece
-by piece). A fault is anything that can happen to the real shell. `run()` raises when a promise is broken.
+`fabric.engine` and `fabric.shard` run unchanged, each in a process that can be killed between any two
+callbacks; their ports are bound here to nodes, a store, and calls that get lost. `run()` raises when a
+promise is broken.
 """
 
 from __future__ import annotations
 
-import heapq
-import itertools
+import asyncio
+import hashlib
+import logging
+import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, NoReturn
 
-from amber_ray.core.ledger.graph import QUARANTINED
-from amber_ray.core.ledger.invariants import check
-from amber_ray.core.model.request import Failure
-from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import AVAILABLE, State
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.request import AssetRef
+from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.plan import Planner
+from amber_ray.core.state.entry import State
+from amber_ray.errors import AmberError, MediaNotFound, StoreError, UnknownAsset
+from amber_ray.fabric.engine import ports as engine_ports
+from amber_ray.fabric.engine.engine import Engine
+from amber_ray.fabric.shard.ports import CallFailed, Fault, Ports
+from amber_ray.fabric.shard.requests import BROKEN
+from amber_ray.fabric.shard.shard import Shard
+from amber_ray.fabric.transport.messages import Hello, PlanPart
 from amber_ray.settings import Settings
-from tests.simulation.callers import Caller
-from tests.simulation.desk import Record
+from tests.simulation.callers import Caller, unit_name
+from tests.simulation.cluster import Nodes, SimCluster, objects
 from tests.simulation.draws import Draws
 from tests.simulation.faults import Faults
-from tests.simulation.media import Media
-from tests.simulation.oracle import Work
-from tests.simulation.scenario import SMALL_GPU, Ask, Scenario
-from tests.simulation.shell import Died, Handle, Shell
-from tests.simulation.storage import Part, Storage
+from tests.simulation.features import SEGMENT_SECONDS, Media
+from tests.simulation.loop import Process, Stuck, VirtualLoop
+from tests.simulation.network import Gone, Message, Node
+from tests.simulation.oracle import Oracle
+from tests.simulation.scenario import FEATURES, SMALL_GPU, Ask, Scenario
+from tests.simulation.store import SimJournal, SimLease, SimParts, Store
 
-MOST_EVENTS = 40_000
-"""More than that is a livelock."""
 START = 1000.0
+REST_SECONDS = 400.0
+"""How long the world may take to come to rest when nothing happens to it any more."""
+PEER_GONE = Fault("SystemFault", "another shard can't be reached", gone=True)
+PEER_ERROR = Fault("SystemFault", "another shard failed")
+
+
+class Ended(BaseException):
+    """A process ended itself in the middle of a callback."""
 
 
 class World:
@@ -40,193 +57,525 @@ class World:
         self.scenario = scenario
         self.draws = Draws(scenario.seed)
         self.chances: Mapping[str, float] = scenario.chances
-        self.settings = Settings(**scenario.settings)
-        self.media = Media(scenario, self.draws)
-        self.storage = Storage()
-        self.work = Work(self)
-        self.callers: dict[str, Caller] = {}
-        self.nodes: dict[int, Mapping[str, float]] = dict(enumerate(scenario.nodes))
-        self.now = START
+        self.calm = not scenario.dangerous
         self.events = 0
-        self.purging = 0
+        self.moves = 0
         self.seen: Counter[str] = Counter()
-        self.trace: list[tuple[float, int, Any, Sequence[ev.Command]]] | None = [] if traced else None
-        self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._order = itertools.count()
-        self._calm = not scenario.dangerous
-        self.shells = [Shell(self, i) for i in range(scenario.shards)]
+        self.trace: list[tuple[float, str, Any, Sequence[Any]]] | None = [] if traced else None
+        self.loop = VirtualLoop(scenario.seed, START)
+        self.loop.after_turn = self._after_turn
+        self.settings = Settings(
+            shards=scenario.shards,
+            replicas=scenario.engines,
+            segment_seconds=SEGMENT_SECONDS,
+            **scenario.settings,
+        )
+        self.media = Media(self, scenario, self.draws)
+        self.store = Store(self)
+        self.nodes = Nodes(self, scenario.nodes)
+        self.oracle = Oracle(self)
+        self.callers: list[Caller] = []
         self.faults = Faults(self)
+        self._outside = Process(self.loop, "outside", 0)
+        self._failures: list[BaseException] = []
+        self._over = False
+        objects().begin(self)
+        self.shards = [
+            Node(self, f"cache-{number}", lambda process, n=number: self._make_shard(process, n))
+            for number in range(scenario.shards)
+        ]
+        self.engines = [
+            Node(self, f"engine-{number}", self._make_engine) for number in range(scenario.engines)
+        ]
+
+    # --- processes
+
+    def _make_shard(self, process: Process, number: int) -> Shard:
+        registry = self.media.generations[-1]
+
+        async def code() -> tuple[Registry, bytes]:
+            await asyncio.sleep(0.05)
+            return registry, registry.digest.encode()
+
+        cluster = SimCluster(self, process)
+        ports = Ports(
+            cluster=cluster,
+            parts=SimParts(self, process, objects()),
+            journal=SimJournal(self),
+            lease=SimLease(),
+            peers=SimPeers(self),
+            assets=SimShardAssets(self),
+            clock=SimClock(self),
+            process=SimProcess(self, process),
+        )
+        shard = Shard(self.settings, number, ports, code)
+        self.oracle.watch(shard, process)
+        process.start(self._keep_up(shard))
+        return shard
+
+    async def _keep_up(self, shard: Shard) -> None:
+        """Ray's restarted actor calls itself, until it is up."""
+        while True:
+            try:
+                await shard.hello()
+            except StoreError:
+                await asyncio.sleep(0.5)
+            else:
+                return
+
+    def _make_engine(self, process: Process) -> RunningEngine:
+        return RunningEngine(self, process)
+
+    def saw_start(self, node: Node) -> None:
+        """A process begins."""
+        self.note(node.name, f"{node.name} starts", ())
+
+    def saw_death(self, node: Node) -> None:
+        """A process has ended; another is started in its place."""
+        self.saw(f"{'a shard' if node in self.shards else 'an engine'} died")
+        self.note(node.name, f"{node.name} dies", ())
+        self.later(0.1 + 2.0 * self.draws.unit("restart", node.name), node.start)
+
+    # --- a run
 
     def run(self) -> None:
         """Trouble, then calm, then everything once more without any fault."""
-        for shell in self.shells:
-            shell.start()
+        logging_handler = _Watch(self)
+        logger = logging.getLogger("amber")
+        level, propagate = logger.level, logger.propagate
+        logger.addHandler(logging_handler)
+        logger.setLevel(logging.ERROR)
+        logger.propagate = False
+        try:
+            self.loop.run_until_complete(self._outside.start(self._story()))
+        except (Stuck, RuntimeError):
+            self._raise()
+            raise
+        finally:
+            logger.removeHandler(logging_handler)
+            logger.setLevel(level)
+            logger.propagate = propagate
+            self._over = True
+            self.loop.end()
+        self._raise()
+
+    async def _story(self) -> None:
+        for node in (*self.shards, *self.engines):
+            node.start()
+        running: list[asyncio.Task[None]] = []
         for stimulus in self.scenario.stimuli:
-            at, what = stimulus.at, stimulus
-            self.later(
-                at, lambda what=what: self.ask(what) if isinstance(what, Ask) else self.faults.happen(what)
-            )
-        self._drain()
+            await asyncio.sleep(max(0.0, START + stimulus.at - self.loop.time()))
+            if isinstance(stimulus, Ask):
+                running += self._ask(stimulus)
+            else:
+                self.faults.happen(stimulus)
+        await self._wait_for(running)
         self.chances = dict.fromkeys(self.chances, 0.0)
-        self._drain()
-        self._settled()
-        self._calm = True
-        self.nodes = {max(self.nodes) + 1: SMALL_GPU}
-        self.faults.nodes_changed()
-        last = [
-            caller
-            for caller in self.ask(Ask(0.0, "last", tuple(self.media.generations[-1])))
-            if caller.targets
+        self.store.heal()
+        await self._rest()
+        self.calm = True
+        self.nodes.all = {max(self.nodes.all) + 1: SMALL_GPU}
+        # Whoever was told of a fault's failure may be told of it until it is forgotten.
+        await asyncio.sleep(70.0)
+        await self._wait_for(self._last())
+        await self._rest()
+        for node in self.shards:
+            assert node.process is not None
+            node.process.kill()
+        await asyncio.sleep(5.0)
+        await self._wait_for(self._last())
+        await self._rest()
+        self._kept()
+
+    def _ask(self, ask: Ask) -> list[asyncio.Task[None]]:
+        callers = [Caller(self, ask)]
+        if ask.twin:
+            callers.append(Caller(self, ask))
+            self.saw("two asked at once with one id")
+        self.callers += callers
+        tasks = [asyncio.ensure_future(caller.run()) for caller in callers]
+        if ask.cancels is not None:
+            for caller in callers:
+                caller.cancelled = True
+            tasks.append(asyncio.ensure_future(self._cancel(callers[0], ask.cancels)))
+        return tasks
+
+    async def _cancel(self, caller: Caller, after: float) -> None:
+        await asyncio.sleep(after)
+        await caller.cancel()
+
+    def _last(self) -> list[asyncio.Task[None]]:
+        """Somebody asks for everything there is."""
+        everything = tuple(range(self.scenario.assets))
+        asks = [
+            Ask(0.0, f"last{len(self.callers)}-{number}", FEATURES, everything, engine=number, wait=300.0)
+            for number in range(self.scenario.engines)
         ]
-        self._drain()
-        for caller in last:
-            for key in caller.targets:
-                good = isinstance(caller.answers[key], ev.Ready)
-                assert good != self.media.doomed(key), caller.answers[key]
-        self._settled()
+        return [task for ask in asks for task in self._ask(ask)]
+
+    async def _wait_for(self, tasks: Sequence[asyncio.Task[None]]) -> None:
+        """Until all of them are done; the first that fails ends the world."""
+        if not tasks:
+            return
+        done, open_ = await asyncio.wait(tasks, timeout=3000.0, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        self._raise()
+        assert not open_, f"{len(open_)} callers were never answered"
+
+    async def _rest(self) -> None:
+        """Until nothing is under way any more."""
+        give_up = self.loop.time() + REST_SECONDS
+        while True:
+            await asyncio.sleep(2.0)
+            self._raise()
+            moving = self._moving()
+            if not moving:
+                return
+            assert self.loop.time() < give_up, f"the world does not come to rest: {moving}"
+
+    def _moving(self) -> str:
+        """What is still under way, if anything is."""
+        for node in (*self.engines, *self.shards):
+            if not node.up or node.offers is None:
+                return f"{node.name} is down"
+        for node in self.engines:
+            if not node.offers.ready:
+                return f"{node.name} is not ready"
+        for node in self.shards:
+            ledger = node.offers.context.ledger
+            for what in ("requests", "tasks", "spilling"):
+                if getattr(ledger, what):
+                    return f"{what} of {node.name}: {list(getattr(ledger, what))[:3]}"
+            if ledger.memory.held > ledger.settings.memory_bytes:
+                return f"memory of {node.name}"
+            states = {e.state for e in ledger.entries.values()}
+            if not states <= {State.HOT, State.KEPT, State.FAILED}:
+                return f"steps of {node.name}: {states}"
+        return ""
+
+    def _kept(self) -> None:
+        """What was promised has ended, and what is stored is right."""
+        for name, text in self.store.journal.items():
+            assert '"state": "running"' not in text, f"request {name} was accepted and never ended"
+        for part in self.store.parts.values():
+            for row in part.rows:
+                self.oracle.written(row)
 
     # --- time and chance
 
-    def later(self, seconds: float, what: Callable[[], None]) -> None:
-        """Do something after a while."""
-        heapq.heappush(self._queue, (self.now + seconds, next(self._order), what))
+    def unix(self) -> float:
+        """The time of day of every clock."""
+        return 1.7e9 + self.loop.time()
 
-    def _drain(self) -> None:
-        for _ in range(MOST_EVENTS):
-            if not self._queue:
-                return
-            when, _, what = heapq.heappop(self._queue)
-            self.now = max(self.now, when)
-            try:
-                what()
-            except Died:
-                continue  # an actor's process ended in the middle of it; its restart is on the queue
-        raise AssertionError("the world does not come to rest")
+    def later(self, seconds: float, what: Callable[[], Any]) -> None:
+        """Do something after a while, whatever dies meanwhile."""
+        self.loop.call_later(seconds, what, context=self._outside.context())
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Run something outside of all processes; what it raises ends the world."""
+        task = self._outside.start(coroutine)
+        task.add_done_callback(self._reap, context=self._outside.context())
+
+    def _reap(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self.fail(task.exception())
+
+    def tell(self, node: Node, method: str, *arguments: Any) -> None:
+        """Call a node's method and forget it."""
+        Message(self, node, method, arguments)
 
     def chance(self, fault: str, about: object) -> bool:
         """Whether the fault happens this time."""
         likely = self.chances[fault]
         return likely > 0.0 and self.draws.unit(fault, about) < likely
 
+    # --- what happened
+
     def saw(self, what: str) -> None:
         """Count something that happened."""
         self.seen[what] += 1
 
-    def note(self, shell: Shell, event: Any, commands: Sequence[ev.Command]) -> None:
+    def note(self, who: str, event: Any, commands: Sequence[Any]) -> None:
         """Write the story, if somebody wants to read it."""
         if self.trace is not None:
-            self.trace.append((self.now, shell.id, event, list(commands)))
+            self.trace.append((self.loop.time(), who, event, list(commands)))
 
-    def heard(self, shell: Shell) -> None:
-        """An event has been taken in: everything must still hold."""
+    def heard(self, process: Process, event: Any, commands: Sequence[Any]) -> None:
+        """A ledger has taken an event in."""
         self.events += 1
-        check(shell.ledger)
-        held = {k for k, e in shell.ledger.entries.items() if e.state in AVAILABLE}
-        assert held == shell.values.keys(), "the shell and the ledger differ on what is in memory"
+        self._dirty = process
+        self.note(process.name, event, commands)
 
-    # --- callers
+    _dirty: Process | None = None
 
-    def generation(self, old: bool) -> int:
-        """The registry of a new caller, by its number."""
-        return max(0, len(self.media.generations) - 1 - old)
+    def _after_turn(self, process: Process | None) -> None:
+        if self._failures or self.loop.failures:
+            self.loop.stop()
+        dirty, self._dirty = self._dirty, None
+        if dirty is not None and dirty.alive:
+            node = self.shards[int(dirty.name.rpartition("-")[2])]
+            if node.process is dirty and node.offers is not None:
+                try:
+                    self.oracle.in_step(node.offers)
+                except AssertionError as error:
+                    self.fail(error)
+                    self.loop.stop()
 
-    def again(self, targets: Sequence[str]) -> tuple[str, ...]:
-        """The same targets by today's registry."""
-        return tuple(self.media.generations[-1][self.media.names[key]] for key in targets)
+    def fail(self, error: BaseException | None) -> None:
+        """Something is wrong: the world ends."""
+        if error is not None and not self._over:
+            self._failures.append(error)
 
-    def ask(self, ask: Ask) -> list[Caller]:
-        """An engine plans a request and sends each shard its part."""
-        keys = self.media.generations[self.generation(ask.old)]
-        parts: dict[int, list[str]] = {} if ask.targets else {0: []}
-        for name in ask.targets:
-            parts.setdefault(self.media.steps[keys[name]].home, []).append(keys[name])
-        made = []
-        for shard, targets in parts.items():
-            caller = Caller(self, ask, f"{ask.id}.{shard}", shard, tuple(targets))
-            self.callers[caller.id] = caller
-            made.append(caller)
-            caller.begin()
-        return made
+    def _raise(self) -> None:
+        if self._failures:
+            raise self._failures[0]
+        if self.loop.failures:
+            raise AssertionError(self.loop.failures[0])
 
-    # --- the cluster
+    def allowed(self, error: AmberError) -> None:
+        """A caller was told that something can't be done now: only while something is wrong."""
+        assert not self.calm, f"{type(error).__name__} in a calm world: {error}"
 
-    def capacities(self) -> list[Mapping[str, float]]:
-        """What each node has."""
-        return list(self.nodes.values())
+    # --- what there is
 
-    def node_for(self, needs: Mapping[str, float], about: str) -> int | None:
-        """A node that a task can run on, or None."""
-        fit = [n for n, has in self.nodes.items() if all(has.get(r, 0.0) >= a for r, a in needs.items())]
-        return self.draws.pick("node", about, fit) if fit else None
+    def registry(self, digest: str) -> Registry:
+        """A registry by its digest."""
+        return next(r for r in self.media.generations if r.digest == digest)
 
-    def place(self, what: str, about: str) -> int:
-        """The node that a value read or borrowed is put on."""
-        return self.draws.pick(what, about, list(self.nodes))
+    def names_of(self, features: Sequence[str], assets: Sequence[int]) -> list[tuple[str, str]]:
+        """What a request is about, in its order: (feature, unit), whatever the code."""
+        return [(t.feature, unit_name(t.unit)) for t in self._plan(features, assets).plan().targets]
 
-    def folder(self, key: str) -> str:
-        """Where a key's part is."""
-        made = self.media.steps[key].recipe
-        return f"values/{made.feature}/{made.version}"
+    def _plan(self, features: Sequence[str], assets: Sequence[int]) -> Planner:
+        planner = self.media.planner(self.media.generations[-1], features, self.scenario.shards)
+        chosen = [self.media.assets[n] for n in assets]
+        for asset in chosen:
+            planner.add_asset(asset)
+        if chosen:
+            planner.add_collection(chosen)
+        return planner
 
-    def publish(self, group: Mapping[str, Handle]) -> Part:
-        """A part comes to be in storage. Raises `Full`."""
-        for key, handle in group.items():
-            assert handle.value == self.media.reference(key), f"a wrong value of {key} is written"
-        return self.storage.publish(
-            self.folder(next(iter(group))), {k: handle.value for k, handle in group.items()}
+    def learn(self, result: Any) -> None:
+        """A collection of some of the assets has steps of its own: plan it with every registry."""
+        numbers = [
+            next(i for i, a in enumerate(self.media.assets) if a.id == asset.id)
+            for asset in result.unit.assets
+        ]
+        for registry in self.media.generations:
+            planner = self.media.planner(registry, [result.feature], self.scenario.shards)
+            planner.add_collection([self.media.assets[n] for n in numbers])
+            self.media.learn(planner.plan().steps)
+
+
+class RunningEngine:
+    """The engine of a process: it opens, and then answers."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self.ready = False
+        self.service: Engine
+        self._world = world
+        self._process = process
+        self._registry = world.media.generations[-1]
+        process.start(self._open())
+
+    def _engine(self) -> Engine:
+        world, digest = self._world, self._registry.digest
+        ports = engine_ports.Ports(
+            shards=[SimShardPort(world, node) for node in world.shards],
+            objects=SimObjects(world),
+            assets=SimAssets(world, self._process),
+            clock=SimClock(world),
+            identity=SimProcess(world, self._process),
+        )
+        return Engine(world.settings, self._registry, {digest: digest.encode()}, ports)
+
+    async def _open(self) -> None:
+        while True:
+            engine = self._engine()
+            try:
+                await engine.open()
+            except AmberError as error:
+                self._world.allowed(error)
+                await asyncio.sleep(0.5)
+            else:
+                self.service, self.ready = engine, True
+                return
+
+
+class SimShardPort:
+    """A shard as an engine reaches it."""
+
+    def __init__(self, world: World, node: Node) -> None:
+        self._world = world
+        self._node = node
+
+    async def connect(self, timeout: float) -> Hello:
+        """See `ShardPort.connect`."""
+        give_up = self._world.loop.time() + timeout
+        while True:
+            try:
+                hello: Hello = await self.call("hello")
+                return hello
+            except engine_ports.ShardGone:
+                if self._world.loop.time() > give_up:
+                    raise
+                await asyncio.sleep(0.2)
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """See `ShardPort.call`."""
+        try:
+            return await Message(self._world, self._node, method, arguments).answer
+        except Gone as error:
+            raise engine_ports.ShardGone(str(error)) from error
+
+
+class SimPeers:
+    """The other shards."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> PeerCall:
+        """See `Peers.fetch`."""
+        return PeerCall(
+            Message(self._world, self._world.shards[shard], "fetch", (id, part, priority, tenant))
         )
 
-    # --- what must be so
+    async def call(self, shard: int, method: str, *arguments: Any) -> Any:
+        """See `Peers.call`."""
+        return await PeerCall(Message(self._world, self._world.shards[shard], method, arguments)).result()
 
-    def judge(self, shell: Shell, record: Record, key: str, outcome: ev.Ready | Failure) -> None:
-        """Whether an answer is true."""
-        caller = self.callers[record.id]
-        if isinstance(outcome, Failure):
-            self._honest(key, outcome, caller)
-            return
-        anew = caller.ask.refresh and not record.resumed
-        assert not (anew and outcome.cached), f"{record.id} wanted {key} anew"
-        if caller.ask.load and not record.resumed:
-            assert shell.values[key].value == self.media.reference(key), f"{record.id} got a wrong value"
-        else:
-            assert key in shell.values or key in shell.index
 
-    def _honest(self, key: str, failure: Failure, caller: Caller) -> None:
-        """A failure names a step that did fail, and that is the key or something under it."""
-        if failure.type == "Expired":
-            assert caller.ask.patience is not None
-            assert START + caller.ask.at + caller.ask.patience <= self.now + 1e-6
-            return
-        assert failure.key in self.media.below(key), f"{key} failed because of {failure.key}, not below it"
-        assert failure.step == self.media.steps[failure.key].recipe.feature
-        if failure.type == QUARANTINED:
-            # Whoever was in the same task, or stood behind it at the same actor, is not charged with it.
-            assert failure.key in self.media.poison, f"{failure.key} is set aside and kills nobody"
-            return
-        known = self.media.doomed(failure.key) if failure.kind == "input" else not self._calm
-        poisoned = failure.key in self.media.poison
-        assert known or poisoned or failure.type == "MissingResource", failure
+class PeerCall:
+    """A call of another shard."""
 
-    def _settled(self) -> None:
-        """Nothing is under way: all have been answered and memory is within its budget."""
-        for caller in self.callers.values():
-            assert not caller.waits, f"{caller.id} never ended"
-        for paper in self.storage.journal.values():
-            caller = self.callers[paper.id]
-            record = self.shells[paper.shard].desk.records.get(paper.id)
-            done = record is not None and not record.running
-            assert done or not paper.running or not caller.promised, f"{paper.id} was promised and is lost"
-        for shell in self.shells:
-            ledger = shell.ledger
-            assert shell.up
-            assert not ledger.requests
-            assert not ledger.tasks
-            assert not ledger.spilling
-            assert not shell.dispatch.running
-            assert ledger.memory.held <= ledger.settings.memory_bytes
-            assert {e.state for e in ledger.entries.values()} <= {State.HOT, State.KEPT, State.FAILED}
-            for key, handle in shell.values.items():
-                assert handle.value == self.media.reference(key)
-        for part in self.storage.parts.values():
-            for key, value in part.values.items():
-                assert value == self.media.reference(key)
+    def __init__(self, message: Message) -> None:
+        self._message = message
+
+    async def result(self) -> Any:
+        """See `Call.result`."""
+        try:
+            return await asyncio.shield(self._message.answer)
+        except Gone as error:
+            raise CallFailed(PEER_GONE) from error
+        except AmberError as error:
+            raise CallFailed(PEER_ERROR) from error
+
+    def cancel(self, *, force: bool) -> None:
+        """See `Call.cancel`."""
+        self._message.cancel()
+
+
+class SimShardAssets:
+    """The catalogue as shards see it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
+        """See `ports.Assets.current`."""
+        await asyncio.sleep(0.01)
+        found = {id: self._world.media.by_id(id) for id in ids}
+        return {id: asset for id, asset in found.items() if asset is not None}
+
+
+class SimAssets:
+    """The catalogue as an engine sees it; it remembers what it has seen."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._known: set[str] = set()
+        self._name = process.name
+
+    def at_hand(self, uri: str) -> Asset | None:
+        """See `Assets.at_hand`."""
+        asset = self._world.media.at(uri)
+        slow = self._world.draws.unit("not at hand", uri) < 0.3
+        return asset if uri in self._known and not slow else None
+
+    async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
+        """See `Assets.resolve`."""
+        await asyncio.sleep(0.5 * self._world.draws.unit("resolve", self._name) ** 3)
+        return [self._resolve(ref) for ref in refs]
+
+    def _resolve(self, ref: AssetRef) -> Asset | AmberError:
+        asset = self._world.media.by_id(ref.id) if ref.id else self._world.media.at(ref.uri or "")
+        if asset is None:
+            return UnknownAsset("no such asset") if ref.id else MediaNotFound(f"there is no {ref.uri}")
+        self._known.add(asset.uri)
+        return asset
+
+    async def add(self, uri: str) -> Asset:
+        """See `Assets.add`."""
+        [found] = await self.resolve([AssetRef(uri=uri)])
+        if isinstance(found, AmberError):
+            raise found
+        return found
+
+    async def upload(self, chunks: Any, media_type: str | None, limit: int) -> Asset:
+        """See `Assets.upload`."""
+        raise NotImplementedError("nobody uploads here")
+
+
+class SimObjects:
+    """The object store as an engine sees it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def fetch(self, refs: Sequence[Any]) -> tuple[Mapping[Any, Sequence[Any]], set[Any]]:
+        """See `Objects.fetch`."""
+        await asyncio.sleep(0.05 * self._world.draws.unit("fetch", "objects"))
+        opened = {ref: objects().open(ref) for ref in refs}
+        return {r: v for r, v in opened.items() if v is not None}, {r for r, v in opened.items() if v is None}
+
+
+class SimClock:
+    """Virtual time."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def now(self) -> float:
+        """See `Clock.now`."""
+        return self._world.loop.time()
+
+    def unix(self) -> float:
+        """See `Clock.unix`."""
+        return self._world.unix()
+
+
+class SimProcess:
+    """The process that a shard or an engine runs in."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        self._world = world
+        self._process = process
+        self._names = 0
+
+    def end(self, status: int) -> NoReturn:
+        """See `Process.end`."""
+        if status == BROKEN:
+            self._world.fail(sys.exc_info()[1] or AssertionError("a ledger can't be trusted"))
+        self._process.kill()
+        raise Ended
+
+    def new_id(self) -> str:
+        """See `Process.new_id`."""
+        self._names += 1
+        name = f"{self._process.name}/{self._process.number}/{self._names}"
+        return hashlib.blake2b(name.encode(), digest_size=16).hexdigest()
+
+
+class _Watch(logging.Handler):
+    """What the code logs as an error that it did not expect is one."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, AmberError | CallFailed | Ended):
+            self._world.fail(error)

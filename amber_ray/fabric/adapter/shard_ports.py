@@ -239,27 +239,30 @@ class StoreParts:
         noted = await asyncio.to_thread(self._purges.pending, time.time())
         return [Purge(one.asset, one.feature, one.version, one.at) for one in noted]
 
-    async def purge(self, purge: Purge, *, again: bool) -> list[Rewritten]:
+    async def purge(self, purge: Purge, *, again: bool) -> tuple[list[Rewritten], list[str]]:
         """See `Parts.purge`."""
         return await asyncio.to_thread(self._purge_now, purge, again)
 
-    def _purge_now(self, purge: Purge, again: bool) -> list[Rewritten]:
+    def _purge_now(self, purge: Purge, again: bool) -> tuple[list[Rewritten], list[str]]:
         """Runs in a thread; the shard asks for one rewrite at a time."""
-        clean = self._clean.get(purge, set())
+        clean = self._clean.get(purge, set()) if again else set()
         before = set(self._store.parts()) if again else set()
+        late: list[str] = []
         changes = self._store.purge(
             purge.asset,
             purge.feature,
             purge.version,
             made_before=purge.at if again else None,
             skip=clean,
+            late=late,
         )
         if again:
-            self._clean[purge] = before
-        return [
+            self._clean[purge] = before.difference(late)
+        rewritten = [
             Rewritten(old, None if new is None else PartKeys(new.name, kept), dropped)
             for old, new, kept, dropped in changes
         ]
+        return rewritten, late
 
 
 class FileJournal:

@@ -13,7 +13,7 @@ from typing import Any
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard.ports import Clock, Cluster, Parts, Ports, Process
-from amber_ray.fabric.transport.messages import Handle, Inline, Slot, StepResult
+from amber_ray.fabric.transport.messages import Found, Handle, Inline, Slot, StepResult
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
 
@@ -74,6 +74,18 @@ class ShardContext:
             if result.inline is not None
             else Slot(ref, result.place, result.size, result.made)
         )
+
+    def found(self, key: str) -> Found | None:
+        """Where a key's value is in memory, as it is told to a reader; None if it is not."""
+        handle = self.values.get(key)
+        entry = self.ledger.entries.get(key)
+        if handle is None or entry is None:
+            return None
+        recipe = entry.step.recipe
+        if isinstance(handle, Inline):
+            return Found(key, recipe.feature, recipe.version, handle.data, made=handle.made.created)
+        made = handle.made.created
+        return Found(key, recipe.feature, recipe.version, ref=[handle.ref], place=handle.place, made=made)
 
     def in_object_store(self, key: str) -> bool:
         """Whether a key's value is in memory as an object, which a node's death can take along."""

@@ -12,8 +12,6 @@ Must not know: Ray, how the owner comes to a value.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeAlias
 
 from amber_ray.core.model.request import Failure
@@ -23,10 +21,10 @@ from amber_ray.errors import AmberError
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.ports import Call, Fault, Ref, TaskResult
 from amber_ray.fabric.shard.requests import RequestTable
-from amber_ray.fabric.transport.messages import Answer, Found, Made, PlanPart, StepResult, Values
+from amber_ray.fabric.transport.messages import Answer, Handle, Inline, Made, PlanPart, Slot, StepResult
 
-Fetched: TypeAlias = list[tuple[Answer, Found | None]]
-"""What an owner says of each step that it was asked for, and where the value is."""
+Fetched: TypeAlias = list[tuple[Answer, Handle | None]]
+"""What an owner says of each step that it was asked for, and its value."""
 
 
 def part_of(context: ShardContext, task: ev.Task) -> PlanPart:
@@ -49,29 +47,25 @@ def borrowed(context: ShardContext, fetched: Fetched) -> TaskResult:
     """What came of it, as a task's report and the objects of its values."""
     results: list[StepResult] = []
     refs: list[Ref] = []
-    for answer, found in fetched:
+    for answer, handle in fetched:
         made = Made(answer.seconds or 0.0, "shard", context.clock.unix())
         if answer.failure is not None:
             results.append(StepResult(answer.key, failure=answer.failure))
-        elif found is not None and found.inline is not None:
-            results.append(StepResult(answer.key, answer.size, made, inline=found.inline))
-        elif found is not None and found.ref:
-            results.append(StepResult(answer.key, answer.size, made, slot=len(refs), place=found.place))
-            refs.append(found.ref[0])
+        elif isinstance(handle, Inline):
+            results.append(StepResult(answer.key, answer.size, made, inline=handle.data))
+        elif isinstance(handle, Slot):
+            results.append(StepResult(answer.key, answer.size, made, slot=len(refs), place=handle.place))
+            refs.append(handle.ref)
     return results, refs
 
 
 async def fetch(
-    context: ShardContext,
-    requests: RequestTable,
-    get: Callable[[Sequence[str]], Awaitable[Values]],
-    question: tuple[str, PlanPart, int, str],
+    context: ShardContext, requests: RequestTable, id: str, part: PlanPart, priority: int, tenant: str
 ) -> Fetched:
-    """The owner's side: wait until all steps are answered, and hand over where their values are.
+    """The owner's side: wait until all steps are answered, and hand over their values.
 
-    `question` is its id, the steps, their priority and tenant. Cancelling ends the question.
+    Cancelling this ends the question.
     """
-    id, part, priority, tenant = question
     for step in part.steps.values():
         if step.recipe.registry not in context.registries:
             # An engine brings it: this shard was restarted, and the engine has not noticed yet.
@@ -82,14 +76,9 @@ async def fetch(
     assert record is not None
     try:
         await end.wait()
-    except asyncio.CancelledError:
+    finally:
         requests.forget(id)
-        raise
-    requests.forget(id)
-    answers = list(record.answers.values())
-    places = await get([a.key for a in answers if a.failure is None])
-    by_key = {f.key: f for f in places.found if f is not None}
-    return [(a, by_key.get(a.key)) for a in answers]
+    return [(answer, record.held.get(answer.key)) for answer in record.answers.values()]
 
 
 def as_failure(fault: Fault) -> Failure:

@@ -187,11 +187,12 @@ class Parts(Protocol):
         """Purges that were noted lately; older ones need no second look."""
         ...
 
-    async def purge(self, purge: Purge, *, again: bool) -> list[Rewritten]:
+    async def purge(self, purge: Purge, *, again: bool) -> tuple[list[Rewritten], list[str]]:
         """Drop the rows that match from parts: a replacement is published before its part is deleted.
 
-        With `again` only values that were made until `purge.at` count, and parts that were looked through for
-        the same purge before are passed over.
+        Returns what was rewritten, and the names of parts that could not be read or rewritten now. With
+        `again` only values that were made until `purge.at` count, and parts that were looked through for the
+        same purge before are passed over.
         """
         ...
 

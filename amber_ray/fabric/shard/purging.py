@@ -28,7 +28,7 @@ from collections.abc import Iterable, Sequence
 from amber_ray.core.model.units import Asset, Segment, Unit
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE
-from amber_ray.errors import Unavailable
+from amber_ray.errors import StoreError, Unavailable
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.listing import Listing
 from amber_ray.fabric.shard.ports import CallFailed, PartKeys, Purge, Rewritten
@@ -59,7 +59,8 @@ class Rewriter:
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         """Forget what matches, in every shard and on disk; returns the keys that are gone.
 
-        Raises `Unavailable` if a shard can't be reached; the purge is noted by then, and will be done.
+        Raises `Unavailable` if a shard can't be reached, and `StoreError` if a part can't be rewritten now:
+        then what could be done is done, and the purge is noted, so that the rest is done later at the latest.
         """
         purge = Purge(asset, feature, version, self._context.clock.unix())
         await self._context.parts.note_purge(purge)
@@ -70,16 +71,22 @@ class Rewriter:
         token = self._context.process.new_id()
         gone: set[str] = set()
         rewritten: Sequence[Rewritten] = ()
+        late: Sequence[str] = ()
         try:
             for keys in await self._everywhere("hold", token, purge):
                 gone.update(keys)
-            rewritten = await self._context.parts.purge(purge, again=False)
+            rewritten, late = await self._context.parts.purge(purge, again=False)
             for one in rewritten:
                 gone.update(one.dropped)
         finally:
             # After a failure too: what was rewritten is told, and writes go on.
             old, parts = _changes(rewritten)
             await self._everywhere("settle", token, old, parts, sorted(gone))
+        if late:
+            raise StoreError(
+                f"{len(gone)} values were forgotten; {len(late)} parts of the store can't be rewritten now, "
+                "ask again for the rest"
+            )
         return sorted(gone)
 
     async def again(self, seconds: float = float("inf")) -> None:
@@ -89,7 +96,7 @@ class Rewriter:
             for purge in await self._context.parts.purges():
                 if purge.at < oldest:
                     continue
-                rewritten = await self._context.parts.purge(purge, again=True)
+                rewritten, _ = await self._context.parts.purge(purge, again=True)
                 if rewritten:
                     # Their keys may have been made anew since, and be in newer parts: no key is gone by name.
                     log.warning("%d parts still had values that were purged", len(rewritten))

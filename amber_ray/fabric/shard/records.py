@@ -15,7 +15,7 @@ from typing import Any
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit
 from amber_ray.core.planning.plan import Target
-from amber_ray.fabric.transport.messages import Answer, Reply
+from amber_ray.fabric.transport.messages import Answer, Handle, Reply
 
 
 @dataclass(slots=True)
@@ -30,6 +30,7 @@ class Record:
     - `interest`: the sessions that keep it alive, each with its attempt (see `Submission`);
     - `followers`: the sessions that are told of it, whether they keep it alive or not;
     - `internal`: it is another shard's question, which counts for no tenant;
+    - `held`: of such a question, the values that it was told of;
     - `ended`: when it ended, on the shard's clock.
     """
 
@@ -48,6 +49,7 @@ class Record:
     interest: dict[str, int] = field(default_factory=dict)
     followers: set[str] = field(default_factory=set)
     internal: bool = False
+    held: dict[str, Handle] = field(default_factory=dict)
     ended: float = 0.0
 
     def settle(self) -> None:

@@ -105,6 +105,9 @@ class RequestTable:
         record = self._records[id]
         answer = self._answer(key, outcome)
         record.answers[key] = answer
+        if record.internal and (handle := self._context.values.get(key)) is not None:
+            # Held from now on: a transient value is dropped by the next command, another may be evicted.
+            record.held[key] = handle
         for session in self._followers(record):
             session.updates.answers[key] = answer
             session.updates.about.append((id, key))

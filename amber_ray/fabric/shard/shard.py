@@ -26,7 +26,6 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import AVAILABLE
 from amber_ray.fabric.shard import forwarding, inspection
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.dispatch import Dispatcher
@@ -40,9 +39,7 @@ from amber_ray.fabric.shard.restore import RestoreReader
 from amber_ray.fabric.shard.spill import Spiller
 from amber_ray.fabric.transport.messages import (
     Found,
-    Handle,
     Hello,
-    Inline,
     MissingPlans,
     PlanPart,
     Reply,
@@ -340,11 +337,9 @@ class Shard:
         found: dict[str, Found | None] = {}
         cold: list[str] = []
         for key in keys:
-            handle = self.context.values.get(key)
-            entry = self._ledger.entries.get(key)
-            if handle is not None and entry is not None and entry.state in AVAILABLE:
-                recipe = entry.step.recipe
-                found[key] = _found(key, recipe.feature, recipe.version, handle)
+            here = self.context.found(key)
+            if here is not None:
+                found[key] = here
             elif key in self.context.index:
                 cold.append(key)
             else:
@@ -395,8 +390,7 @@ class Shard:
     async def fetch(self, id: str, part: PlanPart, priority: int, tenant: str) -> forwarding.Fetched:
         """Another shard needs steps of this one; see `forwarding.fetch`."""
         await self._up()
-        question = id, part, priority, tenant
-        return await forwarding.fetch(self.context, self._requests, self.get, question)
+        return await forwarding.fetch(self.context, self._requests, id, part, priority, tenant)
 
     async def hold_writes(self, token: str, purge: Purge) -> list[str]:
         """The first shard begins a purge; see `Rewriter.hold`."""
@@ -409,9 +403,3 @@ class Shard:
         """The first shard has rewritten parts; see `Rewriter.settle`."""
         await self._up()
         return await self._rewriter.settle(token, removed, added, gone)
-
-
-def _found(key: str, feature: str, version: str, handle: Handle) -> Found:
-    if isinstance(handle, Inline):
-        return Found(key, feature, version, inline=handle.data, made=handle.made.created)
-    return Found(key, feature, version, ref=[handle.ref], place=handle.place, made=handle.made.created)

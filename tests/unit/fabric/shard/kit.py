@@ -172,8 +172,8 @@ class NoParts:
     async def purges(self) -> list[Purge]:
         return []
 
-    async def purge(self, purge: Purge, *, again: bool) -> list[Rewritten]:
-        return []
+    async def purge(self, purge: Purge, *, again: bool) -> tuple[list[Rewritten], list[str]]:
+        return [], []
 
 
 class Owned:

@@ -1,0 +1,163 @@
+"""An event loop with virtual time and a seeded order of ready callbacks, whose processes can be killed.
+
+Time stands still while callbacks are ready and jumps to the next timer when none is, so an hour takes as long
+as what happens in it. Callbacks that are ready together run in an order drawn from the seed: an order that
+the real loop does not promise must not matter. A process is whatever runs in its context; once it is dead
+none of its callbacks runs any more, so it can end between any two of them, as by `kill -9`.
+
+Written for asyncio of Python 3.11 to 3.13: it replaces `BaseEventLoop._run_once`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import heapq
+import itertools
+import random
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+DISORDER = 12
+"""By how many turns a callback may be overtaken."""
+MOST_TURNS = 3_000_000
+"""More than that is a livelock."""
+
+_PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
+
+
+class Stuck(AssertionError):
+    """Nothing is left that could ever happen, and somebody still waits; or it goes round in circles."""
+
+
+class Process:
+    """What runs together and dies together. `dies_after`: callbacks it has left, if it is doomed."""
+
+    def __init__(self, loop: VirtualLoop, name: str, number: int) -> None:
+        self.name = name
+        self.number = number
+        self.alive = True
+        self.dies_after: int | None = None
+        self.died: list[Callable[[], None]] = []
+        self._loop = loop
+        self._random = random.Random(f"{loop.seed}/{name}/{number}")
+        self._context = contextvars.copy_context()
+        self._context.run(_PROCESS.set, self)
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Run something in this process."""
+        return self._loop.create_task(coroutine, context=self._context.copy())
+
+    def call(self, function: Callable[[], Any]) -> None:
+        """Call something in this process at its next turn."""
+        self._loop.call_soon(function, context=self._context.copy())
+
+    def context(self) -> contextvars.Context:
+        """A context of this process, for what is to run in it."""
+        return self._context.copy()
+
+    def kill(self) -> None:
+        """It ends now: nothing of it runs any more."""
+        if self.alive:
+            self.alive, self.dies_after = False, None
+            for told in self.died:
+                told()
+
+    def priority(self) -> float:
+        """The next number in [0, 1) of this process's own."""
+        return self._random.random()
+
+    def __repr__(self) -> str:
+        return f"<{self.name} {self.number}>"
+
+
+class VirtualLoop(asyncio.BaseEventLoop):
+    """See the module. `turns` counts callbacks; `after_turn` is called after each, with its process."""
+
+    def __init__(self, seed: int, start: float = 1000.0) -> None:
+        super().__init__()
+        self.seed = seed
+        self.turns = 0
+        self.after_turn: Callable[[Process | None], None] = lambda process: None
+        self._now = start
+        self._random = random.Random(f"{seed}/loop")
+        self._waiting: list[tuple[float, int, asyncio.Handle]] = []
+        self._numbers = itertools.count()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.set_task_factory(self._make_task)
+        self.set_exception_handler(self._failed)
+        self.failures: list[str] = []
+
+    def time(self) -> float:
+        """Virtual seconds."""
+        return self._now
+
+    def _make_task(
+        self, loop: asyncio.AbstractEventLoop, coroutine: Any, **options: Any
+    ) -> asyncio.Task[Any]:
+        # Held until it is done: the task of a dead process must not be collected, which would run its
+        # `finally`.
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        quiet = "never retrieved" in str(context.get("message"))
+        if isinstance(error, Exception) and not quiet:
+            self.failures.append(f"{context.get('message')}: {type(error).__name__}: {error}")
+
+    def _run_once(self) -> None:
+        ready: Any = self._ready  # type: ignore[attr-defined]
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        while True:
+            while timers and (timers[0].when() <= self._now or timers[0].cancelled()):
+                timer = heapq.heappop(timers)
+                timer._scheduled = False  # type: ignore[attr-defined]
+                if not timer.cancelled():
+                    ready.append(timer)
+            while ready:
+                handle = ready.popleft()
+                process = handle._context.get(_PROCESS)
+                draw = self._random.random() if process is None else process.priority()
+                heapq.heappush(self._waiting, (self.turns + draw * DISORDER, next(self._numbers), handle))
+            if self._waiting:
+                break
+            if not timers:
+                raise Stuck("nothing is left that could happen")
+            self._now = max(self._now, timers[0].when())
+        _, _, handle = heapq.heappop(self._waiting)
+        if handle.cancelled():
+            return
+        process = handle._context.get(_PROCESS)
+        if process is not None:
+            if process.dies_after is not None:
+                process.dies_after -= 1
+                if process.dies_after < 0:
+                    process.kill()
+            if not process.alive:
+                return
+        self.turns += 1
+        if self.turns > MOST_TURNS:
+            raise Stuck("the world does not come to rest")
+        handle._run()
+        self.after_turn(process)
+
+    def _process_events(self, event_list: Any) -> None:
+        """There are no files or sockets."""
+
+    def _write_to_self(self) -> None:
+        """There is no other thread."""
+
+    def end(self) -> None:
+        """Close what is left: tasks of dead processes, and of living ones that wait for ever."""
+        for task in list(self._tasks):
+            task._log_destroy_pending = False  # type: ignore[attr-defined]
+            try:
+                task.get_coro().close()  # type: ignore[union-attr]
+            except BaseException:
+                continue
+        self._tasks.clear()
+        self._waiting.clear()
+        self.close()

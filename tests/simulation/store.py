@@ -1,0 +1,375 @@
+"""A store in memory: parts, journal, purges. It times out, conflicts, tears what is written, and comes back.
+
+What is under way in it belongs to nobody's process: a write that a shard began may be published after the
+shard has died.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from amber_ray.errors import DamagedPart, StoreError
+from amber_ray.fabric.shard.ports import CallFailed, Fault, PartKeys, Purge, Ref, Rewritten
+from amber_ray.fabric.transport.messages import ReadReport, RowWork, Wanted, Work
+from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.fabric.worker import store_tasks
+from amber_ray.store.part import feature_and_version, order
+from amber_ray.store.rows import StoredRow
+from tests.simulation.loop import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.cluster import Objects
+    from tests.simulation.world import World
+
+LOST = Fault("SystemFault", "an input was lost with its node", inputs_lost=True)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredValue:
+    """A row: the value as bytes, what it is about, and how it was made."""
+
+    key: str
+    asset: str | None
+    data: bytes
+    seconds: float
+    device: str
+    created: float
+
+
+@dataclass(slots=True)
+class Part:
+    """A published part. `away_until`: until when it can't be read; `damaged`: its bytes are wrong."""
+
+    name: str
+    rows: tuple[StoredValue, ...]
+    away_until: float = 0.0
+    damaged: bool = False
+
+
+class Store:
+    """What is stored, whoever runs. `puts` numbers the parts in the order of their publication."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self.parts: dict[str, Part] = {}
+        self.quarantine: list[str] = []
+        self.journal: dict[str, str] = {}
+        self.purges: list[Purge] = []
+        self.full_until = 0.0
+        self._puts = 0
+
+    # --- parts
+
+    def publish(
+        self, feature: str, version: str, rows: Sequence[StoredValue], after: str | None = None
+    ) -> str:
+        """Publish rows as a part of now, or as one that is older than all but `after`."""
+        for row in rows:
+            self._world.oracle.written(row)
+        if after is None:
+            self._puts += 1
+            name = f"values/{feature}/{version}/part-{self._puts:06d}-000.parquet"
+        else:
+            stem, _, moved = after.removesuffix(".parquet").rpartition("-")
+            numbers = (f"{stem}-{number:03d}.parquet" for number in range(int(moved) + 1, 1000))
+            name = next(name for name in numbers if name not in self.parts)
+        self.parts[name] = Part(name, tuple(rows))
+        return name
+
+    def open(self, name: str) -> Part:
+        """A part that can be read. Raises `FileNotFoundError`, `StoreError`, and `DamagedPart` once."""
+        part = self.parts.get(name)
+        if part is None:
+            raise FileNotFoundError(name)
+        if self._world.loop.time() < part.away_until or self._world.chance("restore", name):
+            self._world.saw("a part could not be read for a while")
+            raise StoreError(f"part {name} could not be read: timed out")
+        if part.damaged:
+            self._world.saw("a damaged part was quarantined")
+            del self.parts[name]
+            self.quarantine.append(name)
+            raise DamagedPart(f"part {name} is damaged")
+        return part
+
+    def read(self, name: str, rows: Sequence[int], declared: Any = None) -> list[StoredRow]:
+        """Rows of a part, as `ValueStore.read`."""
+        part = self.open(name)
+        found = [part.rows[row] for row in rows]
+        return [StoredRow(r.key, pickle.loads(r.data), r.seconds, r.device, r.created) for r in found]
+
+    def small_and_plain(self, part: str, most: int) -> bool:
+        """As `ValueStore.small_and_plain`."""
+        return all(len(row.data) <= most for row in self.open(part).rows)
+
+    def names(self) -> list[str]:
+        """Of all parts, oldest first."""
+        return sorted(self.parts, key=order)
+
+    def heal(self) -> None:
+        """What was away is back, and there is room; what is damaged stays so."""
+        self.full_until = 0.0
+        for part in self.parts.values():
+            part.away_until = 0.0
+
+    def trouble(self, about: str) -> None:
+        """Raise what a store raises when it can't write."""
+        if self._world.loop.time() < self.full_until:
+            raise StoreError("no space left on device")
+        if self._world.chance("spill", about):
+            self._world.saw("the store refused a write")
+            raise StoreError("the store did not answer in time")
+
+
+def _keys(rows: Sequence[StoredValue]) -> np.ndarray:
+    text = "".join(row.key for row in rows)
+    return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, 16)
+
+
+class SimParts:
+    """The parts port of one shard's process."""
+
+    def __init__(self, world: World, process: Process, objects: Objects) -> None:
+        self._world = world
+        self._store = world.store
+        self._process = process
+        self._objects = objects
+        self._clean: dict[Purge, set[str]] = {}
+
+    @property
+    def local(self) -> bool:
+        """See `Parts.local`."""
+        return self._world.scenario.local
+
+    async def _takes(self, what: str, about: str, seconds: float = 0.3) -> None:
+        await asyncio.sleep(seconds * self._world.draws.unit(what, about))
+
+    async def write(
+        self,
+        registry: str,
+        feature: str,
+        version: str,
+        rows: Sequence[RowWork],
+        bundle: Bundle,
+        places: Mapping[str, tuple[int, int]],
+        slots: Sequence[Ref],
+    ) -> str:
+        """See `Parts.write`. A worker publishes later, whatever becomes of this shard."""
+        world, about = self._world, rows[0].key
+        done: asyncio.Future[str] = world.loop.create_future()
+        done.add_done_callback(lambda f: f.cancelled() or f.exception())
+        data, process = (bundle, places, slots), self._process
+
+        def work() -> None:
+            outcome: str | BaseException
+            try:
+                if not process.alive and world.draws.unit("straggles", about) < 0.5:
+                    return  # the worker was ended with its owner
+                made = [self._stored(row, *data) for row in rows]
+                self._store.trouble(about)
+                if not process.alive:
+                    world.saw("a dead shard's write was published")
+                    world.oracle.late_write([row.key for row in rows])
+                outcome = self._store.publish(feature, version, made)
+                if world.chance("torn", about):
+                    world.saw("a part was torn")
+                    self._store.parts[outcome].damaged = True
+                    world.oracle.damaged([row.key for row in rows])
+            except (CallFailed, StoreError) as error:
+                outcome = error
+            world.later(0.02, lambda: self._tell(done, outcome))
+
+        world.later(0.02 + 0.5 * world.draws.unit("write", about), work)
+        try:
+            return await done
+        except StoreError as error:
+            raise CallFailed(Fault("SystemFault", f"StoreError: {error}")) from error
+
+    def _tell(self, done: asyncio.Future[str], outcome: str | BaseException) -> None:
+        if done.done():
+            return
+        if isinstance(outcome, BaseException):
+            done.set_exception(outcome)
+        else:
+            done.set_result(outcome)
+
+    def _stored(
+        self, row: RowWork, bundle: Bundle, places: Mapping[str, tuple[int, int]], slots: Sequence[Ref]
+    ) -> StoredValue:
+        if row.key in places:
+            slot, place = places[row.key]
+            found = self._objects.open(slots[slot])
+            if found is None:
+                raise CallFailed(LOST)
+            value = found[place]
+        else:
+            value = bundle.load(row.key)
+        made = row.made
+        data = pickle.dumps(value, protocol=5)
+        return StoredValue(row.key, row.asset, data, made.seconds, made.device, made.created)
+
+    async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
+        """See `Parts.read_here`."""
+        await self._takes("read here", next(iter(wanted)), 0.05)
+        return store_tasks.read_here(self._store, wanted, inline_bytes)
+
+    async def read(
+        self, registry: str, wanted: Wanted, returns: int, inline_bytes: int
+    ) -> tuple[ReadReport, Sequence[Ref]]:
+        """See `Parts.read`."""
+        about = next(iter(wanted))
+        await self._takes("read", about)
+        if self._world.chance("die", f"reader of {about}"):
+            raise CallFailed(Fault("SystemFault", "the worker died", crashed=True))
+        work = Work(0, (), frozenset(), {}, {}, returns, inline_bytes, registry, "amber", self._process.name)
+        report, *slots = store_tasks.read_from(self._store, self._world.registry(registry), work, wanted)
+        return report, [self._objects.put(values, self._process, about) for values in slots]
+
+    async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
+        """See `Parts.scan`. The listing is of one moment, the reading of later ones."""
+        names = [name for name in self._store.names() if among(name)]
+        await self._takes("scan", "parts")
+        found: list[PartKeys] = []
+        late: list[str] = []
+        for name in names:
+            if self._world.draws.unit("scan pauses", name) < 0.1:
+                await self._takes("scan", name, 0.1)
+            try:
+                found.append(PartKeys(name, _keys(self._store.open(name).rows)))
+            except FileNotFoundError:
+                continue
+            except DamagedPart:
+                continue
+            except StoreError:
+                late.append(name)
+        return found, late
+
+    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+        """See `Parts.costs`."""
+        return {feature_and_version(name): (1.0, 100.0) for name in self._store.names()}
+
+    async def sweep(self) -> None:
+        """See `Parts.sweep`."""
+
+    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], PartKeys | None]:
+        """See `Parts.compact`."""
+        folder = f"values/{feature}/{version}/"
+        names = [name for name in self._store.names() if name.startswith(folder)]
+        if len(names) < max(2, least):
+            return [], None
+        rows: dict[str, StoredValue] = {}
+        for name in names:
+            try:
+                rows.update((row.key, row) for row in self._store.open(name).rows)
+            except FileNotFoundError:
+                return [], None
+        await self._takes("compact", folder)
+        self._world.saw("parts were joined")
+        made = self._store.publish(feature, version, list(rows.values()), after=names[-1])
+        return names, PartKeys(made, _keys(self._store.parts[made].rows))
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """See `Parts.remove`."""
+        await self._takes("remove", names[0], 0.1)
+        for name in names:
+            self._store.parts.pop(name, None)
+
+    async def note_purge(self, purge: Purge) -> None:
+        """See `Parts.note_purge`."""
+        await self._takes("note purge", str(purge), 0.1)
+        self._store.trouble("purge")
+        self._store.purges.append(purge)
+
+    async def purges(self) -> list[Purge]:
+        """See `Parts.purges`."""
+        return list(self._store.purges)
+
+    async def purge(self, purge: Purge, *, again: bool) -> tuple[list[Rewritten], list[str]]:
+        """See `Parts.purge`."""
+        clean = self._clean.get(purge, set()) if again else set()
+        names = self._store.names()
+        changes: list[Rewritten] = []
+        late: list[str] = []
+        for name in names:
+            feature, version = feature_and_version(name)
+            if name in clean or purge.feature not in (None, feature) or purge.version not in (None, version):
+                continue
+            await self._takes("purge", name, 0.1)
+            try:
+                rows = self._store.open(name).rows
+            except (FileNotFoundError, DamagedPart):
+                continue
+            except StoreError:
+                late.append(name)
+                continue
+
+            def goes(row: StoredValue) -> bool:
+                late = again and row.created > purge.at
+                return not late and (purge.asset is None or self._world.oracle.about(row.key, purge.asset))
+
+            kept = [row for row in rows if not goes(row)]
+            if len(kept) == len(rows):
+                continue
+            if again:
+                self._world.saw("a purge found a late write")
+                self._world.oracle.undone([row.key for row in rows if goes(row)])
+            new = None
+            if kept:
+                made = self._store.publish(feature, version, kept, after=name)
+                new = PartKeys(made, _keys(kept))
+            self._store.parts.pop(name, None)
+            changes.append(Rewritten(name, new, [row.key for row in rows if goes(row)]))
+        if again:
+            self._clean[purge] = set(names).difference(late)
+        return changes, late
+
+
+class SimJournal:
+    """The journal port of one shard's process."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._records = world.store.journal
+
+    async def write(self, name: str, data: Mapping[str, Any]) -> None:
+        """See `Journal.write`."""
+        text = json.dumps(data)
+        await asyncio.sleep(0.03 * self._world.draws.unit("journal", name))
+        self._world.store.trouble(f"journal {name}")
+        self._records[name] = text
+        await asyncio.sleep(0.01 * self._world.draws.unit("journal", name))
+
+    async def read(self, name: str) -> Mapping[str, Any] | None:
+        """See `Journal.read`."""
+        await asyncio.sleep(0.02 * self._world.draws.unit("journal", name))
+        text = self._records.get(name)
+        found: Mapping[str, Any] | None = None if text is None else json.loads(text)
+        return found
+
+    async def unfinished(self) -> list[Mapping[str, Any]]:
+        """See `Journal.unfinished`."""
+        await asyncio.sleep(0.02)
+        found = [json.loads(text) for text in self._records.values()]
+        return [data for data in found if data["state"] == "running"]
+
+    async def sweep(self, before: float) -> None:
+        """See `Journal.sweep`."""
+
+
+class SimLease:
+    """The lease port: the store is this cluster's."""
+
+    async def acquire(self, owner: str) -> None:
+        """See `Lease.acquire`."""
+
+    async def renew(self, now: float) -> None:
+        """See `Lease.renew`."""
+
+    def release(self) -> None:
+        """See `Lease.release`."""
