@@ -215,9 +215,11 @@ class MemoryService:
         return self._gates.setdefault(feature, Gate(self._go_on))
 
     def asset(self, uri: str) -> Asset:
-        """What is at a URI. Raises `MediaNotFound`."""
+        """What is at a URI, a film unless it is called `.png`. Raises `MediaNotFound`."""
         if "missing" in uri:
             raise MediaNotFound(f"nothing is at {uri!r}")
+        if uri.endswith(".png"):
+            return Asset(digest(uri.rpartition("/")[2]), uri, "image/png", 100)
         stream = Stream("video", "h264", 640, 360, "24/1", 720)
         return Asset(digest(uri), uri, "video/mp4", 1000, 25.0, (stream,))
 
@@ -418,7 +420,7 @@ class MemoryService:
             try:
                 units = {name: self._units_of(name, asset, request.range) for name in request.features}
             except errors.BadRequest as error:
-                if len(assets) == 1 and not failed:
+                if len(assets) == 1:
                     raise
                 ref = self.refused(asset)
                 failed.append(AssetFailure(ref, _asset_failure(ref, error)))
@@ -438,10 +440,13 @@ class MemoryService:
         for name in request.features:
             if name not in self.made:
                 raise UnknownFeature(f"there is no feature {name!r}")
-        for given in request.params:
+        for given, value in request.params.items():
             name, _, param = given.partition(".")
             if name not in self.made or param not in self.made[name].params:
                 raise errors.UnknownParameter(f"unknown parameter {given!r}")
+            default = self.made[name].params[param][1]
+            if type(value) is not type(default):
+                raise errors.BadParameter(f"{given!r} must be {type(default).__name__}")
 
     def _units_of(self, name: str, asset: Asset, span: tuple[float, float] | None) -> Sequence[Unit]:
         """The units of one asset that a feature has a value for; none for a feature per collection."""

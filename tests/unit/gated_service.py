@@ -91,7 +91,7 @@ class GatedService(MemoryService):
         self._loop.call_soon_threadsafe(self.gate_of("slow").set)
 
     def inline(self, feature: str) -> bool:
-        return feature not in self.large
+        return super().inline(feature) and feature not in self.large
 
     def asset(self, uri: str) -> Asset:
         if uri not in self.assets:

@@ -1,0 +1,86 @@
+"""The contract on every double of `Service` in the tests, and over HTTP on the one that all are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.contract.scenes import HttpScene, LoopScene, MemoryScene
+from tests.memory_service import MemoryService
+from tests.service_contract import Scene, ServiceContract
+from tests.unit.cli.test_export import StoredService
+from tests.unit.gated_service import GatedService
+
+ONE = "it is one object, which shares its memory with no other"
+NO_STORE = "what it has ends with its process"
+BY_ANOTHER = {
+    "test_another_engine_tells_each_value_under_its_own_asset": ONE,
+    "test_the_same_id_at_two_engines_at_once_is_one_request": ONE,
+    "test_an_engine_that_closes_leaves_what_was_promised": ONE,
+    "test_another_engine_tells_the_events": ONE,
+    "test_another_engine_cancels_too": ONE,
+    "test_a_refreshed_value_is_seen_by_every_engine": ONE,
+    "test_a_purge_is_seen_by_every_engine": ONE,
+}
+OVER_A_RESTART = {
+    "test_a_refreshed_value_outlives_a_restart": NO_STORE,
+    "test_what_was_purged_stays_purged_over_a_restart": NO_STORE,
+    "test_a_restart_loses_nothing_and_repeats_nothing": NO_STORE,
+    "test_shards_that_die_lose_no_caller_and_no_stored_value": NO_STORE,
+}
+
+
+class TestMemory(ServiceContract):
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+
+    @pytest.fixture
+    def scene(self) -> Iterator[Scene]:
+        with MemoryScene(MemoryService).up() as scene, scene.case():
+            yield scene
+
+
+class GatedScene(MemoryScene):
+    """Media are put in their places."""
+
+    _double: GatedService
+
+    def _put(self, uri: str) -> str:
+        name = uri.rpartition("/")[2]
+        self._double.put(uri, name, None if name.endswith(".png") else 25.0)
+        return uri
+
+    def content(self, uri: str) -> bytes:
+        return uri.encode()
+
+
+class TestGated(ServiceContract):
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+
+    @pytest.fixture
+    def scene(self) -> Iterator[Scene]:
+        with GatedScene(GatedService).up() as scene, scene.case():
+            yield scene
+
+
+class TestStored(ServiceContract):
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+
+    @pytest.fixture
+    def scene(self) -> Iterator[Scene]:
+        with MemoryScene(StoredService).up() as scene, scene.case():
+            yield scene
+
+
+class TestHttpMemory(ServiceContract):
+    NOT_APPLICABLE = OVER_A_RESTART
+
+    @pytest.fixture(scope="class")
+    def place(self) -> Iterator[LoopScene]:
+        with HttpScene(MemoryScene(MemoryService)).up() as scene:
+            yield scene
+
+    @pytest.fixture
+    def scene(self, place: LoopScene) -> Iterator[Scene]:
+        with place.case() as scene:
+            yield scene

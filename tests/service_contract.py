@@ -1,0 +1,1133 @@
+"""What every implementation of `Service` must do: one suite of cases, which each implementation inherits.
+
+An implementation is a subclass of `ServiceContract` with a fixture `scene`, which gives each case a `Scene`:
+the service, a way to another engine over the same cluster, media, gates in its features, counts of their
+runs, and time. Cases know nothing else: no thread, no file, no clock. So the same cases run over Ray, over
+HTTP and in a simulation.
+
+The features that a case asks for are these (`tests/contract/features.py` has them for real workers):
+
+| feature | per | value |
+|---|---|---|
+| `label` | asset | the asset's id |
+| `part` | segment | the asset's id and the segment's number |
+| `joined` | asset | the `part`s of the asset, in order |
+| `whole` | collection | the `label`s of its assets, in order |
+| `fresh` | asset | the number of the run that made it, from 1 |
+| `large` | asset | the same as an array that is too large to travel in an answer |
+| `picky` | asset | 1; fails for the asset that the parameter `bad` names, as the parameter `kind` says |
+| `after` | asset | `picky` plus 1 |
+
+A case that does not apply to an implementation is named in its `NOT_APPLICABLE` with the reason, which the
+table at the end of a run shows (`tests/contract/conftest.py`).
+"""
+
+from __future__ import annotations
+
+import abc
+import asyncio
+import functools
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import pytest
+
+from amber_ray import errors
+from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
+from amber_ray.core.model.service import RequestEvent, Service
+from amber_ray.core.model.units import Asset, Collection, Segment, segments
+from amber_ray.core.planning.plan import home_of
+
+T = TypeVar("T")
+
+WAIT = 60.0
+"""Seconds that a call waits which must end long before."""
+LARGE = 5_000
+"""Numbers in a value of `large`."""
+FEATURES = ("after", "fresh", "joined", "label", "large", "part", "picky", "whole")
+UNFINISHED = ("running", "queued")
+
+
+class Scene(abc.ABC):
+    """One service as a case sees it.
+
+    - `shards`: how many there are;
+    - `bound`: how many requests of one tenant may run at once in a shard;
+    - `segment_seconds`: the length of the grid's segments;
+    - `tenant`: one that no other case uses.
+    """
+
+    shards: int = 1
+    bound: int
+    segment_seconds: float
+    tenant: str
+
+    # --- the service
+
+    @property
+    @abc.abstractmethod
+    def service(self) -> Service:
+        """The service; another object after `restart`."""
+
+    @abc.abstractmethod
+    async def another(self) -> Service:
+        """Another engine over the same cluster, which knows of no request yet. The scene closes it."""
+
+    @abc.abstractmethod
+    async def restart(self) -> None:
+        """End the whole service as an operator would, and start it again on what it has stored."""
+
+    @abc.abstractmethod
+    async def kill(self) -> None:
+        """End the processes of all shards without a warning; they come back by themselves."""
+
+    @abc.abstractmethod
+    async def stored(self) -> None:
+        """Wait until every value is written."""
+
+    # --- media
+
+    @abc.abstractmethod
+    def pictures(self, count: int) -> list[str]:
+        """URIs of so many new pictures with contents of their own."""
+
+    @abc.abstractmethod
+    def film(self) -> str:
+        """The URI of a new film, which has three segments."""
+
+    @abc.abstractmethod
+    def copy_of(self, uri: str) -> str:
+        """Another URI with the same content."""
+
+    @abc.abstractmethod
+    def nothing(self) -> str:
+        """A URI where nothing is, which the service may look at."""
+
+    @abc.abstractmethod
+    def content(self, uri: str) -> bytes:
+        """The bytes at a URI."""
+
+    @abc.abstractmethod
+    def id_of(self, uri: str) -> str:
+        """The id of the asset at a URI, found without asking the service."""
+
+    # --- work
+
+    @abc.abstractmethod
+    def close(self, feature: str) -> None:
+        """From now on no run of a feature ends; it may begin."""
+
+    @abc.abstractmethod
+    def open(self, feature: str) -> None:
+        """Let the runs of a feature end. At the end of a case all gates are opened."""
+
+    @abc.abstractmethod
+    def runs(self, feature: str, uri: str) -> int:
+        """How often runs of a feature have begun for the asset at a URI, or for a segment of it."""
+
+    # --- time
+
+    @abc.abstractmethod
+    def run(self, story: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a case to its end, within a bound."""
+
+    @abc.abstractmethod
+    async def eventually(self, holds: Callable[[], bool | Awaitable[bool]]) -> None:
+        """Wait until something holds; fails if it does not within a bound."""
+
+    @abc.abstractmethod
+    async def at_once(self, work: Awaitable[T]) -> T:
+        """Await what has happened already and has only to be told: no pause of the service's may pass."""
+
+    # --- made of these
+
+    def ask(self, features: str, *uris: str, **more: Any) -> ComputeRequest:
+        """A request for features, separated by commas, of the assets at URIs."""
+        named = tuple(AssetRef(uri=uri) for uri in uris)
+        return ComputeRequest(tuple(features.split(",")), named, **{"tenant": self.tenant, **more})
+
+    def new_id(self) -> str:
+        """A request id that no other case uses."""
+        self._ids = getattr(self, "_ids", 0) + 1
+        return f"{self.tenant}-{self._ids}"
+
+    async def begun(self, feature: str, *uris: str) -> None:
+        """Wait until a run of a feature has begun for one of these assets."""
+        await self.eventually(lambda: any(self.runs(feature, uri) for uri in uris))
+
+    async def known(self, id: str) -> None:
+        """Wait until the service has a request of that id."""
+
+        async def found() -> bool:
+            try:
+                await self.service.status(id)
+            except errors.UnknownRequest:
+                return False
+            return True
+
+        await self.eventually(found)
+
+    async def states(self, features: str, *uris: str) -> list[str]:
+        """The states of the targets of a request, in order."""
+        steps = await self.service.explain(self.ask(features, *uris))
+        return [step.state for step in steps if step.target]
+
+
+def case(story: Callable[[Any, Scene], Coroutine[Any, Any, None]]) -> Callable[[Any, Scene], None]:
+    """A test of a story about a scene."""
+
+    @functools.wraps(story)
+    def test(self: ServiceContract, scene: Scene) -> None:
+        scene.run(lambda: story(self, scene))
+
+    return test
+
+
+async def done(service: Service, request: ComputeRequest, id: str | None = None) -> RequestView:
+    """The view of a request that must end with values."""
+    view = await service.compute(request, WAIT, id)
+    assert view.state == "done", view
+    assert {r.state for r in view.results} == {"ready"}, view
+    return view
+
+
+async def accepted(service: Service, request: ComputeRequest, id: str | None = None) -> str:
+    """The id of a request that can't end yet, and is promised to go on."""
+    view = await service.compute(request, 0.0, id)
+    assert view.state == "running", view
+    assert id in (None, view.id)
+    return view.id
+
+
+async def values(service: Service, results: Iterable[Result]) -> list[Any]:
+    """The results' values, loaded if they did not travel in the answer; an array as its only number."""
+    found: list[Any] = []
+    for result in results:
+        value = result.value
+        if value is MISSING:
+            [stored] = await service.load([result.key])
+            value = stored.value
+        if isinstance(value, np.ndarray):
+            assert (value.shape, value.dtype) == ((LARGE,), np.float32)
+            [value] = np.unique(value).tolist()
+        found.append(value)
+    return found
+
+
+async def value(service: Service, request: ComputeRequest) -> Any:
+    """The value of a request for one target."""
+    view = await done(service, request)
+    [found] = await values(service, view.results)
+    return found
+
+
+async def events_of(service: Service, id: str) -> list[RequestEvent]:
+    """All events of a request."""
+    return [event async for event in service.events(id)]
+
+
+def named(view: RequestView) -> list[tuple[str, str]]:
+    """Which (feature, unit) each result is about, in order."""
+    return [(r.feature, r.unit.unit_id) for r in view.results]
+
+
+async def hung_up(task: asyncio.Task[Any]) -> None:
+    """A caller leaves, and its coroutine has ended."""
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+class ServiceContract:
+    """The cases. See the head of this module."""
+
+    NOT_APPLICABLE: ClassVar[Mapping[str, str]] = {}
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        unknown = [name for name in cls.NOT_APPLICABLE if not hasattr(cls, name)]
+        assert not unknown, f"{cls.__name__} names cases that do not exist: {unknown}"
+
+    @pytest.fixture(autouse=True)
+    def _applicable(self, request: pytest.FixtureRequest) -> None:
+        if (reason := self.NOT_APPLICABLE.get(request.node.originalname)) is not None:
+            pytest.skip(f"n/a: {reason}")
+
+    # --- order and names
+
+    @case
+    async def test_results_stand_in_the_order_of_the_request(self, scene: Scene) -> None:
+        film, one, two = scene.film(), *scene.pictures(2)
+        order = [two, film, one, two]
+        view = await done(scene.service, scene.ask("joined,part,label,whole", *order))
+        assets = [await scene.service.add_asset(uri) for uri in dict.fromkeys(order)]
+        expected: list[tuple[str, str]] = []
+        for asset in assets:
+            grid = segments(asset, scene.segment_seconds)
+            expected.append(("joined", asset.id))
+            expected += [("part", segment.unit_id) for segment in grid]
+            expected.append(("label", asset.id))
+        expected.append(("whole", Collection.of(assets).unit_id))
+        assert named(view) == expected
+        assert view.features == ("joined", "part", "label", "whole")
+        assert len(segments(await scene.service.add_asset(film), scene.segment_seconds)) == 3
+
+    @case
+    async def test_every_value_stands_under_its_own_unit(self, scene: Scene) -> None:
+        pictures, film = scene.pictures(40), scene.film()
+        chance = random.Random(40)
+        for _ in range(3):
+            order = chance.sample([*pictures, film], 41)
+            view = await done(scene.service, scene.ask("label,part,joined", *order))
+            for result in view.results:
+                unit = result.unit
+                if isinstance(unit, Segment):
+                    assert result.value == f"{unit.asset.id}/{unit.index}"
+                elif result.feature == "label":
+                    assert result.value == unit.unit_id
+                else:
+                    assert result.value.startswith(f"{unit.unit_id}/0")
+            labels = [r for r in view.results if r.feature == "label"]
+            assert [r.value for r in labels] == [scene.id_of(uri) for uri in order]
+        assert [scene.runs("label", uri) for uri in pictures] == [1] * 40
+
+    @case
+    async def test_another_engine_tells_each_value_under_its_own_asset(self, scene: Scene) -> None:
+        pictures = scene.pictures(40)
+        chance = random.Random(3)
+        scene.close("label")
+        scene.close("fresh")
+        orders = [chance.sample(pictures, 40) for _ in range(3)]
+        ids = [await accepted(scene.service, scene.ask("label,fresh", *order)) for order in orders]
+        scene.open("label")
+        scene.open("fresh")
+        for order, id in zip(orders, ids, strict=True):
+            other = await scene.another()
+            view = await other.status(id, WAIT)
+            assert view.state == "done"
+            assert view.features == ("label", "fresh")
+            owners = [scene.id_of(uri) for uri in order]
+            assert named(view) == [(feature, id) for id in owners for feature in ("label", "fresh")]
+            assert [r.value for r in view.results if r.feature == "label"] == owners
+
+    @case
+    async def test_what_is_there_is_not_made_again(self, scene: Scene) -> None:
+        film = scene.film()
+        first = await done(scene.service, scene.ask("joined", film))
+        again = await done(scene.service, scene.ask("joined", film))
+        assert (first.results[0].cached, again.results[0].cached) == (False, True)
+        assert first.results[0].value == again.results[0].value
+        assert (scene.runs("joined", film), scene.runs("part", film)) == (1, 3)
+
+    @case
+    async def test_callers_at_once_share_the_work(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        scene.close("label")
+        tenants = [f"{scene.tenant}-{i}" for i in range(8)]
+        waiting = [
+            asyncio.create_task(scene.service.compute(scene.ask("label", picture, tenant=t), WAIT))
+            for t in tenants
+        ]
+        await scene.begun("label", picture)
+        scene.open("label")
+        views = await asyncio.gather(*waiting)
+        assert {v.results[0].value for v in views} == {scene.id_of(picture)}
+        assert len({v.id for v in views}) == 8
+        assert {v.tenant for v in views} == set(tenants)
+        assert scene.runs("label", picture) == 1
+
+    # --- ids
+
+    @case
+    async def test_the_same_id_again_is_the_same_request(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        request, id = scene.ask("fresh", picture), scene.new_id()
+        first = await done(scene.service, request, id)
+        again = await done(scene.service, request, id)
+        assert (first.id, again.id) == (id, id)
+        assert first.results == again.results
+        assert first.created == again.created
+        assert scene.runs("fresh", picture) == 1
+
+    @case
+    async def test_the_same_id_while_it_runs_joins_it(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        request, id = scene.ask("fresh", picture), scene.new_id()
+        scene.close("fresh")
+        await accepted(scene.service, request, id)
+        await scene.begun("fresh", picture)
+        waiting = asyncio.create_task(scene.service.compute(request, WAIT, id))
+        assert (await scene.service.status(id)).state == "running"
+        scene.open("fresh")
+        view = await waiting
+        assert (view.id, view.state, view.results[0].value) == (id, "done", 1)
+        assert scene.runs("fresh", picture) == 1
+
+    @case
+    async def test_the_same_id_twice_at_once_is_one_request_with_two_answers(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        request, id = scene.ask("fresh", picture), scene.new_id()
+        scene.close("fresh")
+        waiting = [asyncio.create_task(scene.service.compute(request, WAIT, id)) for _ in range(5)]
+        await scene.begun("fresh", picture)
+        scene.open("fresh")
+        views = await asyncio.gather(*waiting)
+        assert [(v.id, v.state, v.results[0].value) for v in views] == [(id, "done", 1)] * 5
+        assert scene.runs("fresh", picture) == 1
+
+    @case
+    async def test_the_same_id_at_two_engines_at_once_is_one_request(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        request, id = scene.ask("fresh", *pictures), scene.new_id()
+        other = await scene.another()
+        scene.close("fresh")
+        waiting = [asyncio.create_task(s.compute(request, WAIT, id)) for s in (scene.service, other) * 2]
+        await scene.begun("fresh", *pictures)
+        scene.open("fresh")
+        views = await asyncio.gather(*waiting)
+        assert {(v.id, v.state) for v in views} == {(id, "done")}
+        assert [named(v) for v in views] == [[("fresh", scene.id_of(p)) for p in pictures]] * 4
+        assert [[r.value for r in v.results] for v in views] == [[1] * 6] * 4
+
+    @case
+    async def test_an_id_of_another_request_is_refused_and_that_one_goes_on(self, scene: Scene) -> None:
+        mine, yours = scene.pictures(2)
+        id = scene.new_id()
+        scene.close("label")
+        await accepted(scene.service, scene.ask("label", mine), id)
+        for other in (scene.ask("label", yours), scene.ask("fresh", mine), scene.ask("label", mine, yours)):
+            with pytest.raises(errors.RequestMismatch) as refused:
+                await scene.service.compute(other, WAIT, id)
+            assert refused.value.status == 422
+        scene.open("label")
+        view = await scene.service.status(id, WAIT)
+        assert named(view) == [("label", scene.id_of(mine))]
+        assert view.state == "done"
+        assert scene.runs("label", yours) == scene.runs("fresh", mine) == 0
+
+    @case
+    async def test_of_two_requests_with_one_id_at_once_one_is_refused(self, scene: Scene) -> None:
+        pictures = scene.pictures(2)
+        id = scene.new_id()
+        outcomes = await asyncio.gather(
+            *(scene.service.compute(scene.ask("label", p), WAIT, id) for p in pictures),
+            return_exceptions=True,
+        )
+        views = [o for o in outcomes if isinstance(o, RequestView)]
+        refused = [o for o in outcomes if isinstance(o, errors.RequestMismatch)]
+        assert (len(views), len(refused)) == (1, 1), outcomes
+        [result] = views[0].results
+        assert result.value == result.unit.unit_id
+        assert views == [await scene.service.status(id)]
+
+    # --- hanging up
+
+    @case
+    async def test_a_caller_that_hangs_up_and_asks_again_is_answered(self, scene: Scene) -> None:
+        for picture in scene.pictures(2):
+            request, id = scene.ask("label", picture), scene.new_id()
+            scene.close("label")
+            first = asyncio.create_task(scene.service.compute(request, WAIT, id))
+            await scene.begun("label", picture)
+            await hung_up(first)
+            again = asyncio.create_task(scene.service.compute(request, WAIT, id))
+            scene.open("label")
+            view = await again
+            assert (view.state, view.results[0].value) == ("done", scene.id_of(picture))
+            assert scene.runs("label", picture) in (1, 2)
+
+    @case
+    async def test_a_caller_that_asks_again_before_it_was_heard_to_leave_is_answered(
+        self, scene: Scene
+    ) -> None:
+        for again_first in (True, False):
+            for begun in (True, False):
+                [picture] = scene.pictures(1)
+                request, id = scene.ask("label", picture), scene.new_id()
+                scene.close("label")
+                first = asyncio.create_task(scene.service.compute(request, WAIT, id))
+                if begun:
+                    await scene.begun("label", picture)
+                else:
+                    await asyncio.sleep(0)
+                if not again_first:
+                    first.cancel()
+                again = asyncio.create_task(scene.service.compute(request, WAIT, id))
+                if again_first:
+                    await asyncio.sleep(0)
+                    first.cancel()
+                await asyncio.gather(first, return_exceptions=True)
+                scene.open("label")
+                view = await again
+                assert (view.state, view.results[0].value) == ("done", scene.id_of(picture))
+
+    @case
+    async def test_of_two_callers_one_may_hang_up(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        request, id = scene.ask("fresh", picture), scene.new_id()
+        scene.close("fresh")
+        stays = asyncio.create_task(scene.service.compute(request, WAIT, id))
+        leaves = asyncio.create_task(scene.service.compute(request, WAIT, id))
+        await scene.begun("fresh", picture)
+        await hung_up(leaves)
+        scene.open("fresh")
+        view = await stays
+        assert (view.state, view.results[0].value) == ("done", 1)
+        assert scene.runs("fresh", picture) == 1
+
+    @case
+    async def test_work_that_everybody_has_left_ends(self, scene: Scene) -> None:
+        pictures = scene.pictures(2)
+        id = scene.new_id()
+        scene.close("label")
+        only = asyncio.create_task(scene.service.compute(scene.ask("label", *pictures), WAIT, id))
+        await scene.begun("label", *pictures)
+        await hung_up(only)
+
+        async def ended() -> bool:
+            return not set(UNFINISHED).intersection(await scene.states("label", *pictures))
+
+        await scene.eventually(ended)
+        with pytest.raises(errors.UnknownRequest):
+            await scene.service.status(id)
+        scene.open("label")
+        await done(scene.service, scene.ask("label", *pictures))
+
+    @case
+    async def test_a_promised_request_goes_on_whoever_hangs_up(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        request, id = scene.ask("fresh", picture), scene.new_id()
+        scene.close("fresh")
+        await accepted(scene.service, request, id)
+        await scene.begun("fresh", picture)
+        for waits in (
+            scene.service.compute(request, WAIT, id),
+            scene.service.status(id, WAIT),
+            events_of(scene.service, id),
+        ):
+            caller = asyncio.create_task(waits)
+            assert (await scene.service.status(id)).state == "running"
+            await hung_up(caller)
+        scene.open("fresh")
+        view = await scene.service.status(id, WAIT)
+        assert (view.state, view.results[0].value) == ("done", 1)
+        assert scene.runs("fresh", picture) == 1
+
+    @case
+    async def test_a_reader_of_events_or_status_keeps_nothing_alive(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        request, id = scene.ask("label", picture), scene.new_id()
+        scene.close("label")
+        only = asyncio.create_task(scene.service.compute(request, WAIT, id))
+        await scene.begun("label", picture)
+        readers = [asyncio.create_task(scene.service.status(id, WAIT))]
+        await scene.service.status(id)
+        await hung_up(only)
+        [outcome] = await asyncio.gather(*readers, return_exceptions=True)
+        assert isinstance(outcome, errors.UnknownRequest) or outcome.state == "cancelled"  # type: ignore[union-attr]
+        scene.open("label")
+        assert (await done(scene.service, request, id)).results[0].value == scene.id_of(picture)
+
+    @case
+    async def test_an_engine_that_closes_leaves_what_was_promised(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        other = await scene.another()
+        scene.close("label")
+        id = await accepted(other, scene.ask("label", picture))
+        await other.aclose()
+        assert (await scene.service.status(id)).state == "running"
+        scene.open("label")
+        view = await scene.service.status(id, WAIT)
+        assert (view.state, view.results[0].value) == ("done", scene.id_of(picture))
+
+    # --- status and events
+
+    @case
+    async def test_status_waits_for_the_end_and_no_longer_than_it_may(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        scene.close("label")
+        id = await accepted(scene.service, scene.ask("label", picture))
+        view = await scene.service.status(id, 0.01)
+        assert (view.id, view.state, [r.state for r in view.results]) == (id, "running", ["pending"])
+        assert view.results[0].value is MISSING
+        assert 0 <= view.done < view.total
+        waiting = asyncio.create_task(scene.service.status(id, WAIT))
+        scene.open("label")
+        view = await waiting
+        assert (view.state, view.done, [r.state for r in view.results]) == ("done", view.total, ["ready"])
+        assert view == await scene.service.status(id)
+
+    @case
+    async def test_nobody_knows_an_id_that_was_never_used(self, scene: Scene) -> None:
+        id = scene.new_id()
+        for asked in (scene.service.status(id), scene.service.cancel(id), events_of(scene.service, id)):
+            with pytest.raises(errors.UnknownRequest):
+                await asked
+
+    @case
+    async def test_events_tell_each_result_once_and_then_the_end(self, scene: Scene) -> None:
+        film, picture = scene.film(), *scene.pictures(1)
+        scene.close("joined")
+        id = await accepted(scene.service, scene.ask("joined,part", film, picture))
+        events = asyncio.create_task(events_of(scene.service, id))
+        await scene.begun("joined", film)
+        scene.open("joined")
+        later = events_of(scene.service, id)
+        for told in (await events, await later, await events_of(scene.service, id)):
+            *before, last = told
+            assert [e.kind for e in told].count("done") == 1
+            assert last.kind == "done"
+            assert last.view is not None
+            assert (last.view.id, last.view.state, last.done) == (id, "done", last.total)
+            results = [e.result for e in before if e.kind == "result"]
+            assert len(results) == len(last.view.results)
+            assert set(results) == set(last.view.results)
+            assert [e.done for e in told] == sorted(e.done for e in told)
+            assert all(0 <= e.done <= e.total for e in told)
+            assert {e.kind for e in told} <= {"progress", "result", "done"}
+
+    @case
+    async def test_events_end_when_the_work_ends(self, scene: Scene) -> None:
+        """The end comes while the reader has not asked for the next event, which is when it can be missed."""
+        for reads in range(4):
+            pictures = scene.pictures(2)
+            scene.close("fresh")
+            id = await accepted(scene.service, scene.ask("label,fresh", *pictures))
+            events = aiter(scene.service.events(id))
+            labels = 0
+            while labels < min(reads, 2):
+                labels += (await anext(events)).kind == "result"
+            if reads == 3:
+                await scene.begun("fresh", *pictures)
+            scene.open("fresh")
+            assert (await scene.service.status(id, WAIT)).state == "done"
+
+            async def rest(events: Any = events) -> list[RequestEvent]:
+                return [event async for event in events]
+
+            told = await scene.at_once(rest())
+            assert [e.kind for e in told if e.kind != "progress"] == ["result"] * (4 - labels) + ["done"]
+
+    @case
+    async def test_a_reader_of_events_may_stop(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        scene.close("label")
+        id = await accepted(scene.service, scene.ask("label", picture))
+        events = scene.service.events(id)
+        assert (await anext(aiter(events))).kind == "progress"
+        await events.aclose()  # type: ignore[attr-defined]
+        scene.open("label")
+        assert (await scene.service.status(id, WAIT)).state == "done"
+
+    @case
+    async def test_another_engine_tells_the_events(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        scene.close("label")
+        id = await accepted(scene.service, scene.ask("label", *pictures))
+        other = await scene.another()
+        events = asyncio.create_task(events_of(other, id))
+        assert (await other.status(id)).state == "running"
+        scene.open("label")
+        told = await events
+        assert sorted(e.result.value for e in told if e.result) == sorted(map(scene.id_of, pictures))
+        assert told[-1].view is not None
+        assert [r.value for r in told[-1].view.results] == [scene.id_of(p) for p in pictures]
+
+    # --- refresh
+
+    @case
+    async def test_refresh_makes_a_value_anew(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        for feature in ("fresh", "large"):
+            [before] = (await done(scene.service, scene.ask(feature, picture))).results
+            [old] = await scene.service.load([before.key])
+            [made] = (await done(scene.service, scene.ask(feature, picture, refresh=True))).results
+            assert (made.key, made.cached) == (before.key, False)
+            assert await values(scene.service, [made]) == [2]
+            [new] = await scene.service.load([before.key])
+            assert new.made > old.made > 0
+            assert await value(scene.service, scene.ask(feature, picture)) == 2
+            assert scene.runs(feature, picture) == 2
+
+    @case
+    async def test_a_refreshed_value_is_seen_by_every_engine(self, scene: Scene) -> None:
+        other = await scene.another()
+        for feature in ("fresh", "large"):
+            [picture] = scene.pictures(1)
+            request = scene.ask(feature, picture)
+            [result] = (await done(scene.service, request)).results
+            for service in (scene.service, other):
+                assert await values(service, [result._replace(value=MISSING)]) == [1]
+                assert await value(service, request) == 1
+            assert await value(scene.service, scene.ask(feature, picture, refresh=True)) == 2
+
+            async def seen(request: ComputeRequest = request, key: str = result.key) -> bool:
+                [stored] = await other.load([key])
+                return [float(np.max(stored.value)), await value(other, request)] == [2, 2]
+
+            await scene.eventually(seen)
+            for service in (scene.service, other):
+                assert await seen()
+                assert await value(service, request) == 2
+            assert scene.runs(feature, picture) == 2
+
+    @case
+    async def test_a_refreshed_value_outlives_a_restart(self, scene: Scene) -> None:
+        pictures = scene.pictures(4)
+        await done(scene.service, scene.ask("fresh", *pictures))
+        await scene.stored()
+        await done(scene.service, scene.ask("fresh", *pictures[:2], refresh=True))
+        await scene.restart()
+        view = await done(scene.service, scene.ask("fresh", *pictures))
+        assert [r.value for r in view.results] == [2, 2, 1, 1]
+        assert all(r.cached for r in view.results)
+
+    # --- purge
+
+    @case
+    async def test_purge_forgets_what_matches_and_nothing_else(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        view = await done(scene.service, scene.ask("fresh,label", *pictures))
+        assert await scene.service.purge(asset=scene.id_of(pictures[0]), feature="fresh", version="0") == 0
+        assert await scene.service.purge(asset=scene.id_of(pictures[0]), feature="fresh") == 1
+        assert await scene.service.purge(asset=scene.id_of(pictures[1])) == 2
+        assert await scene.service.purge(asset=scene.id_of(pictures[1])) == 0
+        gone = [view.results[i].key for i in (0, 2, 3)]
+        for key in gone:
+            with pytest.raises(errors.UnknownKey):
+                await scene.service.load([key])
+        kept = [r for r in view.results if r.key not in gone]
+        loaded = await scene.service.load([r.key for r in kept])
+        assert [s.value for s in loaded] == [r.value for r in kept]
+        states = await scene.states("fresh,label", *pictures)
+        assert [i for i, state in enumerate(states) if state == "missing"] == [0, 2, 3]
+        again = await done(scene.service, scene.ask("fresh,label", *pictures))
+        assert [r.key for r in again.results if not r.cached] == gone
+        assert [r.value for r in again.results if r.feature == "fresh"] == [2, 2, 1, 1, 1, 1]
+
+    @case
+    async def test_purge_never_forgets_everything(self, scene: Scene) -> None:
+        with pytest.raises(errors.BadRequest):
+            await scene.service.purge()
+
+    @case
+    async def test_a_purge_is_seen_by_every_engine(self, scene: Scene) -> None:
+        other = await scene.another()
+        for feature in ("fresh", "large"):
+            [picture] = scene.pictures(1)
+            request = scene.ask(feature, picture)
+            [result] = (await done(scene.service, request)).results
+            for service in (scene.service, other):
+                assert await values(service, [result._replace(value=MISSING)]) == [1]
+            assert await scene.service.purge(asset=scene.id_of(picture)) == 1
+
+            async def gone(key: str = result.key) -> bool:
+                try:
+                    await other.load([key])
+                except errors.UnknownKey:
+                    return True
+                return False
+
+            await scene.eventually(gone)
+            assert await value(other, request) == 2
+            assert await value(scene.service, request) == 2
+
+    @case
+    async def test_what_was_purged_stays_purged_over_a_restart(self, scene: Scene) -> None:
+        early, late, kept = scene.pictures(6), scene.pictures(6), scene.pictures(2)
+        await done(scene.service, scene.ask("fresh", *early, *kept))
+        await scene.stored()
+        await done(scene.service, scene.ask("fresh", *late))
+        # Now some values are in Parquet, and others are in memory or on their way there.
+        for uri in (*early, *late):
+            assert await scene.service.purge(asset=scene.id_of(uri)) == 1
+        assert await scene.states("fresh", *early, *late) == ["missing"] * 12
+        await scene.restart()
+        assert await scene.states("fresh", *early, *late) == ["missing"] * 12
+        view = await done(scene.service, scene.ask("fresh", *kept, *early, *late))
+        assert [r.cached for r in view.results] == [True] * 2 + [False] * 12
+        assert [r.value for r in view.results] == [1] * 2 + [2] * 12
+
+    # --- restart
+
+    @case
+    async def test_a_restart_loses_nothing_and_repeats_nothing(self, scene: Scene) -> None:
+        pictures = scene.pictures(8)
+        there, rest = pictures[:3], pictures[3:]
+        before = await done(scene.service, scene.ask("fresh,large", *there))
+        scene.close("fresh")
+        id = await accepted(scene.service, scene.ask("fresh", *reversed(pictures)))
+        await scene.restart()
+        assert (await scene.service.status(id)).state == "running"
+        other = await scene.another()
+        waiting = asyncio.create_task(other.status(id, WAIT))
+        scene.open("fresh")
+        view = await scene.service.status(id, WAIT)
+        assert view.state == "done"
+        assert named(view) == [("fresh", scene.id_of(uri)) for uri in reversed(pictures)]
+        assert [r.value for r in view.results[-3:]] == [1, 1, 1]
+        assert named(await waiting) == named(view)
+        after = await done(scene.service, scene.ask("fresh,large", *there))
+        assert [(r.key, r.cached) for r in after.results] == [(r.key, True) for r in before.results]
+        assert await values(scene.service, after.results) == [1] * 6
+        assert [scene.runs(f, uri) for uri in there for f in ("fresh", "large")] == [1] * 6
+        assert all(scene.runs("fresh", uri) <= 2 for uri in rest)
+
+    @case
+    async def test_shards_that_die_lose_no_caller_and_no_stored_value(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        await done(scene.service, scene.ask("label", *pictures))
+        await scene.stored()
+        scene.close("fresh")
+        waiting = asyncio.create_task(scene.service.compute(scene.ask("fresh,label", *pictures), WAIT))
+        id = await accepted(scene.service, scene.ask("fresh", *reversed(pictures)))
+        await scene.begun("fresh", *pictures)
+        await scene.kill()
+        scene.open("fresh")
+        for view in (await waiting, await scene.service.status(id, WAIT)):
+            assert (view.state, {r.state for r in view.results}) == ("done", {"ready"})
+        assert [scene.runs("label", uri) for uri in pictures] == [1] * 6
+        assert all(scene.runs("fresh", uri) <= 2 for uri in pictures)
+
+    # --- bounds
+
+    @case
+    async def test_a_tenant_at_its_bound_is_refused_and_others_are_not(self, scene: Scene) -> None:
+        pictures = scene.pictures(8)
+        scene.close("label")
+        ids = [await accepted(scene.service, scene.ask("label", *pictures)) for _ in range(scene.bound)]
+        refused = scene.new_id()
+        with pytest.raises(errors.Overloaded) as error:
+            await scene.service.compute(scene.ask("label", *pictures), 0.0, refused)
+        assert error.value.retry_after > 0
+        with pytest.raises(errors.UnknownRequest):
+            await scene.service.status(refused)
+        other = await accepted(scene.service, scene.ask("label", *pictures, tenant=f"{scene.tenant}-other"))
+        scene.open("label")
+        for id in (*ids, other):
+            assert (await scene.service.status(id, WAIT)).state == "done"
+        # There is room again for as many as before, also under the id that was refused.
+        scene.close("fresh")
+        for id in (refused, *(scene.new_id() for _ in range(scene.bound - 1))):
+            await accepted(scene.service, scene.ask("fresh", *pictures), id)
+        scene.open("fresh")
+        assert (await scene.service.status(refused, WAIT)).state == "done"
+
+    @case
+    async def test_work_that_was_admitted_is_not_refused_on_its_way(self, scene: Scene) -> None:
+        """A collection asks the shards of its assets, though its tenant is at its bound there."""
+        pictures = scene.pictures(8)
+        assets = {uri: await scene.service.add_asset(uri) for uri in pictures}
+        home = home_of(Collection.of(assets.values()), scene.shards)
+        away = [uri for uri, asset in assets.items() if home_of(asset, scene.shards) != home]
+        assert bool(away) == (scene.shards > 1)
+        scene.close("fresh")
+        for _ in range(scene.bound if away else scene.bound - 1):
+            await accepted(scene.service, scene.ask("fresh", (away or pictures)[0]))
+        view = await done(scene.service, scene.ask("whole", *pictures))
+        assert view.results[0].value == sorted(map(scene.id_of, pictures))
+        assert [scene.runs("label", uri) for uri in pictures] == [1] * 8
+
+    # --- ranges
+
+    @case
+    async def test_a_range_is_of_the_segments_it_touches(self, scene: Scene) -> None:
+        film = scene.film()
+        seconds = scene.segment_seconds
+        view = await done(scene.service, scene.ask("part,label", film, range=(1.2 * seconds, 1.8 * seconds)))
+        id = scene.id_of(film)
+        assert [r.value for r in view.results] == [f"{id}/1", id]
+        assert scene.runs("part", film) == 1
+        view = await done(scene.service, scene.ask("joined", film, range=(0.0, 0.5 * seconds)))
+        assert view.results[0].value == "+".join(f"{id}/{i}" for i in range(3))
+
+    @case
+    async def test_a_range_that_does_not_fit_is_refused(self, scene: Scene) -> None:
+        film = scene.film()
+        seconds = scene.segment_seconds
+        for span in ((2 * seconds, seconds), (seconds, seconds), (-1.0, 1.0), (99 * seconds, 100 * seconds)):
+            with pytest.raises(errors.BadRequest):
+                await scene.service.compute(scene.ask("part", film, range=span), WAIT)
+        assert scene.runs("part", film) == 0
+
+    @case
+    async def test_a_range_past_the_end_of_one_asset_is_that_assets_failure(self, scene: Scene) -> None:
+        film, picture = scene.film(), *scene.pictures(1)
+        span = 99 * scene.segment_seconds, 100 * scene.segment_seconds
+        for order in ((film, picture), (picture, film)):
+            # A picture has no end that a range could lie behind.
+            view = await scene.service.compute(scene.ask("part", *order, range=span), WAIT)
+            assert (view.state, [r.value for r in view.results]) == ("done", [f"{scene.id_of(picture)}/0"])
+            [failed] = view.failed_assets
+            assert (failed.ref.id, failed.failure.type) == (scene.id_of(film), "BadRequest")
+            assert failed.failure.status == 400
+
+    # --- failures
+
+    @case
+    async def test_a_feature_that_raises_fails_alone_and_says_why(self, scene: Scene) -> None:
+        bad, good = scene.pictures(2)
+        params = {"picky.bad": scene.id_of(bad)}
+        view = await scene.service.compute(scene.ask("picky,label", bad, good, params=params), WAIT)
+        assert (view.state, view.done) == ("done", view.total)
+        states = [(r.feature, r.state) for r in view.results]
+        assert states == [("picky", "failed"), ("label", "ready"), ("picky", "ready"), ("label", "ready")]
+        failed = view.results[0]
+        assert failed.failure is not None
+        assert failed.value is MISSING
+        assert (failed.failure.kind, failed.failure.type) == ("feature", "FeatureError")
+        assert failed.failure.message == "ValueError: it does not like this one"
+        assert (failed.failure.step, failed.failure.key) == ("picky", failed.key)
+        assert failed.failure.unit == failed.unit.unit_id == scene.id_of(bad)
+        assert failed.failure.status == 422
+        assert failed.failure.traceback
+        assert failed.failure.attempts == 1
+        with pytest.raises(errors.UnknownKey):
+            await scene.service.load([failed.key])
+
+    @case
+    async def test_a_fault_of_the_input_is_told_as_one(self, scene: Scene) -> None:
+        [bad] = scene.pictures(1)
+        params = {"picky.bad": scene.id_of(bad), "picky.kind": "input"}
+        view = await scene.service.compute(scene.ask("picky", bad, params=params), WAIT)
+        [failed] = view.results
+        assert (view.state, failed.state) == ("failed", "failed")
+        assert failed.failure is not None
+        assert (failed.failure.kind, failed.failure.type) == ("input", "MediaError")
+        assert failed.failure.message == "it does not like this one"
+
+    @case
+    async def test_what_is_blocked_names_the_step_that_failed(self, scene: Scene) -> None:
+        bad, good = scene.pictures(2)
+        params = {"picky.bad": scene.id_of(bad)}
+        view = await scene.service.compute(scene.ask("after", bad, good, params=params), WAIT)
+        assert [(r.state, r.value) for r in view.results] == [("failed", MISSING), ("ready", 2)]
+        failure = view.results[0].failure
+        assert failure is not None
+        assert (failure.kind, failure.step, failure.unit) == ("feature", "picky", scene.id_of(bad))
+        assert failure.message == "ValueError: it does not like this one"
+        assert scene.runs("after", bad) == 0
+
+    @case
+    async def test_failures_are_remembered_listed_and_forgotten_when_purged(self, scene: Scene) -> None:
+        [bad] = scene.pictures(1)
+        request = scene.ask("picky", bad, params={"picky.bad": scene.id_of(bad)})
+        key = (await scene.service.compute(request, WAIT)).results[0].key
+
+        async def listed() -> list[str]:
+            return [f.message for f in await scene.service.failures() if f.key == key]
+
+        assert await listed() == ["ValueError: it does not like this one"]
+        assert (await scene.service.compute(request, WAIT)).state == "failed"
+        assert scene.runs("picky", bad) == 1
+        await scene.service.purge(asset=scene.id_of(bad))
+        assert await listed() == []
+        assert (await scene.service.compute(request, WAIT)).state == "failed"
+        assert scene.runs("picky", bad) == 2
+
+    @case
+    async def test_an_asset_that_is_not_there_fails_alone(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        nothing, unknown = scene.nothing(), AssetRef(id="f" * 32)
+        asked = scene.ask("label,fresh", nothing, picture)
+        asked = ComputeRequest(asked.features, (*asked.assets, unknown), tenant=scene.tenant)
+        view = await scene.service.compute(asked, WAIT)
+        assert (view.state, [r.state for r in view.results]) == ("done", ["ready"] * 2)
+        failed = {f.ref: f.failure.type for f in view.failed_assets}
+        assert failed == {AssetRef(uri=nothing): "MediaNotFound", unknown: "UnknownAsset"}
+        alone = await scene.service.compute(scene.ask("label", nothing), WAIT)
+        assert (alone.state, alone.results, len(alone.failed_assets)) == ("failed", (), 1)
+
+    @case
+    async def test_what_can_not_be_planned_is_refused_and_runs_nothing(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        for request, error in (
+            (scene.ask("lable", picture), errors.UnknownFeature),
+            (scene.ask("label,lable", picture), errors.UnknownFeature),
+            (scene.ask("label", picture, params={"label.bad": 1}), errors.UnknownParameter),
+            (scene.ask("label", picture, params={"nobody.bad": 1}), errors.UnknownParameter),
+            (scene.ask("picky", picture, params={"picky.bad": 1}), errors.BadParameter),
+        ):
+            for asked in (scene.service.compute, scene.service.explain):
+                with pytest.raises(error):
+                    await asked(request)
+        id = scene.new_id()
+        with pytest.raises(errors.UnknownFeature):
+            await scene.service.compute(scene.ask("lable", picture), WAIT, id)
+        assert scene.runs("label", picture) == scene.runs("picky", picture) == 0
+        # An id whose request was refused is free.
+        await done(scene.service, scene.ask("label", picture), id)
+
+    # --- values
+
+    @case
+    async def test_values_are_loaded_in_the_order_of_their_keys(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        view = await done(scene.service, scene.ask("label,large", *pictures))
+        keys = [r.key for r in view.results]
+        assert [r.value is MISSING for r in view.results] == [False, True] * 6
+        order = random.Random(6).choices(keys, k=20)
+        loaded = await scene.service.load(order)
+        assert [s.key for s in loaded] == order
+        by_key = {r.key: r for r in view.results}
+        for stored in loaded:
+            result = by_key[stored.key]
+            assert (stored.feature, stored.version) == (result.feature, "1")
+            assert await values(scene.service, [result._replace(value=stored.value)]) == [
+                result.unit.unit_id if result.feature == "label" else 1
+            ]
+            assert stored.made > 0
+        assert await scene.service.load([]) == []
+
+    @case
+    async def test_a_key_without_a_value_is_unknown(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        [step] = await scene.service.explain(scene.ask("label", picture))
+        for keys in (["f" * 32], [step.key]):
+            with pytest.raises(errors.UnknownKey):
+                await scene.service.load(keys)
+        [result] = (await done(scene.service, scene.ask("label", picture))).results
+        with pytest.raises(errors.UnknownKey):
+            await scene.service.load([result.key, "f" * 32])
+
+    @case
+    async def test_explain_tells_what_would_run_and_runs_nothing(self, scene: Scene) -> None:
+        film = scene.film()
+        request = scene.ask("joined", film)
+        for _ in range(2):
+            steps = await scene.service.explain(request)
+            assert [(s.feature, s.state) for s in steps] == [("part", "missing")] * 3 + [
+                ("joined", "missing")
+            ]
+        *parts, joined = steps
+        assert joined.target
+        assert not any(s.target for s in parts)
+        assert joined.inputs == tuple(s.key for s in parts)
+        assert [s.unit.start_us for s in parts] == sorted(s.unit.start_us for s in parts)  # type: ignore[union-attr]
+        assert scene.runs("part", film) == scene.runs("joined", film) == 0
+        [result] = (await done(scene.service, request)).results
+        assert result.key == joined.key
+        steps = await scene.service.explain(request)
+        assert steps[-1].state in ("hot", "kept", "cold")
+        assert (scene.runs("part", film), scene.runs("joined", film)) == (3, 1)
+        with pytest.raises(errors.MediaNotFound):
+            await scene.service.explain(scene.ask("label", scene.nothing()))
+
+    @case
+    async def test_explain_tells_what_runs(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        scene.close("label")
+        await accepted(scene.service, scene.ask("label", picture))
+        await scene.begun("label", picture)
+        assert await scene.states("label", picture) == ["running"]
+
+    # --- deadlines and cancelling
+
+    @case
+    async def test_past_its_deadline_a_request_has_failed(self, scene: Scene) -> None:
+        late, there = scene.pictures(2)
+        await done(scene.service, scene.ask("label", there))
+        scene.close("label")
+        request = scene.ask("label", there, late, deadline_seconds=0.3)
+        view = await scene.service.compute(request, WAIT)
+        assert [r.state for r in view.results] == ["ready", "failed"]
+        failure = view.results[1].failure
+        assert failure is not None
+        assert (failure.type, failure.status) == ("Expired", 504)
+        alone = await scene.service.compute(scene.ask("label", late, deadline_seconds=0.3), WAIT)
+        assert (view.state, alone.state) == ("done", "failed")
+        scene.open("label")
+        # A deadline is of the request, not of the value.
+        assert await value(scene.service, scene.ask("label", late)) == scene.id_of(late)
+
+    @case
+    async def test_a_request_is_cancelled_for_everyone_and_others_go_on(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        scene.close("fresh")
+        request = scene.ask("fresh", *pictures)
+        waits_id = scene.new_id()
+        waits = asyncio.create_task(scene.service.compute(request, WAIT, waits_id))
+        events_id, stays = [await accepted(scene.service, request) for _ in range(2)]
+        events = asyncio.create_task(events_of(scene.service, events_id))
+        await scene.begun("fresh", *pictures)
+        await scene.known(waits_id)
+        for id in (waits_id, events_id):
+            view = await scene.service.cancel(id)
+            assert (view.state, {r.state for r in view.results}) == ("cancelled", {"cancelled"})
+        assert (await waits).state == "cancelled"
+        assert (await events)[-1].view.state == "cancelled"  # type: ignore[union-attr]
+        for asked in (scene.service.status(events_id, WAIT), scene.service.compute(request, WAIT, events_id)):
+            assert (await asked).state == "cancelled"
+        scene.open("fresh")
+        view = await scene.service.status(stays, WAIT)
+        assert (view.state, [r.value for r in view.results]) == ("done", [1] * 6)
+        assert (await scene.service.cancel(stays)).state == "done"
+
+    @case
+    async def test_another_engine_cancels_too(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        other = await scene.another()
+        scene.close("label")
+        id = await accepted(scene.service, scene.ask("label", *pictures))
+        waiting = asyncio.create_task(scene.service.status(id, WAIT))
+        assert (await other.cancel(id)).state == "cancelled"
+        assert (await waiting).state == "cancelled"
+
+        async def ended() -> bool:
+            return not set(UNFINISHED).intersection(await scene.states("label", *pictures))
+
+        await scene.eventually(ended)
+
+    # --- assets and the rest
+
+    @case
+    async def test_an_asset_is_its_content(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        copy = scene.copy_of(picture)
+        one, two = await scene.service.add_asset(picture), await scene.service.add_asset(copy)
+        assert one == two
+        assert one.id == two.id == scene.id_of(picture)
+        await done(scene.service, scene.ask("label", picture))
+        view = await done(scene.service, scene.ask("label", copy))
+        assert view.results[0].cached
+        by_id = ComputeRequest(("label",), (AssetRef(id=one.id),), tenant=scene.tenant)
+        assert (await done(scene.service, by_id)).results == view.results
+        both = await done(scene.service, scene.ask("label,whole", picture, copy))
+        assert [r.value for r in both.results] == [one.id, [one.id]]
+        assert scene.runs("label", picture) == 1
+        with pytest.raises(errors.MediaNotFound):
+            await scene.service.add_asset(scene.nothing())
+
+    @case
+    async def test_an_upload_is_an_asset(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        content = scene.content(picture)
+
+        async def chunks() -> Any:
+            yield content[:10]
+            yield content[10:]
+
+        asset = await scene.service.upload(chunks(), "image/png")
+        assert isinstance(asset, Asset)
+        assert asset.bytes == len(content)
+        by_id = ComputeRequest(("label",), (AssetRef(id=asset.id),), tenant=scene.tenant)
+        assert await value(scene.service, by_id) == asset.id
+
+    @case
+    async def test_features_are_listed_by_name(self, scene: Scene) -> None:
+        found = {info.name: info for info in await scene.service.features()}
+        names: Sequence[str] = list(found)
+        assert names == sorted(names)
+        assert set(FEATURES) <= set(names)
+        assert found["joined"].inputs == ("part",)
+        assert found["picky"].params == {"bad": ("str", ""), "kind": ("str", "feature")}
+        assert [found[n].per for n in ("label", "part", "whole")] == ["asset", "segment", "collection"]
+
+    @case
+    async def test_stats_are_numbers_under_plain_names(self, scene: Scene) -> None:
+        stats = await scene.service.stats()
+        assert stats
+        assert all(name.replace("_", "").isalnum() and name == name.lower() for name in stats)
+        assert all(type(number) in (int, float) for number in stats.values())
