@@ -28,8 +28,8 @@
     ├── Expired (504)               the request's deadline passed
     └── StoreError (503)            the store can't be read or written now
         ├── StoreBusy (409)         another server owns the store
-        ├── DamagedRecord (503)     a journal record can't be parsed
-        └── DamagedPart (503)       a Parquet part fails its checksum; quarantined, its keys become misses
+        ├── DamagedRecord (503)     a record in JSON was delivered in full, twice, and is none
+        └── DamagedPart (503)       a Parquet part fails its checksum, twice; its keys become misses
 
 `status` is the HTTP status and `kind` the class of failure that decides how long it is remembered
 (`core.ledger.ledger`): "input", "feature", "system", or None for errors that are never a step's outcome.
@@ -38,6 +38,7 @@ An error's message is one sentence that names what was wrong and what would be r
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 __all__ = [
@@ -72,6 +73,19 @@ __all__ = [
     "UnknownParameter",
     "UnknownRequest",
 ]
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return a hint for a name that is not among `known`: the nearest of them, else `otherwise`.
+
+    >>> did_you_mean("flim", ["film", "shots"])
+    "did you mean 'film'?"
+    """
+    from difflib import get_close_matches
+
+    # Comparing takes time that grows with the product of the lengths, and the name may be a stranger's.
+    near = get_close_matches(name[:64], sorted(known), 3)
+    return f"did you mean {' or '.join(map(repr, near))}?" if near else otherwise
 
 
 class AmberError(Exception):
@@ -231,7 +245,10 @@ class Expired(AmberError):
 
 
 class StoreError(AmberError):
-    """The value store can't be read or written."""
+    """The store can't be read or written now: a call failed, or only a part of the bytes was delivered.
+
+    It says nothing of what is in the store. Only its subclasses `DamagedRecord` and `DamagedPart` do.
+    """
 
     status = 503
 
@@ -243,8 +260,8 @@ class StoreBusy(StoreError):
 
 
 class DamagedRecord(StoreError):
-    """The journal record of a request can't be parsed."""
+    """A record in JSON, of a request or a purge, was delivered in full and can't be parsed."""
 
 
 class DamagedPart(StoreError):
-    """A Parquet part fails its checksum or can't be parsed."""
+    """Bytes of a Parquet part were delivered in full and fail their checksum."""

@@ -29,7 +29,7 @@ def build() -> Parser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     serve = _command(commands, "serve", "serve features over HTTP", "serve:run")
-    _own(serve, store_required=False)
+    _own(serve)
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (other than loopback: needs tokens)"
     )
@@ -210,15 +210,13 @@ def _features(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _own(command: argparse.ArgumentParser, store_required: bool = False) -> None:
+def _own(command: argparse.ArgumentParser) -> None:
     """What an Amber of one's own is told; `--server` excludes it. Defaults are None to see what was given."""
     _features(command)
     command.add_argument(
         "--media-root", action="append", default=[], metavar="DIR", help="read media from here only"
     )
-    command.add_argument(
-        "--store", required=store_required, metavar="DIR_OR_URL", help=f"the values (default {DEFAULT_STORE})"
-    )
+    command.add_argument("--store", metavar="DIR_OR_URL", help=f"the values (default {DEFAULT_STORE})")
     command.add_argument(
         "--segment-seconds", type=float, metavar="S", help="length of a segment (default 60)"
     )

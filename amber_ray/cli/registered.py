@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from amber_ray.cli.options import token_of
 from amber_ray.client.address import connect, source_name
 from amber_ray.core.model.service import FeatureInfo
-from amber_ray.errors import UnknownFeature
+from amber_ray.errors import UnknownFeature, did_you_mean
 
 
 def infos_of(args: argparse.Namespace) -> list[FeatureInfo]:
@@ -26,8 +26,5 @@ def known(graph: Mapping[str, FeatureInfo], name: str) -> str:
     """The name if it is a feature's; `UnknownFeature` with the nearest names otherwise."""
     if name in graph:
         return name
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, graph, 3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(graph))}"
+    hint = did_you_mean(name, graph, f"there are {', '.join(sorted(graph))}")
     raise UnknownFeature(f"no feature is named {name!r}; {hint}")

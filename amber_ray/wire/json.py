@@ -11,10 +11,9 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
 from typing import Any
 
-from amber_ray.errors import BadRequest, TooLarge
+from amber_ray.errors import BadRequest, TooLarge, did_you_mean
 from amber_ray.settings import Limits
 
 MAX_NAME = 256
@@ -110,8 +109,7 @@ def members(data: Any, allowed: Iterable[str], where: str) -> Mapping[str, Any]:
     allowed = tuple(allowed)
     for name in data:
         if name not in allowed:
-            near = get_close_matches(name[:64], allowed, 1)
-            hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(allowed)}"
+            hint = did_you_mean(name, allowed, f"the fields are {', '.join(allowed)}")
             raise BadRequest(f"{where} has an unknown field {quote(name)}; {hint}")
     return data
 

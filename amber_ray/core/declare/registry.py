@@ -8,7 +8,6 @@ which may be in many collections. Must not know: keys, plans.
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from amber_ray.core.declare.signature import UNIT_ARGUMENT
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.core.model.units import RANK
 from amber_ray.core.values.annotations import Json, ListOf, Optional, ValueType
-from amber_ray.errors import DeclarationError, UnknownFeature, UnknownParameter
+from amber_ray.errors import DeclarationError, UnknownFeature, UnknownParameter, did_you_mean
 
 
 class Registry:
@@ -84,7 +83,8 @@ class Registry:
         """Raises `UnknownFeature` with the names that come close."""
         spec = self._specs.get(name)
         if spec is None:
-            raise UnknownFeature(f"unknown feature {name!r}{_near(name, self._specs)}")
+            near = did_you_mean(name, self._specs)
+            raise UnknownFeature(f"unknown feature {name!r}" + (f"; {near}" if near else ""))
         return spec
 
     def edge(self, spec: FeatureSpec, name: str) -> Literal["gather", "same", "broadcast"]:
@@ -133,11 +133,10 @@ class Registry:
                 return f"; write it with its feature: {' or '.join(map(repr, close))}"
         elif feature in self._specs and self._specs[feature].param(param) is not None:
             return f": nothing that was asked for needs {feature!r}"
-        if near := _near(str(name), known):
-            return near
-        return (
-            f"; the parameters here are {', '.join(sorted(known))}" if known else "; nothing here takes one"
+        none_near = (
+            f"the parameters here are {', '.join(sorted(known))}" if known else "nothing here takes one"
         )
+        return f"; {did_you_mean(str(name), known, none_near)}"
 
     def info(self) -> list[FeatureInfo]:
         """As told to callers."""
@@ -163,8 +162,8 @@ class Registry:
         """Refuse an input that does not exist, or that can't arrive the way it is taken."""
         source = self._specs.get(name)
         if source is None:
-            near = _near(name, {*self._specs, *UNIT_ARGUMENT}) or f"; there are {', '.join(self.names())}"
-            raise DeclarationError(f"feature {spec.name!r} takes {name!r}, which is no feature here{near}")
+            near = did_you_mean(name, {*self._specs, *UNIT_ARGUMENT}, f"there are {', '.join(self.names())}")
+            raise DeclarationError(f"feature {spec.name!r} takes {name!r}, which is no feature here; {near}")
         if source.per == "collection" and spec.per != "collection":
             raise DeclarationError(
                 f"feature {spec.name!r} is per {spec.per} and can't take {name!r}, which is per collection: "
@@ -245,8 +244,3 @@ def _lists(kind: ValueType) -> tuple[int, bool]:
         depth, rest = _lists(kind.item)
         return depth + 1, rest
     return 0, isinstance(kind, Json)
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    close = difflib.get_close_matches(name, sorted(known), 3, 0.6)
-    return f"; did you mean {' or '.join(map(repr, close))}?" if close else ""

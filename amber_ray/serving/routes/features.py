@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from amber_ray.core.model.service import FeatureInfo
-from amber_ray.errors import UnknownFeature
+from amber_ray.errors import UnknownFeature, did_you_mean
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import STRING, Part, answer, json, listing
@@ -35,8 +34,7 @@ async def feature(context: AppContext, request: Request) -> Response:
     name = request.path_params["name"]
     known = {info.name: info for info in await context.service.features()}
     if name not in known:
-        near = get_close_matches(name[:64], known, 1)
-        hint = f"did you mean {near[0]!r}?" if near else "GET /v1/features lists them"
+        hint = did_you_mean(name, known, "GET /v1/features lists them")
         raise UnknownFeature(f"there is no feature {quote(name)}; {hint}")
     return json_response({**encode_feature(known[name]), "graph": graph(name, known)})
 

@@ -182,7 +182,7 @@ def test_what_is_asked_is_what_was_typed(amber: Amber, service: GatedService) ->
         (["get", "size", "/a.mp4", "--out", "/proc/nope/x"], "/proc/nope"),
         (["purge"], "never forgets everything"),
         (["backfill", "size", "--assets", "@/no/such/list"], "No such file"),
-        (["graph", "sise"], "did you mean size"),
+        (["graph", "sise"], "did you mean 'size'"),
     ],
     ids=lambda x: " ".join(x) if isinstance(x, list) else "",
 )

@@ -167,7 +167,7 @@ def test_the_manifest_pins_versions_code_and_parameters_all_the_way_up(
     ("words", "says"),
     [
         (("probe@2",), "probe is at version 1 here, not 2"),
-        (("probs",), "no feature is named 'probs'; did you mean probe"),
+        (("probs",), "no feature is named 'probs'; did you mean 'probe'"),
         (("frames",), "frames is never stored: export the features that are made from it"),
         (("duplicates",), "duplicates is about a set of assets together"),
         (("probe", "--window", "0"), "--window must be at least 1 asset, not 0"),

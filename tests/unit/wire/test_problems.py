@@ -7,7 +7,7 @@ import re
 import pytest
 
 from amber_ray import errors
-from amber_ray.errors import AmberError, Overloaded
+from amber_ray.errors import AmberError, Overloaded, did_you_mean
 from amber_ray.wire.problems import error_of_problem, problem
 
 CLASSES = {
@@ -37,6 +37,14 @@ def test_the_tree_in_the_docstring_is_the_tree_of_classes() -> None:
     }
     assert shown() == told
     assert sorted(CLASSES) == errors.__all__
+
+
+def test_a_hint_names_what_is_near_or_says_something_else() -> None:
+    known = {"film", "shots", "shot_ends"}
+    assert did_you_mean("flim", known) == "did you mean 'film'?"
+    assert did_you_mean("shot", iter(known)) == "did you mean 'shots' or 'shot_ends'?"
+    assert did_you_mean("x" * 10_000, known, "there are three") == "there are three"
+    assert did_you_mean("zzz", known) == ""
 
 
 @pytest.mark.parametrize("name", CLASSES)
