@@ -6,7 +6,6 @@ Over any `Service`, so a server answers it as one's own process does. Must not k
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from amber_ray.client.windows import windows
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, ExplainedStep, Failure
 from amber_ray.core.model.service import Service
 from amber_ray.core.model.units import Collection, Segment
+from amber_ray.core.values.size import size_of
 from amber_ray.errors import AmberError, MediaError, UnknownAsset
 
 THERE = frozenset({"hot", "kept", "cold"})
@@ -52,21 +52,6 @@ async def _batches(service: Service, rows: list[Row]) -> AsyncIterator[list[Row]
         size = sum(size_of(row.value) for row in some) / len(some)
         count = max(1, min(MOST, int(BATCH_BYTES / max(size, 1))))
         yield some
-
-
-def size_of(value: Any) -> int:
-    """About how many bytes a value holds."""
-    if isinstance(value, bytes | bytearray | str):
-        return len(value)
-    if (size := getattr(value, "nbytes", None)) is not None:
-        return int(size)
-    if isinstance(value, Mapping):
-        return sum(map(size_of, value.values()))
-    if isinstance(value, list | tuple):
-        return sum(map(size_of, value))
-    if dataclasses.is_dataclass(value):
-        return sum(size_of(getattr(value, f.name)) for f in dataclasses.fields(value))
-    return 8
 
 
 async def _looked_up(

@@ -10,6 +10,7 @@ import io
 from typing import Any
 
 from amber_ray.core.model.service import StoredValue
+from amber_ray.core.values.size import size_of
 from amber_ray.serving.answers import JSON_TYPE, encode_json
 from amber_ray.serving.conditional import tag_of_content
 from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
@@ -29,7 +30,7 @@ def offers(stored: StoredValue) -> tuple[str, ...]:
 
 async def encode(stored: StoredValue, media_type: str) -> bytes:
     """The value as `media_type`, which must be one of its offers; a large one is encoded in a thread."""
-    if media_type == ARROW_TYPE or weight(stored.value) > IN_LOOP:
+    if media_type == ARROW_TYPE or size_of(stored.value) > IN_LOOP:
         return await asyncio.to_thread(encode_now, stored, media_type)
     return encode_now(stored, media_type)
 
@@ -50,21 +51,6 @@ def encode_now(stored: StoredValue, media_type: str) -> bytes:
     if media_type == NPY_TYPE:
         return _npy(stored.value)
     return bytes(stored.value)
-
-
-def weight(value: Any) -> int:
-    """Roughly how many bytes a value has, cheaply: exact for arrays, tables, bytes and text."""
-    size = getattr(value, "nbytes", None)
-    if size is not None:
-        return int(size)
-    if isinstance(value, (bytes, str)):
-        return len(value)
-    if isinstance(value, (list, tuple)):
-        return len(value) * weight(value[0]) if value else 0
-    if isinstance(value, dict):
-        return sum(map(weight, value.values()))
-    fields = getattr(value, "__dataclass_fields__", None)
-    return 8 if fields is None else sum(weight(getattr(value, name)) for name in fields)
 
 
 def _is_array(value: Any) -> bool:

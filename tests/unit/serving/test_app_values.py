@@ -119,10 +119,3 @@ def test_large_values_are_encoded_off_the_loop(monkeypatch):
     assert read(holding(np.ndarray, large), Accept=NPY_TYPE).status_code == 200
     assert read(holding(np.ndarray, ARRAY), Accept=NPY_TYPE).status_code == 200
     assert [thread is threading.main_thread() for thread in where] == [False, True]
-
-
-def test_weight_is_near_the_size_of_what_is_encoded():
-    assert encodings.weight(ARRAY) == 24
-    assert encodings.weight([ARRAY] * 5) == 120
-    assert encodings.weight({"a": "xx", "b": [1, 2]}) == 18
-    assert encodings.weight([]) == 0
