@@ -25,7 +25,7 @@ async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
     Raises `StoreBusy` if another Amber has the store open, `DeclarationError` for impossible features.
     """
     prepare()
-    cluster, engine = _doors("an embedded Amber")
+    cluster, start_engine = _doors("an embedded Amber")
 
     async def stop() -> None:
         try:
@@ -35,7 +35,7 @@ async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
 
     await asyncio.to_thread(cluster.start_local, settings)
     try:
-        return await engine.start(settings, features=features), stop
+        return await start_engine(settings, features=features), stop
     except BaseException:
         await stop()
         raise
@@ -61,7 +61,7 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
     One that runs there is joined as it is; if there is none, or `own` settings were given, one is made (or
     found to have the same settings).
     """
-    cluster, engine = _doors("joining a cluster")
+    cluster, start_engine = _doors("joining a cluster")
 
     async def leave() -> None:
         """Ray stays connected: other clients of this process may use it."""
@@ -69,16 +69,16 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
     await asyncio.to_thread(cluster.connect, address, settings.namespace)
     if not own:
         try:
-            return await engine.start(settings, features=features, create=False), leave
+            return await start_engine(settings, features=features, create=False), leave
         except Unavailable:
             pass  # None runs here yet; several programs may make it at once, and get the same one.
-    return await engine.start(settings, features=features), leave
+    return await start_engine(settings, features=features), leave
 
 
 def _doors(what: str) -> tuple[Any, Any]:
     try:
         from amber_ray.fabric.adapter import cluster
-        from amber_ray.fabric.engine.engine import Engine
+        from amber_ray.fabric.adapter.engine_ports import start_engine
     except ModuleNotFoundError as error:
         raise Unavailable(f"{what} needs the package {error.name!r}; install it") from error
-    return cluster, Engine
+    return cluster, start_engine

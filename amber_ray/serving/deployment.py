@@ -122,9 +122,9 @@ def shutdown() -> None:
 
 
 async def _engine(settings: Settings) -> Service:
-    from amber_ray.fabric.engine.engine import Engine
+    from amber_ray.fabric.adapter.engine_ports import start_engine
 
-    engine: Service = await Engine.start(settings)
+    engine: Service = await start_engine(settings)
     return engine
 
 
@@ -214,7 +214,7 @@ class Replica:
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve after the constructor.
 
-        A bare function and not the FastAPI app: Serve would match every request against an app's routes a
+        A bare function and not the Starlette app: Serve would match every request against an app's routes a
         second time, for a label of its metrics.
         """
         app = create_app(self._service, self._settings, echo=False)  # Serve echoes X-Request-Id itself

@@ -326,14 +326,14 @@ def test_half_a_gpu_each_runs_four_at_once_and_no_more(amber, traces, many_clips
 
 
 def test_an_accepted_request_outlives_its_caller_and_any_engine_can_answer_for_it(amber, traces, clip):
-    from amber_ray.fabric.engine.engine import Engine
+    from amber_ray.fabric.adapter.engine_ports import start_engine
 
     async def story():
         async with amber() as engine:
             view = await engine.compute(ask("gated", clip), 0)
             assert view.state == "running"
             await traces.until(lambda: traces.runs("gated") > 0)
-            other = await Engine.start(engine.settings)
+            other = await start_engine(engine.settings)
             try:
                 waiting = asyncio.create_task(other.status(view.id, 60))
                 events = asyncio.create_task(collect(other, view.id))

@@ -12,7 +12,6 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping
 from typing import Any
 
 import ray
@@ -92,7 +91,9 @@ def stop() -> None:
     ray.shutdown()
 
 
-async def shard(settings: Settings, number: int, *, create: bool = True) -> tuple[Any, Hello]:
+async def shard(
+    settings: Settings, number: int, *, create: bool = True, timeout: float = UP_SECONDS
+) -> tuple[Any, Hello]:
     """The cache actor of one shard, made if there is none, once it answers.
 
     Raises `StoreBusy` if another cluster owns the store, `BadRequest` if this one serves other settings,
@@ -122,7 +123,7 @@ async def shard(settings: Settings, number: int, *, create: bool = True) -> tupl
         raise Unavailable(
             f"no Amber runs in namespace {settings.namespace!r} of this cluster; start one with `amber serve`"
         ) from error
-    hello = await introduce(handle, UP_SECONDS, new=create)
+    hello = await introduce(handle, timeout, new=create)
     if create:
         _same(Settings.from_json(hello.settings), settings)
     return handle, hello
@@ -183,9 +184,3 @@ async def close_shards(settings: Settings, timeout: float = 30.0) -> bool:
             clean = False
         ray.kill(handle)
     return clean
-
-
-def totals() -> Mapping[str, float]:
-    """The cluster's resources, summed over its nodes."""
-    resources: Mapping[str, float] = ray.cluster_resources()  # type: ignore[no-untyped-call]
-    return resources

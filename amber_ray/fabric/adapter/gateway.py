@@ -7,42 +7,71 @@ the cluster sends whole requests to an engine inside it instead of being one.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+import uuid
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.service import FeatureInfo, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, TooLarge, Unavailable
-from amber_ray.fabric.engine.engine import Engine
+from amber_ray.errors import AmberError, TooLarge, Unavailable, UnknownRequest
+from amber_ray.fabric.adapter.engine_ports import start_engine
 from amber_ray.fabric.transport.names import GATEWAY
 from amber_ray.settings import Settings
 
 CALL_SECONDS = 120.0
 """Bound on one call beside what it was asked to wait."""
-WATCH_SECONDS = 1.0
+WATCH_SECONDS = 10.0
+"""How long one question for events waits for some before it is asked again."""
+STREAM_SECONDS = 60.0
+"""How long a stream that nobody reads is kept."""
+STREAM_EVENTS = 1000
+"""Events that wait for their reader; then those to come wait too."""
 ATTEMPTS = 4
 STILLBORN = "Starting Ray client server failed"
 """What Ray Client's proxy says of a server process that was dead as soon as it was forked."""
 UPLOAD_BYTES = 256 << 20
 
 
-class Gateway:
-    """Runs in the cluster: forwards each call to its engine, started with the running Amber's settings."""
+@dataclass(slots=True, eq=False)
+class Stream:
+    """The events of one request on their way to one reader; after the last one None, or what was raised.
 
-    def __init__(self, namespace: str) -> None:
-        self._settings = Settings(namespace=namespace)
-        self._engine: asyncio.Task[Engine] | None = None
+    `asked`: when the reader last asked for some, on the event loop's clock.
+    """
+
+    asked: float
+    events: asyncio.Queue[RequestEvent | Exception | None]
+    pump: asyncio.Task[None]
+
+
+class Gateway:
+    """Runs in the cluster: forwards each call to its engine, started with the running Amber's settings.
+
+    `start` makes the engine; events of requests are kept in streams, since Ray Client carries calls alone.
+    """
+
+    def __init__(self, namespace: str, start: Callable[[], Awaitable[Service]] | None = None) -> None:
+        settings = Settings(namespace=namespace)
+        self._start = start or functools.partial(start_engine, settings, create=False)
+        self._engine: asyncio.Future[Service] | None = None
+        self._streams: dict[str, Stream] = {}
+
+    async def _service(self) -> Service:
+        """The engine; one that could not be started is tried again by the next call."""
+        engine = self._engine
+        if engine is None or (engine.done() and engine.exception() is not None):
+            engine = self._engine = asyncio.ensure_future(self._start())
+        return await asyncio.shield(engine)
 
     async def call(self, method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Call one of the service's methods."""
-        if self._engine is None or (self._engine.done() and self._engine.exception() is not None):
-            self._engine = asyncio.create_task(Engine.start(self._settings, create=False))
-        engine = await asyncio.shield(self._engine)
-        return await getattr(engine, method)(*arguments, **named)
+        return await getattr(await self._service(), method)(*arguments, **named)
 
     async def upload(self, data: bytes, media_type: str | None) -> Asset:
         """Keep bytes that came in one piece."""
@@ -52,6 +81,66 @@ class Gateway:
 
         asset: Asset = await self.call("upload", (once(), media_type), {})
         return asset
+
+    async def watch(self, id: str) -> str:
+        """Begin to follow a request's events; returns the name of the stream, for `more` and `unwatch`."""
+        service = await self._service()
+        now = asyncio.get_running_loop().time()
+        for name, stream in list(self._streams.items()):
+            if now - stream.asked > STREAM_SECONDS:
+                await self.unwatch(name)  # its reader is gone
+        queue: asyncio.Queue[RequestEvent | Exception | None] = asyncio.Queue(STREAM_EVENTS)
+        pump = asyncio.create_task(_pump(service.events(id), queue))
+        name = uuid.uuid4().hex
+        self._streams[name] = Stream(now, queue, pump)
+        return name
+
+    async def more(self, name: str) -> tuple[list[RequestEvent], bool]:
+        """The next events as soon as there are any, and whether there will be others.
+
+        Waits up to `WATCH_SECONDS`. Raises what the events raise, and `UnknownRequest` if the stream is over.
+        """
+        stream = self._streams.get(name)
+        if stream is None:
+            raise UnknownRequest("this stream of events is over, or was not read for too long")
+        stream.asked = asyncio.get_running_loop().time()
+        found: list[RequestEvent] = []
+        try:
+            async with asyncio.timeout(WATCH_SECONDS):
+                item = await stream.events.get()
+        except TimeoutError:
+            return found, True
+        while isinstance(item, RequestEvent):
+            found.append(item)
+            if stream.events.empty():
+                return found, True
+            item = stream.events.get_nowait()
+        if item is not None and found:
+            stream.events.put_nowait(item)  # told the next time
+            return found, True
+        del self._streams[name]
+        if item is not None:
+            raise item
+        return found, False
+
+    async def unwatch(self, name: str) -> None:
+        """Let go of a stream; one that is over already is fine."""
+        stream = self._streams.pop(name, None)
+        if stream is not None:
+            stream.pump.cancel()
+
+
+async def _pump(
+    events: AsyncIterator[RequestEvent], queue: asyncio.Queue[RequestEvent | Exception | None]
+) -> None:
+    """Put events into a queue, which is read as fast as the reader likes."""
+    try:
+        async for event in events:
+            await queue.put(event)
+    except Exception as error:  # noqa: BLE001 - raised to the reader
+        await queue.put(error)
+    else:
+        await queue.put(None)
 
 
 class GatewayService:
@@ -84,11 +173,6 @@ class GatewayService:
         asset: Asset = await self._call("add_asset", uri)
         return asset
 
-    async def get_asset(self, id: str) -> Asset:
-        """See `Service.get_asset`."""
-        asset: Asset = await self._call("get_asset", id)
-        return asset
-
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """See `Service.upload`; in one piece, so for small files. Raises `TooLarge`."""
         data = bytearray()
@@ -112,19 +196,17 @@ class GatewayService:
         return view
 
     async def events(self, id: str) -> AsyncIterator[RequestEvent]:
-        """See `Service.events`; read off the request's view about once a second."""
-        told: set[tuple[str, str]] = set()
-        while True:
-            view = await self.status(id, WATCH_SECONDS)
-            yield RequestEvent("progress", view.done, view.total)
-            for result in view.results:
-                name = (result.feature, result.key)
-                if result.state in ("ready", "failed") and name not in told:
-                    told.add(name)
-                    yield RequestEvent("result", view.done, view.total, result=result)
-            if view.state != "running":
-                yield RequestEvent("done", view.done, view.total, view=view)
-                return
+        """See `Service.events`: a stream in the cluster, of which each call brings all that has come."""
+        name: str = await self._get(self._handle.watch.remote(id))
+        try:
+            more = True
+            while more:
+                events, more = await self._get(self._handle.more.remote(name), WATCH_SECONDS)
+                for event in events:
+                    yield event
+        finally:
+            if more:
+                self._handle.unwatch.remote(name)
 
     async def cancel(self, id: str) -> RequestView:
         """See `Service.cancel`."""

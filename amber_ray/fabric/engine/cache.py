@@ -1,27 +1,27 @@
-"""Values as an engine holds them: typed for encoding, in a bounded memory, and uploads on their way in."""
+"""What an engine remembers of values: those that it has read, typed for encoding, and answers about them.
+
+Both are bounded, and both are copies: whoever changes a value has them forgotten.
+
+Must not know: shards, requests.
+"""
 
 from __future__ import annotations
 
-import asyncio
 import pickle
 from collections import OrderedDict
-from collections.abc import AsyncIterable, Iterable, Iterator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.service import StoredValue
-from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import of_value
-from amber_ray.errors import TooLarge, UnknownFeature
-from amber_ray.fabric.transport.messages import Answer
-from amber_ray.media.probe import Catalogue
+from amber_ray.errors import UnknownFeature
+from amber_ray.fabric.transport.messages import Answer, Found
 
 ANSWER_BYTES = 512
 """Charged per remembered answer beside its value."""
-QUEUED_CHUNKS = 8
-"""Upload chunks held between the network and the disk."""
 
 
 class Cache:
@@ -54,18 +54,23 @@ class Cache:
             self.bytes -= freed
 
     def forget(self, keys: Iterable[str]) -> None:
-        """These values were purged."""
+        """Let go of these values: they were purged, or are made anew."""
         for key in keys:
             found = self._values.pop(key, None)
             if found is not None:
                 self.bytes -= found[1]
 
+    def clear(self) -> None:
+        """Let go of every value."""
+        self._values.clear()
+        self.bytes = 0
+
 
 class Answers:
     """Good answers, most recently used: what makes a repeated request cost no call at all.
 
-    One that carries its value is right for ever. One that does not is right as long as this process holds
-    the value itself: whoever owns it may let go of it at any time.
+    One that carries its value is right until the value is made anew. One that does not is right as long as
+    this process holds the value itself: whoever owns it may let go of it at any time.
     """
 
     def __init__(self, limit: int) -> None:
@@ -91,21 +96,26 @@ class Answers:
             self._bytes -= len(gone.inline or b"") + ANSWER_BYTES
 
     def forget(self, keys: Iterable[str]) -> None:
-        """These values were purged, or are being made anew."""
+        """Let go of answers about these values: they were purged, or are made anew."""
         for key in keys:
             gone = self._answers.pop(key, None)
             if gone is not None:
                 self._bytes -= len(gone.inline or b"") + ANSWER_BYTES
 
+    def clear(self) -> None:
+        """Let go of every answer."""
+        self._answers.clear()
+        self._bytes = 0
 
-def stored_value(registry: Registry, key: str, feature: str, version: str, value: Any) -> StoredValue:
+
+def stored_value(registry: Registry, found: Found, value: Any) -> StoredValue:
     """A value with its type: the declared one, or one read off the value if its feature is now unknown."""
     try:
-        spec = registry.get(feature)
-        type = spec.returns if spec.version == version else of_value(value)
+        spec = registry.get(found.feature)
+        type = spec.returns if spec.version == found.version else of_value(value)
     except UnknownFeature:
         type = of_value(value)
-    return StoredValue(key, feature, version, type, value)
+    return StoredValue(found.key, found.feature, found.version, type, value, found.made)
 
 
 def size_of(value: Any) -> int:
@@ -118,49 +128,3 @@ def size_of(value: Any) -> int:
     except (pickle.PicklingError, AttributeError, TypeError):
         return 1 << 16
     return len(head) + sum(b.raw().nbytes for b in buffers)
-
-
-async def upload(
-    catalogue: Catalogue, chunks: AsyncIterable[bytes], media_type: str | None, limit: int
-) -> Asset:
-    """Feed chunks from the network to the catalogue, which writes and digests them in a thread.
-
-    Raises `TooLarge` past `limit` bytes; nothing is kept then, nor when the sender stops early.
-    """
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(QUEUED_CHUNKS)
-
-    def pull() -> Iterator[bytes]:
-        while True:
-            item = asyncio.run_coroutine_threadsafe(queue.get(), loop).result()
-            if item is None:
-                return
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-
-    async def push(item: bytes | BaseException | None) -> None:
-        """Hand over an item, unless the writer has ended: nobody would take it then."""
-        put = asyncio.create_task(queue.put(item))
-        await asyncio.wait({put, writer}, return_when=asyncio.FIRST_COMPLETED)
-        if not put.done():
-            put.cancel()
-
-    writer = asyncio.create_task(asyncio.to_thread(catalogue.upload, pull(), media_type))
-    size = 0
-    try:
-        async for chunk in chunks:
-            size += len(chunk)
-            if size > limit:
-                raise TooLarge(f"an upload may be {limit} bytes; this one is larger")
-            await push(bytes(chunk))
-            if writer.done():
-                break
-    except BaseException as error:
-        stop = asyncio.create_task(push(error))
-        await asyncio.wait({writer, stop}, timeout=10.0)
-        if writer.done() and not writer.cancelled():
-            writer.exception()  # it is this very error
-        raise
-    await push(None)
-    return await writer

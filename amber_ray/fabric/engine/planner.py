@@ -1,26 +1,35 @@
 """From a caller's words to each shard's work: assets resolved, the plan made, its parts split off.
 
-All that is wrong with a request as such is found here, before a shard is asked. Must not know Ray.
+All that is wrong with a request as such is found here, before a shard is asked. Plans are remembered, and
+known to the shards by a name, both by where the assets are: an asset that moved is the same asset, with the
+same keys, and has to be read somewhere else.
+
+Must not know: shards, how assets are found.
 """
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import hashlib
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import AssetFailure, AssetRef, ComputeRequest, Failure
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import Asset, Collection, Segment
 from amber_ray.core.planning.plan import Plan, Planner, Target, closure
 from amber_ray.errors import AmberError, BadRequest, TooLarge
-from amber_ray.fabric.engine.request import failures_to_json
+from amber_ray.fabric.engine.ports import Assets
+from amber_ray.fabric.engine.request import (
+    NamedPart,
+    Part,
+    failures_to_json,
+    named_params,
+    same_request,
+)
 from amber_ray.fabric.transport.messages import PlanPart
-from amber_ray.media.probe import Catalogue
 from amber_ray.settings import Settings
 
 PLANS = 512
@@ -29,54 +38,66 @@ PLAN_STEPS = 4096
 """Largest plan that is remembered."""
 
 AT_HAND = 32
-"""Most assets that are looked up on the event loop: a thread costs more than as many `stat`s."""
+"""Most assets that are looked up without waiting: each costs a `stat` on the event loop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A plan, and the part of it that each shard is asked for, with the part's name."""
+    """A plan, the part of it that each shard is asked for, and a request that it was made for."""
 
     plan: Plan
-    parts: Mapping[int, tuple[str, PlanPart]]
+    parts: Mapping[int, NamedPart]
+    request: ComputeRequest
+
+    def asked(self, request: ComputeRequest) -> ComputeRequest:
+        """An equal request that is held in memory already, else the given one.
+
+        Finished requests remember what they were asked; those that repeat each other share it.
+        """
+        return self.request if same_request(self.request, request) else request
 
 
-class Planning:
+class RequestPlanner:
     """Plans requests for one registry and settings; remembers recent plans."""
 
-    def __init__(self, settings: Settings, registry: Registry, catalogue: Catalogue) -> None:
+    def __init__(self, settings: Settings, registry: Registry, assets: Assets) -> None:
         self._settings = settings
         self._registry = registry
-        self._catalogue = catalogue
+        self._assets = assets
         self._plans: OrderedDict[Any, Planned] = OrderedDict()
 
-    async def resolve(self, refs: Sequence[AssetRef]) -> tuple[list[Asset], tuple[AssetFailure, ...]]:
-        """Assets for the references that have one, and a failure for each of the others."""
+    def at_hand(self, refs: Sequence[AssetRef]) -> list[Asset] | None:
+        """The assets, if all of them can be told without waiting. Raises `TooLarge` for too many."""
         limit = self._settings.limits.assets_per_request
         if len(refs) > limit:
             raise TooLarge(f"a request may name {limit} assets, not {len(refs)}; send several requests")
+        if len(refs) > AT_HAND:
+            return None
+        near: list[Asset] = []
+        for ref in refs:
+            asset = None if ref.uri is None or ref.id is not None else self._assets.at_hand(ref.uri)
+            if asset is None:
+                return None
+            near.append(asset)
+        return _distinct(near)
 
-        if len(refs) <= AT_HAND:
-            near = [None if ref.uri is None else self._catalogue.at_hand(ref.uri) for ref in refs]
-            if all(near):
-                return list({a.id: a for a in near if a is not None}.values()), ()
-
-        def resolve_all() -> tuple[list[Asset], tuple[AssetFailure, ...]]:
-            assets: list[Asset] = []
-            failed: list[AssetFailure] = []
-            for ref in refs:
-                try:
-                    if ref.id is not None:
-                        assets.append(self._catalogue.get(ref.id))
-                    elif ref.uri is not None:
-                        assets.append(self._catalogue.add(ref.uri))
-                    else:
-                        raise BadRequest("an asset is named by its uri or its id")
-                except AmberError as error:
-                    failed.append(AssetFailure(ref, asset_failure(ref, error)))
-            return assets, tuple(failed)
-
-        assets, failed = await asyncio.to_thread(resolve_all)
-        return list({a.id: a for a in assets}.values()), failed
+    async def resolve(self, refs: Sequence[AssetRef]) -> tuple[list[Asset], tuple[AssetFailure, ...]]:
+        """Assets for the references that have one, and a failure for each of the others."""
+        near = self.at_hand(refs)
+        if near is not None:
+            return near, ()
+        named = [ref for ref in refs if ref.uri is not None or ref.id is not None]
+        found = dict(zip(named, await self._assets.resolve(named), strict=True))
+        nameless = BadRequest("an asset is named by its uri or its id")
+        assets: list[Asset] = []
+        failed: list[AssetFailure] = []
+        for ref in refs:
+            asset = found.get(ref, nameless)
+            if isinstance(asset, AmberError):
+                failed.append(AssetFailure(ref, asset_failure(ref, asset)))
+            else:
+                assets.append(asset)
+        return _distinct(assets), tuple(failed)
 
     def plan(
         self, request: ComputeRequest, assets: Sequence[Asset]
@@ -87,8 +108,8 @@ class Planning:
         """
         name = (
             request.features,
-            tuple(a.id for a in assets),
-            tuple(sorted((k, repr(v)) for k, v in request.params.items())),
+            tuple([(a.id, a.uri, a.signature) for a in assets]),
+            named_params(request),
             request.range,
         )
         known = self._plans.get(name)
@@ -117,7 +138,7 @@ class Planning:
         if assets:
             planner.add_collection(assets)
         plan = planner.plan()
-        planned = Planned(plan, split(plan))
+        planned = Planned(plan, split(plan), request)
         if not refused and len(plan.steps) <= PLAN_STEPS:
             self._plans[name] = planned
             if len(self._plans) > PLANS:
@@ -125,32 +146,66 @@ class Planning:
         return planned, tuple(refused)
 
     def body(
-        self, request: ComputeRequest, assets: Sequence[Asset], failed: Sequence[AssetFailure]
+        self,
+        request: ComputeRequest,
+        assets: Sequence[Asset],
+        failed: Sequence[AssetFailure],
+        created: float,
     ) -> dict[str, Any]:
-        """What the journal needs to plan the request again."""
+        """What the journal needs to plan the request again; `deadline` is a Unix time."""
+        deadline = None if request.deadline_seconds is None else created + request.deadline_seconds
         return {
             "features": list(request.features),
             "params": dict(request.params),
             "range": list(request.range) if request.range else None,
             "priority_rank": int(request.priority),
+            "refresh": request.refresh,
+            "deadline": deadline,
+            "tenant": request.tenant,
+            "registry": self._registry.digest,
             "assets": {a.id: dataclasses.asdict(a) for a in assets},
             "failed_assets": failures_to_json(failed),
         }
 
 
-def split(plan: Plan) -> dict[int, tuple[str, PlanPart]]:
-    """Each shard's part of the plan, under a name that equal parts share."""
-    parts: dict[int, tuple[str, PlanPart]] = {}
-    homes: dict[int, list[Target]] = {}
-    for target in plan.targets:
-        homes.setdefault(plan.steps[target.key].home, []).append(target)
-    for home, targets in homes.items():
+def split(plan: Plan) -> dict[int, NamedPart]:
+    """Each shard's part of the plan, under a name that equal parts share.
+
+    A name stands for the targets' keys, the code they are made with, and where their assets are. Positions
+    are not part of it: equal parts may stand at different places of different requests.
+    """
+    parts: dict[int, NamedPart] = {}
+    homes: dict[int, list[tuple[int, Target]]] = {}
+    for position, target in enumerate(plan.targets):
+        homes.setdefault(plan.steps[target.key].home, []).append((position, target))
+    shards = tuple(sorted(homes))
+    for home, placed in homes.items():
+        targets = [target for _, target in placed]
         keys = [t.key for t in targets]
         registry = plan.steps[keys[0]].recipe.registry  # keys are of its features' versions, not of its code
-        name = hashlib.blake2b("".join((registry, *keys)).encode(), digest_size=16).hexdigest()
+        name = hashlib.blake2b("".join((registry, *keys)).encode(), digest_size=16)
+        for asset in _assets_of(targets):
+            name.update(repr((asset.id, asset.uri, asset.signature)).encode())
         steps = plan.steps if len(homes) == 1 else closure(plan.steps, keys)
-        parts[home] = name, PlanPart(steps, targets)
+        part = Part(tuple(position for position, _ in placed), tuple(targets))
+        parts[home] = NamedPart(name.hexdigest(), PlanPart(steps, targets), part, shards)
     return parts
+
+
+def _assets_of(targets: Iterable[Target]) -> Iterable[Asset]:
+    """The assets that targets are about, each once."""
+    found: dict[str, Asset] = {}
+    for target in targets:
+        unit = target.unit
+        for asset in unit.assets if isinstance(unit, Collection) else (unit,):
+            asset = asset.asset if isinstance(asset, Segment) else asset
+            found.setdefault(asset.id, asset)
+    return found.values()
+
+
+def _distinct(assets: Iterable[Asset]) -> list[Asset]:
+    """Each asset once, in the order in which they were named first."""
+    return list({a.id: a for a in assets}.values())
 
 
 def asset_failure(ref: AssetRef, error: AmberError) -> Failure:

@@ -1,51 +1,143 @@
-"""A request as one engine follows it: answers from the shards, gathered for whoever waits.
+"""A request as one engine tracks it: answers from the shards, gathered for whoever waits.
 
-Several callers may wait for one request (a long poll, an event stream); none of them is the work. Must not
-know Ray: answers come in as messages, and `changed` wakes those who wait.
+Several callers may wait for one request (a call of `compute`, a long poll, an event stream); none of them is
+the work. Each looks at the state, notes its `version`, and waits for another one, so that no change falls
+between the look and the wait.
+
+Must not know: how answers arrive, what a shard is.
 """
 
 from __future__ import annotations
 
 import asyncio
 import dataclasses
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from amber_ray.core.model.request import MISSING, AssetFailure, AssetRef, Failure, RequestView, Result, State
+from amber_ray.core.model.request import (
+    MISSING,
+    AssetFailure,
+    AssetRef,
+    ComputeRequest,
+    Failure,
+    RequestView,
+    Result,
+    State,
+)
+from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Target
 from amber_ray.fabric.transport import pickled
-from amber_ray.fabric.transport.messages import Answer, Reply
+from amber_ray.fabric.transport.messages import Answer, PlanPart, Reply
 
 
-@dataclass(slots=True)
+class Part(NamedTuple):
+    """What one shard answers of a request: its targets, and where each stands in the whole request."""
+
+    positions: tuple[int, ...]
+    targets: tuple[Target, ...]
+
+
+class NamedPart(NamedTuple):
+    """The part of a plan that a shard is asked for, its name, what the shard answers, all shards asked."""
+
+    name: str
+    plan: PlanPart
+    part: Part
+    shards: tuple[int, ...]
+
+
+@dataclass(slots=True, eq=False)
+class Interest:
+    """Why this engine keeps a request alive: callers of `compute` wait for it, or it was accepted.
+
+    - `attempt`: its number, under which the shards know it (see `Submission`);
+    - `callers`: how many wait now; with the last one the interest ends, unless the request was accepted;
+    - `starting`: the task that resolves the request's assets, while it runs;
+    - `assets`, `failed`: what they were resolved to, which the journal needs;
+    - `parts`: what the shards have been asked for; `untaken`: those that have not answered yet;
+    - `body`: the request for the journal, once it is to be accepted;
+    - `accepting`: the task that has it journaled, while it runs; `accepted`: it is journaled everywhere;
+      `unaccepted`: why the last try did not succeed;
+    - `error`: why it came to nothing, which every caller is told.
+    """
+
+    request: ComputeRequest
+    attempt: int
+    callers: int = 0
+    starting: asyncio.Task[None] | None = None
+    assets: Sequence[Asset] = ()
+    failed: tuple[AssetFailure, ...] = ()
+    parts: Mapping[int, NamedPart] = field(default_factory=dict)
+    untaken: set[int] = field(default_factory=set)
+    body: Mapping[str, Any] | None = None
+    accepting: asyncio.Task[None] | None = None
+    accepted: bool = False
+    unaccepted: BaseException | None = None
+    error: BaseException | None = None
+
+
+@dataclass(slots=True, eq=False)
 class TrackedRequest:
-    """One request. `open` are the shards that have not finished their part of it."""
+    """One request.
+
+    - `asked`: what was asked for, in the caller's words; None if this engine was only asked about its id;
+    - `interest`: why this engine keeps it alive; None if it only follows it;
+    - `attached`: other engines brought it to the shards;
+    - `targets`: in the order of the request, which several shards may answer; `parts` by shard;
+    - `starting`: its targets are not known yet; `open`: the shards that have not finished their part;
+    - `order`: keys in the order in which they were answered;
+    - `version`: counts the changes of all this.
+    """
 
     id: str
-    targets: Sequence[Target]
-    failed_assets: tuple[AssetFailure, ...]
     tenant: str
     created: float
-    open: set[int]
+    asked: ComputeRequest | None = None
+    interest: Interest | None = None
+    attached: bool = False
     features: tuple[str, ...] = ()
-    accepted: bool = False
+    failed_assets: tuple[AssetFailure, ...] = ()
+    targets: Sequence[Target] = ()
+    parts: dict[int, Part] = field(default_factory=dict)
+    starting: bool = True
+    open: set[int] = field(default_factory=set)
     cancelled: bool = False
+    error: BaseException | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     progress: dict[int, tuple[int, int]] = field(default_factory=dict)
-    ended: float = 0.0
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    version: int = 0
+    _changed: asyncio.Event | None = None
     _wanted: set[str] = field(default_factory=set)
 
-    def __post_init__(self) -> None:
-        self._wanted = {t.key for t in self.targets}
+    # --- what it is about
+
+    def plan(self, parts: Mapping[int, Part], targets: Sequence[Target] | None = None) -> None:
+        """It is known what each shard answers; `targets` are all of them, if the caller has them in order."""
+        self.starting = False
+        self.parts = dict(parts)
+        self.open = set(parts)
+        self._aim(merged(self.parts) if targets is None else targets)
+
+    def retarget(self, shard: int, part: Part) -> None:
+        """A shard's part is about other targets than was thought; those of other shards stay."""
+        if self.parts.get(shard) == part:
+            return
+        if shard not in self.parts:
+            self.open.add(shard)
+        self.parts[shard] = part
+        self._aim(merged(self.parts))
+
+    def _aim(self, targets: Sequence[Target]) -> None:
+        self.targets = targets
+        self._wanted = {t.key for t in targets}
+        self.notify()
 
     # --- what the shards say
 
     def answer(self, answers: Iterable[Answer]) -> None:
-        """Some keys are answered; a repeat (after a reconnection) changes nothing."""
+        """Some keys are answered; a repeat changes nothing, and neither does a key that nobody asked for."""
         before = len(self.order)
         for answer in answers:
             key = answer.key
@@ -53,93 +145,101 @@ class TrackedRequest:
                 self.answers[key] = answer
                 self.order.append(key)
         if len(self.order) > before:
-            self._notify()
+            self.notify()
 
     def reply(self, shard: int, reply: Reply) -> None:
         """A shard's whole knowledge of the request."""
+        if reply.targets:
+            self.retarget(shard, Part(tuple(reply.positions), tuple(reply.targets)))
         self.answer(reply.answers)
         self.progress[shard] = reply.done, reply.total
         if reply.state != "running":
             self.finish(shard, reply.state)
 
+    def lacks(self, shard: int) -> bool:
+        """Whether a target of this shard has no answer."""
+        part = self.parts.get(shard)
+        return part is not None and any(t.key not in self.answers for t in part.targets)
+
     def finish(self, shard: int, state: str) -> None:
         """A shard has answered all it will."""
-        self.cancelled = self.cancelled or state == "cancelled"
-        self.open.discard(shard)
-        if not self.open and not self.ended:
-            self.ended = time.monotonic()
-        self._notify()
+        if shard in self.open:
+            self.cancelled = self.cancelled or state == "cancelled"
+            self.open.discard(shard)
+            self.notify()
 
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
+    def cancel(self) -> None:
+        """It is over for everyone who waits here, whatever the shards still say."""
+        self.starting = False
+        self.cancelled = True
+        self.open.clear()
+        self.notify()
+
+    def fail(self, error: BaseException) -> None:
+        """It came to nothing: whoever waits is told why."""
+        self.error = error
+        self.starting = False
+        self.open.clear()
+        self.notify()
 
     # --- what callers see
 
     @property
     def running(self) -> bool:
         """Whether answers are still to come."""
-        return bool(self.open)
+        return self.starting or bool(self.open)
 
-    @property
-    def state(self) -> State:
-        """In the words of `RequestView`."""
-        if self.cancelled:
-            return "cancelled"
-        if self.open:
-            return "running"
-        ready = any(a.failure is None for a in self.answers.values())
-        nothing_asked = not self.targets and not self.failed_assets
-        return "done" if ready or nothing_asked else "failed"
+    def notify(self) -> None:
+        """Something changed: wake those who wait."""
+        self.version += 1
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
 
-    async def wait(self, seconds: float) -> bool:
-        """Until it is finished or time is up; True if finished."""
-        give_up = time.monotonic() + seconds
-        while self.open:
-            left = give_up - time.monotonic()
-            if left <= 0 or not await self.change(left):
-                break
-        return not self.open
-
-    async def change(self, seconds: float) -> bool:
-        """Until the next answer or the end; False if time is up first."""
+    async def change(self, seen: int, seconds: float | None = None) -> bool:
+        """Until it has another version than `seen`; False if `seconds` pass first."""
+        if self.version != seen:
+            return True
+        if self._changed is None:
+            self._changed = asyncio.Event()
         changed = self._changed
         try:
             # Not `wait_for`: before Python 3.12 it could swallow a cancellation that met the event.
             async with asyncio.timeout(seconds):
                 await changed.wait()
         except TimeoutError:
-            return False
+            return self.version != seen
         return True
+
+    async def wait(self, seconds: float) -> bool:
+        """Until it is finished or time is up; True if finished. Raises what it came to nothing by."""
+        if self.running and seconds > 0:
+            try:
+                async with asyncio.timeout(seconds):
+                    while self.running:
+                        await self.change(self.version)
+            except TimeoutError:
+                pass
+        if self.error is not None:
+            raise self.error
+        return not self.running
 
     def result(self, target: Target) -> Result:
         """One target as it stands."""
-        answer = self.answers.get(target.key)
-        if answer is None:
-            return Result(
-                target.feature, target.key, target.unit, "cancelled" if self.cancelled else "pending"
-            )
-        if answer.failure is not None:
-            return Result(target.feature, target.key, target.unit, "failed", failure=answer.failure)
-        return Result(
-            target.feature,
-            target.key,
-            target.unit,
-            "ready",
-            value=MISSING if answer.inline is None else pickled.loads(answer.inline),
-            seconds=answer.seconds,
-            cached=answer.cached,
-        )
+        return _result(target, self.answers.get(target.key), self.cancelled)
+
+    def progressed(self) -> tuple[int, int]:
+        """Steps that are done, and all steps."""
+        done = sum(d for d, _ in self.progress.values())
+        total = sum(t for _, t in self.progress.values())
+        return (done if self.running or self.cancelled else total), total
 
     def view(self) -> RequestView:
         """The whole request as it stands."""
-        done = sum(d for d, _ in self.progress.values())
-        total = sum(t for _, t in self.progress.values())
-        if not self.open and not self.cancelled:
-            done = total
+        done, total = self.progressed()
         return RequestView(
             id=self.id,
-            state=self.state,
+            state="running" if self.running else _state(self, self.answers),
             done=done,
             total=total,
             results=tuple(map(self.result, self.targets)),
@@ -149,20 +249,20 @@ class TrackedRequest:
             features=self.features,
         )
 
-    def ended_as(self) -> Ended:
-        """A finished request as it is remembered."""
+    def ended(self, now: float) -> Ended:
+        """A finished request as it is remembered from `now` on."""
         return Ended(
             self.id,
+            self.asked,
             self.targets,
             tuple(self.answers[key] for key in self.order),
             self.failed_assets,
             self.tenant,
             self.created,
             self.features,
-            self.accepted,
             self.cancelled,
-            tuple(self.progress.items()),
-            self.ended,
+            self.progressed(),
+            now,
         )
 
 
@@ -175,34 +275,104 @@ class Ended(NamedTuple):
     """
 
     id: str
+    asked: ComputeRequest | None
     targets: Sequence[Target]
     answers: tuple[Answer, ...]
     failed_assets: tuple[AssetFailure, ...]
     tenant: str
     created: float
     features: tuple[str, ...]
-    accepted: bool
     cancelled: bool
-    progress: tuple[tuple[int, tuple[int, int]], ...]
-    ended: float
+    progress: tuple[int, int]
+    since: float
 
-    def pending(self) -> TrackedRequest:
+    def view(self) -> RequestView:
         """The request as it was."""
+        answers = {a.key: a for a in self.answers}
+        return RequestView(
+            id=self.id,
+            state=_state(self, answers),
+            done=self.progress[0],
+            total=self.progress[1],
+            results=tuple(_result(t, answers.get(t.key), self.cancelled) for t in self.targets),
+            failed_assets=self.failed_assets,
+            tenant=self.tenant,
+            created=self.created,
+            features=self.features,
+        )
+
+    def tracked(self) -> TrackedRequest:
+        """The request as it was, for whoever wants to be told its events."""
         again = TrackedRequest(
             self.id,
-            self.targets,
-            self.failed_assets,
             self.tenant,
             self.created,
-            set(),
-            self.features,
-            self.accepted,
-            self.cancelled,
-            progress=dict(self.progress),
-            ended=self.ended,
+            self.asked,
+            features=self.features,
+            failed_assets=self.failed_assets,
+            starting=False,
+            cancelled=self.cancelled,
+            progress={0: self.progress},
         )
+        again.plan({0: Part(tuple(range(len(self.targets))), tuple(self.targets))}, self.targets)
         again.answer(self.answers)
+        again.open.clear()
         return again
+
+
+def merged(parts: Mapping[int, Part]) -> tuple[Target, ...]:
+    """The targets of all shards in the order of the request."""
+    placed = [
+        (position, shard, place)
+        for shard, part in parts.items()
+        for place, position in enumerate(
+            part.positions if len(part.positions) == len(part.targets) else range(len(part.targets))
+        )
+    ]
+    return tuple(parts[shard].targets[place] for _, shard, place in sorted(placed))
+
+
+def same_request(one: ComputeRequest, other: ComputeRequest) -> bool:
+    """Whether two requests ask for the same; deadline and priority do not count."""
+    return one is other or (
+        one.features == other.features
+        and one.assets == other.assets
+        and one.range == other.range
+        and one.refresh == other.refresh
+        and one.tenant == other.tenant
+        and one.callback == other.callback
+        and named_params(one) == named_params(other)
+    )
+
+
+def named_params(request: ComputeRequest) -> tuple[tuple[str, str], ...]:
+    """Parameters as text, in which 1, 1.0 and true are three things."""
+    return tuple(sorted((k, repr(v)) for k, v in request.params.items()))
+
+
+def _result(target: Target, answer: Answer | None, cancelled: bool) -> Result:
+    if answer is None:
+        return Result(target.feature, target.key, target.unit, "cancelled" if cancelled else "pending")
+    if answer.failure is not None:
+        return Result(target.feature, target.key, target.unit, "failed", failure=answer.failure)
+    return Result(
+        target.feature,
+        target.key,
+        target.unit,
+        "ready",
+        value=MISSING if answer.inline is None else pickled.loads(answer.inline),
+        seconds=answer.seconds,
+        cached=answer.cached,
+    )
+
+
+def _state(one: TrackedRequest | Ended, answers: Mapping[str, Answer]) -> State:
+    """The state of a request that is over, in the words of `RequestView`."""
+    if one.cancelled:
+        return "cancelled"
+    nothing_asked = not one.targets and not one.failed_assets
+    ready = any((a := answers.get(t.key)) is not None and a.failure is None for t in one.targets)
+    return "done" if ready or nothing_asked else "failed"
 
 
 def failures_to_json(failed: Iterable[AssetFailure]) -> list[dict[str, Any]]:

@@ -1,188 +1,380 @@
-"""Requests under way, as one engine follows them: its own, and those it was asked about by id.
+"""The requests that one engine tracks: its own, and those that it was asked about by id.
 
-News from the shards comes in here and wakes whoever waits. Must not know: plans, how a request was made.
+What the shards say comes in here, is kept where it may be kept, and wakes whoever waits. A shard that says
+that a request is over, cancelled or about other things is asked once more (`ShardClient.confirm`) where that
+does not fit what is known here: messages about an earlier attempt may still be under way.
+
+Must not know: plans, how a request comes to be sent.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
 
 from amber_ray.core.model.request import RequestView
 from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.planning.plan import Target
-from amber_ray.errors import UnknownRequest
+from amber_ray.errors import Overloaded, RequestMismatch, Unavailable, UnknownRequest
 from amber_ray.fabric.engine.cache import Answers, Cache
-from amber_ray.fabric.engine.request import Ended, TrackedRequest, failures_from_json
+from amber_ray.fabric.engine.ports import Clock
+from amber_ray.fabric.engine.request import Ended, Part, TrackedRequest, failures_from_json
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.transport.messages import Answer, Reply, Updates
 
-PENDINGS = 20_000
+REMEMBERED = 20_000
 """Finished requests remembered at most."""
-PENDING_SECONDS = 300.0
+REMEMBERED_SECONDS = 300.0
 """How long a finished request is answered from here before the shards are asked about it."""
 PROGRESS_SECONDS = 0.5
 """How often a stream of events asks how far its request has come."""
 SWEEP_SECONDS = 10.0
+BROUGHT_SECONDS = 30.0
+"""How long a request may take from the first of its shards to the last."""
+BROUGHT_PAUSE = 0.2
+
+Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Runs something beside, for as long as the engine lives."""
 
 
 class RequestTracker:
-    """The requests that one engine knows, by id."""
+    """The requests that one engine knows, by id. Implements `shard_client.Listener`."""
 
-    def __init__(self, links: Sequence[ShardClient], answers: Answers, cache: Cache) -> None:
-        self._links = links
+    def __init__(
+        self, shards: Sequence[ShardClient], answers: Answers, cache: Cache, clock: Clock, spawn: Spawn
+    ) -> None:
+        self._shards = shards
         self._answers = answers
         self._cache = cache
-        self._pending: dict[str, TrackedRequest | Ended] = {}
+        self._clock = clock
+        self._spawn = spawn
+        self._requests: dict[str, TrackedRequest | Ended] = {}
+        self._asking: dict[str, list[set[int]]] = {}
+        self._progress: dict[TrackedRequest, asyncio.Task[None]] = {}
 
-    def __contains__(self, id: str) -> bool:
-        return id in self._pending
+    # --- which requests there are
 
-    def add(self, pending: TrackedRequest) -> None:
-        """A request that this engine is about to send."""
-        self._pending[pending.id] = pending
+    def find(self, id: str) -> TrackedRequest | Ended | None:
+        """A request that this engine knows, whether it is over or not."""
+        return self._requests.get(id)
 
-    def forget(self, id: str) -> None:
-        """The request came to nothing."""
-        self._pending.pop(id, None)
+    def add(self, tracked: TrackedRequest | Ended) -> None:
+        """Track a request, or remember one that is over."""
+        self._requests[tracked.id] = tracked
 
-    def known(self, pending: TrackedRequest, parts: Collection[int]) -> bool:
-        """Answer a request from this process's memory, if it has all of it: no call, no wait."""
+    def running(self) -> list[TrackedRequest]:
+        """The requests that are under way."""
+        return [r for r in self._requests.values() if isinstance(r, TrackedRequest) and r.running]
+
+    def known(self, targets: Collection[Target]) -> list[Answer] | None:
+        """Answers to all targets from this process's memory; None if one of them is not here."""
         answers: list[Answer] = []
-        for target in pending.targets:
+        for target in targets:
             answer = self._answers.get(target.key)
             if answer is None or (answer.inline is None and target.key not in self._cache):
-                return False
+                return None
             answers.append(answer)
-        pending.answer(answers)
-        for number in parts:
-            pending.progress[number] = len(answers), len(answers)
-            pending.finish(number, "done")
-        self._pending[pending.id] = pending.ended_as()
-        return True
+        return answers
 
-    async def status(self, id: str, wait: float = 0.0) -> RequestView:
-        """The request, as soon as it is finished or `wait` seconds have passed."""
-        pending = await self.follow(id)
-        if not await pending.wait(wait):
-            await self.refresh_progress(pending)
-        return pending.view()
+    def forget_values(self, keys: Collection[str]) -> None:
+        """Let go of copies of values that were purged or are made anew."""
+        self._cache.forget(keys)
+        self._answers.forget(keys)
 
-    async def events(self, id: str) -> AsyncIterator[RequestEvent]:
-        """What happens to the request from now on, beginning with what is already known."""
-        pending = await self.follow(id)
-        targets: dict[str, list[Target]] = {}
-        for target in pending.targets:
-            targets.setdefault(target.key, []).append(target)
-        told = 0
-        last = (-1, -1)
-        while True:
-            running = pending.running
-            view_progress = self._progress_of(pending)
-            if view_progress != last:
-                last = view_progress
-                yield RequestEvent("progress", *last)
-            while told < len(pending.order):
-                key = pending.order[told]
-                told += 1
-                for target in targets[key]:
-                    yield RequestEvent("result", *last, result=pending.result(target))
-            if not running:
-                view = pending.view()
-                yield RequestEvent("done", view.done, view.total, view=view)
-                return
-            if told == len(pending.order) and not await pending.change(PROGRESS_SECONDS):
-                await self.refresh_progress(pending)
+    def release(
+        self, tracked: TrackedRequest, error: BaseException | None = None, *, but: int | None = None
+    ) -> None:
+        """End this engine's interest in a request; `error` is told to every caller that waits.
 
-    async def cancel(self, id: str) -> RequestView:
-        """Withdraw the request; work that others wait for goes on."""
-        pending = await self.follow(id)
-        if pending.running:
-            await self.withdraw(pending)
-        return pending.view()
-
-    async def withdraw(self, pending: TrackedRequest) -> None:
-        """End the request at every shard that still works on it."""
-        for number in sorted(pending.open):
-            await self._links[number].withdraw(pending.id)
-            pending.finish(number, "cancelled")
-
-    async def follow(self, id: str) -> TrackedRequest:
-        """A request known here, or asked of the shards: any engine can answer for any request."""
-        pending = self._remembered(id)
-        if pending is not None:
-            return pending
-        replies = await asyncio.gather(*(link.attach(id) for link in self._links))
-        known = {n: r for n, r in enumerate(replies) if r is not None}
-        if not known:
-            raise UnknownRequest(f"no request has the id {id!r}; ids come from POST /v1/compute")
-        if (pending := self._remembered(id)) is not None:
-            return pending  # another caller asked meanwhile
-        first = next(iter(known.values()))
-        body = first.record or {}
-        pending = TrackedRequest(
-            id,
-            [t for r in known.values() for t in r.targets],
-            failures_from_json(body.get("failed_assets") or []),
-            first.tenant,
-            first.created,
-            set(known),
-            tuple(body.get("features") or ()),
-            accepted=True,
-        )
-        self._pending[id] = pending
-        for number, reply in known.items():
-            pending.reply(number, reply)
-        return pending
-
-    def _remembered(self, id: str) -> TrackedRequest | None:
-        """A request that this engine knows, whether it is over or not."""
-        found = self._pending.get(id)
-        return found.pending() if isinstance(found, Ended) else found
-
-    def _progress_of(self, pending: TrackedRequest) -> tuple[int, int]:
-        done = sum(d for d, _ in pending.progress.values())
-        total = sum(t for _, t in pending.progress.values())
-        return (total if not pending.running else done), total
-
-    async def refresh_progress(self, pending: TrackedRequest) -> None:
-        """Ask the shards how far it is."""
-        for number in sorted(pending.open):
-            known = await self._links[number].call("progress", [pending.id])
-            if pending.id in known:
-                pending.progress[number] = known[pending.id]
-
-    def news(self, shard: int, news: Updates) -> None:
-        """What a shard's poll brought."""
-        for id, key in news.about:
-            pending = self._pending.get(id)
-            if isinstance(pending, TrackedRequest):
-                pending.answer((news.answers[key],))
-        for answer in news.answers.values():
-            self._answers.put(answer)
-        for id, state in news.finished:
-            pending = self._pending.get(id)
-            if isinstance(pending, TrackedRequest):
-                pending.finish(shard, state)
-        self._cache.forget(news.purged)
-        self._answers.forget(news.purged)
-
-    def reply(self, shard: int, reply: Reply) -> None:
-        """A shard's answer to a submission, or its whole knowledge after a reconnection."""
-        for answer in reply.answers:
-            self._answers.put(answer)
-        pending = self._pending.get(reply.id)
-        if isinstance(pending, TrackedRequest):
-            pending.reply(shard, reply)
+        The shards are told, except `but`, which said it itself. The request is forgotten here, so that the
+        same id begins it anew, unless other engines brought it too: then it is followed as before.
+        """
+        interest = tracked.interest
+        if interest is None:
+            return
+        tracked.interest = None
+        interest.error = error
+        for task in (interest.starting, interest.accepting):
+            if task is not None and task is not asyncio.current_task():
+                task.cancel()
+        for number in interest.parts:
+            if number != but and (number in tracked.open or number in interest.untaken):
+                self._shards[number].withdraw(tracked.id, interest.attempt)
+        if tracked.attached:
+            tracked.asked = None
+            for number in tracked.open:
+                self._shards[number].confirm(tracked.id)
+            tracked.notify()
+            return
+        if self._requests.get(tracked.id) is tracked:
+            del self._requests[tracked.id]
+        if error is None:
+            tracked.cancel()
+        else:
+            tracked.fail(error)
 
     async def sweep(self) -> None:
         """Forget old requests, for as long as the engine lives."""
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            now = time.monotonic()
-            for id, pending in list(self._pending.items()):
-                if pending.ended and (now - pending.ended > PENDING_SECONDS or len(self._pending) > PENDINGS):
-                    del self._pending[id]
-                elif pending.ended and isinstance(pending, TrackedRequest):
-                    self._pending[id] = pending.ended_as()
+            now = self._clock.now()
+            for id, tracked in list(self._requests.items()):
+                if isinstance(tracked, Ended):
+                    if now - tracked.since > REMEMBERED_SECONDS or len(self._requests) > REMEMBERED:
+                        del self._requests[id]
+                elif not tracked.running and not (tracked.interest and tracked.interest.callers):
+                    self._requests[id] = tracked.ended(now)
+
+    # --- what callers ask
+
+    async def status(self, id: str, wait: float = 0.0) -> RequestView:
+        """The request, as soon as it is finished or `wait` seconds have passed. Raises `UnknownRequest`.
+
+        Whoever waits here keeps no request alive: only callers of `compute` do, and a promise (202).
+        """
+        tracked = await self.follow(id)
+        if isinstance(tracked, Ended):
+            return tracked.view()
+        if not await tracked.wait(wait):
+            await self.refresh_progress(tracked)
+        return tracked.view()
+
+    async def events(self, id: str) -> AsyncIterator[RequestEvent]:
+        """What happens to the request from now on, beginning with what is already known.
+
+        Like `status`, a stream keeps no request alive. An answer that comes while an event is on its way to
+        the reader follows at once: each turn waits for a change since the state that it told.
+        """
+        found = await self.follow(id)
+        tracked = found.tracked() if isinstance(found, Ended) else found
+        targets: Sequence[Target] | None = None
+        by_key: dict[str, list[Target]] = {}
+        told = 0
+        last = (-1, -1)
+        while True:
+            version, running = tracked.version, tracked.running
+            if tracked.error is not None:
+                raise tracked.error
+            if targets is not tracked.targets:
+                targets = tracked.targets
+                by_key = {}
+                for target in targets:
+                    by_key.setdefault(target.key, []).append(target)
+            progress = tracked.progressed()
+            if progress != last:
+                last = progress
+                yield RequestEvent("progress", *last)
+            while told < len(tracked.order):
+                key = tracked.order[told]
+                told += 1
+                for target in by_key.get(key, ()):
+                    yield RequestEvent("result", *last, result=tracked.result(target))
+            if not running:
+                view = tracked.view()
+                yield RequestEvent("done", view.done, view.total, view=view)
+                return
+            if not await tracked.change(version, PROGRESS_SECONDS):
+                self._ask_progress(tracked)
+
+    async def cancel(self, id: str) -> RequestView:
+        """End the request for everyone; work that others wait for goes on. A finished one stays as it is.
+
+        It is remembered as cancelled, here and at the shards. Raises `Unavailable`, `UnknownRequest`.
+        """
+        tracked = await self.follow(id)
+        if isinstance(tracked, Ended):
+            return tracked.view()
+        if tracked.error is not None:
+            raise tracked.error
+        if tracked.starting:
+            interest = tracked.interest
+            tracked.cancel()
+            if interest is not None and interest.starting is not None:
+                interest.starting.cancel()
+        else:
+            await asyncio.gather(*(self._shards[number].cancel(id) for number in sorted(tracked.open)))
+        return tracked.view()
+
+    async def follow(self, id: str) -> TrackedRequest | Ended:
+        """A request known here, or asked of the shards: any engine can answer for any request."""
+        if (known := self._requests.get(id)) is not None:
+            return known
+        # Updates about it may come before all shards have answered, when nobody tracks it here yet.
+        told: set[int] = set()
+        self._asking.setdefault(id, []).append(told)
+        try:
+            replies = await self._attach(id)
+        finally:
+            # By identity: two that ask at once may have been told the same.
+            self._asking[id] = [other for other in self._asking[id] if other is not told]
+            if not self._asking[id]:
+                del self._asking[id]
+        if (known := self._requests.get(id)) is not None:
+            return known  # another caller asked meanwhile
+        answered = {n: (reply, epoch) for n, (reply, epoch) in replies.items() if reply is not None}
+        if not answered:
+            raise UnknownRequest(f"no request has the id {id!r}; ids come from POST /v1/compute")
+        first = next(iter(answered.values()))[0]
+        body = next((reply.record for reply, _ in answered.values() if reply.record is not None), {})
+        tracked = TrackedRequest(
+            id,
+            first.tenant,
+            first.created,
+            attached=True,
+            features=tuple(body.get("features") or ()),
+            failed_assets=failures_from_json(body.get("failed_assets") or []),
+        )
+        tracked.plan({n: _part(reply) for n, (reply, _) in answered.items()})
+        self.add(tracked)
+        for number, (reply, epoch) in answered.items():
+            tracked.reply(number, reply)
+            if number in tracked.open:
+                self._shards[number].follow(id, epoch)
+        for number in told & tracked.open:
+            self._shards[number].confirm(id)
+        return tracked
+
+    async def _attach(self, id: str) -> dict[int, tuple[Reply | None, int]]:
+        """Ask every shard about a request; wait for those that have a part of it and were not brought it yet.
+
+        Whoever submitted it may still be bringing its part to a shard that is slow, or was just restarted.
+        Raises `Unavailable` if that takes long.
+        """
+        replies = dict(enumerate(await asyncio.gather(*(shard.attach(id) for shard in self._shards))))
+        give_up = self._clock.now() + BROUGHT_SECONDS
+        while lacking := _lacking(replies):
+            if self._clock.now() > give_up:
+                raise Unavailable(
+                    f"request {id!r} has not reached all of its shards yet; ask again in a moment"
+                )
+            await asyncio.sleep(BROUGHT_PAUSE)
+            again = await asyncio.gather(*(self._shards[number].attach(id) for number in lacking))
+            replies.update(zip(lacking, again, strict=True))
+        return replies
+
+    async def refresh_progress(self, tracked: TrackedRequest) -> None:
+        """Ask the shards how far it is; one that does not say so soon is left as it was."""
+        numbers = sorted(tracked.open)
+        known = await asyncio.gather(*(self._shards[number].progress(tracked.id) for number in numbers))
+        for number, progress in zip(numbers, known, strict=True):
+            if progress is not None and tracked.progress.get(number) != progress and number in tracked.open:
+                tracked.progress[number] = progress
+                tracked.notify()
+
+    def _ask_progress(self, tracked: TrackedRequest) -> None:
+        """`refresh_progress` beside whoever wants to know, and once however many do."""
+        if tracked not in self._progress:
+            task = self._progress[tracked] = self._spawn(self.refresh_progress(tracked))
+            task.add_done_callback(lambda _: self._progress.pop(tracked, None))
+
+    # --- what the shards say
+
+    def replied(self, shard: int, reply: Reply, *, attempt: int = 0, fresh: bool = False) -> None:
+        """A shard's answer to a submission, or its whole knowledge of a request."""
+        if fresh:
+            self._keep(reply.answers)
+        self._note(reply.id, shard)
+        tracked = self._requests.get(reply.id)
+        if not isinstance(tracked, TrackedRequest):
+            return
+        interest = tracked.interest
+        if interest is not None and attempt == interest.attempt:
+            if reply.taken:
+                self.release(tracked, mismatch(reply.id), but=shard)
+                return
+            if reply.refused:
+                self.release(tracked, Overloaded(reply.refused), but=shard)
+                return
+            interest.untaken.discard(shard)
+            tracked.notify()
+        elif attempt:
+            return  # of an attempt that has been given up
+        tracked.reply(shard, reply)
+
+    def refused(self, shard: int, id: str, attempt: int, error: BaseException) -> None:
+        """A shard can't take a request in, or does not know it and can't be told."""
+        tracked = self._requests.get(id)
+        if isinstance(tracked, TrackedRequest):
+            if tracked.interest is not None and tracked.interest.attempt == attempt:
+                self.release(tracked, error, but=shard)
+            elif not attempt:
+                tracked.fail(error)
+                del self._requests[id]
+
+    def vanished(self, shard: int, id: str) -> None:
+        """A shard does not know a request any more, and nobody brings it again."""
+        tracked = self._requests.get(id)
+        if isinstance(tracked, TrackedRequest):
+            tracked.finish(shard, "cancelled")
+
+    def updated(self, shard: int, updates: Updates, *, fresh: bool) -> None:
+        """What a shard's poll brought."""
+        changed = set(updates.changed)
+        self.forget_values(changed)
+        if fresh:
+            # Before or after its change: that is not told.
+            self._keep(a for a in updates.answers.values() if a.key not in changed)
+        about: dict[str, list[Answer]] = {}
+        for id, key in updates.about:
+            about.setdefault(id, []).append(updates.answers[key])
+        for id, answers in about.items():
+            self._note(id, shard)
+            tracked = self._requests.get(id)
+            if isinstance(tracked, TrackedRequest):
+                tracked.answer(answers)
+        replaced = set(updates.replaced)
+        for id in replaced:
+            self._note(id, shard)
+            if self._is_open(id, shard):
+                self._shards[shard].confirm(id, replaced=True)
+        for id, state in updates.finished:
+            self._note(id, shard)
+            if id not in replaced:
+                self._finished(id, shard, state)
+
+    def _finished(self, id: str, shard: int, state: str) -> None:
+        """A shard is done with a request, or was with an earlier attempt of it."""
+        tracked = self._requests.get(id)
+        if not isinstance(tracked, TrackedRequest) or shard not in tracked.open:
+            self._shards[shard].forget(id)
+        elif state == "cancelled" or tracked.lacks(shard):
+            self._shards[shard].confirm(id, ended=state == "cancelled")
+        else:
+            self._shards[shard].forget(id)
+            tracked.finish(shard, state)
+
+    def renewed(self, shard: int) -> None:
+        """A shard started over: what it said of values may have changed unheard."""
+        self._cache.clear()
+        self._answers.clear()
+
+    def _is_open(self, id: str, shard: int) -> bool:
+        tracked = self._requests.get(id)
+        return isinstance(tracked, TrackedRequest) and shard in tracked.open
+
+    def _note(self, id: str, shard: int) -> None:
+        """Whoever is asking about this request has missed something."""
+        for told in self._asking.get(id, ()):
+            told.add(shard)
+
+    def _keep(self, answers: Iterable[Answer]) -> None:
+        for answer in answers:
+            self._answers.put(answer)
+
+
+def _lacking(replies: Mapping[int, tuple[Reply | None, int]]) -> list[int]:
+    """The shards that have a part of a request, by what others say of it, and do not know it."""
+    homes = {home for reply, _ in replies.values() if reply is not None for home in reply.shards}
+    return sorted(home for home in homes if home in replies and replies[home][0] is None)
+
+
+def mismatch(id: str) -> RequestMismatch:
+    """The id belongs to another request."""
+    return RequestMismatch(
+        f"request id {id!r} belongs to a request for something else; choose a new id for each request"
+    )
+
+
+def _part(reply: Reply) -> Part:
+    return Part(tuple(reply.positions), tuple(reply.targets))

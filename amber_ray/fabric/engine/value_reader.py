@@ -1,39 +1,46 @@
-"""Values from where they are to who reads them: this process, an actor, the object store, Parquet."""
+"""Values by key, from where they are to who reads them: this process's memory, a shard, the object store.
+
+A value that was read while something changed at its shard is given to whoever asked, and not kept: it may be
+the old one.
+
+Must not know: requests, how a shard finds a value.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Any
-
-import ray
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.service import StoredValue
 from amber_ray.errors import Unavailable, UnknownKey
 from amber_ray.fabric.engine.cache import Cache, size_of, stored_value
-from amber_ray.fabric.engine.shard_client import ShardClient
+from amber_ray.fabric.engine.ports import Objects
+from amber_ray.fabric.engine.shard_client import Mark, ShardClient
 from amber_ray.fabric.transport import pickled
 from amber_ray.fabric.transport.messages import Found
 
-log = logging.getLogger("amber.reading")
-
-LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError)
 RELOADS = 3
 """How often a value whose object was lost on the way is asked for again."""
 
 
-class Reader:
+class ValueReader:
     """Reads values by key for one engine."""
 
-    def __init__(self, registry: Registry, links: Sequence[ShardClient], cache: Cache) -> None:
+    def __init__(
+        self, registry: Registry, shards: Sequence[ShardClient], objects: Objects, cache: Cache
+    ) -> None:
         self._registry = registry
-        self._links = links
+        self._shards = shards
+        self._objects = objects
         self._cache = cache
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
-        """The values of ready keys, in order; see `Service.load`."""
+        """The values of ready keys, in order; see `Service.load`.
+
+        Raises `UnknownKey`, and `Unavailable` for values that were lost with a node before they were stored.
+        """
         loaded: dict[str, StoredValue] = {}
         for key in keys:
             cached = self._cache.get(key)
@@ -60,49 +67,43 @@ class Reader:
 
     async def _load(self, keys: Sequence[str], loaded: dict[str, StoredValue]) -> list[str]:
         """Find and read values; returns keys whose objects were lost on the way."""
-        answers = await asyncio.gather(*(link.call("get", keys) for link in self._links))
+        answers = await asyncio.gather(*(shard.get(keys) for shard in self._shards))
         refs: list[Any] = []
-        large: list[tuple[int, Found]] = []
-        for number, found_by_shard in enumerate(answers):
+        large: list[tuple[ShardClient, Mark, Found]] = []
+        for shard, (found_by_shard, mark) in zip(self._shards, answers, strict=True):
             for found in found_by_shard:
                 if found is None or found.key in loaded:
                     continue
                 if found.inline is not None:
-                    self._keep(found, pickled.loads(found.inline), len(found.inline), loaded)
+                    value = pickled.loads(found.inline)
+                    self._take(shard, mark, found, value, len(found.inline), loaded)
                 else:
                     refs.append(found.ref[0])
-                    large.append((number, found))
+                    large.append((shard, mark, found))
         if not refs:
             return []
-        lists, dead = await asyncio.to_thread(_fetch, list(dict.fromkeys(refs)))
-        for (_, found), ref in zip(large, refs, strict=True):
+        lists, dead = await self._objects.fetch(list(dict.fromkeys(refs)))
+        lost: dict[ShardClient, list[str]] = {}
+        for (shard, mark, found), ref in zip(large, refs, strict=True):
             if ref in lists:
-                self._keep(found, lists[ref][found.place], None, loaded)
-        lost: list[str] = []
-        for number, link in enumerate(self._links):
-            mine = [f.key for (n, f), ref in zip(large, refs, strict=True) if n == number and ref in dead]
-            if mine:
-                lost += mine
-                await link.call("lost", mine)
-        return lost
+                value = lists[ref][found.place]
+                self._take(shard, mark, found, value, None, loaded)
+            elif ref in dead:
+                lost.setdefault(shard, []).append(found.key)
+        for shard, its in lost.items():
+            await shard.call("lost", its)
+        return [key for its in lost.values() for key in its]
 
-    def _keep(self, found: Found, value: Any, size: int | None, loaded: dict[str, StoredValue]) -> None:
-        stored = stored_value(self._registry, found.key, found.feature, found.version, value)
-        self._cache.put(stored, size_of(value) if size is None else size)
+    def _take(
+        self,
+        shard: ShardClient,
+        mark: Mark,
+        found: Found,
+        value: Any,
+        size: int | None,
+        loaded: dict[str, StoredValue],
+    ) -> None:
+        stored = stored_value(self._registry, found, value)
+        if shard.is_fresh(mark):
+            self._cache.put(stored, size_of(value) if size is None else size)
         loaded[found.key] = stored
-
-
-def _fetch(refs: Sequence[Any]) -> tuple[dict[Any, Any], set[Any]]:
-    """The objects, and the refs of those that are lost: one that is must not drag the others along."""
-    try:
-        return dict(zip(refs, ray.get(list(refs)), strict=True)), set()
-    except LOST as error:
-        log.warning("values were lost from the object store: %s", error)
-    found: dict[Any, Any] = {}
-    dead: set[Any] = set()
-    for ref in refs:
-        try:
-            found[ref] = ray.get(ref)
-        except LOST:
-            dead.add(ref)
-    return found, dead

@@ -1,0 +1,107 @@
+"""What an engine needs from outside, as protocols.
+
+`fabric.adapter.engine_ports` binds these ports to Ray, the catalogue's files and the clock of the machine;
+the simulation binds them to its seeded world. Whatever an implementation raises is `ShardGone` where that is
+named here, or an `AmberError`, so the engine never sees an exception of Ray or of a file system.
+
+Every coroutine here may be cancelled, and may be abandoned for good when the engine's process ends.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+from amber_ray.core.model.request import AssetRef
+from amber_ray.core.model.units import Asset
+from amber_ray.errors import AmberError
+from amber_ray.fabric.transport.messages import Hello
+
+Ref: TypeAlias = Any
+"""A handle of an object in the object store that a shard owns; hashable. Only adapters look inside."""
+
+
+class ShardGone(Exception):
+    """A shard's process died or can't be reached: the call may or may not have been carried out."""
+
+
+class ShardPort(Protocol):
+    """One shard. What it raises that is an `AmberError` comes through as it is."""
+
+    async def connect(self, timeout: float) -> Hello:
+        """Find the shard, made anew if its process was restarted, and wait until it answers.
+
+        Raises `ShardGone` if it can't be reached within `timeout` seconds, `StoreBusy` and other
+        `AmberError`s if it can't come up.
+        """
+        ...
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the shard once. Raises `ShardGone`."""
+        ...
+
+
+class Objects(Protocol):
+    """The object store."""
+
+    async def fetch(self, refs: Sequence[Ref]) -> tuple[Mapping[Ref, Sequence[Any]], set[Ref]]:
+        """The lists behind refs, and those refs whose objects are lost: one that is takes no other along."""
+        ...
+
+
+class Assets(Protocol):
+    """The catalogue."""
+
+    def at_hand(self, uri: str) -> Asset | None:
+        """The asset at a URI, if it can be told without waiting; None says only that `resolve` must be asked.
+
+        Never blocks.
+        """
+        ...
+
+    async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
+        """For each reference its asset, or why there is none."""
+        ...
+
+    async def add(self, uri: str) -> Asset:
+        """Identify and probe the media at a URI. Raises `MediaError` and kin."""
+        ...
+
+    async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None, limit: int) -> Asset:
+        """Keep bytes from the network under the store.
+
+        Raises `TooLarge` past `limit` bytes; nothing is kept then, nor when the sender stops early.
+        """
+        ...
+
+
+class Clock(Protocol):
+    """Time. Pauses are those of the event loop."""
+
+    def now(self) -> float:
+        """Seconds on a clock that never goes back."""
+        ...
+
+    def unix(self) -> float:
+        """Seconds since 1970."""
+        ...
+
+
+class Identity(Protocol):
+    """Names."""
+
+    def new_id(self) -> str:
+        """An identifier that nobody else has."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """All of an engine's ports; `shards` in the order of their numbers."""
+
+    shards: Sequence[ShardPort]
+    objects: Objects
+    assets: Assets
+    clock: Clock
+    identity: Identity

@@ -1,0 +1,335 @@
+"""`compute`: one request for one id, whoever asks, how often, and whoever hangs up.
+
+A request is tracked here before anything is awaited, so a second caller with the same id finds it and joins.
+What it takes to start it and to have it journaled runs in tasks of the engine, none of which is a caller's:
+
+    first caller ──→ track ──→ [resolve assets] ──→ plan ──→ send parts ──→ answers ──→ every caller
+    others with the same id ──────────────────── join ──────────────────────────↑
+    time is up for one of them ──→ [journal] ──→ accepted: it goes on without callers
+
+A caller that hangs up only leaves. With the last one the request is withdrawn and forgotten, unless it was
+accepted; the same id asked after that is a new attempt, which a withdrawal that is still on its way does not
+concern.
+
+A request that is answered by this process's memory takes no task and no call.
+
+Must not know: Ray, what a shard is made of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Sequence
+
+from amber_ray.core.model.request import AssetFailure, ComputeRequest, RequestView
+from amber_ray.core.model.units import Asset
+from amber_ray.errors import Unavailable
+from amber_ray.fabric.engine.planner import Planned, RequestPlanner
+from amber_ray.fabric.engine.ports import Clock
+from amber_ray.fabric.engine.request import Ended, Interest, NamedPart, TrackedRequest, same_request
+from amber_ray.fabric.engine.requests import RequestTracker, Spawn, mismatch
+from amber_ray.fabric.engine.shard_client import ShardClient
+from amber_ray.fabric.transport.messages import Answer, Submission
+
+CLOSE_SECONDS = 5.0
+"""How long a promise that is being journaled may still take when the engine closes."""
+
+
+class SingleFlight:
+    """Starts, joins, accepts and gives up requests. `told`: other engines may be asked about each of them."""
+
+    def __init__(
+        self,
+        planner: RequestPlanner,
+        tracker: RequestTracker,
+        shards: Sequence[ShardClient],
+        clock: Clock,
+        spawn: Spawn,
+        *,
+        told: bool,
+    ) -> None:
+        self._planner = planner
+        self._tracker = tracker
+        self._shards = shards
+        self._clock = clock
+        self._spawn = spawn
+        self._told = told
+        self._attempts = itertools.count(1)
+        self._closed = False
+
+    async def compute(self, request: ComputeRequest, wait: float, id: str) -> RequestView:
+        """Start or join the request with this id, and wait up to `wait` seconds; see `Service.compute`.
+
+        Every caller gets the same answer or the same error. Raises `RequestMismatch` if the id belongs to a
+        request for something else; the first caller's deadline and priority count.
+        """
+        if self._closed:
+            raise _closing()
+        known = self._tracker.find(id)
+        if isinstance(known, Ended) and known.asked is None:
+            known = None  # other engines brought it: the shards will say whether it is the same
+        if known is None:
+            return await self._first(request, wait, id)
+        if known.asked is not None and not same_request(known.asked, request):
+            raise mismatch(id)
+        if isinstance(known, Ended):
+            return known.view()
+        interest = known.interest
+        if interest is None:
+            if known.asked is not None or not known.attached:
+                return await self._tracker.status(id, wait)  # it is over, or about to be
+            interest = self._join(known, request)
+        return await self._attend(known, interest, wait)
+
+    async def close(self) -> None:
+        """Let promises be journaled for a few seconds; then tell everyone who waits that it is over."""
+        self._closed = True
+        running = self._tracker.running()
+        promises = [r.interest.accepting for r in running if r.interest and r.interest.accepting]
+        if promises:
+            await asyncio.wait(promises, timeout=CLOSE_SECONDS)
+        for tracked in self._tracker.running():
+            for task in (tracked.interest.starting, tracked.interest.accepting) if tracked.interest else ():
+                if task is not None:
+                    task.cancel()
+            tracked.fail(_closing())
+
+    # --- how a request begins
+
+    async def _first(self, request: ComputeRequest, wait: float, id: str) -> RequestView:
+        """The first caller of an id. Up to the last line nothing is awaited."""
+        assets = self._planner.at_hand(request.assets)
+        planned: Planned | None = None
+        refused: tuple[AssetFailure, ...] = ()
+        if assets is not None:
+            planned, refused = self._planner.plan(request, assets)
+            answers = None if request.refresh else self._tracker.known(planned.plan.targets)
+            if answers is not None:
+                return self._from_memory(request, id, planned, refused, answers)
+        interest = Interest(request, next(self._attempts))
+        tracked = TrackedRequest(
+            id, request.tenant, self._clock.unix(), request, interest, features=request.features
+        )
+        self._tracker.add(tracked)
+        if planned is not None and assets is not None:
+            self._dispatch(tracked, interest, planned, assets, refused, journal=wait <= 0)
+        else:
+            interest.starting = self._spawn(self._start(tracked, interest, journal=wait <= 0))
+        return await self._attend(tracked, interest, wait)
+
+    def _from_memory(
+        self,
+        request: ComputeRequest,
+        id: str,
+        planned: Planned,
+        failed: tuple[AssetFailure, ...],
+        answers: Sequence[Answer],
+    ) -> RequestView:
+        """A request that is answered as soon as it is asked."""
+        steps = len(answers)
+        ended = Ended(
+            id,
+            planned.asked(request),
+            planned.plan.targets,
+            tuple(answers),
+            failed,
+            request.tenant,
+            self._clock.unix(),
+            request.features,
+            False,
+            (steps, steps),
+            self._clock.now(),
+        )
+        self._tracker.add(ended)
+        if self._told:
+            # Another replica may be asked about this id, so the shards are told; nobody waits for that.
+            attempt = next(self._attempts)
+            for number, part in planned.parts.items():
+                self._shards[number].submit(part.plan, _submission(id, request, ended.created, part, attempt))
+        return ended.view()
+
+    def _join(self, tracked: TrackedRequest, request: ComputeRequest) -> Interest:
+        """Take an interest in a request that other engines brought; the shards say whether it is the same."""
+        interest = tracked.interest = Interest(request, next(self._attempts))
+        tracked.asked = request
+        interest.starting = self._spawn(self._start(tracked, interest, journal=False))
+        return interest
+
+    async def _start(self, tracked: TrackedRequest, interest: Interest, *, journal: bool) -> None:
+        """Find out what a request is about, and send it."""
+        request = interest.request
+        try:
+            assets, failed = await self._planner.resolve(request.assets)
+            if tracked.interest is not interest or tracked.cancelled:
+                return
+            planned, refused = self._planner.plan(request, assets)
+            failed = (*failed, *refused)
+            answers = None
+            if not (request.refresh or tracked.attached):
+                answers = self._tracker.known(planned.plan.targets)
+            if answers is not None:
+                self._answer_from_memory(tracked, interest, planned, failed, answers)
+            else:
+                self._dispatch(tracked, interest, planned, assets, failed, journal=journal)
+        except Exception as error:  # noqa: BLE001 - every caller is told
+            if tracked.interest is interest:
+                self._tracker.release(tracked, error)
+        finally:
+            interest.starting = None
+            tracked.notify()
+
+    def _answer_from_memory(
+        self,
+        tracked: TrackedRequest,
+        interest: Interest,
+        planned: Planned,
+        failed: tuple[AssetFailure, ...],
+        answers: Sequence[Answer],
+    ) -> None:
+        """Finish a request whose answers were here once its assets were known."""
+        tracked.failed_assets = failed
+        tracked.plan({n: part.part for n, part in planned.parts.items()}, planned.plan.targets)
+        tracked.answer(answers)
+        for number, part in planned.parts.items():
+            tracked.progress[number] = len(part.part.targets), len(part.part.targets)
+            tracked.finish(number, "done")
+            if self._told:
+                self._shards[number].submit(
+                    part.plan,
+                    _submission(tracked.id, interest.request, tracked.created, part, interest.attempt),
+                )
+
+    def _dispatch(
+        self,
+        tracked: TrackedRequest,
+        interest: Interest,
+        planned: Planned,
+        assets: Sequence[Asset],
+        failed: tuple[AssetFailure, ...],
+        *,
+        journal: bool,
+    ) -> None:
+        """Send each shard its part; with `journal` it is to be accepted at once. Nothing is awaited."""
+        request = interest.request
+        interest.assets, interest.failed = assets, failed
+        interest.parts = planned.parts
+        interest.untaken = set(planned.parts)
+        tracked.asked = planned.asked(request)
+        if request.refresh:
+            self._tracker.forget_values([t.key for t in planned.plan.targets])
+        if tracked.attached:
+            for number, part in planned.parts.items():
+                if number not in tracked.parts:
+                    tracked.retarget(number, part.part)
+        else:
+            tracked.failed_assets = failed
+            tracked.plan({n: part.part for n, part in planned.parts.items()}, planned.plan.targets)
+        if journal:
+            interest.body = self._planner.body(request, assets, failed, tracked.created)
+        for number, part in planned.parts.items():
+            self._shards[number].submit(part.plan, self._submission_of(tracked, interest, part))
+
+    def _submission_of(self, tracked: TrackedRequest, interest: Interest, part: NamedPart) -> Submission:
+        # A record that other engines began tells itself from one that this begins by another `created`.
+        created = self._clock.unix() if tracked.attached else tracked.created
+        submission = _submission(tracked.id, interest.request, created, part, interest.attempt)
+        submission.record = interest.body
+        return submission
+
+    # --- how its callers wait
+
+    async def _attend(self, tracked: TrackedRequest, interest: Interest, wait: float) -> RequestView:
+        """Wait as one of the callers: for the end, or until time is up and the request is accepted.
+
+        It is accepted once its assets have been resolved and the shards have journaled it, which may be later
+        than `wait`.
+        """
+        interest.callers += 1
+        try:
+            if wait > 0:
+                try:
+                    async with asyncio.timeout(wait):
+                        while not _over(tracked, interest):
+                            await tracked.change(tracked.version)
+                except TimeoutError:
+                    pass
+            tried = False
+            while not (_over(tracked, interest) or interest.accepted):
+                version = tracked.version
+                if interest.accepting is None:
+                    if tried and interest.unaccepted is not None:
+                        raise interest.unaccepted
+                    interest.unaccepted = None
+                    interest.accepting = self._spawn(self._accept(tracked, interest))
+                tried = True
+                await tracked.change(version)
+            error = interest.error or tracked.error
+            if error is not None:
+                raise error
+            if tracked.running and not tried:
+                await self._tracker.refresh_progress(tracked)
+            return tracked.view()
+        finally:
+            interest.callers -= 1
+            unwanted = not interest.callers and not interest.accepted
+            if unwanted and tracked.interest is interest and not _over(tracked, interest):
+                self._tracker.release(tracked)
+
+    async def _accept(self, tracked: TrackedRequest, interest: Interest) -> None:
+        """Have the request journaled at every shard that has a part of it, also where that part is done."""
+        try:
+            while interest.starting is not None and not _over(tracked, interest):
+                await tracked.change(tracked.version)
+            if _over(tracked, interest):
+                return
+            if interest.body is None:
+                interest.body = self._planner.body(
+                    interest.request, interest.assets, interest.failed, tracked.created
+                )
+            outcomes = await asyncio.gather(
+                *(
+                    self._shards[number].accept(part.plan, self._submission_of(tracked, interest, part))
+                    for number, part in interest.parts.items()
+                ),
+                return_exceptions=True,
+            )
+            for outcome in outcomes:
+                if isinstance(outcome, BaseException):
+                    raise outcome
+            interest.accepted = True
+        except Exception as error:  # noqa: BLE001 - those whose time is up are told
+            interest.unaccepted = error
+        finally:
+            interest.accepting = None
+            tracked.notify()
+
+
+def _over(tracked: TrackedRequest, interest: Interest) -> bool:
+    """Whether there is nothing to wait for: it has ended, and the shards have said that it is this one."""
+    if interest.error is not None or tracked.error is not None:
+        return True
+    joining = tracked.attached and (interest.starting is not None or bool(interest.untaken))
+    return not tracked.running and not joining
+
+
+def _submission(
+    id: str, request: ComputeRequest, created: float, part: NamedPart, attempt: int
+) -> Submission:
+    return Submission(
+        id=id,
+        plan=part.name,
+        priority=int(request.priority),
+        tenant=request.tenant,
+        deadline_seconds=request.deadline_seconds,
+        refresh=request.refresh,
+        load=int(request.priority) > 0,
+        created=created,
+        positions=part.part.positions,
+        shards=part.shards,
+        attempt=attempt,
+    )
+
+
+def _closing() -> Unavailable:
+    return Unavailable("this engine is closed")

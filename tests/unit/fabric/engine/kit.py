@@ -1,0 +1,572 @@
+"""An engine on ports that a test holds in its hands: shards in memory, assets by name, gates.
+
+A `MemoryShard` keeps what the real one promises to engines (sessions whose updates are acknowledged,
+interests by attempt, accepted requests that outlive a restart, counted changes) and computes nothing: a test
+says when a key has a value. Calls are pickled both ways, as between processes, and any of them can be held,
+or carried out with its answer lost.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.request import AssetRef, ComputeRequest, RequestView
+from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.plan import Target, home_of
+from amber_ray.errors import AmberError, MediaNotFound, StoreError
+from amber_ray.fabric.engine.engine import Engine
+from amber_ray.fabric.engine.ports import Ports, ShardGone
+from amber_ray.fabric.transport.messages import (
+    Answer,
+    Found,
+    Hello,
+    MissingPlans,
+    PlanPart,
+    Reply,
+    Submission,
+    Updates,
+    Values,
+)
+from amber_ray.settings import Settings
+
+T = TypeVar("T")
+SECONDS = 20.0
+"""Bound on every wait of a test."""
+
+
+def run(story: Coroutine[Any, Any, T]) -> T:
+    """Run a story, bounded."""
+    return asyncio.run(asyncio.wait_for(story, SECONDS * 2))
+
+
+@feature(version="1")
+def name_of(asset: Asset) -> str:
+    """Where it is."""
+    return asset.uri
+
+
+@feature(version="1")
+def size(asset: Asset) -> int:
+    """Its bytes."""
+    return asset.bytes
+
+
+REGISTRY = Registry([name_of.__amber__, size.__amber__])  # type: ignore[attr-defined]
+
+
+def film(name: str, home: int = 0, shards: int = 1, place: str = "/media") -> Asset:
+    """An asset that a shard owns. `place` is where it is now; its id is its content."""
+    tried = (int.from_bytes(name.encode(), "big") * 1000 + i for i in range(1000))
+    made = (Asset(f"{i:032x}"[-32:], f"{place}/{name}.mp4", "video/mp4", 100, 5.0) for i in tried)
+    return next(a for a in made if home_of(a, shards) == home)
+
+
+def ask(*films: Asset, features: str = "name_of", **more: Any) -> ComputeRequest:
+    return ComputeRequest(tuple(features.split(",")), tuple(AssetRef(uri=f.uri) for f in films), **more)
+
+
+async def until(condition: Any) -> None:
+    """Wait for what other tasks will do; bounded."""
+    async with asyncio.timeout(SECONDS):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def values(view: RequestView) -> list[Any]:
+    return [result.value for result in view.results]
+
+
+class Gate:
+    """Holds calls of one method: `arrived` counts those that wait or have passed, `open` lets all through."""
+
+    def __init__(self) -> None:
+        self.arrived = 0
+        self._open = asyncio.Event()
+
+    def open(self) -> None:
+        self._open.set()
+
+    async def passed(self) -> None:
+        self.arrived += 1
+        await self._open.wait()
+
+
+@dataclass
+class Session:
+    number: int = 0
+    sent: Updates = field(default_factory=Updates)
+    updates: Updates = field(default_factory=Updates)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass
+class Record:
+    submission: Submission
+    targets: list[Target]
+    positions: tuple[int, ...]
+    state: str = "running"
+    accepted: bool = False
+    answers: dict[str, Answer] = field(default_factory=dict)
+    interest: dict[str, int] = field(default_factory=dict)
+    followers: set[str] = field(default_factory=set)
+
+    def reply(self, changes: int, *, full: bool = False) -> Reply:
+        return Reply(
+            self.submission.id,
+            self.state,
+            list(self.answers.values()),
+            len(self.answers),
+            len(self.targets),
+            self.submission.created,
+            self.submission.tenant,
+            self.targets if full else (),
+            self.positions if full else (),
+            self.submission.shards if full else (),
+            self.submission.record if full else None,
+            changes,
+        )
+
+
+class MemoryShard:
+    """One shard. `values` are answered at once; other keys when a test calls `make`.
+
+    `calls` are the names of the methods that were called and their arguments, in order. `refuse`, `unsaved`:
+    words for requests that are not to be taken in, or journaled.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.values: dict[str, Any] = {}
+        self.large: set[str] = set()
+        self.journal: dict[str, Record] = {}
+        self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.refuse = ""
+        self.unsaved = ""
+        self.broken: set[str] = set()
+        self.down = False
+        self.incarnations = 0
+        self.gates: dict[str, Gate] = {}
+        self.answer_gates: dict[str, Gate] = {}
+        self.lost_answers: list[str] = []
+        self._open: set[asyncio.Task[Any]] = set()
+        self._start()
+
+    def _start(self) -> None:
+        self.incarnations += 1
+        self.sessions: dict[str, Session] = {}
+        self.plans: dict[str, PlanPart] = {}
+        self.registries: set[str] = set()
+        self.changes = 0
+        self.records = dict(self.journal)
+        for record in self.records.values():
+            record.state, record.answers = "running", {}
+            record.interest, record.followers = {}, set()
+
+    # --- what tests do
+
+    def hold(self, method: str) -> Gate:
+        """From now on calls of a method wait at the gate, before they are carried out."""
+        gate = self.gates[method] = Gate()
+        return gate
+
+    def hold_answer(self, method: str) -> Gate:
+        """The next call of a method is carried out, and its answer waits at the gate."""
+        gate = self.answer_gates[method] = Gate()
+        return gate
+
+    def lose_answer(self, method: str) -> None:
+        """The next call of a method is carried out, and its caller hears that the shard is gone."""
+        self.lost_answers.append(method)
+
+    def restart(self, *, breaking: bool = True) -> None:
+        """The process dies and another is there: only accepted requests are known, calls under way break.
+
+        Unless `breaking`, nobody notices by their calls.
+        """
+        self._start()
+        if breaking:
+            for task in self._open:
+                task.cancel()
+
+    def give_up_sessions(self) -> None:
+        """Forget every session, as if none had polled for a minute; polls under way are answered."""
+        for session in self.sessions.values():
+            session.wake.set()
+        self.sessions.clear()
+
+    def named(self, method: str) -> list[tuple[Any, ...]]:
+        """The arguments of the calls of one method."""
+        return [arguments for name, arguments in self.calls if name == method]
+
+    def make(self, *keys: str, value: Any = None) -> None:
+        """Keys have a value now (their own name, unless another is given): whoever asked is answered."""
+        for key in keys:
+            self.values[key] = key if value is None else value
+        for record in self.records.values():
+            self._answer(record)
+
+    def make_all(self) -> None:
+        """Every key that somebody asked for has a value now, as its feature would make it."""
+        for target in [t for record in self.records.values() for t in record.targets]:
+            if target.key not in self.values:
+                assert isinstance(target.unit, Asset)
+                self.make(
+                    target.key, value=target.unit.uri if target.feature == "name_of" else target.unit.bytes
+                )
+
+    def change(self, *keys: str) -> None:
+        """Values were purged or are made anew."""
+        self.changes += 1
+        for key in keys:
+            self.values.pop(key, None)
+        for session in self.sessions.values():
+            session.updates.changed.extend(keys)
+            session.wake.set()
+
+    def replace(self, id: str, targets: Sequence[Target], positions: Sequence[int]) -> None:
+        """A request is about other targets now, as after its code changed."""
+        record = self.records[id]
+        record.targets, record.positions, record.answers = list(targets), tuple(positions), {}
+        for session in map(self.sessions.get, record.followers):
+            assert session is not None
+            session.updates.replaced.append(id)
+            session.wake.set()
+
+    def _answer(self, record: Record) -> None:
+        if record.state != "running":
+            return
+        sessions = [s for s in map(self.sessions.get, record.followers) if s is not None]
+        for target in record.targets:
+            if target.key in self.values and target.key not in record.answers:
+                value = self.values[target.key]
+                inline = None if target.key in self.large else pickle.dumps(value)
+                answer = record.answers[target.key] = Answer(target.key, seconds=1.0, inline=inline)
+                for session in sessions:
+                    session.updates.answers[target.key] = answer
+                    session.updates.about.append((record.submission.id, target.key))
+        if len(record.answers) == len({t.key for t in record.targets}):
+            self._end(record, "done")
+        for session in sessions:
+            session.wake.set()
+
+    def _end(self, record: Record, state: str) -> None:
+        record.state = state
+        for session in map(self.sessions.get, record.followers):
+            if session is not None:
+                session.updates.finished.append((record.submission.id, state))
+                session.wake.set()
+
+    # --- what engines call
+
+    async def carry_out(self, method: str, arguments: tuple[Any, ...]) -> Any:
+        if self.down:
+            raise ShardGone("it is down")
+        self.calls.append((method, arguments))
+        lost = method in self.lost_answers
+        if lost:
+            self.lost_answers.remove(method)
+
+        async def carried_out() -> Any:
+            if method in self.gates:
+                await self.gates[method].passed()
+            if method in self.broken:
+                raise StoreError(f"{method} is broken")
+            given = pickle.loads(pickle.dumps(arguments))
+            outcome = pickle.loads(pickle.dumps(await getattr(self, method)(*given)))
+            if (gate := self.answer_gates.pop(method, None)) is not None:
+                await gate.passed()
+            return outcome
+
+        task = asyncio.create_task(carried_out())
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        await asyncio.wait({task})
+        if task.cancelled():
+            raise ShardGone("it died")
+        outcome = task.result()
+        if lost:
+            raise ShardGone("its answer was lost")
+        return outcome
+
+    async def hello(self) -> Hello:
+        return Hello(self.number, str(self.incarnations), "", frozenset(self.registries), 0)
+
+    async def publish(self, digest: str, blob: bytes) -> None:
+        self.registries.add(digest)
+
+    async def submit(
+        self, session: str, plans: Mapping[str, PlanPart], submissions: Sequence[Submission]
+    ) -> list[Reply] | MissingPlans:
+        self.plans.update(plans)
+        if missing := [s.plan for s in submissions if s.plan not in self.plans]:
+            return MissingPlans(plans=missing)
+        for submission in submissions:
+            for step in self.plans[submission.plan].steps.values():
+                if step.recipe.registry not in self.registries:
+                    return MissingPlans(registry=step.recipe.registry)
+        return [self._admit(session, s, self.plans[s.plan]) for s in submissions]
+
+    def _admit(self, session: str, submission: Submission, part: PlanPart) -> Reply:
+        record = self.records.get(submission.id)
+        if record is None:
+            if self.refuse:
+                return Reply(submission.id, "failed", [], refused=self.refuse)
+            record = Record(submission, list(part.targets), tuple(submission.positions))
+            self.records[submission.id] = record
+            if submission.refresh:
+                self.change(*[t.key for t in part.targets])
+            self._answer(record)
+        elif {t.key for t in record.targets} != {t.key for t in part.targets}:
+            return Reply(submission.id, "failed", [], taken=True)
+        self._session(session)
+        record.interest[session] = max(submission.attempt, record.interest.get(session, 0))
+        record.followers.add(session)
+        reply = record.reply(self.changes)
+        if submission.record is not None and not record.accepted:
+            if self.unsaved:
+                reply.unsaved = self.unsaved
+            else:
+                self._accept(record, submission.record)
+        return reply
+
+    def _accept(self, record: Record, body: Mapping[str, Any]) -> None:
+        record.accepted, record.submission.record = True, body
+        self.journal[record.submission.id] = record
+
+    async def accept(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
+        for id, body in bodies.items():
+            if id in self.records:
+                if self.unsaved:
+                    raise StoreError(self.unsaved)
+                self._accept(self.records[id], body)
+
+    def _session(self, name: str) -> Session:
+        return self.sessions.setdefault(name, Session())
+
+    async def poll(self, session: str, seen: int, timeout: float) -> Updates:
+        known = session in self.sessions
+        box = self._session(session)
+        if seen > box.number or (seen and not known):
+            box.updates.reset = True
+        if box.sent.number == seen:
+            box.sent = Updates(seen)
+        if not (box.sent or box.updates):
+            box.wake.clear()
+            try:
+                async with asyncio.timeout(timeout):
+                    await box.wake.wait()
+            except TimeoutError:
+                pass
+        box.number += 1
+        sent, new, box.updates = box.sent, box.updates, Updates()
+        box.sent = Updates(
+            box.number,
+            sent.answers | new.answers,
+            sent.about + new.about,
+            sent.finished + new.finished,
+            sent.replaced + new.replaced,
+            sent.changed + new.changed,
+            self.changes,
+            sent.reset or new.reset,
+        )
+        return box.sent
+
+    async def attach(self, session: str, id: str) -> Reply | None:
+        record = self.records.get(id)
+        if record is None:
+            return None
+        self._session(session)
+        record.followers.add(session)
+        return record.reply(self.changes, full=True)
+
+    async def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
+        known = {id: self.records[id] for id in ids if id in self.records}
+        return {id: (len(r.answers), len(r.targets)) for id, r in known.items()}
+
+    async def withdraw(self, session: str, attempts: Mapping[str, int]) -> None:
+        for id, attempt in attempts.items():
+            record = self.records.get(id)
+            if record is not None and record.interest.get(session) == attempt:
+                del record.interest[session]
+                if not record.interest and not record.accepted and record.state == "running":
+                    self._end(record, "cancelled")
+                    del self.records[id]
+
+    async def cancel(self, ids: Sequence[str]) -> None:
+        for id in ids:
+            if id in self.records and self.records[id].state == "running":
+                self._end(self.records[id], "cancelled")
+
+    async def leave(self, session: str) -> None:
+        self.sessions.pop(session, None)
+
+    async def get(self, keys: Sequence[str]) -> Values:
+        found: list[Found | None] = []
+        for key in keys:
+            if key not in self.values:
+                found.append(None)
+            elif key in self.large:
+                found.append(Found(key, "name_of", "1", ref=[(self.number, key)], made=7.0))
+            else:
+                inline = pickle.dumps(self.values[key])
+                found.append(Found(key, "name_of", "1", inline=inline, made=7.0))
+        return Values(found, self.changes)
+
+    async def lost(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            self.values.pop(key, None)
+
+    async def states(self, keys: Sequence[str]) -> dict[str, str]:
+        return {key: "hot" if key in self.values else "missing" for key in keys}
+
+    async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
+        return {}
+
+    async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
+        gone = list(self.values)
+        self.change(*gone)
+        return gone
+
+    async def failures(self) -> list[Any]:
+        return []
+
+    async def stats(self) -> dict[str, float]:
+        return {"keys_hot": float(len(self.values))}
+
+
+@dataclass
+class Port:
+    """`ShardPort` over a `MemoryShard`."""
+
+    shard: MemoryShard
+
+    async def connect(self, timeout: float) -> Hello:
+        hello: Hello = await self.shard.carry_out("hello", ())
+        return hello
+
+    async def call(self, method: str, *arguments: Any) -> Any:
+        return await self.shard.carry_out(method, arguments)
+
+
+class MemoryAssets:
+    """`Assets` of a dictionary; only those in `near` need no waiting. `gate` holds the others back."""
+
+    def __init__(self) -> None:
+        self.by_uri: dict[str, Asset] = {}
+        self.near = True
+        self.gate: Gate | None = None
+        self.resolved = 0
+
+    def put(self, *films: Asset) -> None:
+        self.by_uri.update({f.uri: f for f in films})
+
+    def at_hand(self, uri: str) -> Asset | None:
+        return self.by_uri.get(uri) if self.near else None
+
+    async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
+        self.resolved += 1
+        if self.gate is not None:
+            await self.gate.passed()
+        return [self._one(ref) for ref in refs]
+
+    def _one(self, ref: AssetRef) -> Asset | AmberError:
+        for asset in reversed(self.by_uri.values()):
+            if ref.uri == asset.uri or ref.id == asset.id:
+                return asset
+        return MediaNotFound(f"nothing is at {ref.uri or ref.id}")
+
+    async def add(self, uri: str) -> Asset:
+        return self.by_uri[uri]
+
+    async def upload(self, chunks: Any, media_type: str | None, limit: int) -> Asset:
+        raise NotImplementedError
+
+
+class MemoryObjects:
+    """`Objects`: what shards hold as large values; those in `lost` are gone. `gate` holds every fetch."""
+
+    def __init__(self, shards: Sequence[MemoryShard]) -> None:
+        self._shards = shards
+        self.lost: set[str] = set()
+        self.gate: Gate | None = None
+
+    async def fetch(self, refs: Sequence[Any]) -> tuple[Mapping[Any, Sequence[Any]], set[Any]]:
+        found = {
+            (number, key): [self._shards[number].values[key]]
+            for number, key in refs
+            if key not in self.lost and key in self._shards[number].values
+        }
+        if self.gate is not None:
+            await self.gate.passed()
+        return found, {ref for ref in refs if ref not in found}
+
+
+class LoopClock:
+    """`Clock` of the event loop."""
+
+    def now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def unix(self) -> float:
+        return 1e9 + asyncio.get_running_loop().time()
+
+
+class Numbers:
+    """`Identity`: one, two, three."""
+
+    def __init__(self) -> None:
+        self._last = 0
+
+    def new_id(self) -> str:
+        self._last += 1
+        return f"id-{self._last}"
+
+
+class World:
+    """Shards and engines over them; `assets` are the same for all engines."""
+
+    def __init__(self, shards: int, **settings: Any) -> None:
+        self.settings = Settings(shards=shards, **settings)
+        self.shards = [MemoryShard(number) for number in range(shards)]
+        self.shard = self.shards[0]
+        self.assets = MemoryAssets()
+        self.objects = MemoryObjects(self.shards)
+        self.engines: list[Engine] = []
+        self._identity = Numbers()
+
+    def unopened(self, registry: Registry = REGISTRY) -> Engine:
+        ports = Ports(list(map(Port, self.shards)), self.objects, self.assets, LoopClock(), self._identity)
+        engine = Engine(self.settings, registry, {registry.digest: b"code"}, ports)
+        self.engines.append(engine)
+        return engine
+
+    async def engine(self, registry: Registry = REGISTRY) -> Engine:
+        engine = self.unopened(registry)
+        await engine.open()
+        return engine
+
+    def films(self, *homes: int) -> list[Asset]:
+        """An asset for each shard named, in that order."""
+        made = [film(f"film-{i}", home, len(self.shards)) for i, home in enumerate(homes)]
+        self.assets.put(*made)
+        return made
+
+
+@asynccontextmanager
+async def world(shards: int = 1, **settings: Any) -> AsyncIterator[World]:
+    """A world whose engines are closed at the end."""
+    made = World(shards, **settings)
+    try:
+        yield made
+    finally:
+        for shard in made.shards:
+            for gate in shard.gates.values():
+                gate.open()
+        await asyncio.gather(*(engine.aclose() for engine in made.engines))

@@ -1,0 +1,236 @@
+"""An engine's copies of values and answers: kept while they are right, gone when a shard says so."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from amber_ray.core.model.request import RequestView
+from amber_ray.errors import Unavailable, UnknownKey
+from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, run, until, values, world
+
+
+async def made(w: World, engine: Any, id: str = "first", **more: Any) -> RequestView:
+    """A request for the first film, with its value."""
+    waiting = asyncio.create_task(engine.compute(ask(*w.films(0), **more), SECONDS, id))
+    await until(lambda: id in w.shard.records)
+    w.shard.make_all()
+    view: RequestView = await waiting
+    return view
+
+
+def count(w: World, method: str) -> int:
+    return len(w.shard.named(method))
+
+
+def test_what_was_answered_once_is_answered_from_memory() -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            view = await made(w, engine)
+            again = await engine.compute(ask(*w.films(0)), SECONDS, "second")
+            assert (values(again), again.results[0].cached) == (values(view), True)
+            assert (again.done, again.total) == (1, 1)
+            assert count(w, "submit") == 1
+            key = view.results[0].key
+            for _ in range(2):
+                (loaded,) = await engine.load([key])
+                assert (loaded.value, loaded.made) == (view.results[0].value, 7.0)
+            assert count(w, "get") == 1
+
+    run(story())
+
+
+def test_a_replica_tells_the_shards_of_what_it_answered_from_memory() -> None:
+    async def story() -> None:
+        async with world(replicas=2) as w:
+            first, second = await w.engine(), await w.engine()
+            view = await made(w, first)
+            again = await first.compute(ask(*w.films(0)), SECONDS, "second")
+            assert values(again) == values(view)
+            await until(lambda: "second" in w.shard.records)
+            assert values(await second.status("second")) == values(view)
+
+    run(story())
+
+
+def test_a_value_that_was_made_anew_is_forgotten_by_every_engine() -> None:
+    async def story() -> None:
+        async with world() as w:
+            first, second = await w.engine(), await w.engine()
+            key = (await made(w, first)).results[0].key
+            for engine in (first, second):
+                await engine.compute(ask(*w.films(0)), SECONDS)
+                await engine.load([key])
+            refreshing = asyncio.create_task(
+                first.compute(ask(*w.films(0), refresh=True), SECONDS, "refresh")
+            )
+            await until(lambda: "refresh" in w.shard.records)
+            w.shard.make(key, value="newer")
+            assert values(await refreshing) == ["newer"]
+            for engine in (first, second):
+                await heard(w, engine)
+                assert values(await engine.compute(ask(*w.films(0)), SECONDS)) == ["newer"]
+                assert [v.value for v in await engine.load([key])] == ["newer"]
+
+    run(story())
+
+
+async def heard(w: World, engine: Any) -> None:
+    """Until every engine has acknowledged what has happened so far."""
+    await until(lambda: all(not s.updates and not s.sent for s in w.shard.sessions.values()))
+
+
+def test_a_purge_is_asked_of_the_first_shard_and_heard_by_every_engine() -> None:
+    async def story() -> None:
+        async with world(shards=2) as w:
+            first, second = await w.engine(), await w.engine()
+            key = (await made(w, first)).results[0].key
+            for engine in (first, second):
+                await engine.load([key])
+            assert await first.purge(feature="name_of") == 1
+            await heard(w, second)
+            for engine in (first, second):
+                with pytest.raises(UnknownKey):
+                    await engine.load([key])
+            assert w.shards[1].named("purge") == []
+
+    run(story())
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_a_value_that_changed_while_it_was_read_is_served_and_not_kept(large: bool) -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            key = (await made(w, engine)).results[0].key
+            old = w.shard.values[key]
+            if large:
+                w.shard.large.add(key)
+                gate = w.objects.gate = Gate()
+            else:
+                gate = w.shard.hold_answer("get")
+            reading = asyncio.create_task(engine.load([key]))
+            await until(lambda: gate.arrived)
+            w.shard.change(key)
+            w.shard.values[key] = "newer"
+            await heard(w, engine)
+            gate.open()
+            assert [v.value for v in await reading] == [old]
+            assert [v.value for v in await engine.load([key])] == ["newer"]
+
+    run(story())
+
+
+def test_an_answer_that_is_older_than_what_was_heard_is_served_and_not_kept() -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            key = (await made(w, engine)).results[0].key
+            w.shard.change()
+            await heard(w, engine)
+            await engine.purge(feature="name_of")
+            w.shard.make(key, value="older")
+            gate = w.shard.hold_answer("submit")
+            asking = asyncio.create_task(engine.compute(ask(*w.films(0)), SECONDS, "second"))
+            await until(lambda: gate.arrived)
+            w.shard.change(key)
+            w.shard.make(key, value="newer")
+            await heard(w, engine)
+            gate.open()
+            assert values(await asking) == ["older"]
+            assert values(await engine.compute(ask(*w.films(0)), SECONDS, "third")) == ["newer"]
+
+    run(story())
+
+
+def test_an_answer_that_comes_with_its_own_change_is_not_kept() -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            polls = w.shard.hold("poll")
+            asking = asyncio.create_task(engine.compute(ask(*w.films(0)), SECONDS, "first"))
+            await until(lambda: "first" in w.shard.records and polls.arrived)
+            w.shard.make_all()
+            key = next(iter(w.shard.values))
+            old = w.shard.values[key]
+            w.shard.change(key)
+            w.shard.make(key, value="newer")
+            polls.open()
+            assert values(await asking) == [old]
+            assert values(await engine.compute(ask(*w.films(0)), SECONDS, "second")) == ["newer"]
+
+    run(story())
+
+
+@pytest.mark.parametrize("how", ["restart", "session given up"])
+def test_nothing_is_kept_when_a_shard_starts_over(how: str) -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            key = (await made(w, engine)).results[0].key
+            await engine.load([key])
+            w.shard.values[key] = "newer"  # and nobody was told
+            greetings = count(w, "hello")
+            if how == "restart":
+                w.shard.restart()
+                await until(lambda: count(w, "hello") > greetings)
+            else:
+                w.shard.give_up_sessions()
+            await until(lambda: w.shard.sessions)
+            await until(lambda: count(w, "poll") > 2)
+            async with asyncio.timeout(SECONDS):
+                while [v.value for v in await engine.load([key])] != ["newer"]:
+                    await asyncio.sleep(0.01)
+            assert values(await engine.compute(ask(*w.films(0)), SECONDS)) == ["newer"]
+
+    run(story())
+
+
+def test_an_answer_of_an_incarnation_that_is_gone_is_not_kept() -> None:
+    """It counted more changes than the new one has seen, and is old all the same."""
+
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            key = (await made(w, engine)).results[0].key
+            old = w.shard.values[key]
+            for _ in range(5):
+                w.shard.change()
+            await heard(w, engine)
+            gate = w.shard.hold_answer("get")
+            reading = asyncio.create_task(engine.load([key]))
+            await until(lambda: gate.arrived)
+            greetings = count(w, "hello")
+            w.shard.give_up_sessions()
+            w.shard.restart(breaking=False)
+            w.shard.values[key] = "newer"
+            await until(lambda: w.shard.sessions)
+            await heard(w, engine)
+            assert count(w, "hello") == greetings
+            gate.open()
+            assert [v.value for v in await reading] == [old]
+            assert [v.value for v in await engine.load([key])] == ["newer"]
+
+    run(story())
+
+
+def test_one_value_that_is_lost_takes_no_other_along() -> None:
+    async def story() -> None:
+        async with world() as w:
+            one, two = w.films(0, 0)
+            engine = await w.engine()
+            waiting = asyncio.create_task(engine.compute(ask(one, two), SECONDS, "mine"))
+            await until(lambda: "mine" in w.shard.records)
+            w.shard.make_all()
+            keys = [r.key for r in (await waiting).results]
+            w.shard.large.update(keys)
+            w.objects.lost.add(keys[0])
+            with pytest.raises(Unavailable, match="1 values were lost"):
+                await engine.load(keys)
+            assert [keys for (keys,) in w.shard.named("lost")] == [[keys[0]]]
+            assert [v.value for v in await engine.load(keys[1:])] == [two.uri]
+
+    run(story())
