@@ -156,7 +156,9 @@ class World:
             logger.setLevel(level)
             logger.propagate = propagate
             self._over = True
+            logging.disable()  # what is closed in the middle of its work may complain
             self.loop.end()
+            logging.disable(logging.NOTSET)
         self._raise()
 
     async def _story(self) -> None:

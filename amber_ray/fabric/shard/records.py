@@ -23,6 +23,7 @@ class Record:
     """One request at one shard.
 
     - `targets`, `positions`: what this shard answers, and where each stands in the whole request;
+    - `shards`: all shards that answer a part of it;
     - `registry`: the digest of the code that it was planned with;
     - `refresh`: its targets are to be made anew; `deadline`: until when (Unix time);
     - `accepted`: it is journaled and survives its caller, and `body` is what the journal needs to plan it
@@ -37,6 +38,7 @@ class Record:
     id: str
     targets: tuple[Target, ...]
     positions: tuple[int, ...]
+    shards: tuple[int, ...]
     tenant: str
     created: float
     registry: str = ""
@@ -70,6 +72,7 @@ class Record:
             tenant=self.tenant,
             targets=self.targets if full else (),
             positions=self.positions if full else (),
+            shards=self.shards if full else (),
             record=self.body if full else None,
             changes=changes,
         )
@@ -92,6 +95,7 @@ class Record:
             "assets": {i: dataclasses.asdict(a) for i, a in assets.items()},
             "targets": [[t.feature, unit_to_json(t.unit), t.key] for t in self.targets],
             "positions": list(self.positions),
+            "shards": list(self.shards),
             "answers": [
                 {
                     "key": a.key,
@@ -110,6 +114,7 @@ class Record:
         return cls(
             id=data["id"],
             positions=tuple(data.get("positions") or range(len(data["targets"]))),
+            shards=tuple(data.get("shards") or ()),
             registry=data.get("registry", ""),
             refresh=data.get("refresh", False),
             deadline=data.get("deadline"),

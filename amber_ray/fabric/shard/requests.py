@@ -208,6 +208,12 @@ class RequestTable:
             # asks. The record gives way, since whoever asks now has the code for what they ask.
             old, record = record, None
             self._replace(old)
+        positions, shards = tuple(one.positions) or tuple(range(len(part.targets))), tuple(one.shards)
+        if record is not None and (record.positions, record.shards) != (positions, shards):
+            # An asset could be resolved for one of two that asked, and not for the other: the newer one
+            # counts.
+            record.positions, record.shards, record.created = positions, shards, one.created
+            self._tell_replaced(record, session)
         if record is None:
             refused = self._refused(one.tenant)
             if refused and old is None:
@@ -215,7 +221,8 @@ class RequestTable:
             record = Record(
                 one.id,
                 tuple(part.targets),
-                tuple(one.positions) or tuple(range(len(part.targets))),
+                positions,
+                shards,
                 one.tenant,
                 one.created,
                 registry=_registry_of(part),
@@ -272,6 +279,7 @@ class RequestTable:
                 id,
                 tuple(part.targets),
                 tuple(range(len(part.targets))),
+                (self._context.shard,),
                 tenant,
                 self._context.clock.unix(),
                 internal=True,
@@ -329,8 +337,12 @@ class RequestTable:
             raise error
 
     async def _accept(self, records: Sequence[Record]) -> dict[str, AmberError]:
-        """Write records of running requests; what went wrong, by id. An unwritten one is no promise."""
-        wanted = [r for r in records if r.state == "running"]
+        """Write records; what went wrong, by id. An unwritten one is no promise.
+
+        A request that is over and all of which is here needs none. Where other shards have a part, a record
+        is written even if this part is over: whoever asks for the request later would miss it.
+        """
+        wanted = [r for r in records if r.state == "running" or len(r.shards) > 1]
         outcomes = await asyncio.gather(*map(self._write, wanted), return_exceptions=True)
         errors: dict[str, AmberError] = {}
         for record, outcome in zip(wanted, outcomes, strict=True):
@@ -443,7 +455,7 @@ class RequestTable:
         """Begin a journaled request again; one that can't be is remembered as failed."""
         assert self._registry is not None
         try:
-            part, positions = await self._plan_again(self._registry, record)
+            part, positions, shards = await self._plan_again(self._registry, record)
         except (AmberError, KeyError, ValueError, TypeError) as error:
             log.error("request %s can't be resumed: %s", record.id, error)
             record.state = "failed"
@@ -453,7 +465,7 @@ class RequestTable:
             return
         if record.id in self._records:
             return  # its engine brought it while it was planned
-        record.targets, record.positions = tuple(part.targets), positions
+        record.targets, record.positions, record.shards = tuple(part.targets), positions, shards
         record.registry = self._registry.digest
         record.answers = {}
         record.state = "running"
@@ -466,7 +478,9 @@ class RequestTable:
             await self._journal.write(str(data["id"]), {**data, "state": "failed"})
             self._context.process.end(BROKEN)
 
-    async def _plan_again(self, registry: Registry, record: Record) -> tuple[PlanPart, tuple[int, ...]]:
+    async def _plan_again(
+        self, registry: Registry, record: Record
+    ) -> tuple[PlanPart, tuple[int, ...], tuple[int, ...]]:
         """Plan a journaled request with today's registry, and with its assets where they are today."""
         body = record.body or {}
         assets = {i: asset_from_json(a) for i, a in (body.get("assets") or {}).items()}
@@ -549,8 +563,8 @@ def _joined(first: Updates, second: Updates, number: int, changes: int) -> Updat
 
 def _plan(
     registry: Registry, settings: Settings, body: Mapping[str, Any], assets: Sequence[Any], shard: int
-) -> tuple[PlanPart, tuple[int, ...]]:
-    """The part of a request that a shard owns, and the positions of its targets in the whole request."""
+) -> tuple[PlanPart, tuple[int, ...], tuple[int, ...]]:
+    """The part of a request that a shard owns, its targets' positions, and all shards that have a part."""
     planner = Planner(
         registry,
         features=body["features"],
@@ -570,4 +584,5 @@ def _plan(
         if plan.steps[target.key].home == shard:
             mine.append(target)
             positions.append(position)
-    return PlanPart(closure(plan.steps, [t.key for t in mine]), mine), tuple(positions)
+    shards = tuple(sorted({plan.steps[target.key].home for target in plan.targets}))
+    return PlanPart(closure(plan.steps, [t.key for t in mine]), mine), tuple(positions), shards

@@ -123,9 +123,9 @@ class Submission:
     """One request for one shard. `plan` names an entry of the batch's plans.
 
     `positions` are the places that the plan's targets have in the whole request, which several shards may
-    answer. `attempt` is the sender's number for this interest in the request: a withdrawal names it, so one
-    that is late ends nothing newer. `record`, when given, is journaled before the reply: the request is then
-    accepted for good.
+    answer: `shards` are those. `attempt` is the sender's number for this interest in the request: a
+    withdrawal names it, so one that is late ends nothing newer. `record`, when given, is journaled before the
+    reply: the request is then accepted for good.
     """
 
     id: str
@@ -138,6 +138,7 @@ class Submission:
     created: float
     record: Mapping[str, Any] | None = None
     positions: Sequence[int] = ()
+    shards: Sequence[int] = ()
     attempt: int = 0
 
 
@@ -186,9 +187,10 @@ class MissingPlans:
 class Reply:
     """A request as one shard knows it, in the words of `RequestView`.
 
-    `targets` and their `positions` only when attached anew. `changes` is the shard's count of changed values
-    when this was said (see `Updates`). `refused` says why it was not taken, `unsaved` why it was taken but
-    could not be journaled, `taken` that its id belongs to another request.
+    `targets`, their `positions` and the `shards` that have a part of the request only when attached anew.
+    `changes` is the shard's count of changed values when this was said (see `Updates`). `refused` says why it
+    was not taken, `unsaved` why it was taken but could not be journaled, `taken` that its id belongs to
+    another request.
     """
 
     id: str
@@ -200,6 +202,7 @@ class Reply:
     tenant: str = "default"
     targets: Sequence[Target] = ()
     positions: Sequence[int] = ()
+    shards: Sequence[int] = ()
     record: Mapping[str, Any] | None = None
     changes: int = 0
     refused: str = ""
