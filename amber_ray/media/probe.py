@@ -19,7 +19,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-from amber_ray.core.model.units import Asset, Stream
+from amber_ray.core.model.unit_codec import asset_from_json, streams_from_json, streams_to_json
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError, TooLarge, UnknownAsset
 from amber_ray.media.facts import Facts, facts
 from amber_ray.media.locate import Location, Locator, name_of, signature_of
@@ -254,23 +255,14 @@ def _record(id: str, size: int, found: Facts, places: list[str]) -> dict[str, An
         "bytes": size,
         "media_type": found.media_type,
         "duration": found.duration,
-        "streams": [dataclasses.asdict(stream) for stream in found.streams],
+        "streams": streams_to_json(found.streams),
         "uris": places,
     }
 
 
 def _facts(record: dict[str, Any]) -> Facts:
-    return Facts(record["media_type"], record["duration"], tuple(Stream(**s) for s in record["streams"]))
+    return Facts(record["media_type"], record["duration"], streams_from_json(record["streams"]))
 
 
 def _asset(record: dict[str, Any], uri: str, signature: str | None = None) -> Asset:
-    found = _facts(record)
-    return Asset(
-        record["id"],
-        uri,
-        found.media_type,
-        record["bytes"],
-        found.duration,
-        found.streams,
-        signature or "",
-    )
+    return asset_from_json({**record, "uri": uri, "signature": signature or ""})

@@ -9,36 +9,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from amber_ray.core.model.units import MICRO, Asset, Collection, Segment, Stream, Unit
+from amber_ray.core.model.unit_codec import asset_from_json, asset_to_json
+from amber_ray.core.model.units import MICRO, Asset, Collection, Segment, Unit
 from amber_ray.wire.problems import Reading
 
 
 def encode_asset(asset: Asset) -> dict[str, Any]:
-    """An asset's fields; in each of its streams those that don't apply are left out."""
-    return {
-        "id": asset.id,
-        "uri": asset.uri,
-        "media_type": asset.media_type,
-        "bytes": asset.bytes,
-        "duration": asset.duration,
-        "streams": [
-            {n: v for n in Stream.__slots__ if (v := getattr(stream, n)) is not None}
-            for stream in asset.streams
-        ],
-    }
+    """An asset's fields, but for what its file looked like here."""
+    data = asset_to_json(asset)
+    del data["signature"]
+    return data
 
 
 def decode_asset(data: Mapping[str, Any]) -> Asset:
     """What `encode_asset` wrote."""
     with Reading("an asset"):
-        return Asset(
-            id=data["id"],
-            uri=data["uri"],
-            media_type=data["media_type"],
-            bytes=data["bytes"],
-            duration=data["duration"],
-            streams=tuple(Stream(**stream) for stream in data["streams"]),
-        )
+        return asset_from_json(data)
 
 
 def encode_unit(unit: Unit) -> dict[str, Any] | None:

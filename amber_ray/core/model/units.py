@@ -142,13 +142,6 @@ class Collection:
 Unit = Segment | Asset | Collection
 
 
-def per_of(unit: Unit) -> Per:
-    """The grain of a unit."""
-    if isinstance(unit, Segment):
-        return "segment"
-    return "asset" if isinstance(unit, Asset) else "collection"
-
-
 def segments(asset: Asset, seconds: float, span: tuple[float, float] | None = None) -> tuple[Segment, ...]:
     """The asset's segments of `seconds` each, in order; with `span`, only those that [A, B) touches.
 
