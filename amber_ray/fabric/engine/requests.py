@@ -212,7 +212,8 @@ class RequestTracker:
                 del self._asking[id]
         if (known := self._requests.get(id)) is not None:
             return known  # another caller asked meanwhile
-        answered = {n: (reply, epoch) for n, (reply, epoch) in replies.items() if reply is not None}
+        homes = _homes(replies)
+        answered = {n: (r, epoch) for n, (r, epoch) in replies.items() if r is not None and n in homes}
         if not answered:
             raise UnknownRequest(f"no request has the id {id!r}; ids come from POST /v1/compute")
         first = next(iter(answered.values()))[0]
@@ -363,10 +364,26 @@ class RequestTracker:
             self._answers.put(answer)
 
 
+def _homes(replies: Mapping[int, tuple[Reply | None, int]]) -> tuple[int, ...]:
+    """The shards that have a part of a request, by the newest that is said of it.
+
+    An asset may have been found by one of two that asked with the same id, and not by the other: then a shard
+    may still know a part that the request has no more.
+    """
+    known = {number: reply for number, (reply, _) in replies.items() if reply is not None}
+    newest = max(known.values(), key=lambda reply: reply.created, default=None)
+    return tuple(known) if newest is None or not newest.shards else tuple(newest.shards)
+
+
 def _lacking(replies: Mapping[int, tuple[Reply | None, int]]) -> list[int]:
-    """The shards that have a part of a request, by what others say of it, and do not know it."""
-    homes = {home for reply, _ in replies.values() if reply is not None for home in reply.shards}
-    return sorted(home for home in homes if home in replies and replies[home][0] is None)
+    """The shards that have a part of a request and were not brought it yet, or only an older one."""
+    homes = _homes(replies)
+
+    def lacks(home: int) -> bool:
+        reply, _ = replies[home]
+        return reply is None or (bool(reply.shards) and tuple(reply.shards) != homes)
+
+    return sorted(home for home in homes if home in replies and lacks(home))
 
 
 def mismatch(id: str) -> RequestMismatch:
