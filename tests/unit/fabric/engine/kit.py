@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import selectors
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -41,9 +42,35 @@ SECONDS = 20.0
 """Bound on every wait of a test."""
 
 
-def run(story: Coroutine[Any, Any, T]) -> T:
-    """Run a story, bounded."""
-    return asyncio.run(asyncio.wait_for(story, SECONDS * 2))
+class VirtualTime(selectors.SelectSelector):
+    """Time that passes only when nothing else is to be done: a pause of minutes costs nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 1000.0
+
+    def select(self, timeout: float | None = None) -> Any:
+        if timeout is None:
+            raise RuntimeError("everyone waits for something that will never happen")
+        self.now += max(0.0, timeout)
+        return super().select(0)
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop on virtual time, for what uses neither files nor threads."""
+
+    def __init__(self) -> None:
+        self._virtual = VirtualTime()
+        super().__init__(self._virtual)
+
+    def time(self) -> float:
+        return self._virtual.now
+
+
+def run(story: Coroutine[Any, Any, T], seconds: float = SECONDS * 2) -> T:
+    """Run a story on virtual time, bounded."""
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        return runner.run(asyncio.wait_for(story, seconds))
 
 
 @feature(version="1")
@@ -137,8 +164,10 @@ class Record:
 class MemoryShard:
     """One shard. `values` are answered at once; other keys when a test calls `make`.
 
-    `calls` are the names of the methods that were called and their arguments, in order. `refuse`, `unsaved`:
-    words for requests that are not to be taken in, or journaled.
+    - `calls`: the names of the methods that were called and their arguments, in order;
+    - `refuse`, `unsaved`: words for requests that are not to be taken in, or journaled;
+    - `poison`: the id of a request that makes its whole batch fail; `forgetful`: it keeps no plans;
+    - `raises`: errors of methods; `down`: it can't be reached; `down_for_calls`: only `hello` reaches it.
     """
 
     def __init__(self, number: int) -> None:
@@ -149,8 +178,11 @@ class MemoryShard:
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.refuse = ""
         self.unsaved = ""
-        self.broken: set[str] = set()
+        self.poison = ""
+        self.forgetful = False
+        self.raises: dict[str, AmberError] = {}
         self.down = False
+        self.down_for_calls = False
         self.incarnations = 0
         self.gates: dict[str, Gate] = {}
         self.answer_gates: dict[str, Gate] = {}
@@ -192,13 +224,21 @@ class MemoryShard:
         """
         self._start()
         if breaking:
-            for task in self._open:
-                task.cancel()
+            self.break_calls()
+
+    def break_calls(self) -> None:
+        """Calls under way end as if the process had died."""
+        for task in self._open:
+            task.cancel()
+
+    def answer_polls(self) -> None:
+        """Polls under way are answered with what there is."""
+        for session in self.sessions.values():
+            session.wake.set()
 
     def give_up_sessions(self) -> None:
         """Forget every session, as if none had polled for a minute; polls under way are answered."""
-        for session in self.sessions.values():
-            session.wake.set()
+        self.answer_polls()
         self.sessions.clear()
 
     def named(self, method: str) -> list[tuple[Any, ...]]:
@@ -266,7 +306,7 @@ class MemoryShard:
     # --- what engines call
 
     async def carry_out(self, method: str, arguments: tuple[Any, ...]) -> Any:
-        if self.down:
+        if self.down or (self.down_for_calls and method != "hello"):
             raise ShardGone("it is down")
         self.calls.append((method, arguments))
         lost = method in self.lost_answers
@@ -276,8 +316,8 @@ class MemoryShard:
         async def carried_out() -> Any:
             if method in self.gates:
                 await self.gates[method].passed()
-            if method in self.broken:
-                raise StoreError(f"{method} is broken")
+            if method in self.raises:
+                raise self.raises[method]
             given = pickle.loads(pickle.dumps(arguments))
             outcome = pickle.loads(pickle.dumps(await getattr(self, method)(*given)))
             if (gate := self.answer_gates.pop(method, None)) is not None:
@@ -304,7 +344,10 @@ class MemoryShard:
     async def submit(
         self, session: str, plans: Mapping[str, PlanPart], submissions: Sequence[Submission]
     ) -> list[Reply] | MissingPlans:
-        self.plans.update(plans)
+        if self.poison in [s.id for s in submissions]:
+            raise StoreError("one of them is poison")
+        if not self.forgetful:
+            self.plans.update(plans)
         if missing := [s.plan for s in submissions if s.plan not in self.plans]:
             return MissingPlans(plans=missing)
         for submission in submissions:
@@ -353,7 +396,7 @@ class MemoryShard:
     async def poll(self, session: str, seen: int, timeout: float) -> Updates:
         known = session in self.sessions
         box = self._session(session)
-        if seen > box.number or (seen and not known):
+        if seen and not known:
             box.updates.reset = True
         if box.sent.number == seen:
             box.sent = Updates(seen)
