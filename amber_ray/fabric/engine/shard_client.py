@@ -107,6 +107,7 @@ class Sent:
     - `taken`: set while the shard knows of it, and when it is no longer among `_requests`;
     - `admitted`: the shard took it in at least once; `journaled`: it has it in the journal; `unsaved`: why
       not;
+    - `withdrawn`: nobody here wants it any more;
     - `calls`: how often it was sent; `since`: when it first could not be told to the shard.
     """
 
@@ -122,6 +123,7 @@ class Sent:
     admitted: bool = False
     journaled: bool = False
     unsaved: str = ""
+    withdrawn: bool = False
     calls: int = 0
     since: float | None = None
 
@@ -266,6 +268,7 @@ class ShardClient:
         """This engine's interest in a request ended. The shard is told as soon as it can be."""
         sent = self._requests.get(id)
         if sent is not None and sent.attempt == attempt:
+            sent.withdrawn = True
             self._drop(sent)
             if not sent.calls:
                 return
@@ -306,8 +309,17 @@ class ShardClient:
             if sent.unsaved:
                 why, sent.unsaved = sent.unsaved, ""
                 raise StoreError(why)
-            if self._requests.get(id) is not sent or sent.journaled:
+            if self._closed or sent.withdrawn or sent.journaled:
                 return
+            known_as = self._requests.get(id)
+            if known_as is not sent:
+                if known_as is not None:
+                    return  # a newer attempt has taken its place
+                # It ended here, and the shard may have started over since: it must be in the journal all the
+                # same.
+                self.submit(part, submission)
+                sent = self._requests[id]
+                continue
             epoch = self._epoch
             await self.call("accept", {id: submission.record})
             # A shard that started over unnoticed does not know the request, and has journaled nothing.
