@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import os
 import shutil
 import signal
@@ -14,8 +15,9 @@ import pytest
 import ray
 
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest
-from amber_ray.core.state import events as ev
+from amber_ray.core.planning.plan import Planner
 from amber_ray.errors import BadParameter, BadRequest, UnknownFeature, UnknownParameter, UnknownRequest
+from amber_ray.fabric.transport.messages import PlanPart, Submission
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -421,11 +423,15 @@ def test_the_store_is_plain_parquet(amber, clip, tmp_path: Path):
 
 
 def test_a_fault_of_the_ledger_starts_the_actor_over_and_callers_get_their_answers(amber, traces, clip):
-    def break_the_ledger(actor: Any) -> None:
-        def boom(event: Any, now: float) -> None:
-            raise RuntimeError("a fault of Amber")
-
-        actor.ledger._handlers[ev.Reported] = boom
+    async def break_the_ledger(engine: Any, actor: Any) -> None:
+        """Bring it a plan that no planner makes: a step that needs one which is not there."""
+        planner = Planner(engine.registry, features=["wrong_type"], params={}, segment_seconds=10.0)
+        planner.add_asset(await engine.add_asset(clip))
+        plan = planner.plan()
+        steps = {k: dataclasses.replace(s, needs=("no such step",)) for k, s in plan.steps.items()}
+        submission = Submission("broken", "p", 2, "default", None, False, True, 0.0)
+        with pytest.raises(ray.exceptions.RayActorError):
+            await actor.submit.remote("another", {"p": PlanPart(steps, plan.targets)}, [submission])
 
     async def story():
         async with amber() as engine:
@@ -433,11 +439,13 @@ def test_a_fault_of_the_ledger_starts_the_actor_over_and_callers_get_their_answe
             await stored(engine)
             actor = ray.get_actor("cache-0", namespace=engine.settings.namespace)
             before = await actor.pid.remote()
-            await actor.__ray_call__.remote(break_the_ledger)
+            waiting = asyncio.create_task(engine.compute(ask("gated,size", clip), 60))
+            await traces.until(lambda: traces.runs("gated") > 0)
+            await break_the_ledger(engine, actor)
             traces.open("gated")
-            view = await engine.compute(ask("gated,size", clip), 60)
-            assert {r.state for r in view.results} == {"ready"}
-            assert await actor.pid.remote() != before
+            assert {r.state for r in (await waiting).results} == {"ready"}
+            again = ray.get_actor("cache-0", namespace=engine.settings.namespace)
+            assert await again.pid.remote() != before
             assert traces.runs("size") == 1
 
     run(story())

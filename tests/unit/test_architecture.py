@@ -54,6 +54,9 @@ IMPURE = {
     *("asyncio", "datetime", "multiprocessing", "os", "pathlib", "random", "ray", "secrets", "shutil"),
     *("socket", "subprocess", "tempfile", "threading", "time", "uuid", "concurrent"),
 }
+# The shell stands on ports: the simulation runs it on virtual time, in one process, and no other way.
+SHELL = ("fabric.shard", "fabric.engine")
+PORTED = {"concurrent", "os", "random", "ray", "threading", "time", "uuid"}
 # The command is one too; `client.embedded` is where `connect()` starts a Ray of its own.
 ENTRY_POINTS = ("serving.deployment", "client.embedded")
 VAGUE = {"utils", "util", "helpers", "common", "misc"}
@@ -178,6 +181,30 @@ def ray_outside_fabric(modules: Modules) -> list[str]:
     ]
 
 
+def shell_without_ports(modules: Modules) -> list[str]:
+    """What a shard or an engine may not do itself, since a port does it."""
+    ray = {
+        module for module, tree in modules.items() if any(n.split(".")[0] == "ray" for _, n in imported(tree))
+    }
+    breaches = []
+    for module, tree in modules.items():
+        if room(module) not in SHELL:
+            continue
+        for line, name in imported(tree):
+            target = inner(modules, name)
+            if name.split(".")[0] in PORTED or name == "asyncio.to_thread":
+                breaches.append(f"{module}:{line} imports {name}, for which there is a port")
+            elif target in ray:
+                breaches.append(f"{module}:{line} imports {name}, which imports ray")
+            elif room(module) == "fabric.engine" and target and room(target) == "fabric.shard":
+                breaches.append(f"{module}:{line} imports {name}: an engine knows shards by its ports")
+        for node in ast.walk(tree):
+            match node:
+                case ast.Attribute(attr="to_thread" | "run_in_executor"):
+                    breaches.append(f"{module}:{node.lineno} uses {node.attr}, for which there is a port")
+    return breaches
+
+
 def environment_reads(modules: Modules) -> list[str]:
     breaches = []
     for module, tree in modules.items():
@@ -292,6 +319,37 @@ BROKEN: list[tuple[Rule, dict[str, str], str]] = [
     (ray_outside_fabric, {"store/parquet.py": "def f():\n    import ray\n"}, "store.parquet:2 imports ray"),
     (ray_outside_fabric, {"serving/app.py": "from ray import serve\n"}, "serving.app:1 imports ray.serve"),
     (
+        shell_without_ports,
+        {"fabric/shard/spill.py": "def f():\n    from time import monotonic\n"},
+        "fabric.shard.spill:2 imports time.monotonic",
+    ),
+    (
+        shell_without_ports,
+        {"fabric/engine/engine.py": "import asyncio\nasync def f():\n    await asyncio.to_thread(print)\n"},
+        "fabric.engine.engine:3 uses to_thread",
+    ),
+    (
+        shell_without_ports,
+        {"fabric/shard/spill.py": "async def f(loop):\n    await loop.run_in_executor(None, print)\n"},
+        "fabric.shard.spill:2 uses run_in_executor",
+    ),
+    (
+        shell_without_ports,
+        {
+            "fabric/shard/dispatch.py": "from amber_ray.fabric.worker import tasks\n",
+            "fabric/worker/tasks.py": "import ray.cloudpickle\n",
+        },
+        "fabric.shard.dispatch:1 imports amber_ray.fabric.worker.tasks, which imports ray",
+    ),
+    (
+        shell_without_ports,
+        {
+            "fabric/engine/requests.py": "from amber_ray.fabric.shard.records import Record\n",
+            "fabric/shard/records.py": "",
+        },
+        "fabric.engine.requests:1 imports amber_ray.fabric.shard.records.Record",
+    ),
+    (
         environment_reads,
         {"media/locate.py": "import os\nx = os.environ['A']\n"},
         "media.locate:2 uses os.environ",
@@ -326,6 +384,11 @@ def test_a_breach_is_found(rule: Rule, files: dict[str, str], breach: str, tmp_p
 )
 def test_importing_is_light(module: str) -> None:
     assert loaded_by(f"import {module}", path=PACKAGE.parent) == set()
+
+
+@pytest.mark.parametrize("module", ["amber_ray.fabric.engine.engine", "amber_ray.fabric.shard.shard"])
+def test_the_shell_is_imported_without_ray(module: str) -> None:
+    assert "ray" not in loaded_by(f"import {module}", path=PACKAGE.parent)
 
 
 def test_a_heavy_import_is_found(tmp_path: Path) -> None:
