@@ -228,7 +228,11 @@ class AsyncClient:
         return AsyncFuture(self.service, view, asked, self.timeout)
 
     async def future(self, id: str) -> AsyncFuture:
-        """The future of a request submitted earlier, here or elsewhere. Raises `UnknownRequest`."""
+        """The future of a request submitted earlier, here or elsewhere. Raises `UnknownRequest`.
+
+        Its `result()` is a table that names assets by their ids, since the caller's own names are not known.
+        Places where the assets were read are taken too: `results["shots", "/media/a.mp4"]`.
+        """
         return AsyncFuture(self.service, await self.service.status(id), None, self.timeout)
 
     async def explain(

@@ -1,4 +1,4 @@
-"""One request's way over a `Service`: submit, watch, collect, and withdraw when nobody waits any more.
+"""The steps of one request over a `Service`: submit, watch, collect, withdraw.
 
 `AsyncClient` and `AsyncFuture` are both made of these functions. Every wait has a bound: a long poll lasts at
 most `POLL_SECONDS`, whatever the caller's own deadline. Must not know: which service it is.
@@ -36,7 +36,7 @@ Report = Callable[[int, int], None]
 async def watched(
     service: Service, view: RequestView, until: float, report: Report | None = None
 ) -> RequestView:
-    """The request's final view, or how it stands at `until` (in the loop's time).
+    """Return the request's final view, or how it stands at `until` (in the loop's time).
 
     With `report` the request's events are followed, so that progress is seen as it happens; should the event
     stream break off, polling takes over.
@@ -71,7 +71,7 @@ async def answered(
     *,
     load: bool = True,
 ) -> tuple[Results, bool]:
-    """Ask, wait and collect; the second part is whether time ran out and the request was withdrawn.
+    """Submit, wait and collect. Return the table, and whether time ran out and the request was withdrawn.
 
     The id is chosen here, so the request can be withdrawn even if its first answer never arrives.
     """
@@ -93,7 +93,7 @@ async def answered(
 
 
 def now() -> float:
-    """The running loop's time, which `until` is told in."""
+    """Return the running loop's time, which `until` is told in."""
     return asyncio.get_running_loop().time()
 
 
@@ -104,7 +104,7 @@ async def _events(service: Service, id: str) -> AsyncGenerator[RequestEvent, Non
 
 
 async def withdraw(service: Service, id: str) -> RequestView | None:
-    """Cancel a request, for at most `WITHDRAW_SECONDS`; None if the server never had it or can't be told."""
+    """Cancel a request within `WITHDRAW_SECONDS`; return None if the server has none or can't be told."""
     try:
         async with asyncio.timeout(WITHDRAW_SECONDS):
             return await service.cancel(id)
@@ -117,9 +117,9 @@ async def withdraw(service: Service, id: str) -> RequestView | None:
 async def collected(
     service: Service, view: RequestView, asked: Selection | None, *, load: bool = True
 ) -> Results:
-    """The finished view as `Results`, with values that did not come along loaded.
+    """Return the finished view as `Results`; values that are not in the answer are loaded.
 
-    Without `asked` (a request found again by its id) assets go by their ids.
+    Without `asked` (a request found again by its id) assets are named by their ids.
     """
 
     async def resolve(uri: str) -> str:
@@ -135,7 +135,7 @@ async def collected(
 
 
 async def loaded(service: Service, rows: list[Row]) -> list[Row]:
-    """The rows with their values; a value that can't be had becomes that row's failure, not everyone's."""
+    """Return the rows with their values; one that can't be loaded becomes its row's failure."""
     missing = list(dict.fromkeys(r.key for r in rows if r.state == "ready" and r.value is MISSING))
     if not missing:
         return rows
@@ -149,7 +149,7 @@ async def loaded(service: Service, rows: list[Row]) -> list[Row]:
 
 
 async def _load(service: Service, keys: Sequence[str]) -> dict[str, Any]:
-    """Values by key, all at once; if that fails, one by one, so that the failure finds its own key."""
+    """Load values by key, all at once; if that fails, one by one, to tell which key failed."""
     try:
         return {stored.key: stored.value for stored in await service.load(keys)}
     except AmberError as error:

@@ -1,8 +1,8 @@
 """`HttpService`: the `Service` protocol over a server's HTTP interface.
 
-One pooled connection set; calls that may happen twice are repeated while the server is away, within the
-call's time; answers become the dataclasses of `core` through `wire.views`, errors those of
-`amber_ray.errors`. Must not know: Ray, how values are computed; pyarrow only once a value is fetched.
+One pool of connections. Calls that are idempotent are repeated while the server is away, within the call's
+time. Answers become the dataclasses of `core` through `wire.views`, errors those of `amber_ray.errors`.
+pyarrow is imported when the first value is fetched. Must not know: Ray, how values are computed.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class HttpService:
         self._values = asyncio.Semaphore(VALUES_AT_ONCE)
 
     async def ping(self) -> None:
-        """One look whether a server answers, without patience; `Unavailable` says that none does."""
+        """Ask once whether a server answers. Raises `Unavailable` if none does."""
         await self._send("GET", "/healthz", patience=0.0)
 
     async def features(self) -> list[FeatureInfo]:
@@ -227,12 +227,12 @@ class HttpService:
 
 
 def _prefer(wait: float) -> dict[str, str]:
-    """The header that says how long the server may hold its answer (RFC 7240)."""
+    """Return the header that says how long the server may hold its answer (RFC 7240)."""
     return {"Prefer": f"wait={wait:.3f}"}
 
 
 def _results(event: str, data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    """The results that an event's data carries."""
+    """Return the results in an event's data."""
     if event == "done":
         found: Sequence[Mapping[str, Any]] = data.get("results", ())
         return found
@@ -240,7 +240,7 @@ def _results(event: str, data: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]
 
 
 def _error(response: httpx.Response) -> AmberError:
-    """The error an answer stands for: its problem document, or its status where a proxy answered."""
+    """Return the error for an answer: by its problem document, or by its status where a proxy answered."""
     try:
         data = response.json()
     except ValueError:
@@ -253,7 +253,7 @@ def _reason(error: Exception) -> str:
 
 
 def _from_arrow(body: bytes) -> tuple[Any, Any]:
-    """A value's type and the value from its Arrow stream; pyarrow is imported with the first one."""
+    """Return a value's type and the value from its Arrow stream."""
     import pyarrow as pa
 
     from amber_ray.core.values.annotations import from_spec

@@ -35,7 +35,7 @@ class Named:
 
 
 def feature_name(feature: FeatureLike) -> str:
-    """The name of a feature given by name or as the decorated function; `BadRequest` for anything else."""
+    """Return the name of a feature given by name or as the decorated function. Raises `BadRequest`."""
     if isinstance(feature, str):
         return feature
     name = getattr(getattr(feature, "__amber__", None), "name", None)
@@ -46,7 +46,7 @@ def feature_name(feature: FeatureLike) -> str:
 
 
 def feature_names(features: FeatureLike | Iterable[FeatureLike]) -> tuple[str, ...]:
-    """One or many features as unique names, in order. A string may hold several: `"shots,loudness"`."""
+    """Return one or many features as unique names, in order. A string may hold several: `"a,b"`."""
     if isinstance(features, str):
         given: Iterable[FeatureLike] = [part.strip() for part in features.split(",")]
     else:
@@ -58,7 +58,7 @@ def feature_names(features: FeatureLike | Iterable[FeatureLike]) -> tuple[str, .
 
 
 def asset_name(asset: AssetLike) -> str:
-    """The text under which an asset's results are found: what the caller wrote."""
+    """Return what the caller wrote for an asset, which its results are found by."""
     if isinstance(asset, Asset):
         return asset.id
     if isinstance(asset, AssetRef):
@@ -72,7 +72,7 @@ def asset_name(asset: AssetLike) -> str:
 
 
 def asset_ref(asset: AssetLike) -> AssetRef:
-    """What is sent for an asset.
+    """Return the reference that is sent for an asset.
 
     A path that exists here becomes absolute, since a server has another working directory; any other text is
     sent as it is, since a server may see files that this machine does not.
@@ -95,7 +95,7 @@ def asset_ref(asset: AssetLike) -> AssetRef:
 
 
 def place_of(text: str) -> str:
-    """One form for each place: a `file:` URL of this machine and a relative path as an absolute path.
+    """Return one form for each place: a `file:` URL and a relative path as an absolute path.
 
     Anything else (other URLs, ids) stays as it is.
     """
@@ -105,7 +105,7 @@ def place_of(text: str) -> str:
 
 
 def named_assets(assets: AssetLike | Iterable[AssetLike]) -> tuple[Named, ...]:
-    """One or many assets, each name once, in order; `BadRequest` if there is none."""
+    """Return one or many assets, each name once, in order. Raises `BadRequest` if there is none."""
     named = {asset_name(a): asset_ref(a) for a in as_list(assets)}
     if not named:
         raise BadRequest("name at least one asset")
@@ -113,12 +113,12 @@ def named_assets(assets: AssetLike | Iterable[AssetLike]) -> tuple[Named, ...]:
 
 
 def is_one(assets: AssetLike | Iterable[AssetLike]) -> bool:
-    """Whether a single asset was named rather than several."""
+    """Return whether a single asset was named rather than several."""
     return isinstance(assets, str | os.PathLike | Asset | AssetRef)
 
 
 def as_list(assets: AssetLike | Iterable[AssetLike]) -> list[AssetLike]:
-    """The assets as a list, a single one as a list of one; `BadRequest` for what is neither."""
+    """Return the assets as a list, a single one as a list of one."""
     if is_one(assets):
         return [cast(AssetLike, assets)]
     try:
@@ -128,7 +128,7 @@ def as_list(assets: AssetLike | Iterable[AssetLike]) -> list[AssetLike]:
 
 
 def priority_of(priority: Priority | str) -> Priority:
-    """A `Priority` from itself or its name in any case."""
+    """Return a `Priority` given as itself or by its name in any case. Raises `BadRequest`."""
     if isinstance(priority, Priority):
         return priority
     try:

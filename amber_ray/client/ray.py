@@ -1,6 +1,6 @@
 """`ray://`: a `Service` reached through Ray Client, from a program outside the cluster.
 
-Only a door: what knows Ray is `amber_ray.fabric.adapter.gateway`, imported when somebody walks through.
+The implementation is `amber_ray.fabric.adapter.gateway`, imported on the first use of such an address.
 Must not know: Ray.
 """
 
@@ -12,7 +12,7 @@ from amber_ray.settings import Settings
 
 
 async def connect_ray(address: str, settings: Settings) -> Service:
-    """The service of the cluster at `ray://host:port`, through its named gateway actor.
+    """Return the service of the cluster at `ray://host:port`, through its named gateway actor.
 
     Raises `Unavailable` if the cluster can't be reached or serves no Amber, and if Ray is not installed here.
     """

@@ -1,8 +1,9 @@
-"""`Results`: the answers of one request under the names its caller used.
+"""`Results`: the answers of one request, under the names that its caller used.
 
-A mapping from (feature, asset as named) to a value or a `Failure`; a feature per segment gives the list of
-its segments' values in order, a feature per collection stands under (feature, None). `rows` has one line per
-computed unit, for tables and files. Must not know: how values were fetched.
+A mapping from (feature, asset as named) to a value or a `Failure`. A feature per segment has the list of its
+segments' values in order; a feature per collection has the key (feature, None). `rows` has one line for each
+computed unit, for tables and files. Results are matched with names by id and place, never by their order.
+Must not know: how values were fetched.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Results(Mapping[Key, Any]):
             self._add(row)
 
     def _add(self, row: Row) -> None:
-        """A segment's value joins its list; the first failure of an entry stands for the entry."""
+        """Add a row to its entry: a segment's value to a list. The first failure replaces the entry."""
         key = (row.feature, row.asset)
         known = self._entries.get(key, MISSING)
         if isinstance(known, Failure):
@@ -76,7 +77,7 @@ class Results(Mapping[Key, Any]):
 
     @functools.cached_property
     def _also(self) -> dict[str, str | None]:
-        """Ids and places of assets -> the names that this table has for them; None for a place of several."""
+        """Map ids and places of assets to their names in this table; a place of several assets to None."""
         names: dict[str, str] = {}
         ids: dict[str, set[str]] = {}
         for row in self.rows:
@@ -99,16 +100,16 @@ class Results(Mapping[Key, Any]):
 
     @property
     def ready(self) -> dict[Key, Any]:
-        """The entries that have a value, in order."""
+        """Return the entries that have a value, in order."""
         return {k: v for k, v in self._entries.items() if not isinstance(v, Failure)}
 
     @property
     def failures(self) -> dict[Key, Failure]:
-        """The entries that failed, in order."""
+        """Return the entries that failed, in order."""
         return {k: v for k, v in self._entries.items() if isinstance(v, Failure)}
 
     def value(self, feature: FeatureLike, asset: AssetLike | None = None) -> Any:
-        """One entry's value, or its failure raised as its error class."""
+        """Return one entry's value. Raises its failure, as the error's class, if it has none."""
         found = self[feature, asset]
         if isinstance(found, Failure):
             raise raised(found)
@@ -126,7 +127,7 @@ class Results(Mapping[Key, Any]):
 
 
 def joined(tables: Sequence[Results]) -> Results:
-    """Several requests' tables as one, in order; its id is the first one's."""
+    """Return several requests' tables as one, in order, with the first one's id."""
     if len(tables) == 1:
         return tables[0]
     states = {t.state for t in tables}
@@ -135,7 +136,7 @@ def joined(tables: Sequence[Results]) -> Results:
 
 
 def raised(failure: Failure) -> AmberError:
-    """The exception a failure stands for: its message names the step, a note carries the traceback."""
+    """Return a failure as an exception: its message names the step, a note has the traceback."""
     error = error_of_failure(failure)
     if failure.traceback:
         error.add_note(failure.traceback.rstrip())
@@ -143,7 +144,7 @@ def raised(failure: Failure) -> AmberError:
 
 
 def withdrawn(state: str, step: str, key: str, unit: str) -> Failure:
-    """The failure that stands in a table for a result that will not come."""
+    """Return the failure for a result that will not come, since its request has ended."""
     name, status = ("Cancelled", 409) if state == "cancelled" else ("Expired", 504)
     text = "the request was cancelled" if state == "cancelled" else "the request ended"
     return Failure("system", name, f"{text} before it was done", step, key, unit, status)
@@ -162,7 +163,7 @@ class Identified(NamedTuple):
 def assigned(
     view: RequestView, features: Sequence[str], named: Mapping[str, Identified], *, complete: bool = True
 ) -> list[Row]:
-    """The view's results as rows: by asset as named, then feature, then segment; collections at the end.
+    """Return the view's results as rows: by asset as named, feature and segment; collections at the end.
 
     Results find their rows by feature and asset id, whatever their order; one that is listed twice is one
     row. With `complete` a (feature, asset) that the view says nothing about becomes a failed row, so that no
@@ -211,16 +212,16 @@ def _start(result: Result) -> int:
 
 
 def asset_of(unit: Unit) -> Asset | None:
-    """The asset that a unit is of; None for a collection."""
+    """Return the asset that a unit is of; None for a collection."""
     if isinstance(unit, Segment):
         return unit.asset
     return None if isinstance(unit, Collection) else unit
 
 
 def by_id(view: RequestView) -> dict[str, Identified]:
-    """The assets of a request whose caller's names are not known: each under its id, in the view's order.
+    """Name the assets of a request whose caller's names are not known: by their ids, in the view's order.
 
-    An asset that could not be resolved stands under the reference it was asked by.
+    An asset that could not be resolved is named by the reference it was asked by.
     """
     named = {a.id: Identified(a.id) for a in (r.asset for r in view.results) if a is not None}
     for failed in view.failed_assets:
@@ -234,7 +235,7 @@ async def matched(
     refs: Mapping[str, AssetRef],
     resolve: Callable[[str], Awaitable[str]],
 ) -> dict[str, Identified]:
-    """Which asset each name of a request turned out to be: its id, or why it has no results.
+    """Find which asset each name of a request turned out to be: its id, or why it has no results.
 
     `refs` maps the caller's names to the references that were sent. A name is never paired with a result by
     its position. It is matched, in this order, by
@@ -286,7 +287,7 @@ class _Matching:
             self._places.setdefault(place_of(uri), set()).add(id)
 
     def known(self, name: str, ref: AssetRef) -> bool:
-        """Match a name by what was sent for it; False if that does not tell which asset it is."""
+        """Match a name by what was sent for it; return False if that does not tell which asset it is."""
         if ref in self._refused:
             self.named[name] = Identified(ref.id, self._refused[ref])
         elif ref.id is not None:
@@ -296,7 +297,7 @@ class _Matching:
         return name in self.named
 
     def resolved(self, name: str, id: str | AmberError) -> bool:
-        """Match a name by the id it has now; False if it has none, or one that the view does not know."""
+        """Match a name by the id it has now; return False if the view has no asset of that id."""
         if isinstance(id, str) and id in self.ids:
             self._is(name, id)
         return name in self.named
@@ -317,7 +318,7 @@ class _Matching:
 
 
 def _unmatched(ref: AssetRef, found: str | AmberError) -> Failure:
-    """Why a name has none of the view's results: it can't be read now, or other content is there by now."""
+    """Return why no asset of the view is matched: it can't be read, or other content is there now."""
     where = ref.uri or ""
     if isinstance(found, str):
         found = MediaChanged(f"{where} has other content than when it was asked for; ask again")

@@ -37,7 +37,7 @@ class Selection:
     one_asset: bool = False
 
     def pick(self, results: Results) -> Any:
-        """What `get` gives: the lone feature's value for the lone asset, each asset or the collection."""
+        """Return what `get` gives: one feature's value for one asset, each asset or the collection."""
         if not self.one_feature:
             return results
         feature = self.features[0]
@@ -51,7 +51,7 @@ class Selection:
 def asked_for(
     features: FeatureLike | Iterable[FeatureLike], assets: AssetLike | Iterable[AssetLike]
 ) -> Selection:
-    """Read a caller's words; `BadRequest` for those that name nothing."""
+    """Return what a caller asked for. Raises `BadRequest` for names that are none."""
     given = as_list(assets)
     return Selection(
         feature_names(features),

@@ -1,6 +1,6 @@
-"""What a service has of assets, and its values a few at a time: asked without computing anything.
+"""Look up what a service has of assets, and load values in batches; nothing is computed.
 
-Over any `Service`, so a server answers it as one's own process does. Must not know: files.
+Must not know: which service it is, files.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FIRST, MOST = 8, 256
 async def look_up(
     service: Service, features: Sequence[str], named: Sequence[Named], params: dict[str, Any]
 ) -> list[Row]:
-    """A row for each feature, asset and unit; values are MISSING. See `AsyncClient.stored`."""
+    """Return a row for each feature, asset and unit; values are MISSING. See `AsyncClient.stored`."""
     rows: list[Row] = []
     for part in windows(named):
         rows += await _looked_up(service, features, part, params)
@@ -95,7 +95,7 @@ async def _looked_up(
 async def _explained(
     service: Service, features: Sequence[str], ids: Sequence[str], params: dict[str, Any]
 ) -> tuple[dict[str, ExplainedStep], dict[str, AmberError]]:
-    """The steps of the assets by key, and which assets were refused; one refused does not stop the others."""
+    """Return the assets' steps by key, and the errors of the assets that were refused."""
     if not ids:
         return {}, {}
     try:
@@ -126,7 +126,7 @@ def _row(
 def _blamed(
     step: ExplainedStep, steps: Mapping[str, ExplainedStep], failures: Mapping[str, Failure]
 ) -> Failure | None:
-    """The failure of a step, or of the one it stands on that failed."""
+    """Return the failure of a step, or of the input of it that failed."""
     seen, waiting = {step.key}, [step.key]
     while waiting:
         key = waiting.pop()

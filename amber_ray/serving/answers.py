@@ -25,7 +25,7 @@ CHALLENGE = 'Bearer realm="amber"'
 
 
 def encode_json(data: Any) -> bytes:
-    """JSON text. Non-finite floats must have been turned to strings before (`ValueType.to_json` does)."""
+    """Encode JSON. Non-finite floats must have been turned to strings before (`ValueType.to_json` does)."""
     try:
         return orjson.dumps(data)
     except TypeError:
@@ -34,12 +34,12 @@ def encode_json(data: Any) -> bytes:
 
 
 def json_response(data: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A JSON body that no cache keeps, unless `headers` says otherwise."""
+    """Return a JSON response, `no-store` unless `headers` says otherwise."""
     return Response(encode_json(data), status, {"Cache-Control": NO_STORE, **(headers or {})}, JSON_TYPE)
 
 
 def error_response(error: Exception, request_id: str | None = None) -> Response:
-    """The problem document for an error, with the headers that its status asks for."""
+    """Return the problem document for an error, with the headers that its status asks for."""
     document = problem_document(error, request_id)
     headers = {"Cache-Control": NO_STORE}
     if isinstance(error, HTTPException):
@@ -56,7 +56,7 @@ def error_response(error: Exception, request_id: str | None = None) -> Response:
 
 
 def problem_document(error: Exception, request_id: str | None = None) -> dict[str, Any]:
-    """The RFC 9457 document for an error of Amber or of the framework; anything else is a plain 500."""
+    """Return the RFC 9457 document for an error of Amber or Starlette; any other is a plain 500."""
     if isinstance(error, AmberError):
         return problem(error, request_id)
     if isinstance(error, HTTPException):
@@ -66,12 +66,12 @@ def problem_document(error: Exception, request_id: str | None = None) -> dict[st
 
 
 def seconds(value: float) -> str:
-    """A `Retry-After`: whole seconds, at least 1."""
+    """Return a `Retry-After`: whole seconds, at least 1."""
     return str(max(1, math.ceil(value)))
 
 
 def _plain(status: int, detail: str, request_id: str | None) -> dict[str, Any]:
-    """A problem that its HTTP status says all about (`about:blank`, RFC 9457 section 4.2.1)."""
+    """Return a problem of no type but its HTTP status (`about:blank`, RFC 9457 section 4.2.1)."""
     try:
         title = http.HTTPStatus(status).phrase
     except ValueError:

@@ -35,7 +35,7 @@ def create_app(
     ongoing: int = ONGOING,
     echo: bool = True,
 ) -> Starlette:
-    """The whole HTTP contract over `service`, and the page.
+    """Return an ASGI app with the whole HTTP contract over `service`, and the page.
 
     Args:
         service: what answers; the caller opens and closes it.
@@ -64,5 +64,5 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    """Nobody reads this; the status is for the server's log (nginx's 499)."""
+    """Answer a caller that has hung up: nobody reads it, but the server's log has a status (nginx's 499)."""
     return Response(status_code=499)

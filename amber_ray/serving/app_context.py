@@ -15,7 +15,7 @@ from amber_ray.wire.views import encode_view
 
 
 class AppContext:
-    """One app's service and settings. A feature's type never changes while a service runs, so it is kept."""
+    """One app's service and settings. Types of features are kept: none changes while a service runs."""
 
     def __init__(self, service: Service, settings: Settings) -> None:
         self.service = service
@@ -23,7 +23,7 @@ class AppContext:
         self._types: dict[str, ValueType | None] = {}
 
     async def know(self, features: Iterable[str]) -> None:
-        """Have the types of these features at hand, so that `to_json` can write their values."""
+        """Fetch the types of these features, where they are not known yet, for `to_json`."""
         unknown = [name for name in features if name not in self._types]
         if unknown:
             # A request that outlived a restart may name a feature that is registered no more.
@@ -32,15 +32,15 @@ class AppContext:
                 self._types[info.name] = from_spec(info.returns)
 
     def to_json(self, feature: str, value: Any) -> Any:
-        """An inline value as JSON-able data; `know` must have been told of the feature."""
+        """Return an inline value as JSON-able data; `know` must have been called with the feature."""
         return (self._types[feature] or of_value(value)).to_json(value)
 
     async def view(self, view: RequestView, request: Request, asked: Iterable[str] = ()) -> dict[str, Any]:
-        """A request as JSON-able data, its links relative to where this app is mounted."""
+        """Return a request as JSON-able data; its links begin with the path that this app is mounted at."""
         await self.know({result.feature for result in view.results})
         return encode_view(view, self.to_json, features=asked, base=base(request))
 
 
 def base(request: Request) -> str:
-    """The path that this app is mounted at; empty at the root."""
+    """Return the path that this app is mounted at; empty at the root."""
     return str(request.scope.get("root_path", "")).rstrip("/")

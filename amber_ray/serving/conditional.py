@@ -25,17 +25,17 @@ _ELEMENT = re.compile(r'[ \t]*(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|
 
 
 def tag_of_making(stored: StoredValue, media_type: str) -> str | None:
-    """The entity tag of a value as `media_type`; None if it is not known when the value was made."""
+    """Return the entity tag of a value as `media_type`; None if it is not known when it was made."""
     return _of_making(stored.key, stored.made, stored.type, media_type) if stored.made else None
 
 
 def tag_of_content(content: bytes, media_type: str) -> str:
-    """The entity tag of a representation by its bytes alone."""
+    """Return the entity tag of a representation by its bytes alone."""
     return _tag(media_type.encode(), content)
 
 
 def answer_without_body(headers: Iterable[tuple[bytes, bytes]], tag: str) -> int | None:
-    """The status of a GET or HEAD that is settled by its preconditions: 412, 304, or None if neither.
+    """Evaluate the preconditions of a GET or HEAD: return 412, 304, or None if the body is to be sent.
 
     `headers` are those of the ASGI scope. `If-Match` compares strongly and `If-None-Match` weakly, in that
     order (RFC 9110 13.2.2). A list that is malformed names no tag.
@@ -53,7 +53,7 @@ def answer_without_body(headers: Iterable[tuple[bytes, bytes]], tag: str) -> int
 
 
 def _lists(lines: Sequence[bytes], tag: str, *, strong: bool) -> bool:
-    """Whether a list of entity tags holds `tag`, which is a strong one, or is `*`."""
+    """Return whether a list of entity tags is `*` or holds `tag`, which is a strong one."""
     field = b",".join(lines).decode("latin-1")
     if field.strip() == "*":
         return True

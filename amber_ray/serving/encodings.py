@@ -20,7 +20,7 @@ IN_LOOP = 32 * 1024
 
 
 def offers(stored: StoredValue) -> tuple[str, ...]:
-    """The media types that this value can be had as; the first is what a caller without a wish gets."""
+    """Return the media types that this value can be encoded as, the default first."""
     own = stored.type.media_type if isinstance(stored.value, (bytes, bytearray, memoryview)) else None
     first = (JSON_TYPE,) if own is None else (own, JSON_TYPE)
     if isinstance(stored.value, (bool, int, float)) or _is_array(stored.value):
@@ -29,21 +29,21 @@ def offers(stored: StoredValue) -> tuple[str, ...]:
 
 
 async def encode(stored: StoredValue, media_type: str) -> bytes:
-    """The value as `media_type`, which must be one of its offers; a large one is encoded in a thread."""
+    """Encode a value as one of its offers; a large one is encoded in a thread."""
     if media_type == ARROW_TYPE or size_of(stored.value) > IN_LOOP:
         return await asyncio.to_thread(encode_now, stored, media_type)
     return encode_now(stored, media_type)
 
 
 async def tagged(content: bytes, media_type: str) -> str:
-    """The entity tag of a representation by its bytes; a large one is digested in a thread."""
+    """Return the entity tag of a representation by its bytes; a large one is digested in a thread."""
     if len(content) > IN_LOOP:
         return await asyncio.to_thread(tag_of_content, content, media_type)
     return tag_of_content(content, media_type)
 
 
 def encode_now(stored: StoredValue, media_type: str) -> bytes:
-    """The value as `media_type`, in this thread."""
+    """Encode a value as one of its offers, in this thread."""
     if media_type == JSON_TYPE:
         return encode_json(stored.type.to_json(stored.value))
     if media_type == ARROW_TYPE:
@@ -54,7 +54,7 @@ def encode_now(stored: StoredValue, media_type: str) -> bytes:
 
 
 def _is_array(value: Any) -> bool:
-    """Whether this is a numpy array that `.npy` can hold without pickling."""
+    """Return whether this is a numpy array that `.npy` can hold without pickling."""
     return hasattr(value, "__array_interface__") and not value.dtype.hasobject
 
 

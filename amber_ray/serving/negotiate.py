@@ -1,4 +1,4 @@
-"""Which representation to answer with: `Accept` with its q-values (RFC 9110 12.5.1).
+"""Choose a representation by `Accept` and its q-values (RFC 9110 12.5.1).
 
 Must not know: what the representations are.
 """
@@ -13,7 +13,7 @@ _QUALITY = re.compile(r"(?:1(?:\.0{0,3})?|0(?:\.\d{0,3})?)\Z")
 
 @lru_cache(maxsize=256)
 def choose(accept: str | None, offers: tuple[str, ...]) -> str | None:
-    """The offer that `accept` ranks highest, the earlier of equals; None if it takes none of them.
+    """Return the offer that `accept` ranks highest, the first of equals; None if it takes none of them.
 
     >>> choose("application/json;q=0.5, image/*", ("application/json", "image/jpeg"))
     'image/jpeg'
@@ -30,7 +30,7 @@ def choose(accept: str | None, offers: tuple[str, ...]) -> str | None:
 
 
 def _range(item: str) -> tuple[str, float] | None:
-    """One media range and its q; None where it is malformed. Parameters other than q are not told apart."""
+    """Parse one media range into its type and q; None if malformed. Other parameters are ignored."""
     kind, *parameters = item.split(";")
     kind = kind.strip().lower()
     if kind == "*":
@@ -48,7 +48,7 @@ def _range(item: str) -> tuple[str, float] | None:
 
 
 def _quality(offer: str, ranges: list[tuple[str, float]]) -> float:
-    """How much an offer is wanted: the most specific range that matches it decides."""
+    """Return the q of an offer: that of the most specific range that matches it."""
     best, specific = 0.0, -1
     for kind, quality in ranges:
         if kind == offer:

@@ -1,7 +1,7 @@
 """A request's events as server-sent events (the HTML standard's `text/event-stream`).
 
-Each event's data is one line of JSON; silence is broken by a comment, so that proxies keep the connection
-and a caller that has gone is noticed. Must not know: where events come from.
+Each event's data is one line of JSON. After a while without events a comment is sent, so that proxies keep
+the connection and a caller that has gone is noticed. Must not know: where events come from.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class EventStream:
         self._next: asyncio.Future[RequestEvent] | None = None
 
     async def start(self) -> None:
-        """Wait (not for ever) for the first event, so that what it raises can still be an ordinary answer."""
+        """Wait up to `FIRST` seconds for the first event, whose error can still be an ordinary answer."""
         try:
             await asyncio.wait({self._ask()}, timeout=FIRST)
             if self._ask().done():
@@ -63,13 +63,13 @@ class EventStream:
             await self._close()
 
     def _ask(self) -> asyncio.Future[RequestEvent]:
-        """The event that is being waited for."""
+        """Return the event that is being waited for."""
         if self._next is None:
             self._next = asyncio.ensure_future(anext(self._events))
         return self._next
 
     async def _close(self) -> None:
-        """Let go of the events, whichever way the stream ended."""
+        """Close the iterator of events, whichever way the stream ended."""
         if self._next is not None:
             self._next.cancel()
             await asyncio.wait({self._next}, timeout=FIRST)
@@ -106,5 +106,5 @@ class EventStream:
 
 
 def frame(name: str, data: bytes) -> bytes:
-    """One event; `data` is a single line (JSON)."""
+    """Return one event as it is sent; `data` is a single line (JSON)."""
     return b"event: " + name.encode() + b"\ndata: " + data + b"\n\n"

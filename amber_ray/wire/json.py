@@ -1,8 +1,8 @@
 """JSON from callers, decoded under bounds.
 
-A body is an attack surface, so it is judged before it is believed: its size, its nesting (before the JSON
-decoder recurses), UTF-8, then the text, with repeated keys, NaN and numbers past 64 bits refused. Each
-refusal is one sentence. Must not know: HTTP, what any body means.
+A body comes from strangers. Its size is checked first, then its nesting (before the JSON decoder recurses),
+its UTF-8, then the text; repeated keys, NaN and numbers of more than 64 bits are refused. Each refusal is one
+sentence. Must not know: HTTP, what any body means.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ _DECODER = json.JSONDecoder(
 
 
 def members(data: Any, allowed: Iterable[str], where: str) -> Mapping[str, Any]:
-    """`data` if it is an object with only `allowed` keys; an unknown one is refused with the nearest."""
+    """Return `data` if it is an object with only `allowed` keys. Raises `BadRequest` with a hint."""
     if not isinstance(data, dict):
         raise BadRequest(f"{where} must be a JSON object, not {describe(data)}")
     allowed = tuple(allowed)
@@ -115,7 +115,7 @@ def members(data: Any, allowed: Iterable[str], where: str) -> Mapping[str, Any]:
 
 
 def text(value: Any, where: str, longest: int = MAX_NAME) -> str:
-    """`value` if it is a non-empty text that can be written as UTF-8 and named to an operating system."""
+    """Return `value` if it is a non-empty text of UTF-8 without NUL. Raises `BadRequest`."""
     if not isinstance(value, str):
         raise BadRequest(f"{where} must be a text, not {describe(value)}")
     if not value:
@@ -128,7 +128,7 @@ def text(value: Any, where: str, longest: int = MAX_NAME) -> str:
 
 
 def describe(value: Any) -> str:
-    """A JSON value in few words, for messages."""
+    """Describe a JSON value in few words, for messages."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -141,5 +141,5 @@ def describe(value: Any) -> str:
 
 
 def quote(value: str) -> str:
-    """A text in quotes, cut if long, for messages."""
+    """Quote a text, cut if long, for messages."""
     return repr(value if len(value) <= 64 else value[:61] + "...")

@@ -1,7 +1,8 @@
 """Assets and units on the wire, both ways.
 
-A result names its asset by id and URI only, and its segment by index, start and end in seconds; that is
-enough to rebuild the grid the segment lies on. Must not know: features, results, HTTP.
+A result names its asset by id and URI only, and its segment by index, start and end in seconds. The grid is
+rebuilt from that, but for the only segment of an asset that is shorter than the grid's step: its `length_us`
+is the asset's. Must not know: features, results, HTTP.
 """
 
 from __future__ import annotations
@@ -15,20 +16,20 @@ from amber_ray.wire.problems import Reading
 
 
 def encode_asset(asset: Asset) -> dict[str, Any]:
-    """An asset's fields, but for what its file looked like here."""
+    """Return an asset's fields, without the signature of its file."""
     data = asset_to_json(asset)
     del data["signature"]
     return data
 
 
 def decode_asset(data: Mapping[str, Any]) -> Asset:
-    """What `encode_asset` wrote."""
+    """Return the asset that `encode_asset` wrote. Raises `AmberError` for data that is none."""
     with Reading("an asset"):
         return asset_from_json(data)
 
 
 def encode_unit(unit: Unit) -> dict[str, Any] | None:
-    """None for an asset, `{"index", "start", "end"}` (seconds) for a segment, `{"collection": [ids]}`."""
+    """Return None for an asset, `{"index", "start", "end"}` (seconds) or `{"collection": [ids]}`."""
     if isinstance(unit, Asset):
         return None
     if isinstance(unit, Segment):
@@ -37,7 +38,7 @@ def encode_unit(unit: Unit) -> dict[str, Any] | None:
 
 
 def decode_unit(asset: str | None, uri: str | None, data: Mapping[str, Any] | None) -> Unit:
-    """The unit of a result. Its asset carries id and URI; one cut by its asset's end knows that end too."""
+    """Return the unit of a result. Its asset has id and URI, and its duration if it cuts the segment."""
     if data is not None and "collection" in data:
         return Collection(tuple(_named(member) for member in data["collection"]))
     if asset is None:
@@ -60,7 +61,7 @@ def _named(id: str, uri: str | None = None, duration: float | None = None) -> As
 
 
 def place(unit: Unit) -> dict[str, Any]:
-    """Which asset and which part of it: the fields that results and explained steps share."""
+    """Return the fields that results and explained steps share: which asset, and which part of it."""
     if isinstance(unit, Collection):
         return {"asset": None, "uri": None, "unit": encode_unit(unit)}
     asset = unit.asset if isinstance(unit, Segment) else unit

@@ -66,7 +66,7 @@ REQUEST_ID_HEADER = "X-Amber-Request-Id"
 
 
 def encode_result(result: Result, encode: Encode | None = None, base: str = "") -> dict[str, Any]:
-    """One result: `value` if it is inline, else `href` once it is ready; `base` prefixes the href."""
+    """Encode one result: with `value` if it is inline, else `href` once it is ready, prefixed by `base`."""
     data: dict[str, Any] = {
         "feature": result.feature,
         **place(result.unit),
@@ -84,7 +84,7 @@ def encode_result(result: Result, encode: Encode | None = None, base: str = "") 
 
 
 def decode_result(data: Mapping[str, Any], decode: Encode | None = None) -> Result:
-    """What `encode_result` wrote. `value` stays JSON unless `decode` turns it back; MISSING if by href."""
+    """Decode a result. `value` stays JSON unless `decode` turns it back, and is MISSING if by href."""
     with Reading("a result"):
         value = MISSING
         if "value" in data:
@@ -108,7 +108,7 @@ def encode_view(
     features: Iterable[str] = (),
     base: str = "",
 ) -> dict[str, Any]:
-    """A request as it stands.
+    """Encode a request as it stands.
 
     An asset that could not be resolved is a failed result, without key, for each of `features` (those
     asked for; by default those that other results name).
@@ -142,7 +142,7 @@ def _unresolved(failed: AssetFailure, feature: str | None) -> dict[str, Any]:
 
 
 def decode_view(data: Mapping[str, Any], decode: Encode | None = None) -> RequestView:
-    """What `encode_view` wrote; results without a key are the assets that could not be resolved."""
+    """Decode a request; results without a key are the assets that could not be resolved."""
     with Reading("a request"):
         failed: dict[AssetRef, AssetFailure] = {}
         for result in data["results"]:
@@ -169,7 +169,7 @@ def encode_event(
     features: Iterable[str] = (),
     base: str = "",
 ) -> dict[str, Any]:
-    """The data of a server-sent event named `event.kind`: the view for `done`, else progress."""
+    """Encode the data of a server-sent event named `event.kind`: the view for `done`, else progress."""
     if event.view is not None:
         return encode_view(event.view, encode, features=features, base=base)
     data: dict[str, Any] = {"done": event.done, "total": event.total}
@@ -179,7 +179,7 @@ def encode_event(
 
 
 def decode_event(kind: str, data: Mapping[str, Any], decode: Encode | None = None) -> RequestEvent:
-    """What `encode_event` wrote, under its event name; raises the error that an `error` event tells of."""
+    """Decode an event by its name and data. Raises the error that an `error` event tells of."""
     if kind == "error":
         raise error_of_problem(int(data.get("status", 500)), data)
     with Reading("an event"):
@@ -196,7 +196,7 @@ def decode_event(kind: str, data: Mapping[str, Any], decode: Encode | None = Non
 
 
 def encode_feature(info: FeatureInfo) -> dict[str, Any]:
-    """A feature; a parameter is `{"type", "default"}`."""
+    """Encode a feature; a parameter is `{"type", "default"}`."""
     data = {name: getattr(info, name) for name in FeatureInfo.__slots__}
     data["inputs"] = list(info.inputs)
     data["params"] = {name: {"type": t, "default": default} for name, (t, default) in info.params.items()}
@@ -206,7 +206,7 @@ def encode_feature(info: FeatureInfo) -> dict[str, Any]:
 
 
 def decode_feature(data: Mapping[str, Any]) -> FeatureInfo:
-    """What `encode_feature` wrote; fields beyond it (a feature's graph) are left aside."""
+    """Decode a feature; other fields (a feature's graph) are ignored."""
     with Reading("a feature"):
         fields = {name: data[name] for name in FeatureInfo.__slots__}
         fields["inputs"] = tuple(data["inputs"])
@@ -215,7 +215,7 @@ def decode_feature(data: Mapping[str, Any]) -> FeatureInfo:
 
 
 def encode_step(step: ExplainedStep) -> dict[str, Any]:
-    """One step of a plan."""
+    """Encode one step of a plan."""
     return {
         "feature": step.feature,
         "version": step.version,
@@ -230,7 +230,7 @@ def encode_step(step: ExplainedStep) -> dict[str, Any]:
 
 
 def decode_step(data: Mapping[str, Any]) -> ExplainedStep:
-    """What `encode_step` wrote."""
+    """Decode one step of a plan."""
     with Reading("a step"):
         return ExplainedStep(
             feature=data["feature"],

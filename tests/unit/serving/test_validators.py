@@ -11,9 +11,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from amber_ray.client.http import HttpService
 from amber_ray.core.model.service import StoredValue
 from amber_ray.core.values.annotations import Jpeg, of_value, parse
+from amber_ray.serving.app import create_app
 from amber_ray.serving.encodings import offers
+from amber_ray.settings import Settings
 from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
 from tests.http_app import client, compute_body, run
 from tests.memory_service import Made, MemoryService, digest
@@ -200,9 +203,16 @@ def test_a_precondition_counts_only_where_there_would_be_a_value(header: str) ->
     assert unknown.status_code == 404
 
 
-def test_the_time_of_making_is_told() -> None:
-    assert float(read(stored("float"), "*/*").headers["Amber-Made"]) == MADE
-    assert "Amber-Made" not in read(stored("float", made=0.0), "*/*").headers
+@pytest.mark.parametrize("made", [MADE, 1_767_225_600.123456, 0.0])
+def test_the_python_client_is_told_when_a_value_was_made(made: float) -> None:
+    async def story() -> None:
+        app = create_app(holding(stored("float", made)), Settings())
+        http = HttpService("http://127.0.0.1:8000", transport=httpx.ASGITransport(app))
+        [found] = await http.load([KEY])
+        assert found == stored("float", made)
+
+    run(story)
+    assert ("Amber-Made" in read(stored("float", made), "*/*").headers) == bool(made)
 
 
 def test_a_cache_that_asks_again_after_a_refresh_gets_the_new_value() -> None:
