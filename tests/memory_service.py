@@ -202,7 +202,7 @@ class MemoryService:
     closed: int = 0
 
     def __post_init__(self) -> None:
-        self.gate = Gate(self._go_on)
+        self.gate = Gate(self.go_on)
         self._gates: dict[str, Gate] = {}
         self._begun: set[str] = set()
         self._units: dict[str, Unit] = {}
@@ -212,7 +212,7 @@ class MemoryService:
 
     def gate_of(self, feature: str) -> Gate:
         """The gate of one feature's steps."""
-        return self._gates.setdefault(feature, Gate(self._go_on))
+        return self._gates.setdefault(feature, Gate(self.go_on))
 
     def asset(self, uri: str) -> Asset:
         """What is at a URI, a film unless it is called `.png`. Raises `MediaNotFound`."""
@@ -226,6 +226,19 @@ class MemoryService:
     def inline(self, feature: str) -> bool:
         """Whether a feature's values travel in the answer."""
         return self.made[feature].inline
+
+    def admitted(self, held: Held) -> None:
+        """A request was taken in; nothing of it has begun."""
+
+    def may_answer(self, held: Held) -> bool:
+        """Whether a request's results may be told now. Whatever changes that calls `go_on`."""
+        return self.gate.is_set()
+
+    def left(self, held: Held) -> None:
+        """A caller has hung up: a request that nobody waits for and nobody was promised is as never made."""
+        if held.state == "running" and not held.callers and not held.accepted:
+            self._end(held, "cancelled")
+            del self.requests[held.id]
 
     def _ask(self, what: str, detail: Any = None) -> None:
         self.asked.append((what, detail))
@@ -271,7 +284,7 @@ class MemoryService:
         except asyncio.CancelledError:
             self.withdrawn.append(held.id)
             held.callers -= 1
-            self._leave(held)
+            self.left(held)
             raise
         held.callers -= 1
         held.accepted = held.accepted or held.state == "running"
@@ -297,7 +310,8 @@ class MemoryService:
         if request.deadline_seconds is not None and self.deadlines:
             loop = asyncio.get_running_loop()
             held.deadline = loop.call_later(request.deadline_seconds, self._expire, held)
-        self._go_on()
+        self.admitted(held)
+        self.go_on()
         return held
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
@@ -361,12 +375,6 @@ class MemoryService:
             raise UnknownRequest(f"there is no request {id!r}")
         return self.requests[id]
 
-    def _leave(self, held: Held) -> None:
-        """A caller has hung up: a request that nobody waits for and nobody was promised is as never made."""
-        if held.state == "running" and not held.callers and not held.accepted:
-            self._end(held, "cancelled")
-            del self.requests[held.id]
-
     def _expire(self, held: Held) -> None:
         if held.state == "running":
             for step in held.targets:
@@ -405,7 +413,7 @@ class MemoryService:
 
     def _planned(self, id: str, request: ComputeRequest) -> Held:
         """A request with its steps. Raises `BadRequest` and kin for what can't be planned."""
-        self._judge(request)
+        self.judge(request)
         assets: list[Asset] = []
         failed: list[AssetFailure] = []
         for ref in request.assets:
@@ -436,7 +444,8 @@ class MemoryService:
         """How an asset is named that a request's range does not fit."""
         return AssetRef(uri=asset.uri, id=asset.id)
 
-    def _judge(self, request: ComputeRequest) -> None:
+    def judge(self, request: ComputeRequest) -> None:
+        """Raise `BadRequest` and kin for what is wrong with a request whatever its assets."""
         for name in request.features:
             if name not in self.made:
                 raise UnknownFeature(f"there is no feature {name!r}")
@@ -489,7 +498,7 @@ class MemoryService:
 
     # --- work
 
-    def _go_on(self) -> None:
+    def go_on(self) -> None:
         """Take every step of running requests as far as it can go, and answer what can be answered."""
         moved = True
         while moved:
@@ -536,7 +545,7 @@ class MemoryService:
         return self.values[keys].value if isinstance(keys, str) else [self.values[k].value for k in keys]
 
     def _answer(self, held: Held) -> None:
-        if not self.gate.is_set():
+        if not self.may_answer(held):
             return
         before = len(held.answers)
         for step in held.targets:

@@ -736,19 +736,19 @@ class ServiceContract:
 
     @case
     async def test_what_was_purged_stays_purged_over_a_restart(self, scene: Scene) -> None:
-        early, late, kept = scene.pictures(6), scene.pictures(6), scene.pictures(2)
+        early, late, kept = scene.pictures(3), scene.pictures(3), scene.pictures(2)
         await done(scene.service, scene.ask("fresh", *early, *kept))
         await scene.stored()
         await done(scene.service, scene.ask("fresh", *late))
         # Now some values are in Parquet, and others are in memory or on their way there.
         for uri in (*early, *late):
             assert await scene.service.purge(asset=scene.id_of(uri)) == 1
-        assert await scene.states("fresh", *early, *late) == ["missing"] * 12
+        assert await scene.states("fresh", *early, *late) == ["missing"] * 6
         await scene.restart()
-        assert await scene.states("fresh", *early, *late) == ["missing"] * 12
+        assert await scene.states("fresh", *early, *late) == ["missing"] * 6
         view = await done(scene.service, scene.ask("fresh", *kept, *early, *late))
-        assert [r.cached for r in view.results] == [True] * 2 + [False] * 12
-        assert [r.value for r in view.results] == [1] * 2 + [2] * 12
+        assert [r.cached for r in view.results] == [True] * 2 + [False] * 6
+        assert [r.value for r in view.results] == [1] * 2 + [2] * 6
 
     # --- restart
 
@@ -767,7 +767,7 @@ class ServiceContract:
         view = await scene.service.status(id, WAIT)
         assert view.state == "done"
         assert named(view) == [("fresh", scene.id_of(uri)) for uri in reversed(pictures)]
-        assert [r.value for r in view.results[-3:]] == [1, 1, 1]
+        assert await values(scene.service, view.results[-3:]) == [1, 1, 1]
         assert named(await waiting) == named(view)
         after = await done(scene.service, scene.ask("fresh,large", *there))
         assert [(r.key, r.cached) for r in after.results] == [(r.key, True) for r in before.results]
@@ -795,7 +795,7 @@ class ServiceContract:
 
     @case
     async def test_a_tenant_at_its_bound_is_refused_and_others_are_not(self, scene: Scene) -> None:
-        pictures = scene.pictures(8)
+        pictures = scene.pictures(6)
         scene.close("label")
         ids = [await accepted(scene.service, scene.ask("label", *pictures)) for _ in range(scene.bound)]
         refused = scene.new_id()

@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 
 from amber_ray.settings import Settings
-from tests.service_contract import ServiceContract
 
-CPUS = 6
+pytest.register_assert_rewrite("tests.service_contract")
+
+from tests.service_contract import ServiceContract  # noqa: E402 - only now are its assertions told in full
+
+CPUS = 4
 """More than there may be: steps that wait at a gate hold one each."""
 Cells = dict[str, dict[str, str]]
 CELLS = pytest.StashKey[Cells]()

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.contract.scenes import HttpScene, LoopScene, MemoryScene
-from tests.memory_service import MemoryService
+from tests.integration.serving_kit import Told
+from tests.memory_service import Held, MemoryService
 from tests.service_contract import Scene, ServiceContract
+from tests.unit.cli.test_backfill import Slow
 from tests.unit.cli.test_export import StoredService
 from tests.unit.gated_service import GatedService
 
@@ -72,11 +75,39 @@ class TestStored(ServiceContract):
             yield scene
 
 
+class TestTold(ServiceContract):
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+
+    @pytest.fixture
+    def scene(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scene]:
+        monkeypatch.setenv("KIT_LOG", str(tmp_path / "log"))
+        with MemoryScene(Told).up() as scene, scene.case():
+            yield scene
+
+
+class Opened(Slow):
+    """Its requests' gates are opened as they come, so that the contract's own gates hold its steps alone."""
+
+    def admitted(self, held: Held) -> None:
+        super().admitted(held)
+        self.gates[-1].set()
+
+
+class TestSlow(ServiceContract):
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+
+    @pytest.fixture
+    def scene(self) -> Iterator[Scene]:
+        with GatedScene(Opened).up() as scene, scene.case():
+            yield scene
+
+
 class TestHttpMemory(ServiceContract):
     NOT_APPLICABLE = OVER_A_RESTART
 
     @pytest.fixture(scope="class")
-    def place(self) -> Iterator[LoopScene]:
+    @classmethod
+    def place(cls) -> Iterator[LoopScene]:
         with HttpScene(MemoryScene(MemoryService)).up() as scene:
             yield scene
 

@@ -20,17 +20,19 @@ class OnRay(ServiceContract):
     SHARDS: ClassVar[int] = 1
     REPLICAS: ClassVar[int] = 1
 
-    def over(self, inner: RayScene) -> LoopScene:
+    @classmethod
+    def over(cls, inner: RayScene) -> LoopScene:
         """The way in."""
         return inner
 
     @pytest.fixture(scope="class")
+    @classmethod
     def place(
-        self, ray_cluster: None, traces: Path, tmp_path_factory: pytest.TempPathFactory
+        cls, ray_cluster: None, traces: Path, tmp_path_factory: pytest.TempPathFactory
     ) -> Iterator[LoopScene]:
-        folder = tmp_path_factory.mktemp(type(self).__name__)
-        inner = RayScene(folder, traces, shards=self.SHARDS, replicas=self.REPLICAS)
-        with self.over(inner).up() as scene:
+        folder = tmp_path_factory.mktemp(cls.__name__)
+        inner = RayScene(folder, traces, shards=cls.SHARDS, replicas=cls.REPLICAS)
+        with cls.over(inner).up() as scene:
             yield scene
 
     @pytest.fixture
@@ -55,12 +57,14 @@ class TestHttp2(OnRay):
     SHARDS = 2
     REPLICAS = 2
 
-    def over(self, inner: RayScene) -> LoopScene:
+    @classmethod
+    def over(cls, inner: RayScene) -> LoopScene:
         return HttpScene(inner)
 
 
 class TestGateway(OnRay):
     """What `ray://` addresses give."""
 
-    def over(self, inner: RayScene) -> LoopScene:
+    @classmethod
+    def over(cls, inner: RayScene) -> LoopScene:
         return GatewayScene(inner)

@@ -6,17 +6,15 @@ to the file that KIT_LOG names. With SERVE_HOST, Serve's front listens there wha
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 import sys
 from typing import Any
 
-from amber_ray.core.model.request import ComputeRequest, RequestView
 from amber_ray.errors import AmberError
 from amber_ray.serving import deployment, front
 from amber_ray.settings import Settings
-from tests.memory_service import MemoryService
+from tests.memory_service import Held, MemoryService
 
 
 def log(line: str) -> None:
@@ -27,17 +25,16 @@ def log(line: str) -> None:
 class Told(MemoryService):
     """Holds everything back from a request of tenant `hold` until one of tenant `open`."""
 
-    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
-        log(f"asked {request.tenant}")
-        if request.tenant == "hold":
+    def admitted(self, held: Held) -> None:
+        log(f"asked {held.request.tenant}")
+        if held.request.tenant == "hold":
             self.gate.clear()
-        if request.tenant == "open":
+        if held.request.tenant == "open":
             self.gate.set()
-        try:
-            return await super().compute(request, wait, id)
-        except asyncio.CancelledError:
-            log("withdrawn")
-            raise
+
+    def left(self, held: Held) -> None:
+        log("withdrawn")
+        super().left(held)
 
     async def aclose(self) -> None:
         log("closed")

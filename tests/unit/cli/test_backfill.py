@@ -15,8 +15,9 @@ from amber_ray.cli.failed import SHOWN, FailureFile
 from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.client import AsyncClient
 from amber_ray.client.results import Results, Row
-from amber_ray.core.model.request import ComputeRequest, Failure, RequestView
+from amber_ray.core.model.request import ComputeRequest, Failure
 from amber_ray.core.model.units import Asset
+from tests.memory_service import Gate, Held
 from tests.unit.gated_service import GatedService
 
 
@@ -109,20 +110,26 @@ def test_other_stores_are_walked() -> None:
 
 
 class Slow(GatedService):
-    """Each request ends when its gate is opened."""
+    """Each request ends when its gate is opened; one of more than `largest` assets is refused."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gates: list[asyncio.Event] = []
+        self.gates: list[Gate] = []
         self.largest = 1_000_000
+        self._gate_of_request: dict[str, Gate] = {}
 
-    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
+    def judge(self, request: ComputeRequest) -> None:
+        super().judge(request)
         if len(request.assets) > self.largest:
             raise errors.TooLarge("too many steps")
-        gate = asyncio.Event()
+
+    def admitted(self, held: Held) -> None:
+        gate = self._gate_of_request[held.id] = Gate(self.go_on)
+        gate.clear()
         self.gates.append(gate)
-        await gate.wait()
-        return await super().compute(request, wait, id)
+
+    def may_answer(self, held: Held) -> bool:
+        return super().may_answer(held) and self._gate_of_request[held.id].is_set()
 
 
 async def settled(ready: Any) -> None:
