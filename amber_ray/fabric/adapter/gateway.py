@@ -24,6 +24,8 @@ from amber_ray.fabric.adapter.engine_ports import start_engine
 from amber_ray.fabric.transport.names import GATEWAY
 from amber_ray.settings import Settings
 
+log = logging.getLogger("amber.gateway")
+
 CALL_SECONDS = 120.0
 """Bound on one call beside what it was asked to wait."""
 WATCH_SECONDS = 10.0
@@ -155,6 +157,10 @@ class GatewayService:
     async def _get(self, ref: Any, wait: float = 0.0) -> Any:
         try:
             return await asyncio.to_thread(ray.get, ref, timeout=CALL_SECONDS + wait)
+        except asyncio.CancelledError:
+            # In the cluster the call goes on until it is told that its caller has hung up.
+            asyncio.get_running_loop().run_in_executor(None, _hang_up, ref)
+            raise
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, AmberError):
                 raise error.cause from None
@@ -238,6 +244,14 @@ class GatewayService:
     async def aclose(self) -> None:
         """Leave the cluster; what was accepted goes on."""
         await asyncio.to_thread(ray.shutdown)
+
+
+def _hang_up(ref: Any) -> None:
+    """Have the coroutine in the cluster cancelled, which waits for a caller that is gone."""
+    try:
+        ray.cancel(ref)
+    except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
+        log.info("the gateway was not told that a caller hung up: %s", error)
 
 
 async def connect(address: str, settings: Settings) -> GatewayService:

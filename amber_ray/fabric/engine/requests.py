@@ -317,8 +317,8 @@ class RequestTracker:
             # Before or after its change: that is not told.
             self._keep(a for a in updates.answers.values() if a.key not in changed)
         about: dict[str, list[Answer]] = {}
-        for id, key in updates.about:
-            about.setdefault(id, []).append(updates.answers[key])
+        for id, answer in updates.about:
+            about.setdefault(id, []).append(answer)
         for id, answers in about.items():
             self._note(id, shard)
             tracked = self._requests.get(id)

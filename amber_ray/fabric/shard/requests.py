@@ -109,8 +109,11 @@ class RequestTable:
             # Held from now on: a transient value is dropped by the next command, another may be evicted.
             record.held[key] = handle
         for session in self._followers(record):
-            session.updates.answers[key] = answer
-            session.updates.about.append((id, key))
+            # An equal answer is sent as one object, whoever it is for.
+            known = session.updates.answers.get(key)
+            shared = known if known == answer else answer
+            session.updates.answers[key] = shared
+            session.updates.about.append((id, shared))
             session.wake.set()
 
     def _answer(self, key: str, outcome: ev.Ready | Failure) -> Answer:

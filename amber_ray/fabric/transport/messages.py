@@ -215,7 +215,9 @@ class Updates:
     """What happened to a session's requests since the updates that it has acknowledged.
 
     - `number`: to be named by the next poll, which thereby acknowledges these;
-    - `answers`, `about`, `finished`: answers by key, which (request, key) they are for, and (request, state);
+    - `about`: (request, answer): of two requests about one key one may have expired, so an answer is its
+      request's; those that are equal are one object, so many who wait for a key cost its value once;
+    - `answers`: the newest answer of each key; `finished`: (request, state);
     - `replaced`: requests whose targets are others now, to be attached anew;
     - `changed`: keys whose values were purged or made anew, so copies of them must go;
     - `changes`: how many changes of values the shard has seen; what was read before the last of them may be
@@ -225,7 +227,7 @@ class Updates:
 
     number: int = 0
     answers: dict[str, Answer] = field(default_factory=dict)
-    about: list[tuple[str, str]] = field(default_factory=list)
+    about: list[tuple[str, Answer]] = field(default_factory=list)
     finished: list[tuple[str, str]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)

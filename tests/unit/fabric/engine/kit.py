@@ -290,7 +290,7 @@ class MemoryShard:
                 answer = record.answers[target.key] = Answer(target.key, seconds=1.0, inline=inline)
                 for session in sessions:
                     session.updates.answers[target.key] = answer
-                    session.updates.about.append((record.submission.id, target.key))
+                    session.updates.about.append((record.submission.id, answer))
         if len(record.answers) == len({t.key for t in record.targets}):
             self._end(record, "done")
         for session in sessions:

@@ -345,3 +345,25 @@ def test_a_refresh_calls_copies_back() -> None:
         assert bench.context.refreshing == set(keys)
 
     run(story())
+
+
+def test_one_request_expires_and_another_about_the_same_key_does_not() -> None:
+    async def story() -> None:
+        bench = Bench({"CPU": 1.0})
+        made = table(bench)
+        bench.feed(ev.CapacityChanged([{"CPU": 1.0}]))
+        await ask(made, submission("hasty", deadline_seconds=1.0), submission("patient"))
+        bench.clock.time += 2.0
+        bench.feed(ev.Tick())
+        [key] = [t.key for t in part().targets]
+        bench.feed(ev.Reported(1, [ev.StepReport(key, 10, 0.1, kept=True)]))
+        for command in bench.commands:
+            if isinstance(command, ev.Deliver):
+                made.deliver(command.request, command.key, command.outcome)
+        updates = await made.poll("s", 0, 0.0)
+        assert [(id, answer.failure and answer.failure.type) for id, answer in updates.about] == [
+            ("hasty", "Expired"),
+            ("patient", None),
+        ]
+
+    run(story())
