@@ -9,6 +9,7 @@ Must not know: HTTP, how a request is followed.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 import time
 import uuid
@@ -32,7 +33,12 @@ from amber_ray.settings import Settings
 
 log = logging.getLogger("amber.engine_ports")
 
-GONE = (ray.exceptions.ActorDiedError, ray.exceptions.ActorUnavailableError)
+GONE = (
+    ray.exceptions.ActorDiedError,
+    ray.exceptions.ActorUnavailableError,
+    ray.exceptions.TaskCancelledError,
+)
+"""What says that a call may or may not have been carried out."""
 LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError)
 QUEUED_CHUNKS = 8
 """Upload chunks held between the network and the disk."""
@@ -101,15 +107,19 @@ class ActorPort:
         try:
             handle = ray.get_actor(shard_name(self._number), namespace=self._settings.namespace)
             hello = await cluster.introduce(handle, timeout)
-        except (ValueError, Unavailable) as error:
+        except (ValueError, Unavailable, *GONE) as error:
             raise ShardGone(str(error)) from error
         self._handle = handle
         return hello
 
     async def call(self, method: str, *arguments: Any) -> Any:
-        """See `ShardPort.call`."""
+        """See `ShardPort.call`.
+
+        The call is made outside of the Ray task that may run now, as in a Serve replica or the gateway: Ray
+        would cancel it together with that task, and it may carry the requests of many callers.
+        """
         try:
-            return await getattr(self._handle, method).remote(*arguments)
+            return await contextvars.Context().run(getattr(self._handle, method).remote, *arguments)
         except GONE as error:
             raise ShardGone(str(error)) from error
         except ray.exceptions.RayTaskError as error:

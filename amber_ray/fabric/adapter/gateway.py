@@ -249,7 +249,7 @@ class GatewayService:
 def _hang_up(ref: Any) -> None:
     """Have the coroutine in the cluster cancelled, which waits for a caller that is gone."""
     try:
-        ray.cancel(ref)
+        ray.cancel(ref, recursive=False)  # what it asked of others may be for other callers too
     except (ray.exceptions.RayError, ConnectionError, ValueError) as error:
         log.info("the gateway was not told that a caller hung up: %s", error)
 
