@@ -102,7 +102,9 @@ class Dispatcher:
     def _lost(self, task: ev.Task, fault: Fault) -> None:
         context = self._context
         if fault.inputs_lost:
-            context.feed(ev.Lost([k for k in inputs_of(task.steps) if context.in_object_store(k)]))
+            lost = [k for k in inputs_of(task.steps) if context.in_object_store(k)]
+            forwarding.tell_lost(context, lost)
+            context.feed(ev.Lost(lost))
         if not fault.cancelled:
             log.warning("task %d (%s) was lost: %s", task.id, ", ".join(_names(task.steps)), fault.message)
         context.feed(

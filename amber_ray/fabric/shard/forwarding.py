@@ -12,6 +12,8 @@ Must not know: Ray, how the owner comes to a value.
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Sequence
 from typing import TypeAlias
 
 from amber_ray.core.model.request import Failure
@@ -19,9 +21,11 @@ from amber_ray.core.planning.plan import Step, Target, closure
 from amber_ray.core.state import events as ev
 from amber_ray.errors import AmberError
 from amber_ray.fabric.shard.context import ShardContext
-from amber_ray.fabric.shard.ports import Call, Fault, Ref, TaskResult
+from amber_ray.fabric.shard.ports import Call, CallFailed, Fault, Ref, TaskResult
 from amber_ray.fabric.shard.requests import RequestTable
 from amber_ray.fabric.transport.messages import Answer, Handle, Inline, Made, PlanPart, Slot, StepResult
+
+log = logging.getLogger("amber.forwarding")
 
 Fetched: TypeAlias = list[tuple[Answer, Handle | None]]
 """What an owner says of each step that it was asked for, and its value."""
@@ -79,6 +83,26 @@ async def fetch(
     finally:
         requests.forget(id)
     return [(answer, record.held.get(answer.key)) for answer in record.answers.values()]
+
+
+def tell_lost(context: ShardContext, keys: Sequence[str]) -> None:
+    """Tell other shards which values that they lent are lost: else they would lend them again."""
+    homes: dict[int, list[str]] = {}
+    for key in keys:
+        entry = context.ledger.entries.get(key)
+        if entry is not None and entry.step.home != context.shard:
+            homes.setdefault(entry.step.home, []).append(key)
+    for home, lent in homes.items():
+        context.spawn(_tell_lost(context, home, lent))
+
+
+async def _tell_lost(context: ShardContext, home: int, keys: list[str]) -> None:
+    try:
+        await context.ports.peers.call(home, "lost", keys)
+    except CallFailed as failed:  # the next task that reads them will say so again
+        log.info(
+            "shard %d was not told of %d values that it lent and that are lost: %s", home, len(keys), failed
+        )
 
 
 def as_failure(fault: Fault) -> Failure:
