@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SEEDS := 10000
 
-.PHONY: help demo test check simulate mutate bench bench-peers lint format types clean
+.PHONY: help demo test check contract simulate mutate bench bench-peers lint format types clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ test: lint types ## lint, types and every test, on clusters that the tests start
 
 check: lint types ## the quick half: lint, types, unit and property tests
 	@$(BIN)/pytest -q tests/unit tests/property
+
+contract: $(STAMP) ## what every implementation of Service must do, and the table of which does
+	@$(BIN)/pytest -q tests/contract
 
 simulate: $(STAMP) ## run the core in SEEDS simulated worlds full of faults
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)

@@ -1,0 +1,112 @@
+"""Every value stands under its own name: real pictures, several shards and replicas, new connections.
+
+The brightness of each picture is known, and no two are equally bright, so a value under another picture's
+name is seen, whoever put it there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+import amber_ray as amber
+from tests.server import Server, running
+
+pytestmark = pytest.mark.timeout(240)
+
+COUNT = 40
+CONNECTIONS = 6
+"""New connections that ask for each request: with two replicas both are met."""
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    yield from running(tmp_path_factory.mktemp("names"), "--shards", "3", "--replicas", "2")
+
+
+@pytest.fixture(scope="module")
+def pictures(server: Server) -> dict[str, float]:
+    """Paths of pictures, in an order that says nothing, and how bright each is."""
+    numbers = random.Random(1).sample(range(COUNT), COUNT)
+    made: dict[str, float] = {}
+    for number in numbers:
+        grey = 5 + 6 * number
+        path = server.media / f"{(number * 7) % COUNT}.png"
+        Image.new("L", (32, 32), grey).save(path)
+        made[str(path)] = grey / 255
+    return made
+
+
+def orders(pictures: dict[str, float]) -> Iterator[list[str]]:
+    chance = random.Random(2)
+    for _ in range(3):
+        yield chance.sample(list(pictures), COUNT)
+
+
+def brightness_of(results: amber.Results, path: str) -> float:
+    [of_segment] = results["brightness", path]
+    [of_frame] = of_segment
+    return float(of_frame)
+
+
+def test_futures_found_by_their_ids_give_each_picture_its_own_brightness(
+    server: Server, pictures: dict[str, float]
+) -> None:
+    futures: list[tuple[list[str], str]] = []
+    for order in orders(pictures):
+        with amber.connect(server.url) as client:
+            futures.append((order, client.submit(["brightness", "size"], order).id))
+    for order, id in futures:
+        expected = [pictures[path] for path in order]
+        sizes = [Path(path).stat().st_size for path in order]
+        for _ in range(CONNECTIONS):
+            with amber.connect(server.url) as client:
+                results = client.future(id).results(120)
+            found = [brightness_of(results, path) for path in order]
+            np.testing.assert_allclose(found, expected, atol=0.002)
+            assert [results["size", path] for path in order] == sizes
+    assert server.runs("size") == COUNT
+
+
+def test_a_table_stands_under_the_names_that_were_asked(server: Server, pictures: dict[str, float]) -> None:
+    for order in orders(pictures):
+        with amber.connect(server.url) as client:
+            results = client.get_many(["brightness"], order, progress=False)
+        assert [path for _, path in results] == order
+        found = [brightness_of(results, path) for path in order]
+        np.testing.assert_allclose(found, [pictures[path] for path in order], atol=0.002)
+
+
+def test_a_server_lists_results_in_the_order_of_the_request(
+    server: Server, pictures: dict[str, float]
+) -> None:
+    for gate, order in zip("abc", orders(pictures), strict=True):
+        body = {"features": ["gated"], "assets": [{"uri": path} for path in order]}
+        with server.client() as http:
+            ids = [http.post("/v1/assets", json={"uri": path}).json()["id"] for path in order]
+            body["params"] = {"gated.name": gate}
+            view = http.post("/v1/compute", json=body, headers={"Prefer": "wait=0"}).json()
+        assert view["state"] == "running"
+        before = server.runs("gated")
+        # Callers who wait at the same time are spread over the replicas.
+        with ThreadPoolExecutor(CONNECTIONS) as threads:
+            waiting = [threads.submit(asked_about, server, view["id"]) for _ in range(CONNECTIONS)]
+            server.until(lambda before=before: server.runs("gated") > before)
+            server.open(gate)
+            for later in [one.result(90) for one in waiting]:
+                assert [r["asset"] for r in later["results"]] == ids
+                assert [r["state"] for r in later["results"]] == ["ready"] * COUNT
+
+
+def asked_about(server: Server, id: str) -> Any:
+    """The request as a new connection is told it at its end."""
+    with httpx.Client(base_url=server.url, timeout=90, trust_env=False) as http:
+        return http.get(f"/v1/requests/{id}", headers={"Prefer": "wait=60"}).json()
