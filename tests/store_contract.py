@@ -366,6 +366,12 @@ class StoreContract:
         assert ValueStore(url).purge(asset="a1", made_before=50.0) == []
         assert store.parts() == [another.name]  # the other one was read, and found damaged
 
+    def test_a_collection_is_found_in_a_part_of_other_assets(self, store: ValueStore) -> None:
+        store.write("score", "1", FLOAT, [row("b", asset="b1"), row("with", asset=None, unit="{a1,b1}")])
+        store.write("score", "1", FLOAT, [row("only", asset=None, unit="{a1,b1}")])
+        assert len(store.purge(asset="a1")) == 2
+        assert set(everything(store)) == {key("b")}
+
     def test_parts_that_were_looked_through_before_may_be_skipped(self, store: ValueStore) -> None:
         parts = [store.write("score", "1", FLOAT, [row(i)]) for i in range(3)]
         changes = store.purge(asset="a1", skip={parts[1].name})
@@ -562,6 +568,18 @@ class TroubleContract:
         assert self.set_aside(files) == []
         assert opened.read(part.name, [7])[0].value == 7.0
 
+    def test_a_part_whose_open_file_went_stale_is_opened_anew(
+        self, store: ValueStore, url: str, trouble: Trouble
+    ) -> None:
+        part = store.write("score", "1", FLOAT, [row(0)])
+        reader = ValueStore(url)
+        assert reader.read(part.name, [0])[0].value == 0.5
+        trouble.fail("read", OSError(116, "Stale file handle"), times=1)
+        assert reader.read(part.name, [0])[0].value == 0.5
+        trouble.fail("read", OSError(116, "Stale file handle"), times=1)
+        with pytest.raises(StoreError, match="Stale file handle"):
+            ValueStore(url).read(part.name, [0])
+
     def test_wrong_bytes_are_damage_only_if_they_are_read_twice(
         self, store: ValueStore, files: Files, url: str, trouble: Trouble
     ) -> None:
@@ -722,6 +740,18 @@ class TroubleContract:
         trouble.end()
         assert [r["id"] for r in journal.unfinished()] == ["a"]
         assert self.set_aside(files) == []
+
+    def test_a_record_that_is_wrong_once_is_read_again(
+        self, files: Files, url: str, trouble: Trouble
+    ) -> None:
+        journal = Journal(url)
+        journal.write("a", {"id": "a", "state": "running"})
+        trouble.flip(1)
+        assert [r["id"] for r in journal.unfinished()] == ["a"]
+        assert self.set_aside(files) == []
+        trouble.flip(2)
+        with pytest.raises(DamagedRecord, match=r"requests/a\.json is damaged"):
+            journal.read("a")
 
     def test_a_record_that_is_delivered_in_part_is_not_damaged(
         self, files: Files, url: str, trouble: Trouble

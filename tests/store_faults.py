@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -58,13 +59,20 @@ class Trouble:
     def end(self) -> None:
         """From now on all is well."""
         self._errors: dict[str, tuple[Exception, str, bool]] = {}
+        self._left: dict[str, int] = {}
         self._torn = False
         self._flips = 0
         self._then: Exception | None = None
 
-    def fail(self, call: str, error: Exception, on: str = "", after: bool = False) -> None:
-        """Let a kind of call raise for paths that contain `on`; with `after`, once it has done its work."""
+    def fail(
+        self, call: str, error: Exception, on: str = "", after: bool = False, times: int = sys.maxsize
+    ) -> None:
+        """Let so many calls of a kind raise, for paths that contain `on`.
+
+        With `after` a call raises once it has done its work: what is lost is the answer.
+        """
         self._errors[call] = error, on, after
+        self._left[call] = times
 
     def tear(self) -> None:
         """Let reads give the first half of what was asked for, and nothing more."""
@@ -77,9 +85,10 @@ class Trouble:
     @contextmanager
     def at(self, call: str, path: str) -> Iterator[None]:
         error, on, after = self._errors.get(call, (None, "", False))
-        if error is None or on not in path:
+        if error is None or on not in path or not self._left[call]:
             yield
             return
+        self._left[call] -= 1
         if after:
             yield
         raise error

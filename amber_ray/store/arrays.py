@@ -22,7 +22,7 @@ _PICTURE = 3
 
 
 def arrow_type(type: Array) -> pa.DataType:
-    """See the module."""
+    """Return the Arrow type of a column of such arrays, as the module's docstring says."""
     if type.dtype is None:
         return pa.struct([pa.field("dtype", pa.utf8()), _SHAPE, pa.field("data", pa.large_binary())])
     grid = _grid(type)
@@ -40,7 +40,7 @@ def _item(type: pa.DataType) -> pa.Field:
 
 
 def _element(dtype: str) -> pa.DataType:
-    """Booleans are bytes of 0 and 1, as numpy has them."""
+    """Return the Arrow type of one element. Booleans are bytes of 0 and 1, as in numpy."""
     return pa.uint8() if dtype == "bool" else pa.from_numpy_dtype(np.dtype(dtype))
 
 
@@ -49,7 +49,7 @@ def _is_bytes(type: Array) -> bool:
 
 
 def _grid(type: Array) -> tuple[int | None, ...] | None:
-    """The shape, if it can be lists in lists: an empty one inside could not be counted."""
+    """Return the shape if it can be lists in lists, else None: empty inner lists could not be counted."""
     shape = type.shape
     if not shape or None in shape[1:] or 0 in shape or (_is_bytes(type) and len(shape) >= _PICTURE):
         return None
@@ -57,7 +57,7 @@ def _grid(type: Array) -> tuple[int | None, ...] | None:
 
 
 def to_array(type: Array, values: Sequence[np.ndarray]) -> pa.Array:
-    """A column of arrays, copied once (a single one not at all)."""
+    """Return a column of arrays. They are copied once, a single one not at all."""
     target = arrow_type(type)
     if type.dtype is None:
         dtypes = pa.array([v.dtype.str for v in values], pa.utf8())
@@ -76,7 +76,7 @@ def to_array(type: Array, values: Sequence[np.ndarray]) -> pa.Array:
 
 
 def _nested(type: pa.DataType) -> list[pa.DataType]:
-    """The list types from the outermost inwards."""
+    """Return the list types from the outermost inwards."""
     found = []
     while pa.types.is_fixed_size_list(type) or pa.types.is_large_list(type):
         found.append(type)
@@ -95,7 +95,7 @@ def _shapes(values: Sequence[np.ndarray]) -> pa.Array:
 
 
 def _flat(values: Sequence[np.ndarray], dtype: str) -> np.ndarray:
-    """All elements in C order, one value after the other."""
+    """Return all elements in C order, one value after the other."""
     flats = [np.ascontiguousarray(v).reshape(-1).view(dtype) for v in values]
     return flats[0] if len(flats) == 1 else np.concatenate(flats or [np.empty(0, dtype)])
 
@@ -112,7 +112,7 @@ def _lists(values: Sequence[np.ndarray], dtype: str, type: pa.DataType) -> pa.Ar
 
 
 def _blobs(values: Sequence[np.ndarray]) -> pa.Array:
-    """The bytes of each array."""
+    """Return a column of the bytes of each array."""
     ends = _offsets([v.nbytes for v in values]).buffers()[1]
     return pa.Array.from_buffers(
         pa.large_binary(), len(values), [None, ends, pa.py_buffer(_flat(values, "uint8"))]
@@ -120,7 +120,7 @@ def _blobs(values: Sequence[np.ndarray]) -> pa.Array:
 
 
 def from_array(type: Array, array: pa.Array) -> list[np.ndarray]:
-    """The arrays of a column: read-only views of its memory."""
+    """Return the arrays of a column: read-only views of its memory."""
     if type.dtype is None or pa.types.is_struct(array.type):
         shapes = array.field("shape").to_pylist()
         data = array.field("data")
@@ -148,18 +148,18 @@ def from_array(type: Array, array: pa.Array) -> list[np.ndarray]:
 
 
 def _aligned(flat: np.ndarray) -> np.ndarray:
-    """Values of several dtypes in one buffer may begin anywhere; what reads them natively must not mind."""
+    """Return an aligned array: one of several of different dtypes in a buffer may begin anywhere."""
     return flat if flat.flags.aligned else _read_only(flat.copy())
 
 
 def _read_only(flat: np.ndarray) -> np.ndarray:
-    """As Ray's are: a value may be shared by all who asked for it."""
+    """Make an array read-only, as Ray's are: a value may be shared by all who asked for it."""
     flat.flags.writeable = False
     return flat
 
 
 def _numbers(array: pa.Array) -> np.ndarray:
-    """The elements of a primitive array, without a copy."""
+    """Return the elements of a primitive array, without a copy."""
     dtype = np.dtype(array.type.to_pandas_dtype())
     buffer = array.buffers()[1]
     if buffer is None or not len(array):

@@ -97,7 +97,7 @@ class Lease:
             return
         try:
             held = self._read()
-            if held.get("token", self._record["token"]) != self._record["token"]:
+            if held and not held.get("damaged") and held.get("token") != self._record["token"]:
                 self._record = {}
                 raise StoreBusy(self._busy(held))
             beaten = {**self._record, "beat": now}

@@ -25,7 +25,7 @@ _SCALARS = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str":
 
 
 def arrow_type(type: vt.ValueType) -> pa.DataType:
-    """The Arrow type of a column of such values."""
+    """Return the Arrow type of a column of such values."""
     match type:
         case vt.Scalar(name):
             return _SCALARS[name]
@@ -46,7 +46,7 @@ def arrow_type(type: vt.ValueType) -> pa.DataType:
 
 
 def to_array(type: vt.ValueType, values: Sequence[Any]) -> pa.Array:
-    """A column of values, which must have passed the type's `check`."""
+    """Return a column of values, which must have passed the type's `check`."""
     match type:
         case vt.Scalar() | vt.Bytes():
             return pa.array(values, arrow_type(type))
@@ -71,7 +71,7 @@ def to_array(type: vt.ValueType, values: Sequence[Any]) -> pa.Array:
 
 
 def _optional(item: vt.ValueType, values: Sequence[Any]) -> pa.Array:
-    """The values that are there, spread out among the nulls."""
+    """Return a column of the values, with nulls in place of those that are None."""
     if isinstance(item, vt.Optional):
         return _optional(item.item, values)
     if isinstance(item, (vt.Scalar, vt.Bytes)):
@@ -82,12 +82,12 @@ def _optional(item: vt.ValueType, values: Sequence[Any]) -> pa.Array:
 
 
 def offsets(lengths: Iterable[int]) -> pa.Array:
-    """Where each list begins and the last one ends."""
+    """Return where each list begins, and where the last one ends."""
     return pa.array(np.fromiter(itertools.accumulate(lengths, initial=0), np.int64))
 
 
 def from_array(type: vt.ValueType, array: pa.Array | pa.ChunkedArray) -> list[Any]:
-    """The values of a column, in order. Arrays are views of its memory, and read-only."""
+    """Return the values of a column, in order. Arrays are read-only views of its memory."""
     if isinstance(array, pa.ChunkedArray):
         return [v for chunk in array.chunks for v in from_array(type, chunk)]
     match type:
@@ -122,7 +122,7 @@ def from_array(type: vt.ValueType, array: pa.Array | pa.ChunkedArray) -> list[An
 
 
 def table_bytes(table: pa.Table) -> bytes:
-    """A table as an Arrow IPC stream."""
+    """Return a table as an Arrow IPC stream."""
     sink = io.BytesIO()
     with pa.ipc.new_stream(sink, table.schema) as writer:
         writer.write_table(table)
@@ -136,7 +136,7 @@ def bytes_table(data: bytes) -> pa.Table:
 
 
 def to_arrow_table(type: vt.ValueType, value: Any) -> pa.Table:
-    """One value as a table of one row and one column, `value`, whose type is told in the schema."""
+    """Return one value as a table of one row and one column, `value`; the schema's metadata has its type."""
     column = to_array(type, [value])
     schema = pa.schema([pa.field("value", column.type)], {META: json.dumps(type.spec()).encode()})
     return pa.Table.from_arrays([column], schema=schema)

@@ -12,6 +12,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from amber_ray.errors import StoreError
 from amber_ray.store.files import Files
+from tests.store_faults import TroubledFileSystem, troubled_url
 
 ANY = re.compile(".*")
 
@@ -49,3 +50,21 @@ def test_a_folder_that_can_not_be_listed_is_not_left_out(
     monkeypatch.setattr(Plain, "error", FileNotFoundError("it was deleted meanwhile"))
     assert "values/score/1/a" not in files.sizes(ANY, "values", 3)
     assert ("values/other/2/b" in files.sizes(ANY, "values", 3)) == (at != "values")
+
+
+def test_an_object_is_read_whole_or_not_at_all() -> None:
+    files = Files(troubled_url(f"memory://{uuid.uuid4().hex}"))
+    files.write("a", bytes(range(100)))
+    with files.open("a") as file:
+        assert file.size() == 100
+        assert file.read_at(10, 95) == bytes(range(95, 100))
+        TroubledFileSystem.trouble.tear()
+        with pytest.raises(StoreError, match="5 of 10 bytes of a were delivered"):
+            file.read_at(10, 20)
+        TroubledFileSystem.trouble.end()
+        assert file.read_at(10, 20) == bytes(range(20, 30))
+        file.seek(98)
+        assert file.read() == bytes([98, 99])
+    with pytest.raises(FileNotFoundError):
+        files.open("b")
+    assert (files.size("a"), files.size("b")) == (100, None)

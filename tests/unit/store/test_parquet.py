@@ -373,6 +373,25 @@ def test_a_part_with_a_type_of_a_later_amber_is_left_where_it_is(store: ValueSto
     assert late == store.parts() == [part.name]
 
 
+def test_a_column_that_this_arrow_can_not_read_damages_nothing(
+    store: ValueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = store.write("score", "1", FLOAT, [row(0)])
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise OSError("Support for codec 'zstd' not built")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pq.ParquetFile, "read", fail)
+        patch.setattr(pq.ParquetFile, "read_row_group", fail)
+        for use in (lambda: store.keys(part.name), lambda: store.read(part.name, [0])):
+            with pytest.raises(StoreError, match="codec 'zstd' not built") as caught:
+                use()
+            assert not isinstance(caught.value, DamagedPart)
+    assert store.parts() == [part.name]
+    assert store.read(part.name, [0])[0].value == 0.5
+
+
 def test_a_dataclass_that_refuses_what_was_stored_damages_nothing(store: ValueStore) -> None:
     @dataclass
     class Positive:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from pathlib import Path
 
@@ -95,10 +96,15 @@ def test_a_purge_that_can_not_be_read_now_is_not_passed_over() -> None:
 def test_a_record_that_lacks_a_filter_purges_nothing(url: str, caplog: pytest.LogCaptureFixture) -> None:
     log, files = PurgeLog(url), Files(url)
     log.note("a1", None, None, NOW)
-    for i, text in enumerate((b"{}", b'{"asset": null, "at": 5}', b'{"asset": 1, "feature": null}')):
-        files.write(f"purges/other{i}.json", text)
+    whole = {"asset": None, "feature": None, "version": None, "at": 5}
+    for i, name in enumerate(whole):
+        for kind, other in (
+            ("less", {n: v for n, v in whole.items() if n != name}),
+            ("odd", whole | {name: []}),
+        ):
+            files.write(f"purges/{kind}{i}.json", json.dumps(other).encode())
     assert log.pending(NOW) == [Purge("a1", None, None, NOW)]
-    assert "'other0' in the log of purges is none of a purge" in caplog.text
+    assert "'less0' in the log of purges is none of a purge" in caplog.text
 
 
 def test_a_damaged_purge_is_set_aside_and_the_others_are_found(
