@@ -1,4 +1,4 @@
-"""`python -m tests.simulation.mutate`: break a copy of the core on purpose, and see the simulation notice.
+"""`python -m tests.simulation.mutate`: break a copy of the code on purpose, and see the simulation notice.
 
 Works on a copy in a temporary folder, never on the working tree.
 """
@@ -34,7 +34,7 @@ def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
         ROOT / "tests/simulation", folder / "tests/simulation", ignore=shutil.ignore_patterns("__pycache__")
     )
     shutil.copy(ROOT / "tests/core_kit.py", folder / "tests")
-    file = folder / "amber_ray/core" / mutation.file
+    file = folder / "amber_ray" / mutation.file
     text = file.read_text()
     if text.count(mutation.old) != 1:
         raise ValueError(

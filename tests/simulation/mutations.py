@@ -1,4 +1,4 @@
-"""Deliberate mistakes in the core, each of which the simulation must notice."""
+"""Deliberate mistakes in the core, the shell and the engine, each of which the simulation must notice."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """In `file` of `amber_ray/core`, `old` (there exactly once) becomes `new`."""
+    """In `file` of `amber_ray`, `old` (there exactly once) becomes `new`."""
 
     name: str
     file: str
@@ -16,161 +16,420 @@ class Mutation:
 
 
 MUTATIONS = (
-    Mutation("drop the look into the index", "graph.py", "if key in self.index:", "if False:"),
-    Mutation("forget a waiter", "callers.py", "        entry.waiters[request.id] = None\n", "        pass\n"),
+    Mutation("drop the look into the index", "core/ledger/graph.py", "if key in self.index:", "if False:"),
+    Mutation(
+        "forget a waiter",
+        "core/ledger/requests.py",
+        "        entry.waiters[request.id] = None\n",
+        "        pass\n",
+    ),
     Mutation(
         "deliver twice",
-        "callers.py",
+        "core/ledger/requests.py",
         "            self.tell(request, entry.key, outcome)\n",
         "            self.tell(request, entry.key, outcome)\n" * 2,
     ),
     Mutation(
-        "a request never ends", "callers.py", "            if not request.pending:", "            if False:"
+        "a request never ends",
+        "core/ledger/requests.py",
+        "            if not request.pending:",
+        "            if False:",
     ),
     Mutation(
         "accept a stale attempt",
-        "attempts.py",
+        "core/ledger/attempts.py",
         "if entry is None or entry.task != task.id:\n                graph",
         "if entry is None or not entry.task:\n                graph",
     ),
     Mutation(
         "leak a slot",
-        "attempts.py",
+        "core/ledger/attempts.py",
         "            self._scheduler.release(task.needs)\n",
         "            pass\n",
     ),
     Mutation(
         "keep a step that the report left out",
-        "attempts.py",
+        "core/ledger/attempts.py",
         "            graph.again(entry, silent, now)\n",
         "            pass\n",
     ),
     Mutation(
         "stop shared work",
-        "attempts.py",
+        "core/ledger/attempts.py",
         "if mate.waiters or not mate.dependents.keys() <= inside:",
         "if False:",
     ),
     Mutation(
         "ignore the grace period",
-        "graph.py",
+        "core/ledger/graph.py",
         '                    self.alarms.set(entry.until, "grace", key)\n',
         "                    pass\n",
     ),
     Mutation(
-        "lose retries", "graph.py", '            self.alarms.set(entry.until, "retry", entry.key)\n', ""
+        "lose retries",
+        "core/ledger/graph.py",
+        '            self.alarms.set(entry.until, "retry", entry.key)\n',
+        "",
     ),
     Mutation(
         "blame a step for its lost input",
-        "attempts.py",
+        "core/ledger/attempts.py",
         '"input_losses" if event.inputs_lost else "tries"',
         '"tries"',
     ),
     Mutation(
         "keep a failure after its time",
-        "graph.py",
+        "core/ledger/graph.py",
         '            self.alarms.set(one.until, "forget", one.key)\n',
         "",
     ),
     Mutation(
         "skip priority inheritance",
-        "urgency.py",
+        "core/ledger/priority.py",
         "                self._set(one, rank, tenant)\n"
         "                stack.extend(self.inputs(one))\n\n    def lower",
         "                self._set(one, rank, tenant)\n\n    def lower",
     ),
     Mutation(
         "keep the rank of who has left",
-        "graph.py",
+        "core/ledger/graph.py",
         "            elif entry.wanted:\n                self.urgency.lower(entry)",
         "            elif entry.wanted:\n                pass",
     ),
     Mutation(
         "count bytes wrong",
-        "memory.py",
+        "core/ledger/memory.py",
         "        self.held -= size + OVERHEAD",
         "        self.held -= size",
     ),
     Mutation(
         "evict what a step is about to read",
-        "memory.py",
+        "core/ledger/memory.py",
         "        self.budget.withhold(key)",
         "        pass",
     ),
     Mutation(
         "evict before it is written",
-        "graph.py",
+        "core/ledger/graph.py",
         "            pass  # until it is written",
         "            self.memory.may_go(entry.key, entry.bytes, None)",
     ),
     Mutation(
         "take a stale write for a new one",
-        "memory.py",
+        "core/ledger/memory.py",
         "            self.stale.add(key)",
         "            self.spilling.discard(key)",
     ),
     Mutation(
         "forget a write that failed",
-        "memory.py",
+        "core/ledger/memory.py",
         "            self.write(key, size, self._not_before)\n",
         "            pass\n",
     ),
     Mutation(
-        "drop nothing", "ledger.py", "            graph.out.append(ev.Drop(tuple(graph.to_drop)))\n", ""
+        "drop nothing",
+        "core/ledger/ledger.py",
+        "            graph.out.append(ev.Drop(tuple(graph.to_drop)))\n",
+        "",
     ),
     Mutation(
         "let a read of a purged value in",
-        "ledger.py",
+        "core/ledger/ledger.py",
         "                self.graph.to_drop.append(key)  # purged",
         "                pass  # purged",
     ),
     Mutation(
         "leave a lost value's readers in the queue",
-        "graph.py",
+        "core/ledger/graph.py",
         "                self.scheduler.pull(user)\n                user.move(Cause.LOSE)",
         "                user.move(Cause.LOSE)",
     ),
     Mutation(
         "compute what can't be read only if nobody waits",
-        "graph.py",
+        "core/ledger/graph.py",
         "            entry.move(Cause.MISS)\n            self.plan(entry, now)\n        else:",
         "            entry.move(Cause.MISS)\n        else:",
     ),
     Mutation(
         "refresh nothing",
-        "ledger.py",
+        "core/ledger/ledger.py",
         "        if event.refresh:",
         "        if False:",
     ),
     Mutation(
         "a deadline that never comes",
-        "ledger.py",
+        "core/ledger/ledger.py",
         'self.graph.alarms.set(request.deadline, "deadline", request.id)',
         "pass",
     ),
     Mutation(
         "charge all of a task with a crash",
-        "attempts.py",
+        "core/ledger/attempts.py",
         "if together or not event.started:",
         "if not event.started:",
     ),
     Mutation(
         "never suspect anyone of a crash",
-        "attempts.py",
+        "core/ledger/attempts.py",
         "            entry.isolated = entry.isolated or together\n",
         "",
     ),
     Mutation(
         "make anew what can't be read now",
-        "ledger.py",
+        "core/ledger/ledger.py",
         """                self.graph.fail(entry, failure_of(entry, "StoreUnavailable", why, 503), now)""",
         """                self.graph.unreadable(entry, now)""",
     ),
     Mutation(
         "miscount the queue",
-        "lane.py",
+        "core/scheduler/queues.py",
         "        self.size -= 1\n",
         "        pass\n",
+    ),
+    # --- the shell
+    Mutation(
+        "hand a peer's values over only at the end",
+        "fabric/shard/requests.py",
+        "            record.held[key] = handle\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "forget refresh and deadline when a request is resumed",
+        "fabric/shard/records.py",
+        '            refresh=data.get("refresh", False),\n',
+        "",
+    ),
+    Mutation(
+        "resume a request where its asset was",
+        "fabric/shard/requests.py",
+        "        assets.update({i: asset for i, asset in moved.items() if i in assets})\n",
+        "",
+    ),
+    Mutation(
+        "let a late withdrawal end a newer attempt",
+        "fabric/shard/requests.py",
+        "            elif record.interest[session] == attempt:",
+        "            else:",
+    ),
+    Mutation(
+        "forget a withdrawal that came first",
+        "fabric/shard/requests.py",
+        "                box.withdrawn[attempt] = self._context.clock.now()\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "keep a withdrawn request's record",
+        "fabric/shard/requests.py",
+        "        del self._records[record.id]  # so that the same id begins it anew\n",
+        "",
+    ),
+    Mutation(
+        "hand updates out once",
+        "fabric/shard/requests.py",
+        "        if box.sent.number == seen:\n            box.sent = Updates(seen)\n",
+        "        box.sent = Updates(seen)\n",
+    ),
+    Mutation(
+        "say nothing to a session that was given up",
+        "fabric/shard/requests.py",
+        "                box.updates.reset = True\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "let a resumed request keep its own keys",
+        "fabric/shard/requests.py",
+        "        if record is not None and not _same_keys(record, part):",
+        "        if False:",
+    ),
+    Mutation(
+        "do not journal the end of a request",
+        "fabric/shard/requests.py",
+        "        if record.accepted:\n"
+        "            self._context.spawn(self._journal_end(record))\n\n    def _count",
+        "\n    def _count",
+    ),
+    Mutation(
+        "journal only what still runs",
+        "fabric/shard/requests.py",
+        'if r.state == "running" or len(r.shards) > 1]',
+        'if r.state == "running"]',
+    ),
+    Mutation(
+        "call no copies back when a value is made anew",
+        "fabric/shard/dispatch.py",
+        "            context.changed(anew)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "keep values that the ledger does not take",
+        "fabric/shard/dispatch.py",
+        "            if kept and context.ledger.accepts(task.id, r.key):",
+        "            if kept:",
+    ),
+    Mutation(
+        "say nothing of a task that was lost",
+        "fabric/shard/dispatch.py",
+        "            self._lost(task, fault if hung is None else self._timeout(task, hung))\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "never cancel a question to another shard",
+        "fabric/shard/dispatch.py",
+        "            call.cancel(force=force)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "write while parts are purged",
+        "fabric/shard/spill.py",
+        "        if self._holds:\n",
+        "        if False:\n",
+    ),
+    Mutation(
+        "purge without waiting for writes",
+        "fabric/shard/spill.py",
+        "        await self._idle.wait()\n",
+        "",
+    ),
+    Mutation(
+        "forget what a purge held off",
+        "fabric/shard/spill.py",
+        "            self._context.feed(ev.StoreFailed(held))\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "index before it is written",
+        "fabric/shard/spill.py",
+        "            self._listing.add(PartKeys(part, packed(keys)))\n"
+        "            context.feed(ev.Stored(keys))\n",
+        "            context.feed(ev.Stored(keys))\n",
+    ),
+    Mutation(
+        "say nothing of a write that failed",
+        "fabric/shard/spill.py",
+        "            context.feed(ev.StoreFailed(keys))\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "compute anew what can't be read now",
+        "fabric/shard/restore.py",
+        "                    read.update((key, reason) for _, key in wanted[part])\n",
+        "                    pass\n",
+    ),
+    Mutation(
+        "join a read of an old value",
+        "fabric/shard/restore.py",
+        "            self._reading.pop(key, None)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "believe whatever part is listed last",
+        "fabric/shard/listing.py",
+        '        if place >= self._newest.get(folder, ""):',
+        "        if True:",
+    ),
+    Mutation(
+        "list parts again that were rewritten",
+        "fabric/shard/listing.py",
+        "            self._removed.add(name)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "tell only the first shard of a purge",
+        "fabric/shard/purging.py",
+        "            for number in range(self._context.settings.shards)\n",
+        "            for number in range(1)\n",
+    ),
+    Mutation(
+        "settle a purge twice",
+        "fabric/shard/purging.py",
+        "            self._settled[token] = self._context.clock.now()\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "purge once and for all",
+        "fabric/shard/purging.py",
+        "            for purge in await self._context.parts.purges():\n",
+        "            for purge in []:\n",
+    ),
+    Mutation(
+        "blame the batch behind for an actor's death",
+        "fabric/shard/actor_pools.py",
+        "raise CallFailed(SUSPECTED if worker.left[0] == task.id else NOT_STARTED) from failed",
+        "raise CallFailed(failed.fault) from failed",
+    ),
+    # --- the engine
+    Mutation(
+        "list results shard by shard",
+        "fabric/engine/request.py",
+        "    return tuple(parts[shard].targets[place] for _, shard, place in sorted(placed))\n",
+        "    return tuple(parts[shard].targets[place] for _, shard, place in placed)\n",
+    ),
+    Mutation(
+        "follow a request that has not reached all of its shards",
+        "fabric/engine/requests.py",
+        "        while lacking := _lacking(replies):",
+        "        while lacking := []:",
+    ),
+    Mutation(
+        "remember plans by their assets' ids alone",
+        "fabric/engine/planner.py",
+        "            tuple([(a.id, a.uri, a.signature) for a in assets]),\n",
+        "            tuple([a.id for a in assets]),\n",
+    ),
+    Mutation(
+        "name a plan by its keys alone",
+        "fabric/engine/planner.py",
+        "            name.update(repr((asset.id, asset.uri, asset.signature)).encode())\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "forget nothing that changed",
+        "fabric/engine/requests.py",
+        "        self.forget_values(changed)\n",
+        "        pass\n",
+    ),
+    Mutation(
+        "keep what was read before it changed",
+        "fabric/engine/shard_client.py",
+        "        return mark.epoch == self._epoch and mark.changes >= self._changes\n",
+        "        return True\n",
+    ),
+    Mutation(
+        "bring nothing back to a shard that started over",
+        "fabric/engine/shard_client.py",
+        "        for sent in self._requests.values():\n            self._resend(sent)\n",
+        "",
+    ),
+    Mutation(
+        "never notice that a shard started over",
+        "fabric/engine/shard_client.py",
+        "                    if hello.incarnation != self._incarnation:\n",
+        "                    if False:\n",
+    ),
+    Mutation(
+        "accept without the journal",
+        "fabric/engine/shard_client.py",
+        '            await self.call("accept", {id: submission.record})\n',
+        "",
+    ),
+    Mutation(
+        "accept only where a part still runs",
+        "fabric/engine/shard_client.py",
+        "                self.submit(part, submission)\n"
+        "                sent = self._requests[id]\n                continue\n",
+        "                return\n",
+    ),
+    Mutation(
+        "leave a request's work when its callers leave",
+        "fabric/engine/requests.py",
+        "                self._shards[number].withdraw(tracked.id, interest.attempt)\n",
+        "                pass\n",
+    ),
+    Mutation(
+        "keep targets that are others now",
+        "fabric/engine/request.py",
+        "            self.retarget(shard, Part(tuple(reply.positions), tuple(reply.targets)))\n",
+        "            pass\n",
     ),
 )
 

@@ -18,7 +18,8 @@ from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.units import Collection, Segment
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
-from amber_ray.fabric.transport.messages import Work
+from amber_ray.fabric.transport.messages import Inline, Slot, Work
+from tests.simulation.cluster import objects
 from tests.simulation.features import digest_in, serial_in
 from tests.simulation.loop import Process
 
@@ -191,12 +192,24 @@ class Oracle:
 
     def refreshed(self, key: str, value: Any) -> None:
         """A caller who wanted a value anew was told it."""
-        world, serial = self._world, serial_in(value)
-        home = world.shards[world.media.steps[key].home]
-        if home.started > world.media.made_at[serial]:
-            return  # its shard has died since, and the value with it, perhaps
+        serial = serial_in(value)
+        if not self._present(key, serial):
+            return  # it was lost, or damaged, before it was told: an older one may be told again
         if serial > self._refreshed.get(key, (0, 0.0))[0]:
             self._refreshed[key] = serial, self._world.loop.time()
+
+    def _present(self, key: str, serial: int) -> bool:
+        """Whether a value, or a newer one, is in memory or stored."""
+        world = self._world
+        shard = world.shards[world.media.steps[key].home].offers
+        handle = None if shard is None else shard.context.values.get(key)
+        if isinstance(handle, Inline) and serial_in(pickle.loads(handle.data)) >= serial:
+            return True
+        if isinstance(handle, Slot):
+            values = objects().open(handle.ref)
+            return values is not None and serial_in(values[handle.place]) >= serial
+        rows = (row for part in world.store.parts.values() if not part.damaged for row in part.rows)
+        return any(row.key == key and serial_in(pickle.loads(row.data)) >= serial for row in rows)
 
     def _forget_refreshes(self, keys: Iterable[str]) -> None:
         """The newest value was lost before it was written, perhaps: an older one may be told again."""

@@ -313,6 +313,10 @@ class RequestTracker:
         """What a shard's poll brought."""
         changed = set(updates.changed)
         self.forget_values(changed)
+        if updates.purged:
+            self._cache.clear()
+            self._answers.clear()
+            fresh = False
         if fresh:
             # Before or after its change: that is not told.
             self._keep(a for a in updates.answers.values() if a.key not in changed)

@@ -29,7 +29,7 @@ class ShardContext:
     - `changes`: how many times values were purged or made anew; see `Updates.changes`;
     - `feed`: the one way into the ledger; performs the commands that come back before it returns;
     - `spawn`: run a coroutine beside; an exception that nobody handles is logged;
-    - `changed`: tell every session that these keys' values are others now.
+    - `changed`: tell every session that these keys' values are others now; None: that values were purged.
     """
 
     settings: Settings
@@ -40,7 +40,7 @@ class ShardContext:
     ledger: Ledger
     feed: Callable[[ev.Event], None]
     spawn: Callable[[Coroutine[Any, Any, None]], None]
-    changed: Callable[[list[str]], None]
+    changed: Callable[[list[str] | None], None]
     values: dict[str, Handle] = field(default_factory=dict)
     registries: dict[str, None] = field(default_factory=dict)
     refreshing: set[str] = field(default_factory=set)

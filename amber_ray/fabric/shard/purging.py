@@ -81,7 +81,7 @@ class Rewriter:
         finally:
             # After a failure too: what was rewritten is told, and writes go on.
             old, parts = _changes(rewritten)
-            await self._everywhere("settle", token, old, parts, sorted(gone))
+            await self._everywhere("settle", token, old, parts, sorted(gone), True)
         if late:
             raise StoreError(
                 f"{len(gone)} values were forgotten; {len(late)} parts of the store can't be rewritten now, "
@@ -101,7 +101,7 @@ class Rewriter:
                     # Their keys may have been made anew since, and be in newer parts: no key is gone by name.
                     log.warning("%d parts still had values that were purged", len(rewritten))
                     old, parts = _changes(rewritten)
-                    await self._everywhere("settle", self._context.process.new_id(), old, parts, [])
+                    await self._everywhere("settle", self._context.process.new_id(), old, parts, [], True)
 
     async def compact(self) -> None:
         """Join small parts, where a feature has gathered many."""
@@ -115,7 +115,7 @@ class Rewriter:
             async with self._rewriting:
                 old, new = await context.parts.compact(feature, version, least)
                 if new is not None:
-                    await self._everywhere("settle", self._context.process.new_id(), old, [new], [])
+                    await self._everywhere("settle", self._context.process.new_id(), old, [new], [], False)
                     await context.parts.remove(old)
 
     async def _everywhere(self, method: str, *arguments: object) -> list[Sequence[str]]:
@@ -162,7 +162,12 @@ class Rewriter:
         ]
 
     async def settle(
-        self, token: str, removed: Sequence[str], added: Iterable[PartKeys], gone: Sequence[str]
+        self,
+        token: str,
+        removed: Sequence[str],
+        added: Iterable[PartKeys],
+        gone: Sequence[str],
+        purged: bool,
     ) -> list[str]:
         """Parts were rewritten: index and ledger follow, copies of values that are gone are called back.
 
@@ -172,9 +177,9 @@ class Rewriter:
         if token not in self._settled:
             self._settled[token] = self._context.clock.now()
             self._listing.rewritten(removed, added)
-            if gone:
+            if purged:
                 self._context.index.remove(gone)
-                self._context.changed(list(gone))
+                self._context.changed(None)
                 self._context.feed(ev.Purged(list(gone)))
             self._let_go(token)
         return []

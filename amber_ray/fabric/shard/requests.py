@@ -521,10 +521,11 @@ class RequestTable:
         """Forget journaled requests past their retention."""
         await self._journal.sweep(self._context.clock.unix() - self._settings.request_seconds)
 
-    def tell_changed(self, keys: Sequence[str]) -> None:
-        """Every session lets go of its own copies of these values."""
+    def tell_changed(self, keys: Sequence[str] | None) -> None:
+        """Every session lets go of its copies of these values; None: of all values."""
         for session in self._sessions.values():
-            session.updates.changed.extend(keys)
+            session.updates.changed.extend(keys or ())
+            session.updates.purged |= keys is None
             session.wake.set()
 
     def end(self, session: str) -> None:
@@ -559,6 +560,7 @@ def _joined(first: Updates, second: Updates, number: int, changes: int) -> Updat
         first.finished + second.finished,
         first.replaced + second.replaced,
         first.changed + second.changed,
+        first.purged or second.purged,
         changes,
         first.reset or second.reset,
     )

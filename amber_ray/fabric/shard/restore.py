@@ -54,9 +54,9 @@ class RestoreReader:
             self._context.spawn(self._read({key: self._reading[key] for key in mine}))
         return {key: await asyncio.shield(future) for key, future in waits.items()}
 
-    def changed(self, keys: Sequence[str]) -> None:
-        """These values are others now: whoever asks from now on must not join a read of the old ones."""
-        for key in keys:
+    def changed(self, keys: Sequence[str] | None) -> None:
+        """These values (None: any) are others now: who asks from now on must not join a read of the old ones."""
+        for key in list(self._reading) if keys is None else keys:
             self._reading.pop(key, None)
 
     async def _read(self, futures: dict[str, asyncio.Future[Outcome]]) -> None:

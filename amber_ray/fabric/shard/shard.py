@@ -277,7 +277,7 @@ class Shard:
         if ledger.wake_at() < before:
             self._poke.set()
 
-    def _changed(self, keys: list[str]) -> None:
+    def _changed(self, keys: list[str] | None) -> None:
         """Values were purged or are made anew: nobody is to use a copy of the old ones any more."""
         self.context.changes += 1
         self._reader.changed(keys)
@@ -398,8 +398,13 @@ class Shard:
         return await self._rewriter.hold(token, purge)
 
     async def settle_writes(
-        self, token: str, removed: Sequence[str], added: Iterable[PartKeys], gone: Sequence[str]
+        self,
+        token: str,
+        removed: Sequence[str],
+        added: Iterable[PartKeys],
+        gone: Sequence[str],
+        purged: bool,
     ) -> list[str]:
         """The first shard has rewritten parts; see `Rewriter.settle`."""
         await self._up()
-        return await self._rewriter.settle(token, removed, added, gone)
+        return await self._rewriter.settle(token, removed, added, gone, purged)

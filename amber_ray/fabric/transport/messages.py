@@ -219,7 +219,8 @@ class Updates:
       request's; those that are equal are one object, so many who wait for a key cost its value once;
     - `answers`: the newest answer of each key; `finished`: (request, state);
     - `replaced`: requests whose targets are others now, to be attached anew;
-    - `changed`: keys whose values were purged or made anew, so copies of them must go;
+    - `changed`: keys whose values were made anew, so copies of them must go;
+    - `purged`: values were purged, and copies of any value must go: an engine may hold one that no shard has;
     - `changes`: how many changes of values the shard has seen; what was read before the last of them may be
       old;
     - `reset`: the shard did not know the session: all that it follows is to be sent anew, and copies must go.
@@ -231,11 +232,13 @@ class Updates:
     finished: list[tuple[str, str]] = field(default_factory=list)
     replaced: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
+    purged: bool = False
     changes: int = 0
     reset: bool = False
 
     def __bool__(self) -> bool:
-        return bool(self.about or self.finished or self.replaced or self.changed or self.reset)
+        told = self.about or self.finished or self.replaced or self.changed
+        return bool(told or self.purged or self.reset)
 
 
 class Found(NamedTuple):

@@ -416,6 +416,7 @@ class MemoryShard:
             sent.finished + new.finished,
             sent.replaced + new.replaced,
             sent.changed + new.changed,
+            sent.purged or new.purged,
             self.changes,
             sent.reset or new.reset,
         )

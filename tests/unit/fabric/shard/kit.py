@@ -269,7 +269,7 @@ class Bench:
             ledger=Ledger(self.settings, index),
             feed=self.feed,
             spawn=self.spawn,
-            changed=self.changed.extend,
+            changed=lambda keys: self.changed.extend(keys or ()),
         )
 
     def feed(self, event: ev.Event) -> None:
