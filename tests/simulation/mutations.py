@@ -245,7 +245,7 @@ MUTATIONS = (
         "do not journal the end of a request",
         "fabric/shard/requests.py",
         "        if record.accepted:\n"
-        "            self._context.spawn(self._journal_end(record))\n\n    def _count",
+        "            self._context.spawn(self._journal_again(record))\n\n    def _count",
         "\n    def _count",
     ),
     Mutation(

@@ -27,7 +27,14 @@ from amber_ray.core.model.units import Asset
 from amber_ray.errors import Unavailable
 from amber_ray.fabric.engine.planner import Planned, RequestPlanner
 from amber_ray.fabric.engine.ports import Clock
-from amber_ray.fabric.engine.request import Ended, Interest, NamedPart, TrackedRequest, same_request
+from amber_ray.fabric.engine.request import (
+    Ended,
+    Interest,
+    NamedPart,
+    TrackedRequest,
+    failures_to_json,
+    same_request,
+)
 from amber_ray.fabric.engine.requests import RequestTracker, Spawn, mismatch
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.transport.messages import Answer, Submission
@@ -146,7 +153,9 @@ class SingleFlight:
             # Another replica may be asked about this id, so the shards are told; nobody waits for that.
             attempt = next(self._attempts)
             for number, part in planned.parts.items():
-                self._shards[number].submit(part.plan, _submission(id, request, ended.created, part, attempt))
+                self._shards[number].submit(
+                    part.plan, _submission(id, request, ended.created, part, attempt, failed)
+                )
         return ended.view()
 
     def _join(self, tracked: TrackedRequest, request: ComputeRequest) -> Interest:
@@ -197,7 +206,9 @@ class SingleFlight:
             if self._told:
                 self._shards[number].submit(
                     part.plan,
-                    _submission(tracked.id, interest.request, tracked.created, part, interest.attempt),
+                    _submission(
+                        tracked.id, interest.request, tracked.created, part, interest.attempt, failed
+                    ),
                 )
 
     def _dispatch(
@@ -233,7 +244,9 @@ class SingleFlight:
     def _submission_of(self, tracked: TrackedRequest, interest: Interest, part: NamedPart) -> Submission:
         # A record that other engines began tells itself from one that this begins by another `created`.
         created = self._clock.unix() if tracked.attached else tracked.created
-        submission = _submission(tracked.id, interest.request, created, part, interest.attempt)
+        submission = _submission(
+            tracked.id, interest.request, created, part, interest.attempt, interest.failed
+        )
         submission.record = interest.body
         return submission
 
@@ -314,7 +327,12 @@ def _over(tracked: TrackedRequest, interest: Interest) -> bool:
 
 
 def _submission(
-    id: str, request: ComputeRequest, created: float, part: NamedPart, attempt: int
+    id: str,
+    request: ComputeRequest,
+    created: float,
+    part: NamedPart,
+    attempt: int,
+    failed: Sequence[AssetFailure],
 ) -> Submission:
     return Submission(
         id=id,
@@ -327,6 +345,7 @@ def _submission(
         created=created,
         positions=part.part.positions,
         shards=part.shards,
+        about={"features": list(request.features), "failed_assets": failures_to_json(failed)},
         attempt=attempt,
     )
 

@@ -26,6 +26,7 @@ class Record:
     - `shards`: all shards that answer a part of it;
     - `registry`: the digest of the code that it was planned with;
     - `refresh`: its targets are to be made anew; `deadline`: until when (Unix time);
+    - `about`: what whoever follows it must know beside its targets, as long as there is no `body`;
     - `accepted`: it is journaled and survives its caller, and `body` is what the journal needs to plan it
       again;
     - `interest`: the sessions that keep it alive, each with its attempt (see `Submission`);
@@ -46,6 +47,7 @@ class Record:
     deadline: float | None = None
     state: str = "running"
     accepted: bool = False
+    about: Mapping[str, Any] | None = None
     body: Mapping[str, Any] | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     interest: dict[str, int] = field(default_factory=dict)
@@ -73,7 +75,7 @@ class Record:
             targets=self.targets if full else (),
             positions=self.positions if full else (),
             shards=self.shards if full else (),
-            record=self.body if full else None,
+            record=(self.body or self.about) if full else None,
             changes=changes,
         )
 

@@ -145,7 +145,7 @@ class RequestTable:
             session.updates.finished.append((id, record.state))
             session.wake.set()
         if record.accepted:
-            self._context.spawn(self._journal_end(record))
+            self._context.spawn(self._journal_again(record))
 
     def _count(self, record: Record, change: int) -> None:
         """Note that a tenant has one more or one less request running."""
@@ -154,15 +154,16 @@ class RequestTable:
             if not self._running[record.tenant]:
                 del self._running[record.tenant]
 
-    async def _journal_end(self, record: Record) -> None:
-        """Note in the journal that an accepted request has ended.
+    async def _journal_again(self, record: Record) -> None:
+        """Note in the journal what has become of an accepted request.
 
-        One that could not be noted is resumed by the next incarnation, which finds its values: no loss.
+        An end that could not be noted is no loss: the next incarnation resumes the request and finds its
+        values.
         """
         try:
             await self._write(record)
         except AmberError as error:
-            log.error("the end of request %s could not be journaled: %s", record.id, error)
+            log.error("what became of request %s could not be journaled: %s", record.id, error)
 
     async def _write(self, record: Record) -> None:
         name = f"{record.id}.{self._context.shard}"
@@ -216,6 +217,9 @@ class RequestTable:
             # An asset could be resolved for one of two that asked, and not for the other: the newer one
             # counts.
             record.positions, record.shards, record.created = positions, shards, one.created
+            record.about, record.body = one.about, one.record or record.body
+            if record.accepted:
+                self._context.spawn(self._journal_again(record))
             self._tell_replaced(record, session)
         if record is None:
             refused = self._refused(one.tenant)
@@ -229,6 +233,7 @@ class RequestTable:
                 one.tenant,
                 one.created,
                 registry=_registry_of(part),
+                about=one.about,
                 refresh=one.refresh,
                 deadline=None
                 if one.deadline_seconds is None
@@ -242,7 +247,7 @@ class RequestTable:
             if old is not None:
                 self._tell_replaced(record, session)
                 if record.accepted:
-                    self._context.spawn(self._journal_end(record))
+                    self._context.spawn(self._journal_again(record))
         # The session follows it only now: what was answered at once is in the reply, what comes later is
         # updates.
         record.interest[session] = max(one.attempt, record.interest.get(session, 0))
@@ -464,7 +469,7 @@ class RequestTable:
             record.state = "failed"
             record.answers = {}
             self._records.setdefault(record.id, record)
-            await self._journal_end(record)
+            await self._journal_again(record)
             return
         if record.id in self._records:
             return  # its engine brought it while it was planned

@@ -55,7 +55,7 @@ class RestoreReader:
         return {key: await asyncio.shield(future) for key, future in waits.items()}
 
     def changed(self, keys: Sequence[str] | None) -> None:
-        """These values (None: any) are others now: who asks from now on must not join a read of the old ones."""
+        """These values (None: any) are others now: nobody may join a read of the old ones any more."""
         for key in list(self._reading) if keys is None else keys:
             self._reading.pop(key, None)
 

@@ -123,9 +123,10 @@ class Submission:
     """One request for one shard. `plan` names an entry of the batch's plans.
 
     `positions` are the places that the plan's targets have in the whole request, which several shards may
-    answer: `shards` are those. `attempt` is the sender's number for this interest in the request: a
-    withdrawal names it, so one that is late ends nothing newer. `record`, when given, is journaled before the
-    reply: the request is then accepted for good.
+    answer: `shards` are those. `about` is what whoever follows the request must know beside its targets.
+    `attempt` is the sender's number for this interest in the request: a withdrawal names it, so one that is
+    late ends nothing newer. `record`, when given, is journaled before the reply: the request is then accepted
+    for good.
     """
 
     id: str
@@ -139,6 +140,7 @@ class Submission:
     record: Mapping[str, Any] | None = None
     positions: Sequence[int] = ()
     shards: Sequence[int] = ()
+    about: Mapping[str, Any] | None = None
     attempt: int = 0
 
 
