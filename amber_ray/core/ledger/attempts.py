@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 
-from amber_ray.core.ledger.graph import QUARANTINED, Charge, Graph, failure_of
+from amber_ray.core.ledger.graph import NOT_THERE, QUARANTINED, Charge, Graph, failure_of, moved
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import Cause, Entry
@@ -115,12 +115,22 @@ class Attempts:
     def _step_failed(self, entry: Entry, report: ev.StepReport, task: ev.Task, now: float) -> None:
         """The task lived, the step did not. Another shard's word is final: it has done its own retries."""
         assert report.failure is not None
+        if report.failure.type in NOT_THERE and self._relocated(task, report.failure.key):
+            # It has moved while the task ran, and a newer request says where to: it is read there.
+            self._graph.again(entry, report.failure, now, charge="nobody")
+            return
         if report.failure.kind == "system" and task.home is None:
             # Blocked behind another step of its task, it is not charged with that one's fault.
             own = report.failure.key == entry.key
             self._graph.again(entry, report.failure, now, charge="tries" if own else "nobody")
         else:
             self._graph.fail(entry, report.failure, now)
+
+    def _relocated(self, task: ev.Task, key: str) -> bool:
+        """Whether a step's asset is known to be elsewhere than where the task looked for it."""
+        entry = self._graph.entries.get(key)
+        step = next((s for s in task.steps if s.key == key), None)
+        return entry is not None and step is not None and moved(step.unit, entry.step.unit)
 
     def lost(self, event: ev.TaskLost, now: float) -> None:
         """A task ended without a report."""

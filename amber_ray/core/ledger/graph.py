@@ -11,14 +11,16 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Literal
 
 from amber_ray.core.ledger.alarms import Alarms
 from amber_ray.core.ledger.memory import Memory
 from amber_ray.core.ledger.priority import PriorityPropagation
 from amber_ray.core.ledger.requests import Callers
+from amber_ray.core.ledger.story import Story
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.units import Collection, Segment, Unit
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.schedule import Scheduler
 from amber_ray.core.state import events as ev
@@ -27,6 +29,9 @@ from amber_ray.settings import Settings
 
 QUARANTINED = "Quarantined"
 """The type of failure of a step that kills its worker whenever it runs."""
+
+NOT_THERE = frozenset({"MediaNotFound", "MediaChanged"})
+"""The types of failure that say that an asset is not, or no longer, at its place."""
 
 FOREIGN_TRIES = 8
 """How often another shard is asked again for a step before that counts as a failure."""
@@ -67,6 +72,7 @@ class Graph:
         self._loose: dict[str, Entry] = {}
         self.newest = 0
         self.alarms = Alarms()
+        self.story = Story()
 
     # --- downward: making sure that a key will have an answer
 
@@ -91,10 +97,34 @@ class Graph:
             self.plan(entry, now)
         return entry
 
+    def relocate(self, steps: Mapping[str, Step], targets: Iterable[str]) -> None:
+        """Have assets that have moved since their steps were planned read where a new plan says they are.
+
+        A failure to find an asset at its old place is forgotten. Only what differs is walked: below a step
+        whose asset is where it was, all are.
+        """
+        stack = list(targets)
+        seen = set(stack)
+        while stack:
+            key = stack.pop()
+            step, entry = steps[key], self.entries.get(key)
+            if entry is not None:
+                if not moved(entry.step.unit, step.unit):
+                    continue
+                if entry.failure is not None and entry.failure.type in NOT_THERE:
+                    self.remove(entry, Cause.DROP)
+                else:
+                    entry.step = dataclasses.replace(entry.step, unit=step.unit)
+                    if entry.origin is not None:
+                        entry.origin = steps
+            below = [need for need in step.needs if need not in seen]
+            seen.update(below)
+            stack.extend(below)
+
     def make(self, key: str, origin: Mapping[str, Step], rank: Rank, tenant: str) -> Entry:
         """A new entry, ABSENT as yet."""
         self.newest += 1
-        entry = self.entries[key] = Entry(origin[key], origin, rank, tenant, self.newest)
+        entry = self.entries[key] = Entry(origin[key], origin, rank, tenant, self.newest, self.story.note)
         return entry
 
     def restore(self, entry: Entry) -> None:
@@ -346,6 +376,17 @@ class Graph:
     def forgotten(self, entry: Entry, now: float) -> bool:
         """Whether it is a failure whose time is over."""
         return entry.state is State.FAILED and entry.until <= now
+
+
+def moved(before: Unit, now: Unit) -> bool:
+    """Whether a unit's assets are to be read at other places than before."""
+    return before is not now and _places(before) != _places(now)
+
+
+def _places(unit: Unit) -> list[str]:
+    if isinstance(unit, Collection):
+        return [asset.uri for asset in unit.assets]
+    return [unit.asset.uri if isinstance(unit, Segment) else unit.uri]
 
 
 def failure_of(entry: Entry, type: str, message: str, status: int) -> Failure:

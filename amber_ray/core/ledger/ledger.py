@@ -16,6 +16,8 @@ Values never pass through here: the shell holds them. Must not know: Ray, files,
 
 from __future__ import annotations
 
+import dataclasses
+import reprlib
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -26,8 +28,13 @@ from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.costs import Costs
 from amber_ray.core.scheduler.schedule import Scheduler
 from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import AVAILABLE, LIVE, Cause, Entry, State
+from amber_ray.core.state.entry import AVAILABLE, LIVE, Cause, Entry, IllegalTransition, State
 from amber_ray.settings import Settings
+
+_INPUTS = 5
+"""Most inputs of a key of which a message says all that is known."""
+_REPR = reprlib.Repr()
+_REPR.maxother = 160
 
 
 class Ledger:
@@ -76,9 +83,14 @@ class Ledger:
 
         The commands are to be performed in order: who is told of a value takes it before it may be dropped.
         """
-        self._handlers[type(event)](event, now)
-        self.graph.collect(now)
-        self._follow_up(now)
+        self.graph.story.begin(type(event), now)
+        try:
+            self._handlers[type(event)](event, now)
+            self.graph.collect(now)
+            self._follow_up(now)
+        except IllegalTransition as error:
+            error.args = (f"{error}\nin {_shown(event)} at {now}\n{self.story(error.key)}",)
+            raise
         commands = self.graph.out[:]
         self.graph.out.clear()
         return commands
@@ -89,6 +101,13 @@ class Ledger:
         if entry is not None:
             return entry.state
         return State.COLD if key in self.index else State.ABSENT
+
+    def story(self, key: str) -> str:
+        """Return what is known of a key and its inputs, and what changed them lately: for messages."""
+        entry = self.entries.get(key)
+        about = [key, *(entry.step.needs if entry is not None else ())]
+        known = [known.said() for known in map(self.entries.get, about[: 1 + _INPUTS]) if known is not None]
+        return "\n".join((*known, *self.graph.story.of(set(about))))
 
     def progress(self, id: str) -> tuple[int, int]:
         """(done, total) steps of a live request: those it brought about or waits for."""
@@ -131,6 +150,7 @@ class Ledger:
         request = self.graph.callers.open(event)
         targets = list(dict.fromkeys(event.targets))
         known = self.graph.newest
+        self.graph.relocate(event.steps, targets)
         if event.refresh:
             self._refresh(request, targets, event.steps, now)
         for key in targets:
@@ -334,3 +354,9 @@ class Ledger:
             return
         while (draft := self.scheduler.take(self.entries)) is not None:
             self.attempts.submit(draft.entries, draft.needs)
+
+
+def _shown(event: ev.Event) -> str:
+    """An event in a message: short, and without the graph that a request brings along."""
+    names = [f.name for f in dataclasses.fields(event) if f.name != "steps"]
+    return f"{type(event).__name__}({', '.join(f'{n}={_REPR.repr(getattr(event, n))}' for n in names)})"

@@ -13,11 +13,14 @@ is passed through on the way in and out. `TRANSITIONS` is the whole truth: a pai
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.plan import Step
+
+_NAMED = 5
+"""Most waiters, and most dependents, that a message names."""
 
 
 class State(enum.IntEnum):
@@ -93,6 +96,11 @@ TRANSITIONS: Final[Mapping[tuple[State, Cause], State]] = {
     (_S.FAILED, _C.DROP): _S.ABSENT,
 }
 
+_WAYS: Final[Mapping[State, Mapping[Cause, State]]] = {
+    state: {cause: to for (origin, cause), to in TRANSITIONS.items() if origin is state} for state in State
+}
+"""`TRANSITIONS` by state: a look-up for which no tuple has to be made."""
+
 LIVE: Final = frozenset({State.WAITING, State.QUEUED, State.RUNNING, State.RESTORING})
 """On the way to an answer."""
 AVAILABLE: Final = frozenset({State.HOT, State.KEPT})
@@ -100,13 +108,26 @@ AVAILABLE: Final = frozenset({State.HOT, State.KEPT})
 
 
 class IllegalTransition(AssertionError):
-    """A bug in the core: an event met a state that has no row for it."""
+    """A bug in the core: an event met a state that has no row for it.
+
+    `key` is whose. The ledger adds the event and the key's story to the message.
+    """
+
+    key: str = ""
 
 
 Rank = tuple[int, float]
 """How urgent: (scheduling class, minus the deadline); larger is more urgent."""
 LEAST: Final[Rank] = (-1, float("-inf"))
 """The rank of what nobody waits for."""
+
+
+Note = Callable[[tuple[str, Cause, State]], object]
+"""Takes each change of state of a key: its key, the cause and the new state."""
+
+
+def _forget(change: tuple[str, Cause, State]) -> None:
+    """A `Note` for an entry that stands alone."""
 
 
 class Entry:
@@ -121,6 +142,7 @@ class Entry:
     - `isolated`: it shares no task until it has run; `paused`: until a retry.
     - `until`: when its pause, its failure or the grace of its abandoned run is over.
     - `asked`: a request was told that the value is there, so a transient one is not let go at once.
+    - `note`: told of each change of state.
     """
 
     __slots__ = (
@@ -132,6 +154,7 @@ class Entry:
         "isolated",
         "key",
         "missing",
+        "note",
         "origin",
         "paused",
         "rank",
@@ -147,13 +170,22 @@ class Entry:
         "waiters",
     )
 
-    def __init__(self, step: Step, origin: Mapping[str, Step], rank: Rank, tenant: str, seq: int) -> None:
+    def __init__(
+        self,
+        step: Step,
+        origin: Mapping[str, Step],
+        rank: Rank,
+        tenant: str,
+        seq: int,
+        note: Note = _forget,
+    ) -> None:
         self.key = step.key
         self.step = step
         self.origin: Mapping[str, Step] | None = origin
         self.rank = rank
         self.tenant = tenant
         self.seq = seq
+        self.note = note
         self.state = State.ABSENT
         self.waiters: dict[str, None] = {}
         self.dependents: dict[str, Entry] = {}
@@ -182,12 +214,34 @@ class Entry:
 
     def move(self, cause: Cause) -> None:
         """Change state by the table, or raise `IllegalTransition` and change nothing."""
-        state = TRANSITIONS.get((self.state, cause))
+        state = _WAYS[self.state].get(cause)
         if state is None:
-            raise IllegalTransition(
+            error = IllegalTransition(
                 f"{self.step.recipe.feature} {self.key}: no way from {self.state.name} by {cause.name}"
             )
+            error.key = self.key
+            raise error
         self.state = state
+        self.note((self.key, cause, state))
+
+    def said(self) -> str:
+        """Return all that is known of the key, short enough for a message."""
+        users = (f"{user.key} {user.state.name}" for user in self.dependents.values())
+        return (
+            f"{self.step.recipe.feature} {self.key} of {self.step.unit_id} is {self.state.name}: "
+            f"task {self.task}, ticket {self.ticket}, missing {self.missing}, tries {self.tries}, "
+            f"input losses {self.input_losses}, isolated {self.isolated}, paused {self.paused}, "
+            f"asked {self.asked}, until {self.until}, bytes {self.bytes}, "
+            f"rank {self.rank} of {self.tenant!r}, waiters ({_some(self.waiters)}), "
+            f"dependents ({_some(users)})"
+        )
 
     def __repr__(self) -> str:
         return f"<Entry {self.step.recipe.feature} {self.key[:8]} {self.state.name}>"
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - _NAMED} more" if len(every) > _NAMED else ""
+    return ", ".join(every[:_NAMED]) + more

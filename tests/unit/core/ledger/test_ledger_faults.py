@@ -444,3 +444,54 @@ def test_a_deadline_that_has_passed_starts_nothing_but_gives_what_is_there() -> 
     assert kinds(story.ask("r2", steps, "a", "b", deadline=story.now)) == ["Deliver", "Deliver", "Finished"]
     assert story.answer("r2", "a") == ev.Ready(cached=True, seconds=1.0)
     assert failure(story, "r2", "b").type == "Expired"
+
+
+# --- assets that move
+
+
+def elsewhere(steps: dict[str, Any]) -> dict[str, Any]:
+    """The same steps, planned after their asset was moved."""
+    there = dataclasses.replace(asset(), uri="file:///elsewhere.mp4")
+    return {key: dataclasses.replace(step, unit=there) for key, step in steps.items()}
+
+
+def not_there(key: str) -> Failure:
+    return Failure("input", "MediaNotFound", "there is no file:///a.mp4", key, key, "a", 404)
+
+
+def places(story: Story, key: str) -> list[str]:
+    return [step.unit.uri for step in story.task_of(key).steps]  # type: ignore[union-attr]
+
+
+def test_a_step_that_waits_reads_its_asset_where_the_newest_request_says() -> None:
+    story, steps = Story(), chain("root", "top", **WARM)
+    story.ask("r1", steps, "top")
+    story.ask("r2", elsewhere(steps), "top")
+    story.done("root")
+    assert places(story, "top") == ["file:///elsewhere.mp4"]
+    story.done("top")
+    assert {"r1", "r2"} <= set(story.finished)
+
+
+def test_a_failure_to_find_an_asset_is_forgotten_once_it_is_known_to_be_elsewhere() -> None:
+    story, steps = Story(), chain("root", "top", **WARM)
+    story.ask("r1", steps, "top")
+    story.fails("root", not_there("root"))
+    story.ask("r2", steps, "top")
+    assert failure(story, "r2", "top").type == "MediaNotFound"
+    story.ask("r3", elsewhere(steps), "top")
+    assert places(story, "root") == ["file:///elsewhere.mp4"]
+    story.done("root")
+    story.done("top")
+    assert isinstance(story.answer("r3", "top"), ev.Ready)
+
+
+def test_a_task_that_looked_at_the_old_place_is_tried_again_at_the_new_one() -> None:
+    story, steps = Story(), chain("root", "top", **WARM)
+    story.ask("r1", steps, "top")
+    story.ask("r2", elsewhere(steps), "top")
+    story.fails("root", not_there("root"))
+    assert places(story, "root") == ["file:///elsewhere.mp4"]
+    story.done("root")
+    story.done("top")
+    assert isinstance(story.answer("r1", "top"), ev.Ready)
