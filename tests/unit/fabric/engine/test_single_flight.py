@@ -365,10 +365,10 @@ def test_what_was_done_before_the_cancellation_came_stays_done() -> None:
             engine = await w.engine()
             caller = calling(engine, ask(one), SECONDS, "mine")
             await until(lambda: "mine" in w.shard.records)
-            gate = w.shard.hold("poll")  # what happens is not heard
-            cancelling = asyncio.create_task(engine.cancel("mine"))
+            gate = w.shard.hold_answer("poll")
             w.shard.make_all()
-            assert (await cancelling).state == "done"
+            await until(lambda: gate.arrived)  # the end is not heard here yet
+            assert (await engine.cancel("mine")).state == "done"
             assert values(await caller) == [one.uri]
             gate.open()
 
