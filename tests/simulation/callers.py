@@ -245,7 +245,11 @@ class Caller:
             assert poisoned or not world.calm, f"{failure.key} is set aside and kills nobody"
             return
         if failure.type == "MediaNotFound":
-            assert world.moves, failure
+            # Only for who asked before the asset moved: a newer request says where it is.
+            unit = world.media.steps[failure.key].unit
+            assets = unit.assets if isinstance(unit, Collection) else [getattr(unit, "asset", unit)]
+            moved = max(world.media.moved_at.get(asset.id, 0.0) for asset in assets)
+            assert self._began <= moved, f"{self.ask.id} asked after the move and was told: {failure}"
             return
         bad = failure.kind == "input" and world.media.bad(world.media.digest(failure.key))
         assert bad or poisoned or not world.calm or failure.type == "MissingResource", failure

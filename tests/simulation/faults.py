@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from amber_ray.errors import AmberError
-from amber_ray.fabric.shard.ports import Purge
+from amber_ray.store.purge_log import Purge
 from tests.simulation.callers import Broken, connected
 from tests.simulation.cluster import objects
 from tests.simulation.scenario import CLUSTERS, FEATURES, Happening

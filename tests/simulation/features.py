@@ -157,6 +157,7 @@ class Media:
         self.names: dict[str, str] = {}
         self.generations: list[Registry] = []
         self.executions = 0
+        self.moved_at: dict[str, float] = {}
         self.made_at: list[float] = [0.0]
         self._versions = dict.fromkeys(SPECS, "1")
         self._options = {name: _options(draws, name) for name in SPECS}
@@ -227,6 +228,7 @@ class Media:
     def move(self, number: int) -> None:
         """Move an asset's file, and register it anew."""
         old = self.assets[number]
+        self.moved_at[old.id] = self._world.loop.time()
         place = int(old.uri.split("/")[2]) + 1
         self.assets[number] = dataclasses.replace(old, uri=f"/m/{place}/{old.id[:4]}.mp4")
 

@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amber_ray.errors import DamagedPart, StoreError
-from amber_ray.fabric.shard.ports import CallFailed, Fault, PartKeys, Purge, Ref, Rewritten
+from amber_ray.fabric.shard.ports import CallFailed, Fault, PartKeys, Ref, Rewritten
 from amber_ray.fabric.transport.messages import ReadReport, RowWork, Wanted, Work
 from amber_ray.fabric.transport.pickled import Bundle
 from amber_ray.fabric.worker import store_tasks
 from amber_ray.store.part import feature_and_version, order
+from amber_ray.store.purge_log import Purge
 from amber_ray.store.rows import StoredRow
 from tests.simulation.loop import Process
 
@@ -318,7 +319,7 @@ class SimParts:
                 continue
             if again:
                 self._world.saw("a purge found a late write")
-                self._world.oracle.undone([row.key for row in rows if goes(row)])
+            self._world.oracle.undone([row.key for row in rows if goes(row)])
             new = None
             if kept:
                 made = self._store.publish(feature, version, kept, after=name)

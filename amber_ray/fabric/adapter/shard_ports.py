@@ -25,7 +25,6 @@ from amber_ray.fabric.shard.ports import (
     CallFailed,
     PartKeys,
     Ports,
-    Purge,
     Ref,
     Rewritten,
     TaskResult,
@@ -41,7 +40,7 @@ from amber_ray.settings import Settings
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
-from amber_ray.store.purge_log import PurgeLog
+from amber_ray.store.purge_log import Purge, PurgeLog
 
 log = logging.getLogger("amber.adapter")
 T = TypeVar("T")
@@ -137,12 +136,14 @@ class RayCluster:
 class StoreParts:
     """The parts of a store, written and read by Ray tasks where many bytes are concerned."""
 
-    def __init__(self, store: ValueStore, cluster: RayCluster, settings: Settings, shard: int) -> None:
+    def __init__(
+        self, store: ValueStore, purges: PurgeLog, cluster: RayCluster, settings: Settings, shard: int
+    ) -> None:
         self._store = store
+        self._purges = purges
         self._cluster = cluster
         self._settings = settings
         self._actor = shard_name(shard)
-        self._purges = PurgeLog(settings.store)
         self._clean: dict[Purge, set[str]] = {}
         # Made once: each new one of these sends the function to the head node again.
         self._write: Any = ray.remote(store_tasks.write).options(num_cpus=0, max_retries=0)
@@ -236,8 +237,7 @@ class StoreParts:
 
     async def purges(self) -> list[Purge]:
         """See `Parts.purges`."""
-        noted = await asyncio.to_thread(self._purges.pending, time.time())
-        return [Purge(one.asset, one.feature, one.version, one.at) for one in noted]
+        return await asyncio.to_thread(self._purges.pending, time.time())
 
     async def purge(self, purge: Purge, *, again: bool) -> tuple[list[Rewritten], list[str]]:
         """See `Parts.purge`."""
@@ -384,12 +384,13 @@ def ports(settings: Settings, shard: int) -> Ports:
     """The ports of a shard in this process."""
     lease = Lease(settings.store)
     cluster = RayCluster()
-    # Only the first shard deletes, and only while the store is surely its cluster's.
-    store = ValueStore(settings.store, lease.guard if shard == 0 else None)
+    # The first shard, which holds the lease, changes nothing while the store may be another cluster's.
+    fence = lease.guard if shard == 0 else None
+    store = ValueStore(settings.store, fence)
     return Ports(
         cluster=cluster,
-        parts=StoreParts(store, cluster, settings, shard),
-        journal=FileJournal(Journal(settings.store)),
+        parts=StoreParts(store, PurgeLog(settings.store, fence), cluster, settings, shard),
+        journal=FileJournal(Journal(settings.store, fence)),
         lease=StoreLease(lease),
         peers=RayPeers(settings.namespace),
         assets=CatalogueAssets(settings),

@@ -7,12 +7,9 @@ Must not know: shards, requests.
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
-
-import numpy as np
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.service import StoredValue
@@ -116,15 +113,3 @@ def stored_value(registry: Registry, found: Found, value: Any) -> StoredValue:
     except UnknownFeature:
         type = of_value(value)
     return StoredValue(found.key, found.feature, found.version, type, value, found.made)
-
-
-def size_of(value: Any) -> int:
-    """A value's bytes, arrays counted by their buffers and not copied."""
-    if type(value) is np.ndarray and not value.dtype.hasobject:
-        return int(value.nbytes)
-    buffers: list[pickle.PickleBuffer] = []
-    try:
-        head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    except (pickle.PicklingError, AttributeError, TypeError):
-        return 1 << 16
-    return len(head) + sum(b.raw().nbytes for b in buffers)

@@ -9,7 +9,6 @@ Must not know: shards, how assets are found.
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import AssetFailure, AssetRef, ComputeRequest, Failure
+from amber_ray.core.model.unit_codec import asset_to_json
 from amber_ray.core.model.units import Asset, Collection, Segment
 from amber_ray.core.planning.plan import Plan, Planner, Target, closure
 from amber_ray.errors import AmberError, BadRequest, TooLarge
@@ -163,7 +163,7 @@ class RequestPlanner:
             "deadline": deadline,
             "tenant": request.tenant,
             "registry": self._registry.digest,
-            "assets": {a.id: dataclasses.asdict(a) for a in assets},
+            "assets": {a.id: asset_to_json(a) for a in assets},
             "failed_assets": failures_to_json(failed),
         }
 

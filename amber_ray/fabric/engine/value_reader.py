@@ -14,8 +14,9 @@ from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.service import StoredValue
+from amber_ray.core.values.size import size_of
 from amber_ray.errors import Unavailable, UnknownKey
-from amber_ray.fabric.engine.cache import Cache, size_of, stored_value
+from amber_ray.fabric.engine.cache import Cache, stored_value
 from amber_ray.fabric.engine.ports import Objects
 from amber_ray.fabric.engine.shard_client import Mark, ShardClient
 from amber_ray.fabric.transport import pickled

@@ -20,6 +20,7 @@ from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, StepResult, Wanted, Work
 from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.store.purge_log import Purge
 
 Ref: TypeAlias = Any
 """A handle of an object in the object store that this shard owns. Only adapters look inside."""
@@ -117,15 +118,6 @@ class Rewritten(NamedTuple):
     old: str
     new: PartKeys | None
     dropped: Sequence[str]
-
-
-class Purge(NamedTuple):
-    """Which values are to be forgotten: those that match every filter given. `at` is when it began (Unix)."""
-
-    asset: str | None
-    feature: str | None
-    version: str | None
-    at: float
 
 
 class Parts(Protocol):

@@ -31,8 +31,9 @@ from amber_ray.core.state.entry import AVAILABLE
 from amber_ray.errors import StoreError, Unavailable
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.listing import Listing
-from amber_ray.fabric.shard.ports import CallFailed, PartKeys, Purge, Rewritten
+from amber_ray.fabric.shard.ports import CallFailed, PartKeys, Rewritten
 from amber_ray.fabric.shard.spill import Spiller
+from amber_ray.store.purge_log import Purge
 
 log = logging.getLogger("amber.purging")
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amber_ray.core.model.request import Failure
-from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit
+from amber_ray.core.model.unit_codec import asset_from_json, asset_to_json, unit_from_json, unit_to_json
+from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 from amber_ray.core.planning.plan import Target
 from amber_ray.fabric.transport.messages import Answer, Handle, Reply
 
@@ -94,7 +95,7 @@ class Record:
             "refresh": self.refresh,
             "deadline": self.deadline,
             "request": self.body,
-            "assets": {i: dataclasses.asdict(a) for i, a in assets.items()},
+            "assets": {i: asset_to_json(a) for i, a in assets.items()},
             "targets": [[t.feature, unit_to_json(t.unit), t.key] for t in self.targets],
             "positions": list(self.positions),
             "shards": list(self.shards),
@@ -136,32 +137,6 @@ class Record:
                 for a in data["answers"]
             },
         )
-
-
-def asset_from_json(data: Mapping[str, Any]) -> Asset:
-    """An asset from its fields."""
-    fields = dict(data)
-    fields["streams"] = tuple(Stream(**s) for s in fields.get("streams", ()))
-    return Asset(**fields)
-
-
-def unit_to_json(unit: Unit) -> list[Any]:
-    """A unit by the ids of its assets."""
-    if isinstance(unit, Segment):
-        return ["segment", unit.asset.id, unit.start_us, unit.length_us]
-    if isinstance(unit, Asset):
-        return ["asset", unit.id]
-    return ["collection", *(a.id for a in unit.assets)]
-
-
-def unit_from_json(data: Sequence[Any], assets: Mapping[str, Asset]) -> Unit:
-    """Read what `unit_to_json` wrote."""
-    kind, first = data[0], data[1]
-    if kind == "segment":
-        return Segment(assets[first], data[2], data[3])
-    if kind == "asset":
-        return assets[first]
-    return Collection.of(assets[i] for i in data[1:])
 
 
 def _assets_of(unit: Unit) -> Sequence[Asset]:

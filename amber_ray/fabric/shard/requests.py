@@ -21,11 +21,12 @@ from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.unit_codec import asset_from_json
 from amber_ray.core.planning.plan import Planner, Target, closure
 from amber_ray.core.state import events as ev
 from amber_ray.errors import AmberError
 from amber_ray.fabric.shard.context import ShardContext
-from amber_ray.fabric.shard.records import Record, asset_from_json
+from amber_ray.fabric.shard.records import Record
 from amber_ray.fabric.transport.messages import (
     Answer,
     Inline,

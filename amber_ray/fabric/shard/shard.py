@@ -32,7 +32,7 @@ from amber_ray.fabric.shard.dispatch import Dispatcher
 from amber_ray.fabric.shard.listing import Listing
 from amber_ray.fabric.shard.maintenance import Maintenance, PeriodicTask
 from amber_ray.fabric.shard.plan_cache import PlanCache
-from amber_ray.fabric.shard.ports import PartKeys, Ports, Purge
+from amber_ray.fabric.shard.ports import PartKeys, Ports
 from amber_ray.fabric.shard.purging import Rewriter
 from amber_ray.fabric.shard.requests import BROKEN, RequestTable
 from amber_ray.fabric.shard.restore import RestoreReader
@@ -49,6 +49,7 @@ from amber_ray.fabric.transport.messages import (
 )
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
+from amber_ray.store.purge_log import Purge
 
 log = logging.getLogger("amber.shard")
 

@@ -15,7 +15,6 @@ import faulthandler
 import functools
 import os
 import re
-import socket
 import time
 import traceback
 from collections.abc import Iterator, Sequence
@@ -267,20 +266,3 @@ def _give_up(work: Work, key: str) -> None:
         ray.get(actor.timed_out.remote(work.task, key), timeout=KILL_GRACE_SECONDS / 2)
     finally:
         os._exit(17)
-
-
-def inputs_of(steps: Sequence[Step]) -> list[str]:
-    """The keys that a task's steps read from outside it, in order, each once."""
-    inside = {s.key for s in steps}
-    found: dict[str, None] = {}
-    for step in steps:
-        for nested in step.inputs:
-            for key in leaves(nested):
-                if key not in inside:
-                    found[key] = None
-    return list(found)
-
-
-def device_name(gpu: bool) -> str:
-    """`cpu`, or the name of the GPU that this process uses, with the host."""
-    return f"{'cuda' if gpu else 'cpu'}@{socket.gethostname()}"

@@ -22,7 +22,6 @@ from amber_ray.fabric.shard.ports import (
     Fault,
     PartKeys,
     Ports,
-    Purge,
     Ref,
     Rewritten,
 )
@@ -30,6 +29,7 @@ from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, W
 from amber_ray.fabric.transport.pickled import Bundle
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
+from amber_ray.store.purge_log import Purge
 
 
 class Ended(BaseException):

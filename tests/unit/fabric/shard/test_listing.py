@@ -16,6 +16,7 @@ from amber_ray.fabric.shard.ports import PartKeys
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.parquet import Part, ValueStore
+from amber_ray.store.purge_log import PurgeLog
 from tests.store_contract import FLOAT, row
 
 
@@ -40,7 +41,7 @@ def store(tmp_path: Path) -> Store:
 
 def parts_of(store: ValueStore) -> StoreParts:
     """The real port over a real store."""
-    return StoreParts(store, RayCluster(), Settings(store=store.url), 0)
+    return StoreParts(store, PurgeLog(store.url), RayCluster(), Settings(store=store.url), 0)
 
 
 def listing_of(store: Store, index: KeyIndex, **changes: Any) -> Listing:
