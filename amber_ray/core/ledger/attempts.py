@@ -115,7 +115,8 @@ class Attempts:
     def _step_failed(self, entry: Entry, report: ev.StepReport, task: ev.Task, now: float) -> None:
         """The task lived, the step did not. Another shard's word is final: it has done its own retries."""
         assert report.failure is not None
-        if report.failure.type in NOT_THERE and self._relocated(task, report.failure.key):
+        missed = task.home is None and report.failure.type in NOT_THERE
+        if missed and self._relocated(task, report.failure.key):
             # It has moved while the task ran, and a newer request says where to: it is read there.
             self._graph.again(entry, report.failure, now, charge="nobody")
             return

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import zlib
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from amber_ray.core.ledger.alarms import Alarms
@@ -20,7 +20,7 @@ from amber_ray.core.ledger.priority import PriorityPropagation
 from amber_ray.core.ledger.requests import Callers
 from amber_ray.core.ledger.story import Story
 from amber_ray.core.model.request import Failure
-from amber_ray.core.model.units import Collection, Segment, Unit
+from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.schedule import Scheduler
 from amber_ray.core.state import events as ev
@@ -32,6 +32,9 @@ QUARANTINED = "Quarantined"
 
 NOT_THERE = frozenset({"MediaNotFound", "MediaChanged"})
 """The types of failure that say that an asset is not, or no longer, at its place."""
+
+PLACES = 50_000
+"""Assets of which it is known when they were found at their place."""
 
 FOREIGN_TRIES = 8
 """How often another shard is asked again for a step before that counts as a failure."""
@@ -52,7 +55,7 @@ class Graph:
     """Entries by key.
 
     Commands that follow at once go to `out`; restores, drops and questions to other shards are gathered for
-    the end of the event.
+    the end of the event. `places`: where assets were found last, and when.
     """
 
     def __init__(self, settings: Settings, index: Container[str], shard: int, scheduler: Scheduler) -> None:
@@ -69,6 +72,7 @@ class Graph:
         self.to_drop: list[str] = []
         self.to_ask: dict[str, Entry] = {}
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self.places: dict[str, tuple[float, Asset]] = {}
         self._loose: dict[str, Entry] = {}
         self.newest = 0
         self.alarms = Alarms()
@@ -97,34 +101,59 @@ class Graph:
             self.plan(entry, now)
         return entry
 
-    def relocate(self, steps: Mapping[str, Step], targets: Iterable[str]) -> None:
-        """Have assets that have moved since their steps were planned read where a new plan says they are.
+    def relocate(self, steps: Mapping[str, Step], targets: Iterable[str], located: float) -> None:
+        """Have assets that have moved since their steps were planned read where the newest plan says they are.
 
         A failure to find an asset at its old place is forgotten. Only what differs is walked: below a step
         whose asset is where it was, all are.
         """
         stack = list(targets)
+        for key in stack:
+            for asset in _assets(steps[key].unit):
+                known = self.places.get(asset.id)
+                if known is None or located > known[0]:
+                    self.places[asset.id] = located, asset
         seen = set(stack)
         while stack:
             key = stack.pop()
-            step, entry = steps[key], self.entries.get(key)
+            entry = self.entries.get(key)
             if entry is not None:
-                if not moved(entry.step.unit, step.unit):
+                here = self._here(entry.step)
+                if here is entry.step:
                     continue
                 if entry.failure is not None and entry.failure.type in NOT_THERE:
                     self.remove(entry, Cause.DROP)
                 else:
-                    entry.step = dataclasses.replace(entry.step, unit=step.unit)
-                    if entry.origin is not None:
-                        entry.origin = steps
-            below = [need for need in step.needs if need not in seen]
+                    entry.step = here
+            below = [need for need in steps[key].needs if need not in seen]
             seen.update(below)
             stack.extend(below)
+        for id in list(self.places)[: max(0, len(self.places) - PLACES)]:
+            del self.places[id]
+
+    def _here(self, step: Step) -> Step:
+        """The step with its assets where they are known to be by now: itself, if they are there."""
+        unit = step.unit
+        now: list[Asset] = []
+        same = True
+        for asset in _assets(unit):
+            known = self.places.get(asset.id)
+            now.append(asset if known is None else known[1])
+            same = same and now[-1].uri == asset.uri
+        if same:
+            return step
+        if isinstance(unit, Collection):
+            unit = Collection(tuple(now))
+        else:
+            unit = Segment(now[0], unit.start_us, unit.length_us) if isinstance(unit, Segment) else now[0]
+        return dataclasses.replace(step, unit=unit)
 
     def make(self, key: str, origin: Mapping[str, Step], rank: Rank, tenant: str) -> Entry:
         """A new entry, ABSENT as yet."""
         self.newest += 1
-        entry = self.entries[key] = Entry(origin[key], origin, rank, tenant, self.newest, self.story.note)
+        entry = self.entries[key] = Entry(
+            self._here(origin[key]), origin, rank, tenant, self.newest, self.story.note
+        )
         return entry
 
     def restore(self, entry: Entry) -> None:
@@ -380,13 +409,13 @@ class Graph:
 
 def moved(before: Unit, now: Unit) -> bool:
     """Whether a unit's assets are to be read at other places than before."""
-    return before is not now and _places(before) != _places(now)
+    return before is not now and [a.uri for a in _assets(before)] != [a.uri for a in _assets(now)]
 
 
-def _places(unit: Unit) -> list[str]:
+def _assets(unit: Unit) -> Sequence[Asset]:
     if isinstance(unit, Collection):
-        return [asset.uri for asset in unit.assets]
-    return [unit.asset.uri if isinstance(unit, Segment) else unit.uri]
+        return unit.assets
+    return (unit.asset if isinstance(unit, Segment) else unit,)
 
 
 def failure_of(entry: Entry, type: str, message: str, status: int) -> Failure:

@@ -83,7 +83,9 @@ class Ledger:
 
         The commands are to be performed in order: who is told of a value takes it before it may be dropped.
         """
-        self.graph.story.begin(type(event), now)
+        note = self.graph.story.note
+        note(type(event))
+        note(now)
         try:
             self._handlers[type(event)](event, now)
             self.graph.collect(now)
@@ -150,7 +152,7 @@ class Ledger:
         request = self.graph.callers.open(event)
         targets = list(dict.fromkeys(event.targets))
         known = self.graph.newest
-        self.graph.relocate(event.steps, targets)
+        self.graph.relocate(event.steps, targets, event.located)
         if event.refresh:
             self._refresh(request, targets, event.steps, now)
         for key in targets:

@@ -20,7 +20,8 @@ class Requested:
     """A caller wants `targets`; `steps` is the whole graph under them.
 
     `load` is False for callers that want values to exist but not in memory (a backfill): a cold value is
-    then a hit as it stands. `deadline` is absolute.
+    then a hit as it stands. `deadline` is absolute. `located` is when its assets were found at their places
+    (Unix time), 0 if that is not known: of two places of an asset the one that was found later counts.
     """
 
     id: str
@@ -31,6 +32,7 @@ class Requested:
     deadline: float | None = None
     refresh: bool = False
     load: bool = True
+    located: float = 0.0
 
 
 @dataclass(slots=True)

@@ -244,7 +244,7 @@ class RequestTable:
             if old is not None:
                 record.accepted, record.body = old.accepted, old.body
                 record.interest, record.followers = old.interest, old.followers
-            self._begin(record, part, priority=one.priority, load=one.load)
+            self._begin(record, part, priority=one.priority, load=one.load, located=one.created)
             if old is not None:
                 self._tell_replaced(record, session)
                 if record.accepted:
@@ -304,7 +304,9 @@ class RequestTable:
             self.cancel([id])
             del self._records[id]
 
-    def _begin(self, record: Record, part: PlanPart, *, priority: int, load: bool) -> None:
+    def _begin(
+        self, record: Record, part: PlanPart, *, priority: int, load: bool, located: float = 0.0
+    ) -> None:
         """Make a record's targets the ledger's business."""
         context = self._context
         self._count(record, +1)
@@ -325,6 +327,7 @@ class RequestTable:
                 deadline=deadline,
                 refresh=record.refresh,
                 load=load,
+                located=located,
             )
         )
 
@@ -481,7 +484,7 @@ class RequestTable:
         self._records[record.id] = record
         try:
             priority = int((record.body or {}).get("priority_rank", 2))
-            self._begin(record, part, priority=priority, load=False)
+            self._begin(record, part, priority=priority, load=False, located=self._context.clock.unix())
         except Exception:
             log.critical("request %s stops Amber; it is set aside as failed", record.id, exc_info=True)
             await self._journal.write(str(data["id"]), {**data, "state": "failed"})

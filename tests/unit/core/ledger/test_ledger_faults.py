@@ -466,7 +466,7 @@ def places(story: Story, key: str) -> list[str]:
 def test_a_step_that_waits_reads_its_asset_where_the_newest_request_says() -> None:
     story, steps = Story(), chain("root", "top", **WARM)
     story.ask("r1", steps, "top")
-    story.ask("r2", elsewhere(steps), "top")
+    story.ask("r2", elsewhere(steps), "top", located=2.0)
     story.done("root")
     assert places(story, "top") == ["file:///elsewhere.mp4"]
     story.done("top")
@@ -479,7 +479,7 @@ def test_a_failure_to_find_an_asset_is_forgotten_once_it_is_known_to_be_elsewher
     story.fails("root", not_there("root"))
     story.ask("r2", steps, "top")
     assert failure(story, "r2", "top").type == "MediaNotFound"
-    story.ask("r3", elsewhere(steps), "top")
+    story.ask("r3", elsewhere(steps), "top", located=2.0)
     assert places(story, "root") == ["file:///elsewhere.mp4"]
     story.done("root")
     story.done("top")
@@ -489,7 +489,7 @@ def test_a_failure_to_find_an_asset_is_forgotten_once_it_is_known_to_be_elsewher
 def test_a_task_that_looked_at_the_old_place_is_tried_again_at_the_new_one() -> None:
     story, steps = Story(), chain("root", "top", **WARM)
     story.ask("r1", steps, "top")
-    story.ask("r2", elsewhere(steps), "top")
+    story.ask("r2", elsewhere(steps), "top", located=2.0)
     story.fails("root", not_there("root"))
     assert places(story, "root") == ["file:///elsewhere.mp4"]
     story.done("root")
