@@ -103,7 +103,7 @@ class Nodes:
     def __init__(self, world: World, nodes: Sequence[Mapping[str, float]]) -> None:
         self._world = world
         self.all: dict[int, Mapping[str, float]] = dict(enumerate(nodes))
-        self._runs: dict[int, set[Run]] = {}
+        self._runs: dict[int, dict[Run, None]] = {}
 
     def place(self, about: str) -> int:
         """Any node."""
@@ -116,11 +116,11 @@ class Nodes:
 
     def begins(self, run: Run, node: int) -> None:
         """Something runs on a node."""
-        self._runs.setdefault(node, set()).add(run)
+        self._runs.setdefault(node, {})[run] = None
 
     def ends(self, run: Run, node: int) -> None:
         """It no longer does."""
-        self._runs.get(node, set()).discard(run)
+        self._runs.get(node, {}).pop(run, None)
 
     def dies(self, number: int) -> Mapping[str, float]:
         """A node goes, with its objects and what it runs."""

@@ -357,6 +357,25 @@ MUTATIONS = (
         "raise CallFailed(SUSPECTED if worker.left[0] == task.id else NOT_STARTED) from failed",
         "raise CallFailed(failed.fault) from failed",
     ),
+    Mutation(
+        "give every request about a key the newest answer",
+        "fabric/shard/requests.py",
+        "            session.updates.about.append((id, shared))\n",
+        "            told = [(i, shared if a.key == key else a) for i, a in session.updates.about]\n"
+        "            session.updates.about[:] = [*told, (id, shared)]\n",
+    ),
+    Mutation(
+        "lend what is lost again",
+        "fabric/shard/dispatch.py",
+        "            forwarding.tell_lost(context, lost)\n",
+        "            pass\n",
+    ),
+    Mutation(
+        "keep an asset where it was",
+        "core/ledger/ledger.py",
+        "        self.graph.relocate(event.steps, targets, event.located)\n",
+        "",
+    ),
     # --- the engine
     Mutation(
         "list results shard by shard",

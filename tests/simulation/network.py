@@ -33,7 +33,7 @@ class Node:
         self.offers: Any = None
         self._world = world
         self._make = make
-        self._open: set[Message] = set()
+        self._open: dict[Message, None] = {}
 
     @property
     def up(self) -> bool:
@@ -64,11 +64,11 @@ class Node:
 
     def opened(self, message: Message) -> None:
         """A call is carried out here."""
-        self._open.add(message)
+        self._open[message] = None
 
     def ended(self, message: Message) -> None:
         """A call is over."""
-        self._open.discard(message)
+        self._open.pop(message, None)
 
 
 class Message:

@@ -13,49 +13,30 @@ import pytest
 
 from amber_ray.core.ledger.memory import Memory
 from amber_ray.core.state import entry
+from amber_ray.fabric.engine.engine import Engine
+from amber_ray.fabric.shard.shard import Shard
 from tests.simulation.runs import Outcome, attempt, run_many
-from tests.simulation.scenario import Ask, Scenario
+from tests.simulation.scenario import Scenario
 from tests.simulation.shrink import Shrinker
+from tests.simulation.world import World
 
-SEEDS = 6500
+SEEDS = 3600
 EVENTS = 1_000_000
 
 BEFALLS = (
-    *(
-        "a step failed",
-        "a step killed its worker",
-        "a step had a system fault",
-        "a worker died",
-        "a report was incomplete",
-    ),
-    *(
-        "a node died",
-        "a node died with a task",
-        "a node died with a value",
-        "objects vanished",
-        "other nodes",
-    ),
-    "a warm actor died before a batch's turn",
-    *("a task found its inputs gone", "a write found its values gone"),
-    *("a result came twice", "a result came after cancellation", "a cancelled task ended"),
-    *(
-        "a read ended twice",
-        "a read failed",
-        "a store could not be read",
-        "the disk was full",
-        "a write met a full disk",
-    ),
-    *(
-        "a part was damaged",
-        "a part of several was damaged",
-        "a damaged part was read",
-        "a part had vanished",
-    ),
-    *("parts were joined", "a purge", "a request could not be journaled"),
-    *("an actor died", "a part nobody was told of", "a request was resumed"),
-    *("a caller joined a resumed request", "a resumed request gave way", "a caller left", "an engine died"),
-    *("a request arrived twice", "a question was lost", "a question arrived twice", "an answer was lost"),
-    *("an answer nobody waited for", "new versions", "a shared step became urgent"),
+    *("a step failed", "a step killed its worker", "a step had a system fault", "a worker died"),
+    *("a step ran past its timeout", "a report was incomplete", "a result came after cancellation"),
+    *("a warm actor died", "a warm actor died before a batch's turn", "a step killed its warm actor"),
+    *("a node died", "a node died with a task", "other nodes", "objects vanished"),
+    "a task found its inputs gone",
+    *("the disk was full", "the store refused a write", "a part could not be read for a while"),
+    *("a part was damaged", "a part was torn", "a part was away", "a damaged part was quarantined"),
+    *("parts were joined", "a purge", "a purge found a late write", "a dead shard's write was published"),
+    *("a shard died", "an engine died", "an engine was redeployed", "new versions", "an asset moved"),
+    *("a call was lost", "a call was given up and came late", "a call was carried out twice"),
+    *("an answer was lost", "a connection broke"),
+    *("a caller left", "a caller hung up and asked again", "two asked at once with one id"),
+    *("a request was cancelled", "values were loaded", "an asset was gone from its place"),
 )
 
 
@@ -68,7 +49,7 @@ def outcome() -> Outcome:
     return total
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_million_events_and_every_promise_kept(outcome: Outcome) -> None:
     failed = [
         f"python -m tests.simulation --seed {seed} --trace   # {failure}"
@@ -106,10 +87,18 @@ def test_a_seed_replays_exactly_in_another_process() -> None:
 
 def test_a_failing_world_shrinks_to_a_short_story(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Memory, "must_stay", lambda self, key: None)
-    seed = next(seed for seed in range(100) if attempt(Scenario.of(seed))[1])
+    seed = next(seed for seed in range(200) if "evictable" in attempt(Scenario.of(seed))[1])
     scenario = Scenario.of(seed)
     shrinker = Shrinker(scenario)
     small = shrinker.shrink()
     assert "evictable while a step is about to read it" in attempt(small)[1]
-    assert len(small.stimuli) <= 3 < len(scenario.stimuli)
-    assert sum(len(s.targets) for s in small.stimuli if isinstance(s, Ask)) <= 3
+    assert len(small.stimuli) <= 6
+    assert len(small.stimuli) < len(scenario.stimuli)
+
+
+def test_the_real_shell_and_engine_run() -> None:
+    """No twin: what the worlds drive are the classes that serve."""
+    world = World(Scenario.of(0))
+    world.run()
+    assert {type(node.offers) for node in world.shards} == {Shard}
+    assert {type(node.offers.service) for node in world.engines} == {Engine}

@@ -328,7 +328,7 @@ class RequestTracker:
             tracked = self._requests.get(id)
             if isinstance(tracked, TrackedRequest):
                 tracked.answer(answers)
-        replaced = set(updates.replaced)
+        replaced = dict.fromkeys(updates.replaced)
         for id in replaced:
             self._note(id, shard)
             if self._is_open(id, shard):

@@ -52,7 +52,7 @@ class Record:
     body: Mapping[str, Any] | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
     interest: dict[str, int] = field(default_factory=dict)
-    followers: set[str] = field(default_factory=set)
+    followers: dict[str, None] = field(default_factory=dict)
     internal: bool = False
     held: dict[str, Handle] = field(default_factory=dict)
     ended: float = 0.0

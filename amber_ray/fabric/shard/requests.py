@@ -252,7 +252,7 @@ class RequestTable:
         # The session follows it only now: what was answered at once is in the reply, what comes later is
         # updates.
         record.interest[session] = max(one.attempt, record.interest.get(session, 0))
-        record.followers.add(session)
+        record.followers[session] = None
         box.seen = now
         return record.reply(self._progress(record), self._context.changes)
 
@@ -269,9 +269,9 @@ class RequestTable:
 
     def _tell_replaced(self, record: Record, but: str) -> None:
         """Have the other followers of a request ask again what it is about."""
-        for name in record.followers - {but}:
+        for name in record.followers:
             box = self._sessions.get(name)
-            if box is not None:
+            if box is not None and name != but:
                 box.updates.replaced.append(record.id)
                 box.wake.set()
 
@@ -412,7 +412,7 @@ class RequestTable:
                     self._ended.append((record.ended, id))
                 record = self._records[id]
         self._session(session)
-        record.followers.add(session)
+        record.followers[session] = None
         return record.reply(self._progress(record), self._context.changes, full=True)
 
     def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
@@ -541,7 +541,7 @@ class RequestTable:
         """A session is over: its requests that were not accepted have nobody left to answer."""
         self._sessions.pop(session, None)
         for record in list(self._records.values()):
-            record.followers.discard(session)
+            record.followers.pop(session, None)
             if record.interest.pop(session, None) is not None:
                 self._drop_unwanted(record)
 
