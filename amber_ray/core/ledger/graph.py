@@ -102,7 +102,7 @@ class Graph:
         return entry
 
     def relocate(self, steps: Mapping[str, Step], targets: Iterable[str], located: float) -> None:
-        """Have assets that have moved since their steps were planned read where the newest plan says they are.
+        """Have assets that moved since their steps were planned read where the newest plan says they are.
 
         A failure to find an asset at its old place is forgotten. Only what differs is walked: below a step
         whose asset is where it was, all are.
