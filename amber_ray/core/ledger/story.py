@@ -1,55 +1,56 @@
 """The last changes of state in a ledger, kept for the day when one of them was wrong.
 
-A ring of the events that were taken in and the changes that each of them made, in order. A key's story is
-what the ring has of the key and of the keys beside it. Keeping it costs one append for each change: no text
-is made before somebody asks. Must not know: what an event means.
+A ring buffer of the events that were taken in and the changes that each of them made, in order. A key's story
+is what the ring has of the key and of its inputs. Recording must cost next to nothing: no text is made before
+somebody asks, and no tuple either, so what belongs together lies side by side in the ring.
+
+Must not know: what an event means.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from typing import Any
 
-from amber_ray.core.state.entry import Cause, State
+from amber_ray.core.state.entry import TRANSITIONS, Cause
 
-KEPT = 20_000
-"""Events and changes that the ring holds: a few megabytes, and minutes of a busy shard."""
-TOLD = 60
+KEPT = 25_000
+"""Events and changes that the ring holds: a tenth of a second of a shard at its limit, minutes of most."""
+TOLD = 40
 """Most lines of one story; the newest are told."""
 
-_EVENT = ""
-"""Stands where a change has its key: a key is never empty."""
+_LEADS_TO = {
+    cause: "/".join(dict.fromkeys(to.name for (_, by), to in TRANSITIONS.items() if by is cause))
+    for cause in Cause
+}
 
 
 class Story:
-    """What happened last in one ledger. `note` takes a change as (key, cause, new state)."""
+    """What happened last in one ledger.
+
+    `note` is called twice for each event, with its type and its time, and then twice for each change that
+    comes of it, with the key and the cause.
+    """
 
     def __init__(self) -> None:
-        self._ring: deque[tuple[str, Any, Any]] = deque(maxlen=KEPT)
+        self._ring: deque[Any] = deque(maxlen=2 * KEPT)
         self.note = self._ring.append
 
-    def begin(self, event: type, now: float) -> None:
-        """An event is being taken in; the changes that follow are its own."""
-        self.note((_EVENT, event, now))
+    def of(self, keys: Collection[str]) -> list[str]:
+        """Return a line for each event that changed one of these keys, oldest first; the newest `TOLD` lines.
 
-    def of(self, keys: Collection[str]) -> Iterator[str]:
-        """Return a line for each event that changed one of these keys: the newest `TOLD`, oldest first.
-
-        `12.5 Reported: a DONE HOT, b READY QUEUED`
+        As in `12.5 Reported: a DONE (HOT), b READY (QUEUED)`.
         """
-        lines: deque[str] = deque(maxlen=TOLD)
-        event, changes = "", list[str]()
-        for key, what, then in (*self._ring, (_EVENT, None, 0.0)):
-            if key != _EVENT:
-                if key in keys:
-                    changes.append(_change(key, what, then))
-                continue
-            if changes:
-                lines.append(f"{event or 'earlier'}: {', '.join(changes)}")
-            event, changes = f"{then} {what.__name__}" if what is not None else "", []
-        return iter(lines)
-
-
-def _change(key: str, cause: Cause, state: State) -> str:
-    return f"{key} {cause.name} {state.name}"
+        lines: deque[tuple[str, list[str]]] = deque([("earlier", [])], maxlen=TOLD + 1)
+        pairs = iter(self._ring)
+        for what, then in zip(pairs, pairs, strict=True):
+            if isinstance(what, str):
+                if what in keys:
+                    lines[-1][1].append(f"{what} {then.name} ({_LEADS_TO[then]})")
+            elif lines[-1][1]:
+                lines.append((f"{then} {what.__name__}", []))
+            else:
+                lines[-1] = f"{then} {what.__name__}", []
+        told = [f"{event}: {', '.join(changes)}" for event, changes in lines if changes]
+        return told[-TOLD:]

@@ -122,11 +122,11 @@ LEAST: Final[Rank] = (-1, float("-inf"))
 """The rank of what nobody waits for."""
 
 
-Note = Callable[[tuple[str, Cause, State]], object]
-"""Takes each change of state of a key: its key, the cause and the new state."""
+Note = Callable[[object], object]
+"""Takes each change of state of a key in two calls: the key, then the cause."""
 
 
-def _forget(change: tuple[str, Cause, State]) -> None:
+def _forget(part: object) -> None:
     """A `Note` for an entry that stands alone."""
 
 
@@ -214,15 +214,17 @@ class Entry:
 
     def move(self, cause: Cause) -> None:
         """Change state by the table, or raise `IllegalTransition` and change nothing."""
-        state = _WAYS[self.state].get(cause)
-        if state is None:
+        try:
+            self.state = _WAYS[self.state][cause]
+        except KeyError:
             error = IllegalTransition(
                 f"{self.step.recipe.feature} {self.key}: no way from {self.state.name} by {cause.name}"
             )
             error.key = self.key
-            raise error
-        self.state = state
-        self.note((self.key, cause, state))
+            raise error from None
+        note = self.note
+        note(self.key)
+        note(cause)
 
     def said(self) -> str:
         """Return all that is known of the key, short enough for a message."""

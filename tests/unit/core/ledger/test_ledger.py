@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from amber_ray.core.declare.feature import Resources
+from amber_ray.core.ledger import story as stories
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import State
+from amber_ray.core.state.entry import Cause, IllegalTransition, State
 from tests.core_kit import (
     Graph,
     Story,
@@ -269,3 +270,52 @@ def test_a_missing_resource_below_names_the_step_that_lacks_it() -> None:
     failures = story.told["r1"]
     assert {f.step for f in failures.values() if isinstance(f, Failure)} == {"embed"}
     assert story.finished == ["r1"]
+
+
+def test_an_illegal_transition_tells_the_story_of_its_key() -> None:
+    told = Story()
+    told.ask("r", chain("a", "b", **WARM))
+    told.now += 1
+    told.done("a")
+    told.ask("s", chain("z"))
+    told.ledger.entries["b"].state = State.HOT  # as a fault of the core would have it
+    with pytest.raises(IllegalTransition) as caught:
+        told.done("b")
+    message, event, *about = str(caught.value).splitlines()
+    assert message == "b b: no way from HOT by DONE"
+    assert event.startswith("in Reported(task=2, reports=[StepReport(key='b', bytes=100")
+    assert event.endswith("at 1001.0")
+    key, need, *lines = about
+    assert key.startswith("b b of a is HOT: task 0, ")
+    assert "waiters (r)" in key
+    assert need.startswith("a a of a is HOT: ")
+    assert lines == [
+        "1000.0 Requested: b NEED (WAITING), a NEED (WAITING), a READY (QUEUED), a START (RUNNING)",
+        "1001.0 Reported: a DONE (HOT), b READY (QUEUED), b START (RUNNING)",
+    ]
+
+
+def test_a_story_goes_back_as_far_as_the_ring() -> None:
+    ring = stories.Story()
+    for i in range(2 * stories.KEPT):
+        ring.note(ev.Tick)
+        ring.note(float(i))
+        for key in ("a", "b", "c"):
+            ring.note(key)
+            ring.note(Cause.RETRY if i % 2 else Cause.LOSE)
+    lines = ring.of({"a", "c"})
+    assert len(lines) == stories.TOLD
+    last = 2 * stories.KEPT - 1
+    assert lines[-1] == f"{float(last)} Tick: a RETRY (WAITING), c RETRY (WAITING)"
+    assert lines[-2] == f"{float(last - 1)} Tick: a LOSE (WAITING/COLD), c LOSE (WAITING/COLD)"
+    assert ring.of({"d"}) == []
+
+
+def test_what_a_ring_has_of_an_event_that_fell_out_of_it_is_told_as_earlier() -> None:
+    ring = stories.Story()
+    ring.note(ev.Tick)
+    ring.note(0.0)
+    for i in range(stories.KEPT):
+        ring.note("a" if i == stories.KEPT - 1 else "b")
+        ring.note(Cause.NEED)
+    assert ring.of({"a"}) == ["earlier: a NEED (WAITING)"]

@@ -29,6 +29,37 @@ def test_a_listed_pair_moves_and_any_other_raises_and_changes_nothing(state: Sta
         assert one.state is state
 
 
+def test_an_illegal_transition_names_its_key() -> None:
+    with pytest.raises(IllegalTransition) as caught:
+        entry(State.HOT).move(Cause.DONE)
+    assert caught.value.key == "a"
+    assert caught.value.__cause__ is None
+
+
+def test_changes_are_noted_and_what_is_no_change_is_not() -> None:
+    noted: list[object] = []
+    steps = chain("a")
+    one = Entry(steps["a"], steps, (2, 0.0), "t", 1, noted.append)
+    one.move(Cause.NEED)
+    one.move(Cause.READY)
+    with pytest.raises(IllegalTransition):
+        one.move(Cause.DONE)
+    assert noted == ["a", Cause.NEED, "a", Cause.READY]
+
+
+def test_all_that_is_known_of_a_key_is_said_in_few_words() -> None:
+    one = entry(State.RUNNING)
+    one.task, one.tries, one.until = 7, 1, 12.5
+    one.dependents["b"] = entry(State.WAITING)
+    for i in range(1000):
+        one.waiters[f"r{i}"] = None
+    said = one.said()
+    for words in ("a a of ", "is RUNNING", "task 7", "tries 1", "until 12.5", "dependents (a WAITING)"):
+        assert words in said
+    assert "waiters (r0, r1, r2, r3, r4 and 995 more)" in said
+    assert len(said) < 500
+
+
 def test_every_state_can_be_reached_and_left() -> None:
     assert set(TRANSITIONS.values()) == set(State)
     assert {state for state, _ in TRANSITIONS} == set(State)
