@@ -27,9 +27,9 @@ from amber_ray.core.model.request import (
     ComputeRequest,
     ExplainedStep,
     Failure,
+    RequestState,
     RequestView,
     Result,
-    State,
 )
 from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit, segments
@@ -151,7 +151,7 @@ class Held:
     targets: tuple[Step, ...] = ()
     failed_assets: tuple[AssetFailure, ...] = ()
     there: frozenset[str] = frozenset()
-    state: State = "running"
+    state: RequestState = "running"
     answers: dict[str, Result] = field(default_factory=dict)
     callers: int = 0
     accepted: bool = False
@@ -401,7 +401,7 @@ class MemoryService:
             ready = any(r.state == "ready" for r in held.answers.values())
             self._end(held, "done" if ready or not (held.targets or held.failed_assets) else "failed")
 
-    def _end(self, held: Held, state: State) -> None:
+    def _end(self, held: Held, state: RequestState) -> None:
         held.state = state
         if held.deadline is not None:
             held.deadline.cancel()

@@ -14,7 +14,7 @@ from typing import Any
 from amber_ray.client.exchange import collected, now, watched
 from amber_ray.client.results import Results
 from amber_ray.client.selection import Selection
-from amber_ray.core.model.request import RequestView, State
+from amber_ray.core.model.request import RequestState, RequestView
 from amber_ray.core.model.service import Service
 from amber_ray.errors import Cancelled, Expired
 
@@ -23,7 +23,7 @@ from amber_ray.errors import Cancelled, Expired
 class Progress:
     """How far a request is: `done` of `total` steps."""
 
-    state: State
+    state: RequestState
     done: int
     total: int
 

@@ -14,7 +14,15 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from amber_ray.client.names import AssetLike, FeatureLike, asset_name, feature_name, place_of
-from amber_ray.core.model.request import MISSING, AssetRef, Failure, RequestView, Result, ResultState, State
+from amber_ray.core.model.request import (
+    MISSING,
+    AssetRef,
+    Failure,
+    RequestState,
+    RequestView,
+    Result,
+    ResultState,
+)
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 from amber_ray.errors import AmberError, MediaChanged
 from amber_ray.wire.problems import error_of_failure
@@ -45,10 +53,10 @@ class Results(Mapping[Key, Any]):
     An asset is also found by its id and by the place where the service read it.
     """
 
-    def __init__(self, rows: Sequence[Row], id: str = "", state: State = "done") -> None:
+    def __init__(self, rows: Sequence[Row], id: str = "", state: RequestState = "done") -> None:
         """`rows` in the order they are to be shown; `id` and `state` are the request's."""
         self.id = id
-        self.state: State = state
+        self.state: RequestState = state
         self.rows = tuple(rows)
         self._entries: dict[Key, Any] = {}
         for row in self.rows:
@@ -131,7 +139,9 @@ def joined(tables: Sequence[Results]) -> Results:
     if len(tables) == 1:
         return tables[0]
     states = {t.state for t in tables}
-    state: State = "cancelled" if "cancelled" in states else "failed" if states == {"failed"} else "done"
+    state: RequestState = (
+        "cancelled" if "cancelled" in states else "failed" if states == {"failed"} else "done"
+    )
     return Results([row for table in tables for row in table.rows], tables[0].id, state)
 
 

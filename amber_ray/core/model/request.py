@@ -77,7 +77,7 @@ class Failure:
     blocked: tuple[str, ...] = ()
 
 
-State = Literal["running", "done", "failed", "cancelled"]
+RequestState = Literal["running", "done", "failed", "cancelled"]
 ResultState = Literal["ready", "pending", "failed", "cancelled"]
 
 
@@ -122,7 +122,7 @@ class RequestView:
     """
 
     id: str
-    state: State
+    state: RequestState
     done: int
     total: int
     results: tuple[Result, ...]

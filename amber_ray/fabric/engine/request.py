@@ -21,9 +21,9 @@ from amber_ray.core.model.request import (
     AssetRef,
     ComputeRequest,
     Failure,
+    RequestState,
     RequestView,
     Result,
-    State,
 )
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Target
@@ -366,7 +366,7 @@ def _result(target: Target, answer: Answer | None, cancelled: bool) -> Result:
     )
 
 
-def _state(one: TrackedRequest | Ended, answers: Mapping[str, Answer]) -> State:
+def _state(one: TrackedRequest | Ended, answers: Mapping[str, Answer]) -> RequestState:
     """The state of a request that is over, in the words of `RequestView`."""
     if one.cancelled:
         return "cancelled"
