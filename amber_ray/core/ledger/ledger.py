@@ -1,17 +1,8 @@
-"""The ledger: every key's state, who waits for it, and what is to be done next.
+"""The ledger's way in: events of requests and storage, and the commands that follow from each event.
 
-`handle(event, now)` takes what happened and returns what must be done; it performs nothing itself. The
-promises, checked by `core.ledger.invariants.check`:
+The package's docstring says how the ledger works; read it first.
 
-I1  a key has at most one live attempt; a late report of a superseded attempt is dropped;
-I2  a delivered value stays until evicted, purged or lost; one that is kept in Parquet is evicted only once it
-    is written;
-I3  every waiter is answered exactly once;
-I4  a step is as urgent as the most urgent request or step that waits for it;
-I5  bytes in memory are within budget once spills are done, but for values that steps are about to read;
-I6  work that nobody waits for any more is stopped after a grace period, shared work is not.
-
-Values never pass through here: the shell holds them. Must not know: Ray, files, what a value is.
+Must not know: Ray, files, what a value is.
 """
 
 from __future__ import annotations
@@ -38,7 +29,7 @@ _REPR.maxother = 160
 
 
 class Ledger:
-    """The state machine of one shard. One caller at a time; `now` never goes back."""
+    """The state machine of one shard. One caller at a time; its `now` never goes back."""
 
     def __init__(
         self, settings: Settings, index: Container[str], *, shard: int = 0, costs: Costs | None = None
@@ -79,9 +70,10 @@ class Ledger:
     # --- the outside
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Command]:
-        """Take in one event; `now` in seconds on any clock that never goes back.
+        """Take in one event and return what is to be done, in order. `now` is in seconds.
 
-        The commands are to be performed in order: who is told of a value takes it before it may be dropped.
+        The order matters: a `Deliver` comes before the `Drop` of its value. Raises `IllegalTransition` with
+        the key's story for an event that should be impossible; the ledger can't be used any more then.
         """
         note = self.graph.story.note
         note(type(event))
@@ -98,7 +90,7 @@ class Ledger:
         return commands
 
     def state_of(self, key: str) -> State:
-        """A key's state; COLD for one that only the index knows."""
+        """Return a key's state: COLD for one that only the index has."""
         entry = self.entries.get(key)
         if entry is not None:
             return entry.state
@@ -112,17 +104,17 @@ class Ledger:
         return "\n".join((*known, *self.graph.story.of(set(about))))
 
     def progress(self, id: str) -> tuple[int, int]:
-        """(done, total) steps of a live request: those it brought about or waits for."""
+        """Return (done, total) of a live request's steps: those that it brought about or waits for."""
         created = self.requests[id].created
         running = sum(1 for e in map(self.entries.get, created) if e is not None and e.state in LIVE)
         return len(created) - running, len(created)
 
     def wake_at(self) -> float:
-        """When `Tick` is next needed; infinity if nothing is timed."""
+        """Return when `Tick` is needed next; infinity if nothing is timed."""
         return min(self.graph.alarms.next(), self.memory.due())
 
     def accepts(self, task: int, key: str) -> bool:
-        """Whether a value that this attempt made is the one the key waits for (I1)."""
+        """Return whether a value that this task made is the one that the key waits for (I1)."""
         entry = self.entries.get(key)
         return task in self.tasks and entry is not None and entry.task == task
 
@@ -188,9 +180,9 @@ class Ledger:
     def _refresh(
         self, request: Request, targets: Sequence[str], steps: Mapping[str, Step], now: float
     ) -> None:
-        """Recompute the targets, and forget failures under them; good values under them are reused.
+        """Compute the targets again and forget failures below them; values below them are used as they are.
 
-        A target's old row in Parquet stays until a newer one is written.
+        A target's row in Parquet stays until a newer one is written.
         """
         graph, wanted_by = self.graph, (request.rank, request.tenant)
         below = dict.fromkeys(targets)
@@ -264,7 +256,7 @@ class Ledger:
                 self.graph.unreadable(entry, now)
 
     def _unreadable(self, event: ev.Unreadable, now: float) -> None:
-        # A failure for a short while: computing again what is stored would be no remedy for a slow disk.
+        # A failure for a short while. Computing again what is stored would not help against a slow disk.
         for key, reason in event.reasons.items():
             entry = self.entries.get(key)
             if entry is None or entry.state is not State.RESTORING:
@@ -294,7 +286,7 @@ class Ledger:
                 self.graph.remove(entry, Cause.DROP)
             elif entry.state is State.RESTORING:
                 self.graph.unreadable(entry, now)
-            # else it is being made now, so it is newer than the purge
+            # A key that is being made now is newer than the purge.
 
     # --- time and room
 
@@ -315,7 +307,7 @@ class Ledger:
                 self.graph.remove(entry, Cause.EXPIRE)
 
     def _capacity(self, event: ev.CapacityChanged, now: float) -> None:
-        """The cluster changed: what can no longer run anywhere fails, or is queued in another shape."""
+        """Fail the steps that no node can run any more, and queue the others anew: their needs may differ."""
         if not self.scheduler.set_capacity(event.nodes, event.attainable):
             return
         unready = [e for e in self.entries.values() if e.state in (State.WAITING, State.QUEUED)]
@@ -332,7 +324,7 @@ class Ledger:
     # --- after every event
 
     def _follow_up(self, now: float) -> None:
-        """What follows from the new state: restore, spill, evict, ask other shards, hand over tasks."""
+        """Turn the new state into commands: restores, writes, evictions, questions to other shards, tasks."""
         graph, memory, settings = self.graph, self.memory, self.settings
         if graph.to_restore:
             graph.out.append(ev.Restore(tuple(graph.to_restore)))
@@ -359,6 +351,6 @@ class Ledger:
 
 
 def _shown(event: ev.Event) -> str:
-    """An event in a message: short, and without the graph that a request brings along."""
+    """Return an event as it stands in a message: short, without the graph that a request brings along."""
     names = [f.name for f in dataclasses.fields(event) if f.name != "steps"]
     return f"{type(event).__name__}({', '.join(f'{n}={_REPR.repr(getattr(event, n))}' for n in names)})"
