@@ -1,9 +1,10 @@
-"""Tasks: how steps are handed over, and what each way a task can end means for them.
+"""Tasks: how steps are handed over, and what each way in which a task can end means for its steps.
 
-An attempt is a task's hold on a key (`Entry.task`). A key has one at most, and whatever a task says of a key
-that it no longer holds is dropped (I1): the key was dropped, cancelled or failed meanwhile, and whoever
-waited has been answered. A task that was given up is heard of once more, when it ends; until then it holds
-its resources. Must not know: requests, storage.
+An attempt is a task's hold on a key (`Entry.task`). A key has at most one. What a task reports of a key that
+it no longer holds is dropped (I1): that key was dropped, cancelled or failed meanwhile, and its waiters have
+been answered. A cancelled task is reported once more, when it ends, and holds its resources until then.
+
+Must not know: requests, storage.
 """
 
 from __future__ import annotations
@@ -59,14 +60,14 @@ class Attempts:
         graph.out.append(ev.Submit(task))
 
     def held_by(self, task: ev.Task) -> Iterator[Entry]:
-        """The keys that this attempt still holds, inputs before users."""
+        """Yield the entries that this task still holds, inputs before dependents."""
         for step in task.steps:
             entry = self._graph.entries.get(step.key)
             if entry is not None and entry.task == task.id:
                 yield entry
 
     def _ended(self, id: int) -> ev.Task | None:
-        """A live task that has just ended, its resources given back; None if that was known."""
+        """Remove a live task that has ended and release its resources. Return None if it had ended before."""
         task = self.tasks.pop(id, None)
         if task is None:
             self._graph.counters["superseded"] += 1
@@ -75,7 +76,7 @@ class Attempts:
         return task
 
     def reported(self, event: ev.Reported, now: float) -> None:
-        """A task ended by itself."""
+        """Take in the report of a task that ended by itself."""
         task = self._ended(event.task)
         if task is None:
             return
@@ -100,7 +101,7 @@ class Attempts:
                 else:
                     vanished.append(entry)
         for entry in vanished:
-            # Its users in the task are done. Whoever came while it ran gets it computed again.
+            # Its dependents in the task are done. For whoever came while it ran it is computed again.
             entry.move(Cause.VANISH)
             if entry.wanted:
                 entry.move(Cause.NEED)
@@ -113,32 +114,32 @@ class Attempts:
             graph.again(entry, silent, now)
 
     def _step_failed(self, entry: Entry, report: ev.StepReport, task: ev.Task, now: float) -> None:
-        """The task lived, the step did not. Another shard's word is final: it has done its own retries."""
+        """Take in a step's own failure. Another shard's is final, since that shard has made its own tries."""
         assert report.failure is not None
         missed = task.home is None and report.failure.type in NOT_THERE
         if missed and self._relocated(task, report.failure.key):
-            # It has moved while the task ran, and a newer request says where to: it is read there.
+            # The asset moved while the task ran, and a newer request says where to: read it there.
             self._graph.again(entry, report.failure, now, charge="nobody")
             return
         if report.failure.kind == "system" and task.home is None:
-            # Blocked behind another step of its task, it is not charged with that one's fault.
+            # A step that was blocked by another one of its task is not charged with that one's fault.
             own = report.failure.key == entry.key
             self._graph.again(entry, report.failure, now, charge="tries" if own else "nobody")
         else:
             self._graph.fail(entry, report.failure, now)
 
     def _relocated(self, task: ev.Task, key: str) -> bool:
-        """Whether a step's asset is known to be elsewhere than where the task looked for it."""
+        """Return whether a step's asset is known to be elsewhere than where the task looked for it."""
         entry = self._graph.entries.get(key)
         step = next((s for s in task.steps if s.key == key), None)
         return entry is not None and step is not None and moved(step.unit, entry.step.unit)
 
     def lost(self, event: ev.TaskLost, now: float) -> None:
-        """A task ended without a report."""
+        """Take in that a task ended without a report."""
         task = self._ended(event.task)
         if task is None:
             return
-        # One of several brought the worker down; alone, the guilty one can't take the others along.
+        # One of several killed the worker. Each is tried alone, so the guilty one can't fail the others.
         several = len(task.steps) > 1 or event.shared
         together = several and event.started and task.home is None and event.retry and not event.inputs_lost
         for entry in self.held_by(task):
@@ -155,15 +156,15 @@ class Attempts:
             self._graph.again(entry, failure, now, charge=charge, final=not event.retry)
 
     def abandon(self, entry: Entry, now: float) -> None:
-        """Stop a step's task if nobody has waited for any of it throughout the grace period (I6)."""
+        """Cancel a step's task if no step of it has been wanted throughout the grace period (I6)."""
         task = self.tasks[entry.task]
         mates = list(self.held_by(task))
         inside = {mate.key for mate in mates}
         for mate in mates:
             if mate.waiters or not mate.dependents.keys() <= inside:
-                return  # someone needs another part of the task; what it makes of this one is kept
+                return  # another step of the task is wanted, so this one's value will be kept too
             if not mate.dependents and mate.until > now:
-                return  # left later; its own alarm is set
+                return  # its waiters left later, and its own alarm is set
         self._graph.out.append(ev.Cancel(task.id))
         for mate in reversed(mates):
             self._graph.consumed(mate)
@@ -171,9 +172,10 @@ class Attempts:
             self._graph.remove(mate, Cause.DROP)
 
     def stop_unfit(self, now: float) -> None:
-        """The cluster changed: take back tasks that no node could start any more.
+        """Cancel the tasks that no node could start any more, after the cluster has changed.
 
-        Ray would keep such a task pending for ever; should it run after all, its end is heard all the same.
+        Ray would keep such a task pending for ever. Should it run after all, its end is handled like any
+        other.
         """
         gone = "the nodes that could run it are gone"
         for task in list(self.tasks.values()):
@@ -186,7 +188,7 @@ class Attempts:
 
 
 def quarantined(failure: Failure, times: int) -> Failure:
-    """What a step's last crash is called, should it have no try left: another would kill a worker again."""
+    """Return a crash as the last failure of a step without tries: one more would kill another worker."""
     message = (
         f"{failure.message}, each of the {times} times it was tried alone; "
         "this unit is set aside for a while, and refresh tries it again"

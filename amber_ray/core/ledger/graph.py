@@ -1,10 +1,12 @@
-"""The keys that are known and the edges between them: what follows for the others when one changes.
+"""The entries of a shard's keys and the edges between them: how a change of one key affects the others.
 
-Downward: whoever needs a key makes its inputs needed (`ensure`, `plan`) and as urgent as itself
-(`PriorityPropagation`). Upward: a value makes its users ready (`available`), a failure fails them (`fail`),
-and a value that is gone makes them wait again (`invalidate`). Interest that ends is only noted
-(`release_interest`) and judged once the event has been taken in (`collect`), so what is let go and needed
-again within one event is not touched. Must not know: events, tasks' ends, storage.
+Downward: a key that is needed makes its inputs needed (`ensure`, `plan`) and as urgent as itself
+(`PriorityPropagation`). Upward: a value makes its dependents ready (`available`), a failure fails them
+(`fail`), and a value that is gone makes them wait again (`invalidate`). Interest that ends is only recorded
+(`release_interest`) and judged at the end of the event (`collect`), so a key that is released and needed
+again within one event keeps what it has.
+
+Must not know: events, how tasks end, storage.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ INPUT_TRIES = 8
 """How often a step is tried again when it could not read its inputs, whatever its own retries."""
 
 Charge = Literal["tries", "input_losses", "nobody"]
-"""What a system fault is counted as: the step's own, its inputs not being there, or another step's."""
+"""Whom a system fault is charged to: the step, its inputs (they could not be read), or nobody."""
 
 COUNTERS = (
     *("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost"),
@@ -52,10 +54,10 @@ COUNTERS = (
 
 
 class Graph:
-    """Entries by key.
+    """Entries by key, and what an event has gathered so far.
 
-    Commands that follow at once go to `out`; restores, drops and questions to other shards are gathered for
-    the end of the event. `places`: where assets were found last, and when.
+    Commands that follow at once go to `out`. Restores, drops and questions to other shards are gathered and
+    become commands at the end of the event. `places`: where each asset was found last, and when.
     """
 
     def __init__(self, settings: Settings, index: Container[str], shard: int, scheduler: Scheduler) -> None:
@@ -81,7 +83,7 @@ class Graph:
     # --- downward: making sure that a key will have an answer
 
     def ensure(self, key: str, origin: Mapping[str, Step], rank: Rank, tenant: str, now: float) -> Entry:
-        """The entry of a key that someone is about to wait for; made and set going if there was none."""
+        """Return the entry of a key that is needed. Make one, and set it going, if there is none."""
         entry = self.entries.get(key)
         if entry is not None and self.forgotten(entry, now):
             self.remove(entry, Cause.EXPIRE)
@@ -102,10 +104,10 @@ class Graph:
         return entry
 
     def relocate(self, steps: Mapping[str, Step], targets: Iterable[str], located: float) -> None:
-        """Have assets that moved since their steps were planned read where the newest plan says they are.
+        """Read assets that have moved since their steps were planned where the newest plan found them.
 
-        A failure to find an asset at its old place is forgotten. Only what differs is walked: below a step
-        whose asset is where it was, all are.
+        Forget a failure to find an asset at its old place. Steps below one whose asset has not moved are not
+        visited: theirs has not either.
         """
         stack = list(targets)
         for key in stack:
@@ -132,7 +134,7 @@ class Graph:
             del self.places[id]
 
     def _here(self, step: Step) -> Step:
-        """The step with its assets where they are known to be by now: itself, if they are there."""
+        """Return the step with its assets where they were found last: the step itself if they are there."""
         unit = step.unit
         now: list[Asset] = []
         same = True
@@ -149,7 +151,7 @@ class Graph:
         return dataclasses.replace(step, unit=unit)
 
     def make(self, key: str, origin: Mapping[str, Step], rank: Rank, tenant: str) -> Entry:
-        """A new entry, ABSENT as yet."""
+        """Add an entry for a key and return it, still ABSENT."""
         self.newest += 1
         entry = self.entries[key] = Entry(
             self._here(origin[key]), origin, rank, tenant, self.newest, self.story.note
@@ -157,12 +159,12 @@ class Graph:
         return entry
 
     def restore(self, entry: Entry) -> None:
-        """Have a COLD value read back."""
+        """Have a COLD value read back from Parquet."""
         entry.move(Cause.RESTORE)
         self.to_restore.append(entry.key)
 
     def unreadable(self, entry: Entry, now: float) -> None:
-        """A RESTORING value can't be read back, or no longer counts: it is made anew if someone waits."""
+        """Give up reading a RESTORING value that is gone or no longer valid: compute it if it is wanted."""
         if entry.wanted:
             entry.move(Cause.MISS)
             self.plan(entry, now)
@@ -170,14 +172,14 @@ class Graph:
             self.remove(entry, Cause.DROP)
 
     def plan(self, entry: Entry, now: float) -> None:
-        """Register a WAITING step with its inputs, and queue it if they are all there.
+        """Register a WAITING step with its inputs, and queue it if all of them have values.
 
-        Recursion through `ensure` is as deep as the feature graph.
+        Recurses through `ensure`, as deep as the feature graph.
         """
         step, origin = entry.step, entry.origin
         assert origin is not None
         if step.home != self.shard:
-            # Another shard owns it and its inputs: one question carries all such steps of this event.
+            # Another shard owns it and its inputs: one question asks for all such steps of this event.
             self.to_ask[entry.key] = entry
             return
         lacking = self.scheduler.lacking(step.recipe)
@@ -201,7 +203,7 @@ class Graph:
             self.scheduler.push(entry)
 
     def made_since(self, seq: int) -> Iterator[str]:
-        """The keys made after the one with that number, newest first."""
+        """Yield the keys with a higher sequence number, newest first."""
         for key, entry in reversed(self.entries.items()):
             if entry.seq <= seq:
                 return
@@ -210,7 +212,7 @@ class Graph:
     # --- upward: what a value, or its lack, means for those above
 
     def hold(self, entry: Entry, cause: Cause, size: int, now: float) -> None:
-        """A value came into memory: DONE or RESTORED."""
+        """Record that a value came into memory, by `Cause.DONE` or `Cause.RESTORED`."""
         entry.move(cause)
         entry.bytes = size
         self.memory.hold(size)
@@ -218,7 +220,7 @@ class Graph:
             self.memory.write(entry.key, size, now + self.settings.spill_seconds)
 
     def available(self, entry: Entry, outcome: ev.Ready) -> None:
-        """A value is in memory: users that lacked only this are ready, and everyone who waits is told."""
+        """Queue the dependents that lacked only this value, and answer everyone who waits for it."""
         for user in entry.dependents.values():
             if user.state is State.WAITING and not user.paused:
                 user.missing -= 1
@@ -231,14 +233,14 @@ class Graph:
         self.release_interest(entry)
 
     def consumed(self, entry: Entry) -> None:
-        """A step needs its inputs no longer."""
+        """Unregister a step from its inputs, which it no longer needs."""
         for below in self.urgency.inputs(entry):
             del below.dependents[entry.key]
             if not (below.dependents and below.state in AVAILABLE):
                 self.release_interest(below)
 
     def fail(self, entry: Entry, failure: Failure, now: float) -> None:
-        """No value: remember why, tell who waits, and fail what depends on it with the same reason."""
+        """Record that a key has no value: remember why, answer its waiters, and fail its dependents alike."""
         stack = [entry]
         while stack:
             one = stack.pop()
@@ -277,13 +279,13 @@ class Graph:
         charge: Charge = "tries",
         final: bool = False,
     ) -> None:
-        """After a system fault of a RUNNING step: try again after a pause that doubles, or give up.
+        """Try a RUNNING step again after a system fault, or fail it if it has no try left.
 
-        Each `charge` has its own count and its own limit, so that a step which lost its inputs is not short
-        of tries when it is in the same task as one that kills its worker. Nobody's fault: at once. Half of
-        the pause is jitter, so that what failed together does not come back together; it is drawn from the
-        key, since nothing here is random. It stays registered with its inputs, so that they are not let go;
-        they are counted anew.
+        The pause doubles with each try. Each `charge` has a count and a limit of its own, so a step that lost
+        its inputs has all its tries when it shares a task with one that kills its worker. A fault that is
+        charged to nobody is tried again at once. Half of the pause is jitter, so that steps which failed
+        together do not return together; it is computed from the key, since nothing in the ledger is random.
+        The step stays registered with its inputs, so they are kept; `plan` counts them anew.
         """
         entry.task = 0
         times, allowed = 0, 0
@@ -312,10 +314,10 @@ class Graph:
     def invalidate(
         self, entry: Entry, cause: Cause, now: float, *, wanted_by: tuple[Rank, str] | None = None
     ) -> None:
-        """The value in memory is gone or no longer valid.
+        """Take back a value in memory that is gone or no longer valid.
 
-        It is made anew for `wanted_by` and for steps that have yet to read it, or else forgotten. Tasks that
-        run with it hold it, or find out by themselves.
+        It is made again for `wanted_by` and for dependents that have not begun, else it is forgotten. Tasks
+        that are running with it hold it already, or report that they could not read it.
         """
         readers = [user for user in entry.dependents.values() if user.state is not State.RUNNING]
         entry.dependents = {user.key: user for user in readers}
@@ -341,11 +343,11 @@ class Graph:
     # --- interest that ends
 
     def release_interest(self, entry: Entry) -> None:
-        """Somebody has less interest in the key than before: `collect` sees what that means."""
+        """Record that a waiter or dependent of the key left; `collect` judges what follows."""
         self._loose[entry.key] = entry
 
     def collect(self, now: float) -> None:
-        """Judge every key that was loosened in this event, and what that loosens in turn (I6)."""
+        """Judge every key that lost a waiter or dependent in this event, and what follows from that (I6)."""
         while self._loose:
             key, entry = self._loose.popitem()
             if self.entries.get(key) is not entry:
@@ -361,20 +363,20 @@ class Graph:
                 self.scheduler.pull(entry)
                 self.remove(entry, Cause.DROP)
             else:
-                # What has begun may find a new caller: a task has a grace period, a read is short anyway.
+                # Work that has begun may find a new caller: a task has a grace period, and a read is short.
                 self.urgency.lower(entry)
                 if entry.state is State.RUNNING:
                     entry.until = now + self.settings.grace_seconds
                     self.alarms.set(entry.until, "grace", key)
 
     def durable(self, entry: Entry) -> bool:
-        """Whether this shard writes its value to Parquet."""
+        """Return whether this shard writes the key's value to Parquet."""
         return entry.step.recipe.store == "parquet" and entry.step.home == self.shard
 
     def _settle(self, entry: Entry) -> None:
-        """A value that no step is about to read may be evicted once it is safe.
+        """Make a value evictable that no step is about to read, once it need not be written any more.
 
-        It goes at once if it was only made in passing.
+        A value that nobody asked for and that is never stored is dropped at once.
         """
         if entry.wanted:
             return
@@ -389,7 +391,7 @@ class Graph:
             self.remove(entry, Cause.DROP)
 
     def remove(self, entry: Entry, cause: Cause) -> None:
-        """Forget a key that nobody waits for."""
+        """Delete the entry of a key that nobody waits for."""
         if entry.state in AVAILABLE:
             self._release(entry)
         entry.move(cause)
@@ -403,12 +405,12 @@ class Graph:
     # --- time
 
     def forgotten(self, entry: Entry, now: float) -> bool:
-        """Whether it is a failure whose time is over."""
+        """Return whether the entry is a failure whose time is over."""
         return entry.state is State.FAILED and entry.until <= now
 
 
 def moved(before: Unit, now: Unit) -> bool:
-    """Whether a unit's assets are to be read at other places than before."""
+    """Return whether a unit's assets are to be read at other places than before."""
     return before is not now and [a.uri for a in _assets(before)] != [a.uri for a in _assets(now)]
 
 
@@ -419,6 +421,6 @@ def _assets(unit: Unit) -> Sequence[Asset]:
 
 
 def failure_of(entry: Entry, type: str, message: str, status: int) -> Failure:
-    """A system failure of a step."""
+    """Return a failure of kind "system" of a step."""
     recipe = entry.step.recipe
     return Failure("system", type, message, recipe.feature, entry.key, entry.step.unit_id, status)

@@ -1,4 +1,4 @@
-"""What is always true of a ledger, stated once. Tests and the simulation run `check` after every event."""
+"""The invariants of a ledger as code. Tests and the simulation run `check` after every event."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Broken(AssertionError):
 
 
 def check(ledger: Ledger) -> None:
-    """Raise `Broken`, naming the key, unless I1 to I6 of `core.ledger.ledger` hold. O(entries + edges)."""
+    """Raise `Broken`, naming the key, unless I1 to I6 of `core.ledger` hold. Takes O(entries + edges)."""
     _attempts(ledger)
     _waiters(ledger)
     _edges(ledger)
@@ -30,7 +30,7 @@ def _broken(message: str, *about: object) -> Broken:
 
 
 def _attempts(ledger: Ledger) -> None:
-    """I1: a key has one live attempt, a step of that task; resources held are those of live tasks."""
+    """I1: a RUNNING key is a step of one live task; the resources held are those of the live tasks."""
     for key, entry in ledger.entries.items():
         state = entry.state
         if key != entry.key or state is State.ABSENT or state is State.COLD:
@@ -57,7 +57,7 @@ def _attempts(ledger: Ledger) -> None:
 
 
 def _waiters(ledger: Ledger) -> None:
-    """I3: a request waits exactly where it is registered, and only for what is on its way."""
+    """I3: a request waits exactly where it is registered, and only for LIVE keys."""
     for id, request in ledger.requests.items():
         if id != request.id or not request.pending:
             raise _broken("live with nothing pending", id)
@@ -105,7 +105,7 @@ def _edges(ledger: Ledger) -> None:
 
 
 def _counted(entry: Entry, entries: Mapping[str, Entry]) -> None:
-    """A step that waits here for its inputs, or for its turn."""
+    """Check the edges and the count of a step that waits for its inputs or for its turn."""
     missing = 0
     for need in entry.step.needs:
         below = entries.get(need)
@@ -121,7 +121,7 @@ def _counted(entry: Entry, entries: Mapping[str, Entry]) -> None:
 
 
 def _urgency(ledger: Ledger) -> None:
-    """I4: as urgent as the most urgent that waits."""
+    """I4: a rank is the highest of those that wait."""
     requests = ledger.requests
     for entry in ledger.entries.values():
         if entry.state in LIVE and (entry.waiters or entry.dependents):
@@ -132,7 +132,7 @@ def _urgency(ledger: Ledger) -> None:
 
 
 def _memory(ledger: Ledger) -> None:
-    """I2: only what is safe may go. I5: bytes are counted right, and over budget only by what may not go."""
+    """I2: only values that are safe are evictable. I5: bytes are counted right and within budget."""
     entries, memory = ledger.entries, ledger.memory
     held = 0
     writing = memory.spilling - memory.stale
@@ -167,7 +167,7 @@ def _memory(ledger: Ledger) -> None:
 
 
 def _interest(ledger: Ledger) -> None:
-    """I6: what nobody waits for is stopped: an alarm is set, or its task is shared. Nothing waits unheard."""
+    """I6: work that is not wanted has an alarm or shares its task; every pause has an alarm."""
     alarms = {(what, about) for _, _, what, about in ledger.graph.alarms.pending()}
     for entry in ledger.entries.values():
         state = entry.state

@@ -1,15 +1,15 @@
-"""Which values are in memory, which of them must be written first, and which may go.
+"""Which values are in memory, which of them must be written first, and which are evicted next.
 
-A value that is kept in Parquet leaves memory only after its write has succeeded, so a write that fails loses
-nothing: it is tried again after a pause. A key is written by one writer at a time; when a value is let go
-while it is being written (purged, recomputed, lost), that write is stale and its end says nothing of a newer
+A value that is to be stored is evictable only after its write has succeeded, so a failed write loses nothing:
+it is tried again after a pause. Each key is written by one writer at a time. When a value is released while
+it is being written (purged, recomputed, lost), that write is stale, and its end says nothing of a newer
 value.
 
-Which value leaves memory first is GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance
-with Greedy-Dual-Size-Frequency Caching Policy", HP Labs 1998): the value with the smallest `clock + uses *
-cost / bytes` is evicted first, and the clock rises to the score of each evicted value, so that what was
-useful long ago ages. `cost` is the seconds it takes to have the value back: reading it, or computing it where
-it is never written.
+Eviction is GreedyDual-Size-Frequency (Cherkasova, "Improving WWW Proxies Performance with
+Greedy-Dual-Size-Frequency Caching Policy", HP Labs 1998): the value with the smallest `clock + uses * cost /
+bytes` is evicted first, and the clock rises to the score of each evicted value, so that values that were
+useful long ago age. `cost` is the seconds it takes to have the value back, by reading it or, where it is
+never written, by computing it.
 
 Must not know: states, who waits for what, Parquet.
 """
@@ -30,7 +30,7 @@ _NEVER = float("inf")
 
 
 class Budget:
-    """The evictable values, cheapest to lose first. All operations are O(log n)."""
+    """The evictable values, those first that are cheapest to lose. Each operation takes O(log n)."""
 
     def __init__(self) -> None:
         self._clock = 0.0
@@ -46,7 +46,7 @@ class Budget:
         return key in self._stamp
 
     def offer(self, key: str, size: int, cost: float | None = None) -> None:
-        """The value may be evicted from now on, or has been used again. `cost` None: it is in Parquet."""
+        """Make a value evictable, or count another use of one. `cost` is None if it is in Parquet."""
         if cost is None:
             cost = READ_SECONDS + size / READ_BYTES_PER_SECOND
         uses = self._uses[key] = self._uses.get(key, 0) + 1
@@ -58,16 +58,16 @@ class Budget:
             heapq.heapify(self._heap)
 
     def withhold(self, key: str) -> None:
-        """The value must stay: a step is about to read it. What is known of its use is kept."""
+        """Make a value not evictable, because a step is about to read it. Its use count stays."""
         self._stamp.pop(key, None)
 
     def forget(self, key: str) -> None:
-        """The value is gone; its use count with it."""
+        """Remove a value that is gone, and its use count."""
         self._stamp.pop(key, None)
         self._uses.pop(key, None)
 
     def pop(self) -> str | None:
-        """Take the value that is cheapest to lose; None if nothing may go."""
+        """Remove and return the key that is cheapest to lose; None if nothing is evictable."""
         while self._heap:
             score, stamp, key = heapq.heappop(self._heap)
             if self._stamp.get(key) == stamp:
@@ -78,7 +78,7 @@ class Budget:
 
 
 class Memory:
-    """The account of values in memory. Sizes in bytes, `OVERHEAD` charged on top of each; times in s."""
+    """The account of values in memory. Sizes are bytes, plus `OVERHEAD` for each value; times are seconds."""
 
     def __init__(self) -> None:
         self.held = 0
@@ -91,11 +91,11 @@ class Memory:
         self._not_before = -_NEVER
 
     def hold(self, size: int) -> None:
-        """One more value is in memory."""
+        """Charge for one more value in memory."""
         self.held += size + OVERHEAD
 
     def release(self, key: str, size: int) -> None:
-        """A value is no longer in memory, or no longer valid; it needs no writing."""
+        """Discharge a value that is no longer in memory, or no longer valid; it needs no writing."""
         self.held -= size + OVERHEAD
         self.budget.forget(key)
         if key in self.unspilled:
@@ -106,16 +106,16 @@ class Memory:
     # --- writing
 
     def write(self, key: str, size: int, by: float) -> None:
-        """The value has to be written, at the latest at `by`."""
+        """Record that the value has to be written, at the latest at `by`."""
         self.unspilled[key] = size
         self.unspilled_bytes += size
         self._due = min(self._due, by)
 
     def take_unspilled(self, settings: Settings, now: float) -> tuple[str, ...]:
-        """What is to be written now: nothing, or all that waits for it (large parts, not many small ones).
+        """Return the keys to be written now: none, or all that wait, so that parts are large and few.
 
-        It is time when the oldest has waited long enough, when there is enough for a part, or when memory is
-        short and no write is on its way; what arrives during a write then goes together.
+        They are written when the oldest has waited long enough, when there is enough for a part, or when
+        memory is short and no write is under way; what arrives during a write then goes together.
         """
         if not self.unspilled or now < self._not_before:
             return ()
@@ -129,18 +129,18 @@ class Memory:
             keys, rest = tuple(self.unspilled), {}
         self.unspilled, self.unspilled_bytes = rest, sum(rest.values())
         self.spilling.update(keys)
-        self._due = _NEVER  # for the rest, the end of the stale write sets it
+        self._due = _NEVER  # the end of a stale write sets it for what remains
         return keys
 
     def written(self, key: str, now: float) -> bool:
-        """A write succeeded; True if it was of the value that is in memory."""
+        """Take in a successful write. Return whether it was of the value that is in memory."""
         if key not in self.spilling:
             return False
         self.spilling.discard(key)
         return not self._was_stale(key, now)
 
     def not_written(self, key: str, size: int, now: float) -> None:
-        """A write failed; if the value is still there it is written again after a pause."""
+        """Take in a failed write: if the value is still there it is written again after a pause."""
         if key not in self.spilling:
             return
         self.spilling.discard(key)
@@ -157,22 +157,22 @@ class Memory:
         return True
 
     def due(self) -> float:
-        """When `take_unspilled` next has something by time alone."""
+        """Return when `take_unspilled` next has something because of time alone."""
         return max(self._due, self._not_before) if self.unspilled else _NEVER
 
     def choked(self, settings: Settings) -> bool:
-        """Whether memory is far over budget only until writes are through: new tasks then wait for that.
+        """Return whether memory is far over budget, and less so once writes are through.
 
-        A write's end or its retry is an event, so this never stops for good.
+        New tasks wait meanwhile. The end of a write and its retry are events, so they do not wait for ever.
         """
         return self.held > 2 * settings.memory_bytes and bool(self.spilling or self.unspilled)
 
     # --- eviction
 
     def may_go(self, key: str, size: int, cost: float | None) -> None:
-        """The value may be evicted from now on. `cost`: seconds to make it again; None: it is in Parquet."""
+        """Make a value evictable. `cost`: seconds to compute it again; None if it is in Parquet."""
         self.budget.offer(key, size, cost)
 
     def must_stay(self, key: str) -> None:
-        """A step is about to read it."""
+        """Make a value not evictable, because a step is about to read it."""
         self.budget.withhold(key)

@@ -1,7 +1,9 @@
-"""Rank: a step is as urgent as the most urgent request or step that waits for it (I4).
+"""Priority propagation: a step has the highest rank of the requests and steps that wait for it (I4).
 
-Raising is cheap, since one comparison decides; lowering looks at everyone who still waits, so the graph does
-it once per event and key. Must not know: what a rank means for the queue's order.
+Raising a rank is cheap: one comparison decides. Lowering it looks at everyone who still waits, so the graph
+does that once per event and key.
+
+Must not know: what a rank means for the order of the queue.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from amber_ray.core.state.entry import LEAST, LIVE, Entry, Rank
 
 
 class PriorityPropagation:
-    """Keeps the ranks of keys that are on their way. A shared step is charged to its most urgent tenant."""
+    """Keeps the ranks of LIVE keys. A shared step is charged to the tenant of its highest rank."""
 
     def __init__(
         self, entries: Mapping[str, Entry], requests: Mapping[str, Request], scheduler: Scheduler
@@ -24,7 +26,7 @@ class PriorityPropagation:
         self._scheduler = scheduler
 
     def raise_to(self, entry: Entry, rank: Rank, tenant: str) -> None:
-        """Make a step, and what it waits for, at least as urgent as `rank`."""
+        """Raise the rank of a step and of what it waits for to at least `rank`."""
         stack = [entry]
         while stack:
             one = stack.pop()
@@ -33,7 +35,7 @@ class PriorityPropagation:
                 stack.extend(self.inputs(one))
 
     def lower(self, entry: Entry) -> None:
-        """A waiter or dependent left: the rank is again the highest of those that remain."""
+        """Set the rank of a step that lost a waiter or dependent to the highest of those that remain."""
         stack = [entry]
         while stack:
             one = stack.pop()
@@ -43,14 +45,14 @@ class PriorityPropagation:
                 stack.extend(self.inputs(one))
 
     def due(self, entry: Entry) -> tuple[Rank, str]:
-        """The highest rank among those who wait, and its tenant: the present one if it is among several."""
+        """Return the highest rank among those who wait, and its tenant: the present one if that has it."""
         waiting = [(r.rank, r.tenant) for r in map(self._requests.__getitem__, entry.waiters)]
         waiting += [(user.rank, user.tenant) for user in entry.dependents.values()]
         rank, tenant = max(waiting, default=(LEAST, entry.tenant))
         return rank, (entry.tenant if (rank, entry.tenant) in waiting else tenant)
 
     def inputs(self, entry: Entry) -> Iterator[Entry]:
-        """The inputs that a step is registered with."""
+        """Yield the inputs that a step is registered with."""
         for need in entry.step.needs:
             below = self._entries.get(need)
             if below is not None and entry.key in below.dependents:

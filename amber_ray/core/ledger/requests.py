@@ -1,7 +1,8 @@
 """Requests, and the one answer that each of them gets for each of its targets.
 
-A waiter is one request's interest in one key. It is registered twice, at the request (`pending`) and at the
-key (`Entry.waiters`), and both are undone in one place, so an answer can be neither forgotten nor repeated.
+A waiter is one request's interest in one key. It is recorded at both ends, in `Request.pending` and in
+`Entry.waiters`, and both are removed in one place, so an answer is neither forgotten nor repeated (I3).
+
 Must not know: how a key comes to its value.
 """
 
@@ -13,7 +14,7 @@ from amber_ray.core.state.entry import Entry, Rank
 
 
 class Request:
-    """One caller's request: which targets are unanswered, and which steps it brought about (`created`)."""
+    """One caller's request: its unanswered targets, and the steps that it brought about (`created`)."""
 
     __slots__ = ("created", "deadline", "id", "pending", "rank", "tenant")
 
@@ -27,14 +28,14 @@ class Request:
 
 
 class Callers:
-    """The live requests. Answers go to `out` as commands."""
+    """The live requests. Answers are appended to `out` as commands."""
 
     def __init__(self, out: list[ev.Command]) -> None:
         self.requests: dict[str, Request] = {}
         self._out = out
 
     def open(self, event: ev.Requested) -> Request:
-        """Take a request in. Raises `ValueError`, changing nothing, for one that can't be taken."""
+        """Take in a request. Raises `ValueError`, changing nothing, for one that can't be taken."""
         if event.id in self.requests:
             raise ValueError(f"request {event.id} is already live")
         if event.priority not in (0, 1, 2):
@@ -45,7 +46,7 @@ class Callers:
         return request
 
     def wait(self, request: Request, entry: Entry) -> None:
-        """The request is told when the key has an outcome."""
+        """Make the request a waiter on the key: it is told when there is an outcome."""
         request.pending[entry.key] = entry
         entry.waiters[request.id] = None
 
@@ -64,7 +65,7 @@ class Callers:
                 self.finish(request)
 
     def leave(self, request: Request) -> list[Entry]:
-        """Stop waiting; returns the keys that were unanswered, for which somebody has less interest now."""
+        """Withdraw the request. Return the keys it waited for, each of which has a waiter less now."""
         entries = list(request.pending.values())
         for entry in entries:
             del entry.waiters[request.id]
@@ -73,6 +74,6 @@ class Callers:
         return entries
 
     def finish(self, request: Request) -> None:
-        """Every target has been answered."""
+        """End a request of which every target has been answered."""
         del self.requests[request.id]
         self._out.append(ev.Finished(request.id))
