@@ -1,4 +1,8 @@
 """A request and a registry become a plan: every step that could be needed, each under its key.
 
+- `plan`: `Planner`, recipes and steps;
+- `keys`: the Merkle digest that names a value;
+- `codec`: steps as plain tuples for messages.
+
 Must not know: what is stored already.
 """

@@ -1,7 +1,9 @@
-"""Steps as plain tuples, for the way between processes: a request may have tens of thousands.
+"""Steps as plain tuples, for messages between processes: a request may have tens of thousands.
 
-Pickle takes a dataclass apart in Python, field by field, and tuples of strings and numbers in C; what many
-steps share (recipes, assets) is written once. Must not know: what carries the bytes.
+Pickle takes a dataclass apart in Python, field by field, but tuples of strings and numbers in C. What many
+steps share (recipes, assets) is written once.
+
+Must not know: what carries the bytes.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ Packed = tuple[list[Recipe], list[tuple[Any, ...]], list[Any], list[tuple[Any, .
 
 
 def pack(steps: Iterable[Step]) -> Packed:
-    """Steps in their order; `unpack` gives equal ones back, which share what these share."""
+    """Return steps as tuples, in order. `unpack` returns equal steps, which share what these share."""
     recipes: dict[int, int] = {}
     shared: list[Recipe] = []
     table = _Units()
@@ -33,7 +35,7 @@ def pack(steps: Iterable[Step]) -> Packed:
 
 
 def unpack(packed: Packed) -> list[Step]:
-    """The steps that `pack` was given."""
+    """Return the steps that `pack` was given."""
     recipes, asset_rows, unit_rows, rows = packed
     assets = [_asset(row) for row in asset_rows]
     units = [_unit(row, assets) for row in unit_rows]

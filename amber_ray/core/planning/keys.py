@@ -1,9 +1,11 @@
 """The key of a step: a 128-bit digest that fully describes its value.
 
-`blake2b-128(tag, format, feature, version, parameters, unit, input keys)`, a Merkle digest: it covers inputs,
-never the values they have, so all keys of a plan are known before anything runs. Parts carry their
-length, and keys have but one, so no two different descriptions share an encoding. A changed encoding changes
-`FORMAT`; golden digests in the tests hold it still. Must not know: URIs, times, hosts.
+`blake2b-128(tag, format, feature, version, parameters, unit, input keys)` is a Merkle digest. It covers the
+keys of the inputs, never their values, so all keys of a plan are known before anything runs. Parts carry
+their length, and keys all have the same one, so no two different descriptions have the same encoding. A
+changed encoding must change `FORMAT`; golden digests in the tests pin it.
+
+Must not know: URIs, times, hosts.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ _INT64 = 1 << 63
 
 
 def canonical_scalar(value: Any) -> bytes:
-    """A parameter's value with its type, so that 1, 1.0, True and "1" differ; -0.0 is 0.0.
+    """Return a parameter's value with its type, so that 1, 1.0, True and "1" differ; -0.0 is 0.0.
 
     Raises `BadParameter` for what is not None, a bool, an int of 64 bits, a finite float or a str.
     """
@@ -56,9 +58,9 @@ class Prefix:
         self._state = hashlib.blake2b(_shared(name, version, params), digest_size=_SIZE)
 
     def key(self, unit: Unit, input_keys: Sequence[tuple[str, Any]]) -> str:
-        """The key of the step for `unit`: 32 hex digits.
+        """Return the key of the step for `unit`: 32 hex digits.
 
-        `input_keys` pairs an input's name with its key, or with a tuple of keys (of tuples) for a gather.
+        `input_keys` pairs an input's name with its key, or with a tuple of keys (or of tuples) for a gather.
         """
         state = self._state.copy()
         text = unit.unit_id
@@ -81,7 +83,7 @@ def step_key(
     unit: Unit,
     input_keys: Sequence[tuple[str, Any]],
 ) -> str:
-    """The key of one step, spelled out; `prefix(...).key(...)` gives the same, faster."""
+    """Return the key of one step in one go; `prefix(...).key(...)` returns the same, faster."""
     own = f"{len(unit.unit_id)}:{unit.unit_id}" + "".join(
         f"{len(name_)}:{name_}={_nested(keys)}" for name_, keys in input_keys
     )

@@ -1,9 +1,10 @@
 """A request and a registry become a `Plan`: every step that could be needed, keyed and in order.
 
-The plan is the whole graph under its targets; what is already there is pruned by the ledger, which alone
-knows. Keys are Merkle digests of inputs, so all of them are known here, before anything runs.
+The plan is the whole graph below its targets. The ledger prunes it, since it alone knows which values exist.
+Keys are Merkle digests of inputs, so all of them are known here, before anything runs.
 
-`Recipe` is what all steps of one feature with the same parameters share; it travels once per plan.
+A `Recipe` is what all steps of one feature with the same parameters share; it is sent once per plan.
+
 Must not know: Ray, what is stored, which step runs when.
 """
 
@@ -26,9 +27,9 @@ Nested = str | tuple[Any, ...]
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the steps of one feature, with one set of parameters, are run. Equal recipes are interchangeable.
+    """How the steps of one feature with one set of parameters are run. Equal recipes are interchangeable.
 
-    `registry` is the digest of the registry whose code runs it; `model` the constructor parameters of a
+    `registry` is the digest of the registry whose code runs it. `model` holds the constructor parameters of a
     class feature, which choose its warm pool.
     """
 
@@ -49,22 +50,23 @@ class Recipe:
 
     @property
     def pool(self) -> tuple[Any, ...] | None:
-        """Which warm actors can run it; None for a function."""
+        """What tells the warm actors that can run it from others; None for a function."""
         return (
             (self.registry, self.feature, self.version, self.model, self.resources) if self.is_class else None
         )
 
     @property
     def fusable(self) -> bool:
-        """Whether it may share a task with its neighbours: a plain CPU function."""
+        """Whether it may share a task with its neighbours: it is a plain CPU function."""
         return not self.is_class and self.resources.plain
 
 
 @dataclass(slots=True, eq=False)
 class Step:
-    """One recipe for one unit: a node of the graph. `inputs` are aligned with `recipe.inputs`.
+    """One recipe for one unit: a node of the graph. `inputs` has an item for each of `recipe.inputs`.
 
-    `level` is the longest way down to a step without inputs; `home` the shard that owns the step.
+    `level` is the length of the longest path down to a step without inputs. `home` is the shard that owns the
+    step. `needs` holds the keys of all its inputs, each once.
     """
 
     key: str
@@ -78,7 +80,7 @@ class Step:
 
     @property
     def asset_id(self) -> str | None:
-        """The asset it is about; None for a collection."""
+        """The asset that it is about; None for a collection."""
         if isinstance(self.unit, Collection):
             return None
         return self.unit.asset.id if isinstance(self.unit, Segment) else self.unit.id
@@ -102,7 +104,7 @@ class Plan:
 
 
 def closure(steps: Mapping[str, Step], wanted: Iterable[str]) -> dict[str, Step]:
-    """The sub-graph under `wanted`, in the same order."""
+    """Return the steps that `wanted` needs, directly or not, in their order."""
     keep: set[str] = set()
     stack = list(wanted)
     while stack:
@@ -114,10 +116,10 @@ def closure(steps: Mapping[str, Step], wanted: Iterable[str]) -> dict[str, Step]
 
 
 def home_of(unit: Unit, shards: int) -> int:
-    """The shard that owns a unit, by rendezvous hashing: adding a shard moves only what it takes over.
+    """Return the shard that owns a unit, by rendezvous hashing: another shard moves only its own units.
 
-    A segment follows its asset, so an asset's whole graph lives in one shard. (Thaler and Ravishankar,
-    "A name-based mapping scheme for rendezvous", 1996.)
+    A segment follows its asset, so the whole graph of an asset is in one shard. (Thaler and Ravishankar, "A
+    name-based mapping scheme for rendezvous", 1996.)
     """
     if shards == 1:
         return 0
@@ -126,7 +128,7 @@ def home_of(unit: Unit, shards: int) -> int:
 
 
 class Planner:
-    """Plans requests against one registry. Cheap to make; holds recipes for one set of parameters."""
+    """Plans requests of one registry. It is cheap to make, and holds the recipes of one set of parameters."""
 
     def __init__(
         self,
@@ -161,11 +163,11 @@ class Planner:
         self._targets: list[Target] = []
 
     def add_asset(self, asset: Asset, span: tuple[float, float] | None = None) -> tuple[Target, ...]:
-        """Plan every requested per-segment and per-asset feature of one asset.
+        """Plan every requested feature of one asset, per segment and per asset. Return the new targets.
 
-        `span` restricts per-segment features to the segments that [A, B) seconds touches; a feature per
-        asset is about the whole asset and is not restricted. Raises `BadRequest` for a span the asset
-        does not have, `TooLarge` past the step limit.
+        `span` restricts features per segment to the segments that [A, B) seconds touches; a feature per asset
+        is about the whole asset and is not restricted. Raises `BadRequest` for a span that the asset does not
+        have, `TooLarge` past the limit of steps.
         """
         found: list[Target] = []
         for name in self.features:
@@ -183,7 +185,7 @@ class Planner:
         return tuple(found)
 
     def add_collection(self, assets: Iterable[Asset]) -> tuple[Target, ...]:
-        """Plan the requested per-collection features; nothing if there are none."""
+        """Plan the requested features per collection. Return the new targets, if any."""
         names = [n for n in self.features if self.registry.get(n).per == "collection"]
         if not names:
             return ()
@@ -193,7 +195,7 @@ class Planner:
         return tuple(found)
 
     def plan(self) -> Plan:
-        """What has been added so far."""
+        """Return what has been added so far."""
         return Plan(self._steps, tuple(self._targets))
 
     def _grid(self, asset: Asset) -> tuple[Segment, ...]:
@@ -203,7 +205,7 @@ class Planner:
         return grid
 
     def _step(self, name: str, unit: Unit) -> Step:
-        """The step for a feature and unit, made once; recursion is as deep as the feature graph."""
+        """Return the step of a feature and unit, made once. Recurses as deep as the feature graph."""
         unit_id = unit.unit_id
         made = self._seen.get((name, unit_id))
         if made is not None:
@@ -231,7 +233,7 @@ class Planner:
         return step
 
     def _input(self, name: str, unit: Unit) -> tuple[Nested, Sequence[Step]]:
-        """An input's keys in the shape the feature receives its values, and the steps behind them."""
+        """Return an input's keys, nested as the feature receives its values, and the steps behind them."""
         per = self.registry.get(name).per
         if per == "segment" and not isinstance(unit, Segment):
             if isinstance(unit, Asset):
@@ -248,7 +250,7 @@ class Planner:
 
 
 def leaves(nested: Nested) -> Iterator[str]:
-    """The keys of a nested input, in order."""
+    """Yield the keys of a nested input, in order."""
     if isinstance(nested, str):
         yield nested
     else:
@@ -257,7 +259,7 @@ def leaves(nested: Nested) -> Iterator[str]:
 
 
 def _recipe(registry: Registry, spec: FeatureSpec, values: Sequence[tuple[str, Any]]) -> Recipe:
-    """The shared part of a feature's steps under these parameter values."""
+    """Return what the steps of one feature with these parameters share."""
     of_init = {p.name for p in spec.params if p.of_init}
     return Recipe(
         registry=registry.digest,

@@ -1,4 +1,4 @@
-"""What the cluster has, what tasks hold of it, and whether one more is admitted.
+"""What the cluster has, what tasks hold of it, and whether one more task is admitted.
 
 Amounts are in Ray's resource names. Must not know: which steps wait, Ray.
 """
@@ -10,16 +10,16 @@ from collections.abc import Mapping, Sequence
 from amber_ray.core.declare.feature import Resources
 
 SLOT = 0.01
-"""Least CPU a task is charged in admission, so that zero-CPU features are bounded too."""
+"""The least CPU that a task is charged in admission, so that features without CPU are bounded too."""
 MOST = 256
-"""Most tasks of one kind that `room` speaks of."""
+"""The largest number that `room` and `width` return."""
 
 
 class Capacity:
-    """The nodes, what an autoscaler could add (`attainable`, as one node), and what is held by live tasks.
+    """The nodes, what an autoscaler could add (`attainable`, as one node), and what live tasks hold.
 
-    Before the first `set` nothing is known: every feature then passes for runnable and only the look-ahead
-    is admitted.
+    Before the first `set` nothing is known: every feature counts as runnable, and only the look-ahead is
+    admitted.
     """
 
     def __init__(self, lookahead: int) -> None:
@@ -30,7 +30,7 @@ class Capacity:
         self._total: dict[str, float] = {}
 
     def set(self, nodes: Sequence[Mapping[str, float]], attainable: Mapping[str, float]) -> bool:
-        """Learn the cluster's resources; True if that changed anything."""
+        """Take in the cluster's resources. Return whether they changed."""
         nodes = tuple(dict(n) for n in nodes)
         places = (*nodes, dict(attainable)) if attainable else nodes
         if nodes == self._nodes and places == self._places:
@@ -43,22 +43,22 @@ class Capacity:
         return True
 
     def fits_a_node(self, needs: Mapping[str, float]) -> bool:
-        """Whether some node has, or can get, all of it."""
+        """Return whether some node has, or can get, all of these resources."""
         return any(all(place.get(n, 0.0) >= amount for n, amount in needs.items()) for place in self._places)
 
     def can_run(self, needs: Mapping[str, float]) -> bool:
-        """Whether a task that holds `needs` will ever start."""
+        """Return whether a task that holds `needs` can ever start."""
         return not self._nodes or self.fits_a_node(needs)
 
     def needs(self, resources: Resources) -> Mapping[str, float]:
-        """What a run holds here: a feature that only prefers a GPU asks for none where none can be had."""
+        """Return what a run holds here: a feature that prefers a GPU holds none where there is none."""
         wants = resources.as_mapping()
         if resources.gpu == "preferred" and not self.fits_a_node(wants):
             wants = {n: a for n, a in wants.items() if n != "GPU" and not n.startswith("accelerator_type:")}
         return wants
 
     def lacking(self, feature: str, needs: Mapping[str, float]) -> str | None:
-        """A sentence that says which resource no node has or can get; None if there is a node for it."""
+        """Return a sentence that names the resource which no node has or can get; None if a node has them."""
         if self.can_run(needs):
             return None
         for name, amount in needs.items():
@@ -75,9 +75,10 @@ class Capacity:
     # --- admission
 
     def admits(self, needs: Mapping[str, float], beside: Mapping[str, float] | None = None) -> bool:
-        """Whether one more task that holds `needs` is within the cluster plus the look-ahead.
+        """Return whether one more task that holds `needs` fits the cluster plus the look-ahead.
 
-        With `beside`, what it leaves must do for a task that holds those: nothing it lacks is taken.
+        With `beside`, it must also leave enough for a task that holds those: it takes nothing that such a
+        task lacks.
         """
         wanted = charged(needs)
         for name, kept in charged(beside).items() if beside else ():
@@ -90,14 +91,14 @@ class Capacity:
         return True
 
     def room(self, needs: Mapping[str, float]) -> int:
-        """How many tasks of this shape could be handed over now; at least 1."""
+        """Return how many tasks of this shape could be handed over now; at least 1."""
         free = MOST
         for name, amount in charged(needs).items():
             free = min(free, int((self._room_for(name, amount) - self.held.get(name, 0.0)) / amount + 1e-9))
         return max(1, free)
 
     def width(self, needs: Mapping[str, float]) -> int:
-        """How many tasks of this shape the cluster runs at once, if it runs nothing else; at least 1."""
+        """Return how many tasks of this shape the cluster runs at once if nothing else runs; at least 1."""
         charge = charged(needs).items()
         return max(1, min(MOST, *(int(self._total.get(n, 0.0) / a + 1e-9) for n, a in charge if a)))
 
@@ -105,12 +106,12 @@ class Capacity:
         return self._total.get(name, 0.0) + self.lookahead * amount
 
     def hold(self, needs: Mapping[str, float]) -> None:
-        """A task is handed over."""
+        """Add what a task holds that is handed over."""
         for name, amount in charged(needs).items():
             self.held[name] = self.held.get(name, 0.0) + amount
 
     def release(self, needs: Mapping[str, float]) -> None:
-        """A task has ended."""
+        """Subtract what a task held that has ended."""
         for name, amount in charged(needs).items():
             left = self.held.get(name, 0.0) - amount
             if left > 1e-9:
@@ -120,12 +121,12 @@ class Capacity:
 
 
 def charged(needs: Mapping[str, float]) -> Mapping[str, float]:
-    """What a task is charged in admission."""
+    """Return what a task is charged in admission."""
     return needs if needs.get("CPU", 0.0) >= SLOT else {**needs, "CPU": SLOT}
 
 
 def _amount(name: str, amount: float) -> str:
-    """`2 GPUs`, `64.0 GiB memory`."""
+    """Return an amount in words: `2 GPUs`, `64.0 GiB memory`."""
     if name == "memory":
         return f"{amount / (1 << 30):.1f} GiB memory"
     return f"{amount:g} {name}{'s' if amount != 1 and name in ('GPU', 'CPU') else ''}"

@@ -19,8 +19,8 @@ _Item = tuple[float, int, int, Entry]
 class ReadyQueue:
     """Ready steps that the same kind of worker can run.
 
-    A step is in it while the ticket it was pushed with is still its own; pulling one leaves a void item
-    behind, which is dropped when it comes up.
+    A step is in the queue while the ticket with which it was pushed is still its own. Pulling a step leaves a
+    void item in the heap, which is dropped when it becomes the first.
     """
 
     __slots__ = ("_items", "_tiers", "needs", "size")
@@ -32,7 +32,7 @@ class ReadyQueue:
         self._tiers: tuple[dict[str, list[_Item]], ...] = tuple({} for _ in range(CLASSES))
 
     def push(self, entry: Entry) -> None:
-        """Queue a step under its ticket."""
+        """Add a step under its ticket."""
         tier, urgency = entry.rank
         heapq.heappush(
             self._tiers[tier].setdefault(entry.tenant, []), (-urgency, entry.seq, entry.ticket, entry)
@@ -41,13 +41,13 @@ class ReadyQueue:
         self._items += 1
 
     def pull(self) -> None:
-        """A step has given its ticket back."""
+        """Record that a step of the queue has given its ticket back."""
         self.size -= 1
         if self._items > 64 + 4 * self.size:
             self._sweep()
 
     def head(self, tier: int, served: Mapping[str, float]) -> Entry | None:
-        """The step of a class that is next; left in place. `served`: seconds per tenant in that class."""
+        """Return the next step of a class and leave it there. `served`: seconds per tenant in that class."""
         best: tuple[float, float, int] | None = None
         first: Entry | None = None
         tenants = self._tiers[tier]
@@ -65,7 +65,7 @@ class ReadyQueue:
         return first
 
     def _sweep(self) -> None:
-        """Drop void items that never come up because more urgent ones keep coming."""
+        """Drop void items that never become the first because more urgent steps keep coming."""
         self._items = 0
         for tenants in self._tiers:
             for tenant, heap in list(tenants.items()):
@@ -77,12 +77,12 @@ class ReadyQueue:
 
 
 class Tenants:
-    """Seconds of work served per tenant in one class.
+    """Seconds of work that each tenant was served in one class.
 
-    By start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): of two tenants with steps waiting, one
-    is ahead of the other by no more than a task's worth.
-    A tenant who comes (back) with nothing queued starts level with the one whose turn it was last, or it
-    would own the cluster until it had caught up on its absence.
+    This is start-time fair queueing (Goyal, Vin and Cheng, SIGCOMM 1996): of two tenants with steps waiting,
+    neither is ahead of the other by more than the work of one task. A tenant who arrives with nothing queued
+    starts level with the one whose turn was last. Otherwise it would have the cluster to itself until it had
+    caught up on its absence.
     """
 
     def __init__(self) -> None:
@@ -92,12 +92,12 @@ class Tenants:
 
     @property
     def waiting(self) -> bool:
-        """Whether anybody has a step in the queue."""
+        """Whether any tenant has a step in the queue."""
         return bool(self._queued)
 
     def queued(self, tenant: str) -> None:
-        """One more of its steps waits in the queue."""
-        if not self._queued:  # a new busy period: all start level
+        """Count one more step of the tenant in the queue."""
+        if not self._queued:  # a new busy period, in which all start level
             self._level = max(self.served.values(), default=self._level)
             self.served.clear()
         waiting = self._queued.get(tenant, 0)
@@ -106,21 +106,21 @@ class Tenants:
         self._queued[tenant] = waiting + 1
 
     def unqueued(self, tenant: str) -> None:
-        """One less."""
+        """Count one step less."""
         self._queued[tenant] -= 1
         if not self._queued[tenant]:
             del self._queued[tenant]
 
     def nothing_queued(self) -> None:
-        """The queue was emptied; it is about to be filled again."""
+        """Forget what is queued: the queue was emptied and is about to be filled again."""
         self._queued.clear()
 
     def turn_of(self, tenant: str) -> None:
-        """Its step is next; who is not ahead of it and has nothing queued need not be remembered."""
+        """Raise the level to a tenant whose step is next. Forget idle tenants who are not ahead of it."""
         self._level = max(self._level, self.served[tenant])
         if len(self.served) > 2 * len(self._queued) + 64:
             self.served = {t: s for t, s in self.served.items() if t in self._queued or s > self._level}
 
     def charge(self, tenant: str, seconds: float) -> None:
-        """Work of that many seconds was handed over for it."""
+        """Charge a tenant for that many seconds of work, which was handed over for it."""
         self.served[tenant] = max(self.served.get(tenant, 0.0), self._level) + seconds

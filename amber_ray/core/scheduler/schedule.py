@@ -1,18 +1,19 @@
 """Which ready steps form the next task: admission, priority, fair share, fusion, packing.
 
-Ray runs what it is given first in, first out, so only as much is handed over as the cluster can run plus a
-small look-ahead (which is also what an autoscaler sees as demand). The rest waits here, in one lane per kind
-of worker, ordered by scheduling class, then fair share between tenants within it, then deadline, then age.
+Ray starts tasks in the order in which it gets them. So it is given only as many as the cluster can run, plus
+a small look-ahead (which is also the demand that an autoscaler sees). The other ready steps wait here, in one
+queue for each kind of worker, ordered by scheduling class, then by fair share between tenants within the
+class, then by deadline, then by age.
 
-No class starves. Each counts the tasks of other classes that were handed over while it had a step ready;
-after `overtakes` of them the next task is its own. If its first step doesn't fit then, others are only handed
-over beside it: what they leave is enough for it, as in the batch schedulers' EASY backfilling (Lifka, JSSPP
-1995). Hence the bound: where all steps hold the same, a class that has one ready is handed a task after
-(overtakes + 2) others at the latest, since two other classes may be owed one too; with T the longest time
-that a task runs, within (overtakes + 3) * T in any case. The k-th step of its class's own order starts
-within k times that, however much more urgent work keeps coming.
+No class starves. Each class counts the tasks of other classes that were handed over while it had a step
+ready; after `overtakes` of them the next task is its own. If its first step does not fit then, other tasks
+are only handed over beside it, if what they leave is enough for it, as in the EASY backfilling of batch
+schedulers (Lifka, JSSPP 1995). Hence the bound. Where all steps hold the same resources, a class that has one
+ready is handed a task after at most (overtakes + 2) others, since two other classes may be owed one too. With
+T the longest time that a task runs, it takes at most (overtakes + 3) * T in any case. The k-th step in its
+class's own order starts within k times that, however much more urgent work arrives.
 
-Must not know: requests, values, Ray. The ledger calls it and moves the states.
+Must not know: requests, values, Ray. The ledger calls it and changes the states.
 """
 
 from __future__ import annotations
@@ -29,14 +30,14 @@ from amber_ray.core.state.entry import AVAILABLE, Entry, State
 MAX_UNITS = 256
 """Most steps in one task, so that a lost task costs little and its report stays small."""
 KNOWN_RECIPES = 10_000
-"""Most recipes whose lane is remembered by their identity."""
+"""Most recipes whose shape is remembered by their identity."""
 UNKNOWN_SECONDS = 1.0
-"""What a step is charged to its tenant before its feature has run once."""
+"""Seconds that a tenant is charged for a step of a feature that has not run yet."""
 
 
 @dataclass(slots=True)
 class Draft:
-    """A task in the making: its steps in order, and what it holds while it runs."""
+    """A task in the making: its steps in order, and the resources that it holds while it runs."""
 
     entries: list[Entry]
     needs: Mapping[str, float]
@@ -45,9 +46,9 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A recipe on the cluster as it is: its lane, what a run holds there, and what is lacking.
+    """How a recipe runs on the present cluster: its queue (`lane`), its resources, and what is lacking.
 
-    The recipe is kept so that its id stands for it as long as the shape does.
+    `recipe` is kept so that its `id()` is not given to another one while the shape is remembered.
     """
 
     recipe: Recipe
@@ -57,7 +58,7 @@ class Shape:
 
 
 class Scheduler:
-    """Ready steps in, drafts of tasks out. A step is in the queue exactly while its ticket is not 0."""
+    """Takes ready steps, gives drafts of tasks. A step is in the queue exactly while its ticket is not 0."""
 
     def __init__(self, costs: Costs, *, lookahead: int, pack_seconds: float, overtakes: int) -> None:
         self.costs = costs
@@ -74,9 +75,9 @@ class Scheduler:
     # --- what the cluster has
 
     def set_capacity(self, nodes: Sequence[Mapping[str, float]], attainable: Mapping[str, float]) -> bool:
-        """Learn the cluster's resources; True if that changed anything.
+        """Take in the cluster's resources. Return whether they changed.
 
-        Then the queue is empty: every ready step has to be looked at (`lacking`) and pushed again.
+        If so the queue is empty now: the caller must look at every ready step (`lacking`) and push it again.
         """
         if not self.capacity.set(nodes, attainable):
             return False
@@ -88,7 +89,7 @@ class Scheduler:
         return True
 
     def lacking(self, recipe: Recipe) -> str | None:
-        """A sentence that says which resource no node has or can get; None if the step can run."""
+        """Return a sentence that names the resource that no node has or can get; None if there is none."""
         return self._shape(recipe).lacking
 
     def _shape(self, recipe: Recipe) -> Shape:
@@ -110,7 +111,7 @@ class Scheduler:
     # --- the queue
 
     def push(self, entry: Entry) -> None:
-        """Queue a ready step by its rank and tenant as they are now."""
+        """Queue a ready step by its present rank and tenant."""
         shape = self._shape(entry.step.recipe)
         lane = self.lanes.get(shape.lane)
         if lane is None:
@@ -121,7 +122,7 @@ class Scheduler:
         self.tenants[entry.rank[0]].queued(entry.tenant)
 
     def pull(self, entry: Entry) -> None:
-        """Take a step out of the queue, if it is in it; before its rank or tenant changes, too."""
+        """Remove a step from the queue, if it is there. Call it before its rank or tenant changes, too."""
         if not entry.ticket:
             return
         entry.ticket = 0
@@ -135,9 +136,9 @@ class Scheduler:
     # --- tasks
 
     def take(self, entries: Mapping[str, Entry]) -> Draft | None:
-        """The next task, its steps out of the queue and its resources held.
+        """Return the next task, its steps removed from the queue and its resources held.
 
-        None when nothing is ready or nothing more is admitted.
+        Return None if nothing is ready or nothing more is admitted.
         """
         if not self.lanes:
             return None
@@ -170,7 +171,7 @@ class Scheduler:
         return Draft(chosen, needs, head.step.recipe)
 
     def _first(self, tier: int, kept: Mapping[str, float] | None) -> tuple[ReadyQueue, Entry] | None:
-        """A class's next step, of the lanes that are admitted beside `kept`; of all lanes for None."""
+        """Return a class's next step, of the queues that are admitted beside `kept` (None: of all queues)."""
         if not self.tenants[tier].waiting:
             return None
         served = self.tenants[tier].served
@@ -187,12 +188,12 @@ class Scheduler:
         return None if best is None else (best[1], best[2])
 
     def _owed(self) -> int | None:
-        """The class that has been overtaken often enough, the most often of several."""
+        """Return the class that has been overtaken often enough, the one most often overtaken of several."""
         most = max(self._passed)
         return self._passed.index(most) if most >= self.overtakes else None
 
     def _took(self, tier: int, still_owed: int | None) -> None:
-        """A class is handed its turn, and the others that wait are overtaken."""
+        """Record that a class is handed a task, which overtakes the others that wait."""
         for other, tenants in enumerate(self.tenants):
             if not tenants.waiting or (other == tier and other != still_owed):
                 self._passed[other] = 0
@@ -200,14 +201,14 @@ class Scheduler:
                 self._passed[other] += 1
 
     def release(self, needs: Mapping[str, float]) -> None:
-        """A task has ended."""
+        """Give back the resources of a task that has ended."""
         self.capacity.release(needs)
 
     def _batch(self, lane: ReadyQueue, head: Entry) -> list[Entry]:
-        """Up to `batch` steps of one class of urgency for one warm actor.
+        """Return up to `batch` steps of one class for one warm actor.
 
-        On a CPU, where long batches win nothing and the last one of many leaves the other actors idle, also
-        no more than is known to fit in `pack_seconds`.
+        A CPU gains nothing from long batches, and the last long one leaves the other actors idle. There a
+        batch is also bounded by `pack_seconds`.
         """
         chosen = [head]
         served = self.tenants[head.rank[0]].served
@@ -227,10 +228,10 @@ class Scheduler:
     def _pack(
         self, lane: ReadyQueue, head: Entry, entries: Mapping[str, Entry], *, grow: bool
     ) -> list[Entry]:
-        """The head's fused group, and more groups of its class and tenant while they are known to be cheap.
+        """Return the head's fused group, and further groups of its class and tenant while they are cheap.
 
-        No more than an even share of the lane goes into one task, or workers would stand idle beside it: one
-        for each task that may start now, or that the cluster runs at once if those are more. So shares
+        A task gets no more than an even share of the queue, or workers would stand idle: one share for each
+        task that may start now, or for each that the cluster runs at once if those are more. So the shares
         become smaller towards the end, as in guided self-scheduling (Polychronopoulos and Kuck 1987).
         """
         share = -(-lane.size // max(self.capacity.room(lane.needs), self.capacity.width(lane.needs)))
@@ -265,11 +266,11 @@ class Scheduler:
     def _fuse(
         self, seed: Entry, entries: Mapping[str, Entry], taken: Mapping[str, Entry], grow: bool
     ) -> dict[str, Entry]:
-        """The seed with every missing plain CPU step of its unit that is connected to it and can run with it.
+        """Return the seed and the missing plain CPU steps of its unit that are connected and can join it.
 
-        Values that only these steps use then never leave the worker: a video segment is decoded once for
-        all that looks at its frames. Steps of a lower class stay behind, or they would delay it. `grow`: the
-        task may hold more than the seed does.
+        Values that only these steps use then never leave the worker: a video segment is decoded once for all
+        that look at its frames. Steps of a lower class are left out, since they would delay the task. `grow`:
+        the task may hold more resources than the seed does.
         """
         self.pull(seed)
         if seed.isolated or not seed.step.recipe.fusable:
@@ -298,7 +299,7 @@ class Scheduler:
 
 
 def _joins(other: Entry, seed: Entry) -> bool:
-    """Whether a neighbour may run in the seed's task, its inputs aside."""
+    """Return whether a neighbour may run in the seed's task, apart from its inputs."""
     recipe = other.step.recipe
     return (
         (other.state is State.WAITING or other.state is State.QUEUED)
@@ -312,7 +313,7 @@ def _joins(other: Entry, seed: Entry) -> bool:
 
 
 def _joined(a: Mapping[str, float], b: Mapping[str, float]) -> Mapping[str, float]:
-    """What steps that run one after the other hold: the most of each. `a` itself if that is enough."""
+    """Return what steps that run one after the other hold, the most of each; `a` itself if that is enough."""
     if a is b or all(a.get(name, 0.0) >= amount for name, amount in b.items()):
         return a
     return {name: max(a.get(name, 0.0), b.get(name, 0.0)) for name in (*a, *(n for n in b if n not in a))}

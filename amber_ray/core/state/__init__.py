@@ -1,4 +1,4 @@
-"""The ledger's vocabulary: states and the ways between them, events in, commands out.
+"""The ledger's vocabulary: the states of a key and the transitions between them, events and commands.
 
 Must not know: any policy, that is, which command follows which event.
 """

@@ -1,13 +1,12 @@
-"""The states of a key and the only ways between them.
+"""The states of a key and the only transitions between them.
 
-    absent ─need→ WAITING ─ready→ QUEUED ─start→ RUNNING ─done→ HOT ─store→ KEPT
-      │ find                          ↑────retry────┘  └fail→ FAILED ─expire→ absent
-      ↓                                                        KEPT ─evict→ COLD (= absent, but indexed)
-    COLD ─restore→ RESTORING ─restored→ KEPT
+    ABSENT ─need→ WAITING ─ready→ QUEUED ─start→ RUNNING ─done→ HOT ─store→ KEPT ─evict→ COLD
+                     ↑                              │  └fail→ FAILED          ↑            │
+                     └─────────── retry ────────────┘                     RESTORING ←──────┘
 
-`COLD` keys are not kept as objects: a key that has no `Entry` but stands in the index is cold; the state
-is passed through on the way in and out. `TRANSITIONS` is the whole truth: a pair that is not listed raises
-`IllegalTransition` and changes nothing.
+There is no object for a COLD key: a key without an `Entry` is COLD if the index has it. An entry passes
+through that state on its way in and out. `TRANSITIONS` is complete: a pair that it does not list raises
+`IllegalTransition` and changes nothing. `core.ledger` says what the states are for.
 """
 
 from __future__ import annotations
@@ -102,9 +101,9 @@ _WAYS: Final[Mapping[State, Mapping[Cause, State]]] = {
 """`TRANSITIONS` by state: a look-up for which no tuple has to be made."""
 
 LIVE: Final = frozenset({State.WAITING, State.QUEUED, State.RUNNING, State.RESTORING})
-"""On the way to an answer."""
+"""On its way to a value or a failure."""
 AVAILABLE: Final = frozenset({State.HOT, State.KEPT})
-"""Has a value in memory."""
+"""With its value in memory."""
 
 
 class IllegalTransition(AssertionError):
@@ -117,7 +116,7 @@ class IllegalTransition(AssertionError):
 
 
 Rank = tuple[int, float]
-"""How urgent: (scheduling class, minus the deadline); larger is more urgent."""
+"""Priority as (scheduling class, minus the deadline); larger is more urgent."""
 LEAST: Final[Rank] = (-1, float("-inf"))
 """The rank of what nobody waits for."""
 
@@ -133,16 +132,18 @@ def _forget(part: object) -> None:
 class Entry:
     """What the ledger knows of one key.
 
-    - `origin`: the plan that finds the steps below it should they be needed again; None once settled.
-    - `rank`, `tenant`: of the most urgent request or step that waits for it, while it is on its way.
-    - `waiters`, `dependents`: requests that want an answer, and steps yet to read the value; in order.
+    - `origin`: the plan to find the step's inputs in, should they be needed again; None once that can't be.
+    - `rank`, `tenant`: of the most urgent request or step that waits for it, while it is LIVE.
+    - `waiters`, `dependents`: requests that want an answer, and steps that have yet to read the value, in
+      order.
     - `missing`: how many inputs have no value in memory, while it is WAITING and not paused.
-    - `task`: the attempt that runs it, or 0; `ticket`: its place in the queue, or 0.
-    - `tries`: system failures so far; `input_losses`: losses of its inputs as it was to read them.
-    - `isolated`: it shares no task until it has run; `paused`: until a retry.
-    - `until`: when its pause, its failure or the grace of its abandoned run is over.
-    - `asked`: a request was told that the value is there, so a transient one is not let go at once.
-    - `note`: told of each change of state.
+    - `seq`: its sequence number among the shard's entries.
+    - `task`: the number of the task that runs it, or 0; `ticket`: its place in the queue, or 0.
+    - `tries`: system faults of its own so far; `input_losses`: how often it could not read its inputs.
+    - `isolated`: it shares no task until it has run; `paused`: it waits for a retry.
+    - `until`: when its pause, its failure, or the grace period of its unwanted run is over.
+    - `asked`: a request was told that the value is there, so it is kept though it is never stored.
+    - `note`: is told of each change of state.
     """
 
     __slots__ = (
@@ -204,16 +205,16 @@ class Entry:
 
     @property
     def wanted(self) -> bool:
-        """Whether a request or a step still needs it."""
+        """Whether a request or a step waits for it."""
         return bool(self.waiters or self.dependents)
 
     def ran(self, seconds: float) -> None:
-        """It was computed: what went wrong before is no longer held against it."""
+        """Record that it was computed in so many seconds; faults before that do not count any more."""
         self.task, self.tries, self.input_losses, self.isolated = 0, 0, 0, False
         self.seconds = seconds
 
     def move(self, cause: Cause) -> None:
-        """Change state by the table, or raise `IllegalTransition` and change nothing."""
+        """Change the state as the table says, or raise `IllegalTransition` and change nothing."""
         try:
             self.state = _WAYS[self.state][cause]
         except KeyError:

@@ -1,7 +1,7 @@
-"""What can happen to the ledger, and what it answers is to be done about it.
+"""Events, which tell the ledger what happened, and commands, which say what is to be done about it.
 
-Events go in, commands come out; the shell (`fabric.shard.actor`, or a simulation) performs them and reports
-back with more events. Plain data: no references to values, no clocks.
+The shell (`fabric.shard.shard`) performs the commands and reports back with more events. All of it is plain
+data: it refers to no value and reads no clock.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from amber_ray.core.planning.plan import Recipe, Step
 
 @dataclass(slots=True)
 class Requested:
-    """A caller wants `targets`; `steps` is the whole graph under them.
+    """A caller wants the values of `targets`; `steps` is the whole graph under them.
 
-    `load` is False for callers that want values to exist but not in memory (a backfill): a cold value is
-    then a hit as it stands. `deadline` is absolute. `located` is when its assets were found at their places
-    (Unix time), 0 if that is not known: of two places of an asset the one that was found later counts.
+    - `deadline`: on the ledger's clock.
+    - `load`: False for callers that want values to exist but not in memory (a backfill): for them a COLD
+      value is a hit as it is.
+    - `located`: when the assets were found at their places (Unix time), 0 if that is not known. Of two places
+      of an asset the one that was found later counts.
     """
 
     id: str
@@ -37,16 +39,17 @@ class Requested:
 
 @dataclass(slots=True)
 class Left:
-    """A request was withdrawn; it is told nothing more."""
+    """A request was withdrawn. It is told nothing more."""
 
     id: str
 
 
 @dataclass(slots=True)
 class StepReport:
-    """How one step of a task ended. `kept`: its value came back; otherwise it is gone again.
+    """How one step of a task ended. `kept`: its value came back; otherwise it exists no more.
 
-    `failure.key` is that of the step that failed, which for a blocked one is another of its task.
+    `failure.key` is the key of the step that failed; for a step that was blocked it is another one of the
+    task.
     """
 
     key: str
@@ -66,13 +69,15 @@ class Reported:
 
 @dataclass(slots=True)
 class TaskLost:
-    """A task ended without a report: its worker or node died, it ran out of memory or time.
+    """A task ended without a report: its worker or node died, or it ran out of memory or time.
 
-    `failure.key` and `.step` are filled in per step by the ledger. `retry` False makes it final. `crashed`
-    says that the worker's process died while it ran the task, which the task itself may have brought about;
-    `inputs_lost` that it could not read what it was given, which is no fault of its steps. Not `started`: it
-    stood in the queue of a warm actor that died, so nothing of it has run. `shared`: it was the oldest of
-    several there, and may have ended well just before another brought the actor down.
+    - `failure`: why; the ledger fills in each step's `key` and `step`.
+    - `retry`: False makes the failure final.
+    - `crashed`: the worker's process died while it ran the task, which may be the task's doing.
+    - `inputs_lost`: the task could not read its inputs, which is no fault of its steps.
+    - `started`: False if it was queued at a warm actor that died, so none of it has run.
+    - `shared`: it was the oldest of several tasks of an actor, and may have ended just before another killed
+      it.
     """
 
     task: int
@@ -86,51 +91,52 @@ class TaskLost:
 
 @dataclass(slots=True)
 class Stored:
-    """These values, which a `Spill` named, are in Parquet and published."""
+    """These values, which a `Spill` named, are in Parquet, published and in the index."""
 
     keys: Sequence[str]
 
 
 @dataclass(slots=True)
 class StoreFailed:
-    """These values could not be written; they are still in memory."""
+    """These values could not be written. They are still in memory."""
 
     keys: Sequence[str]
 
 
 @dataclass(slots=True)
 class Restored:
-    """These values were read back; with their sizes in bytes. What nothing waits for is dropped again."""
+    """These values were read back; their sizes in bytes. One that is not RESTORING any more is dropped."""
 
     sizes: Mapping[str, int]
 
 
 @dataclass(slots=True)
 class RestoreFailed:
-    """These values can't be read back, and the index no longer has them."""
+    """These values can't be read back, and the index has them no more."""
 
     keys: Sequence[str]
 
 
 @dataclass(slots=True)
 class Unreadable:
-    """These values are stored, and the store can't give them now: why, by key."""
+    """These values are stored, and the store can't give them now; why, by key."""
 
     reasons: Mapping[str, str]
 
 
 @dataclass(slots=True)
 class Lost:
-    """The objects of these values are gone from memory."""
+    """The objects that held these values in memory are gone."""
 
     keys: Sequence[str]
 
 
 @dataclass(slots=True)
 class Purged:
-    """A caller wants these values forgotten; the index no longer has them.
+    """A caller wants these values forgotten. The index has them no more.
 
-    What was being written when the purge began may not put them back: the shell holds writes off meanwhile.
+    A write that was under way when the purge began must not bring them back: the shell holds writes
+    meanwhile.
     """
 
     keys: Sequence[str]
@@ -138,7 +144,7 @@ class Purged:
 
 @dataclass(slots=True)
 class CapacityChanged:
-    """What each node has, in Ray's resource names; `attainable` what an autoscaler could add to a node."""
+    """What each node has, in Ray's resource names. `attainable` is what an autoscaler could add as a node."""
 
     nodes: Sequence[Mapping[str, float]]
     attainable: Mapping[str, float] = field(default_factory=dict)
@@ -146,7 +152,7 @@ class CapacityChanged:
 
 @dataclass(slots=True)
 class Tick:
-    """Time has passed."""
+    """Time has passed: `Ledger.wake_at` has come."""
 
 
 Event = (
@@ -170,12 +176,16 @@ Event = (
 
 @dataclass(slots=True)
 class Task:
-    """What is run as one: fused and packed steps, inputs before users.
+    """Steps that run as one: fused and packed, inputs before their dependents.
 
-    `outputs` are the steps whose values must come back. `needs` are Ray resources it holds. `home` is
-    another shard when the task is to ask that shard for its steps. `pool`: for warm actors (`recipe.pool`).
-    `priority` and `tenant` are the steps' own. `small`: every output is expected to be small enough to travel
-    in the report. `isolated`: its one step is suspected of a crash, so nothing else may be lost with it.
+    - `outputs`: the steps whose values must come back.
+    - `needs`: the Ray resources that the task holds.
+    - `recipe`: its first step's.
+    - `pool`: it is for a warm actor (`recipe.pool`).
+    - `home`: the shard to ask for the steps, if they are another one's.
+    - `priority`, `tenant`: the steps' own.
+    - `small`: every value is expected to be small enough to travel in the report.
+    - `isolated`: its one step is suspected of a crash, so no other work may share its worker.
     """
 
     id: int
@@ -193,21 +203,21 @@ class Task:
 
 @dataclass(slots=True)
 class Submit:
-    """Run the task."""
+    """Run the task; answer with `Reported` or `TaskLost`."""
 
     task: Task
 
 
 @dataclass(slots=True)
 class Cancel:
-    """Stop the task if it still runs; it holds its resources until its end is reported."""
+    """Stop the task if it still runs. It holds its resources until its end is reported."""
 
     task: int
 
 
 @dataclass(slots=True)
 class Ready:
-    """The value is there; `cached` when this request did not have to wait for a computation."""
+    """The value is in memory. `cached`: this request did not have to wait for a computation."""
 
     cached: bool
     seconds: float | None = None
@@ -231,14 +241,14 @@ class Finished:
 
 @dataclass(slots=True)
 class Spill:
-    """Write these values to Parquet, publish, and say `Stored` or `StoreFailed`."""
+    """Write these values to Parquet and publish them; answer with `Stored` or `StoreFailed`."""
 
     keys: tuple[str, ...]
 
 
 @dataclass(slots=True)
 class Restore:
-    """Read these values back and say `Restored` or `RestoreFailed`."""
+    """Read these values back; answer with `Restored`, `RestoreFailed` or `Unreadable`."""
 
     keys: tuple[str, ...]
 
