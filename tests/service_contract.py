@@ -233,6 +233,13 @@ def named(view: RequestView) -> list[tuple[str, str]]:
     return [(r.feature, r.unit.unit_id) for r in view.results]
 
 
+async def started(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """A call that has begun; how far it has come depends on the implementation."""
+    task = asyncio.create_task(call)
+    await asyncio.sleep(0)
+    return task
+
+
 async def hung_up(task: asyncio.Task[Any]) -> None:
     """A caller leaves, and its coroutine has ended."""
     task.cancel()
@@ -358,7 +365,7 @@ class ServiceContract:
         scene.close("fresh")
         await accepted(scene.service, request, id)
         await scene.begun("fresh", picture)
-        waiting = asyncio.create_task(scene.service.compute(request, WAIT, id))
+        waiting = await started(scene.service.compute(request, WAIT, id))
         assert (await scene.service.status(id)).state == "running"
         scene.open("fresh")
         view = await waiting
@@ -429,10 +436,10 @@ class ServiceContract:
         for picture in scene.pictures(2):
             request, id = scene.ask("label", picture), scene.new_id()
             scene.close("label")
-            first = asyncio.create_task(scene.service.compute(request, WAIT, id))
+            first = await started(scene.service.compute(request, WAIT, id))
             await scene.begun("label", picture)
             await hung_up(first)
-            again = asyncio.create_task(scene.service.compute(request, WAIT, id))
+            again = await started(scene.service.compute(request, WAIT, id))
             scene.open("label")
             view = await again
             assert (view.state, view.results[0].value) == ("done", scene.id_of(picture))
@@ -468,8 +475,8 @@ class ServiceContract:
         [picture] = scene.pictures(1)
         request, id = scene.ask("fresh", picture), scene.new_id()
         scene.close("fresh")
-        stays = asyncio.create_task(scene.service.compute(request, WAIT, id))
-        leaves = asyncio.create_task(scene.service.compute(request, WAIT, id))
+        stays = await started(scene.service.compute(request, WAIT, id))
+        leaves = await started(scene.service.compute(request, WAIT, id))
         await scene.begun("fresh", picture)
         await hung_up(leaves)
         scene.open("fresh")
@@ -482,7 +489,7 @@ class ServiceContract:
         pictures = scene.pictures(2)
         id = scene.new_id()
         scene.close("label")
-        only = asyncio.create_task(scene.service.compute(scene.ask("label", *pictures), WAIT, id))
+        only = await started(scene.service.compute(scene.ask("label", *pictures), WAIT, id))
         await scene.begun("label", *pictures)
         await hung_up(only)
 
@@ -507,7 +514,7 @@ class ServiceContract:
             scene.service.status(id, WAIT),
             events_of(scene.service, id),
         ):
-            caller = asyncio.create_task(waits)
+            caller = await started(waits)
             assert (await scene.service.status(id)).state == "running"
             await hung_up(caller)
         scene.open("fresh")
@@ -520,9 +527,9 @@ class ServiceContract:
         [picture] = scene.pictures(1)
         request, id = scene.ask("label", picture), scene.new_id()
         scene.close("label")
-        only = asyncio.create_task(scene.service.compute(request, WAIT, id))
+        only = await started(scene.service.compute(request, WAIT, id))
         await scene.begun("label", picture)
-        readers = [asyncio.create_task(scene.service.status(id, WAIT))]
+        readers = [await started(scene.service.status(id, WAIT))]
         await scene.service.status(id)
         await hung_up(only)
         [outcome] = await asyncio.gather(*readers, return_exceptions=True)
@@ -553,7 +560,8 @@ class ServiceContract:
         assert (view.id, view.state, [r.state for r in view.results]) == (id, "running", ["pending"])
         assert view.results[0].value is MISSING
         assert 0 <= view.done < view.total
-        waiting = asyncio.create_task(scene.service.status(id, WAIT))
+        waiting = await started(scene.service.status(id, WAIT))
+        assert (await scene.service.status(id)).state == "running"
         scene.open("label")
         view = await waiting
         assert (view.state, view.done, [r.state for r in view.results]) == ("done", view.total, ["ready"])
@@ -571,7 +579,7 @@ class ServiceContract:
         film, picture = scene.film(), *scene.pictures(1)
         scene.close("joined")
         id = await accepted(scene.service, scene.ask("joined,part", film, picture))
-        events = asyncio.create_task(events_of(scene.service, id))
+        events = await started(events_of(scene.service, id))
         await scene.begun("joined", film)
         scene.open("joined")
         later = events_of(scene.service, id)
@@ -627,7 +635,7 @@ class ServiceContract:
         scene.close("label")
         id = await accepted(scene.service, scene.ask("label", *pictures))
         other = await scene.another()
-        events = asyncio.create_task(events_of(other, id))
+        events = await started(events_of(other, id))
         assert (await other.status(id)).state == "running"
         scene.open("label")
         told = await events
@@ -762,7 +770,7 @@ class ServiceContract:
         await scene.restart()
         assert (await scene.service.status(id)).state == "running"
         other = await scene.another()
-        waiting = asyncio.create_task(other.status(id, WAIT))
+        waiting = await started(other.status(id, WAIT))
         scene.open("fresh")
         view = await scene.service.status(id, WAIT)
         assert view.state == "done"
@@ -781,7 +789,7 @@ class ServiceContract:
         await done(scene.service, scene.ask("label", *pictures))
         await scene.stored()
         scene.close("fresh")
-        waiting = asyncio.create_task(scene.service.compute(scene.ask("fresh,label", *pictures), WAIT))
+        waiting = await started(scene.service.compute(scene.ask("fresh,label", *pictures), WAIT))
         id = await accepted(scene.service, scene.ask("fresh", *reversed(pictures)))
         await scene.begun("fresh", *pictures)
         await scene.kill()
@@ -1048,9 +1056,9 @@ class ServiceContract:
         scene.close("fresh")
         request = scene.ask("fresh", *pictures)
         waits_id = scene.new_id()
-        waits = asyncio.create_task(scene.service.compute(request, WAIT, waits_id))
+        waits = await started(scene.service.compute(request, WAIT, waits_id))
         events_id, stays = [await accepted(scene.service, request) for _ in range(2)]
-        events = asyncio.create_task(events_of(scene.service, events_id))
+        events = await started(events_of(scene.service, events_id))
         await scene.begun("fresh", *pictures)
         await scene.known(waits_id)
         for id in (waits_id, events_id):
@@ -1071,7 +1079,7 @@ class ServiceContract:
         other = await scene.another()
         scene.close("label")
         id = await accepted(scene.service, scene.ask("label", *pictures))
-        waiting = asyncio.create_task(scene.service.status(id, WAIT))
+        waiting = await started(scene.service.status(id, WAIT))
         assert (await other.cancel(id)).state == "cancelled"
         assert (await waiting).state == "cancelled"
 
