@@ -27,6 +27,7 @@ from amber_ray.core.model.request import (
     ComputeRequest,
     ExplainedStep,
     Failure,
+    Priority,
     RequestState,
     RequestView,
     Result,
@@ -641,7 +642,7 @@ class MemoryService:
 
 def _what(request: ComputeRequest) -> Any:
     """What makes two requests the same one."""
-    return request.features, request.assets, sorted(request.params.items()), request.range
+    return replace(request, params=dict(request.params), priority=Priority.INTERACTIVE, deadline_seconds=None)
 
 
 def _asset(unit: Unit) -> Asset | None:
