@@ -65,15 +65,15 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
             terminalreporter.write_line(f"  {case}: {', '.join(of)}")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the features of real workers leave their runs, and find their gates."""
     return tmp_path_factory.mktemp("traces")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def ray_cluster(traces: Path) -> Iterator[None]:
-    """One Ray for all of this folder, in this machine; it ends before other folders start theirs."""
+    """One Ray for all real implementations, in this machine; it ends before other folders start theirs."""
     from amber_ray.fabric.adapter import cluster
 
     os.environ["AMBER_CONTRACT_DIR"] = str(traces)
