@@ -187,6 +187,7 @@ class World:
         await asyncio.sleep(5.0)
         await self._wait_for(self._last())
         await self._rest()
+        await asyncio.sleep(5.0)  # the last ends are being journaled
         self._kept()
 
     def _ask(self, ask: Ask) -> list[asyncio.Task[None]]:

@@ -7,6 +7,7 @@ all that is needed to plan it again, a finished one its answers.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,9 +28,9 @@ class Record:
     - `shards`: all shards that answer a part of it;
     - `registry`: the digest of the code that it was planned with;
     - `refresh`: its targets are to be made anew; `deadline`: until when (Unix time);
-    - `about`: what whoever follows it must know beside its targets, as long as there is no `body`;
-    - `accepted`: it is journaled and survives its caller, and `body` is what the journal needs to plan it
-      again;
+    - `about`: what whoever follows it must know beside its targets;
+    - `accepted`: it survives its caller, and `body` is what the journal needs to plan it again; `saved` is
+      the body that is on paper, and `saving` is held while one is written;
     - `interest`: the sessions that keep it alive, each with its attempt (see `Submission`);
     - `followers`: the sessions that are told of it, whether they keep it alive or not;
     - `internal`: it is another shard's question, which counts for no tenant;
@@ -50,6 +51,8 @@ class Record:
     accepted: bool = False
     about: Mapping[str, Any] | None = None
     body: Mapping[str, Any] | None = None
+    saved: Mapping[str, Any] | None = None
+    saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     answers: dict[str, Answer] = field(default_factory=dict)
     interest: dict[str, int] = field(default_factory=dict)
     followers: dict[str, None] = field(default_factory=dict)
@@ -76,7 +79,7 @@ class Record:
             targets=self.targets if full else (),
             positions=self.positions if full else (),
             shards=self.shards if full else (),
-            record=(self.body or self.about) if full else None,
+            record={**(self.body or {}), **(self.about or {})} if full else None,
             changes=changes,
         )
 
@@ -126,6 +129,7 @@ class Record:
             state=data["state"],
             accepted=True,
             body=data["request"],
+            saved=data["request"],
             targets=tuple(Target(f, unit_from_json(u, assets), k) for f, u, k in data["targets"]),
             answers={
                 a["key"]: Answer(

@@ -187,8 +187,8 @@ class RequestTable:
             replies.append(reply)
             record = self._records.get(one.id)
             taken_in = record is not None and not (reply.refused or reply.taken)
-            if one.record is not None and record is not None and taken_in and not record.accepted:
-                record.accepted, record.body = True, one.record
+            if one.record is not None and record is not None and taken_in:
+                _promise(record, one.record)
                 to_journal.append(record)
         # Each for itself: the store may refuse one, and the others of the batch have nothing to do with it.
         errors = await self._accept(to_journal)
@@ -218,7 +218,7 @@ class RequestTable:
             # An asset could be resolved for one of two that asked, and not for the other: the newer one
             # counts.
             record.positions, record.shards, record.created = positions, shards, one.created
-            record.about, record.body = one.about, one.record or record.body
+            record.about = one.about
             if record.accepted:
                 self._context.spawn(self._journal_again(record))
             self._tell_replaced(record, session)
@@ -242,7 +242,7 @@ class RequestTable:
             )
             self._records[one.id] = record
             if old is not None:
-                record.accepted, record.body = old.accepted, old.body
+                record.accepted, record.body, record.saved = old.accepted, old.body, old.saved
                 record.interest, record.followers = old.interest, old.followers
             self._begin(record, part, priority=one.priority, load=one.load, located=one.created)
             if old is not None:
@@ -342,8 +342,8 @@ class RequestTable:
         records = []
         for id, body in bodies.items():
             record = self._records.get(id)
-            if record is not None and not record.accepted:
-                record.accepted, record.body = True, body
+            if record is not None:
+                _promise(record, body)
                 records.append(record)
         for error in (await self._accept(records)).values():
             raise error
@@ -355,15 +355,25 @@ class RequestTable:
         is written even if this part is over: whoever asks for the request later would miss it.
         """
         wanted = [r for r in records if r.state == "running" or len(r.shards) > 1]
-        outcomes = await asyncio.gather(*map(self._write, wanted), return_exceptions=True)
-        errors: dict[str, AmberError] = {}
-        for record, outcome in zip(wanted, outcomes, strict=True):
-            if isinstance(outcome, AmberError):
-                record.accepted = False
-                errors[record.id] = outcome
-            elif isinstance(outcome, BaseException):
-                raise outcome
-        return errors
+        outcomes = await asyncio.gather(*map(self._save, wanted))
+        return {r.id: error for r, error in zip(wanted, outcomes, strict=True) if error is not None}
+
+    async def _save(self, record: Record) -> AmberError | None:
+        """Write a record that is about to be promised, unless that is on paper already; what went wrong.
+
+        Whoever asks while it is being written waits for that: a promise is none before it is durable.
+        """
+        async with record.saving:
+            body = record.body
+            if record.saved is None or record.saved is not body:
+                try:
+                    await self._write(record)
+                except AmberError as error:
+                    record.accepted = record.saved is not None
+                    return error
+                record.saved = body
+            record.accepted = True
+        return None
 
     async def poll(self, session: str, seen: int, timeout: float) -> Updates:
         """What happened to a session's requests since updates number `seen`, which are acknowledged by this.
@@ -549,6 +559,14 @@ class RequestTable:
 def _registry_of(part: PlanPart) -> str:
     """The registry that a plan is of; empty for an empty plan."""
     return next((step.recipe.registry for step in part.steps.values()), "")
+
+
+def _promise(record: Record, body: Mapping[str, Any]) -> None:
+    """A request is about to be accepted, by what it is about now. Asked again, it stays as it is on paper."""
+    known = record.saved or record.body
+    if known is None or {**known, "created": 0.0} != {**body, "created": 0.0}:
+        record.body = body
+    record.accepted = True
 
 
 def _same_keys(record: Record, part: PlanPart) -> bool:

@@ -62,6 +62,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
     for step in work.steps:
         blocked = values.blocked(step)
         if blocked is not None:
+            values.fail(step, blocked)
             box.failed(step, blocked)
             continue
         spec = registry.get(step.recipe.feature)
