@@ -33,10 +33,10 @@ check: lint types ## the quick half: lint, types, unit and property tests
 contract: $(STAMP) ## what every implementation of Service must do, and the table of which does
 	@$(BIN)/pytest -q tests/contract
 
-simulate: $(STAMP) ## run the core in SEEDS simulated worlds full of faults
+simulate: $(STAMP) ## run core, shell and engine in SEEDS simulated worlds full of faults
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
-mutate: $(STAMP) ## break a copy of the core on purpose, in many ways, and see each noticed
+mutate: $(STAMP) ## break a copy of core and shell on purpose, in many ways, and see which are noticed
 	@$(BIN)/python -m tests.simulation.mutate
 
 bench: $(STAMP) ## run the benchmarks and write benchmarks/RESULTS.md

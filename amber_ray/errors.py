@@ -32,7 +32,7 @@
         └── DamagedPart (503)       a Parquet part fails its checksum, twice; its keys become misses
 
 `status` is the HTTP status and `kind` the class of failure that decides how long it is remembered
-(`core.ledger.ledger`): "input", "feature", "system", or None for errors that are never a step's outcome.
+(`core.ledger`): "input", "feature", "system", or None for errors that are never a step's outcome.
 An error's message is one sentence that names what was wrong and what would be right.
 """
 

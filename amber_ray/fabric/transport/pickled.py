@@ -38,5 +38,5 @@ def bundled(values: Mapping[str, bytes]) -> Bundle:
 
 
 def loads(data: bytes | memoryview) -> Any:
-    """The value in bytes that `fabric.worker.tasks.measure` made."""
+    """The value in bytes that `fabric.worker.fabric.worker.snapshot.take` made."""
     return pickle.loads(data)  # noqa: S301 - from a worker of this cluster

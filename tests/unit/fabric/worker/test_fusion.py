@@ -646,6 +646,26 @@ def test_other_faults_are_told_as_they_are(graph: tuple[Any, ...], message: str)
     assert (failure.type, failure.message) == ("FeatureError", message)
 
 
+@feature(version="1")
+def behind_a_fault(other_fault: float) -> float:
+    return other_fault
+
+
+@feature(version="1")
+def far_behind_a_fault(behind_a_fault: float) -> float:
+    return behind_a_fault
+
+
+def test_what_a_failure_blocks_blocks_what_follows_in_its_task() -> None:
+    graph = Graph((vector, other_fault, behind_a_fault, far_behind_a_fault))
+    steps = {s.recipe.feature: s for s in graph.steps}
+    report, _ = graph._task(graph.steps, set(steps), {}, 8192)
+    failures = {r.key: r.failure for r in report if r.failure is not None}
+    told = {name: failures[step.key].key for name, step in steps.items() if step.key in failures}
+    at = steps["other_fault"].key
+    assert told == {"other_fault": at, "behind_a_fault": at, "far_behind_a_fault": at}
+
+
 KEEPERS: Mapping[Any, Callable[[Any], Any]] = {
     of_a_buffer: lambda v: set(v),
     of_a_view: lambda v: set(v),
