@@ -162,7 +162,8 @@ class RequestTable:
         values.
         """
         try:
-            await self._write(record)
+            async with record.saving:  # one after the other: an older word must not replace a newer one
+                await self._write(record)
         except AmberError as error:
             log.error("what became of request %s could not be journaled: %s", record.id, error)
 
@@ -243,6 +244,7 @@ class RequestTable:
             self._records[one.id] = record
             if old is not None:
                 record.accepted, record.body, record.saved = old.accepted, old.body, old.saved
+                record.saving = old.saving
                 record.interest, record.followers = old.interest, old.followers
             self._begin(record, part, priority=one.priority, load=one.load, located=one.created)
             if old is not None:
