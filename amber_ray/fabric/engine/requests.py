@@ -216,8 +216,10 @@ class RequestTracker:
         answered = {n: (r, epoch) for n, (r, epoch) in replies.items() if r is not None and n in homes}
         if not answered:
             raise UnknownRequest(f"no request has the id {id!r}; ids come from POST /v1/compute")
-        first = next(iter(answered.values()))[0]
-        body = next((reply.record for reply, _ in answered.values() if reply.record is not None), {})
+        # Shards that were asked at different times may know different assets as failed: the newest counts.
+        newest = sorted((reply for reply, _ in answered.values()), key=lambda r: r.created, reverse=True)
+        first = newest[0]
+        body = next((reply.record for reply in newest if reply.record), {})
         tracked = TrackedRequest(
             id,
             first.tenant,

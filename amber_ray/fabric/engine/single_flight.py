@@ -234,8 +234,8 @@ class SingleFlight:
                 if number not in tracked.parts:
                     tracked.retarget(number, part.part)
         else:
-            tracked.failed_assets = failed
             tracked.plan({n: part.part for n, part in planned.parts.items()}, planned.plan.targets)
+        tracked.failed_assets = failed  # of an attached request too: the shards take the newest plan
         if journal:
             interest.body = self._planner.body(request, assets, failed, tracked.created)
         for number, part in planned.parts.items():
