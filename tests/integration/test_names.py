@@ -90,12 +90,12 @@ def test_a_server_lists_results_in_the_order_of_the_request(
 ) -> None:
     for gate, order in zip("abc", orders(pictures), strict=True):
         body = {"features": ["gated"], "assets": [{"uri": path} for path in order]}
+        before = server.runs("gated")
         with server.client() as http:
             ids = [http.post("/v1/assets", json={"uri": path}).json()["id"] for path in order]
             body["params"] = {"gated.name": gate}
             view = http.post("/v1/compute", json=body, headers={"Prefer": "wait=0"}).json()
         assert view["state"] == "running"
-        before = server.runs("gated")
         # Callers who wait at the same time are spread over the replicas.
         with ThreadPoolExecutor(CONNECTIONS) as threads:
             waiting = [threads.submit(asked_about, server, view["id"]) for _ in range(CONNECTIONS)]
