@@ -37,8 +37,8 @@ _owned: dict[str, int] = {}
 SCRIPT = """#!/bin/sh
 # Serve runs this as HAProxy. Statistics and metrics are for this machine; the front is where Amber was told.
 # Serve decodes two headers as UTF-8 before it calls the app, and would answer 500 where they are not.
-# A request whose body came in one piece after its head is spliced, and HAProxy (2.8.25) then reads no more from
-# the caller: that it hung up would never be heard.
+# A request whose body came in one piece after its head is spliced, and HAProxy (2.8.25) then reads no
+# more from the caller: that it hung up would never be heard.
 for word; do
     case "$word" in
     *.cfg) sed -i \\

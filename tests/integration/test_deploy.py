@@ -80,6 +80,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(ROOT / "deployments" / "haproxy"),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(proxy_stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(proxy_metrics),
         "RAY_ADDRESS": f"127.0.0.1:{head}",

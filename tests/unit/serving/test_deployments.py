@@ -6,6 +6,7 @@ import ast
 import copy
 import dataclasses
 import importlib.metadata
+import os
 import re
 import sys
 import tomllib
@@ -17,9 +18,11 @@ import jsonschema
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
+from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from ray.serve.schema import ServeDeploySchema
 
 from amber_ray.errors import BadRequest
+from amber_ray.serving import front
 from amber_ray.settings import Settings
 
 ROOT = Path(__file__).parents[3]
@@ -304,6 +307,17 @@ def test_cluster_scales_and_demands_a_token() -> None:
         assert env["RAY_AUTH_MODE"] == "token"
         assert str(Path(env["RAY_AUTH_TOKEN_PATH"]).parent) in mounts
         assert env["RAY_SERVE_ENABLE_HA_PROXY"] == env["RAY_SERVE_THROUGHPUT_OPTIMIZED"] == "1"
+        [checkout] = [remote for remote, local in mounts.items() if local == "."]
+        assert env["RAY_SERVE_HAPROXY_BINARY_PATH"] == f"{checkout}/deployments/haproxy"
+
+
+def test_what_a_cluster_runs_as_haproxy_mends_what_ours_mends() -> None:
+    script = ROOT / "deployments" / "haproxy"
+    assert os.access(script, os.X_OK)
+    for rule in (front.PRINTABLE, front.UNKNOWN, "/option splice-request/d"):
+        assert rule in script.read_text()
+    assert "/option splice-request/d" in front.SCRIPT
+    assert "option splice-request" in HAPROXY_CONFIG_TEMPLATE  # else the rule has nothing to do any more
 
 
 def test_cluster_installs_what_the_checkout_has() -> None:
