@@ -227,6 +227,8 @@ class Caller:
             assert not world.media.doomed(key), f"{key} can have no value"
             if result.value is not MISSING:
                 world.oracle.told(key, result.value, self._began)
+                if self._anew:
+                    world.oracle.anew(key, result.value, self._began)
                 if self._anew and not result.cached:
                     world.oracle.refreshed(key, result.value)
 

@@ -10,6 +10,7 @@ Never old: once a purge or a refresh has been answered, nobody is told the value
 from __future__ import annotations
 
 import pickle
+from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +48,7 @@ class Oracle:
         self._least: dict[str, tuple[int, float]] = {}
         self._refreshed: dict[str, tuple[int, float]] = {}
         self._excused: dict[str, float] = {}
+        self._told: dict[tuple[str, int], float] = {}
 
     # --- ledgers
 
@@ -63,6 +65,9 @@ class Oracle:
             self._before(ledger, event, process)
             running = dict(ledger.tasks)
             commands = plain(event, now)
+            self._after(ledger, event, shard)
+            told = Counter((c.request, c.key) for c in commands if isinstance(c, ev.Deliver))
+            assert not told or max(told.values()) == 1, f"{told.most_common(1)} was delivered twice"
             for command in commands:
                 if isinstance(command, ev.Cancel):  # nobody waits any more; what it makes is dropped
                     self._failed(process, command.task, [s.key for s in running[command.task].steps])
@@ -71,6 +76,18 @@ class Oracle:
             return commands
 
         ledger.handle = handle  # type: ignore[method-assign]
+
+    def _after(self, ledger: Ledger, event: ev.Event, shard: Shard) -> None:
+        """What the ledger takes for written must be so: the value in memory, and none from before."""
+        if not isinstance(event, ev.Stored):
+            return
+        for key in event.keys:
+            entry = ledger.entries.get(key)
+            if entry is not None and entry.state is State.KEPT and key in shard.context.values:
+                held = self._serial(shard.context.values[key])
+                rows = (row for part in self._world.store.parts.values() for row in part.rows)
+                stored = [serial_in(pickle.loads(row.data)) for row in rows if row.key == key]
+                assert held is None or not stored or held in stored, f"{key} was not written, an older one was"
 
     def in_step(self, shard: Shard) -> None:
         """After a callback: what the ledger thinks is in memory is what the shell holds."""
@@ -174,6 +191,7 @@ class Oracle:
         """A caller who asked at a time is told a value."""
         self.right(key, value)
         serial = serial_in(value)
+        self._told.setdefault((key, serial), self._world.loop.time())
         least, since = self._least.get(key, (0, 0.0))
         if serial <= least and asked > since + NEWS_SECONDS and asked > self._excused.get(key, 0.0):
             raise AssertionError(f"{key} was purged, and an old value was told")
@@ -190,6 +208,11 @@ class Oracle:
             if executions >= self._least.get(key, (0, 0.0))[0]:
                 self._least[key] = executions, now
 
+    def anew(self, key: str, value: Any, asked: float) -> None:
+        """A caller who asked at a time for a value made anew is told it: nobody may know it from before."""
+        known = self._told.get((key, serial_in(value)), asked)
+        assert known >= asked, f"{key} was wanted anew, and was not made anew"
+
     def refreshed(self, key: str, value: Any) -> None:
         """A caller who wanted a value anew was told it."""
         serial = serial_in(value)
@@ -202,14 +225,18 @@ class Oracle:
         """Whether a value, or a newer one, is in memory or stored."""
         world = self._world
         shard = world.shards[world.media.steps[key].home].offers
-        handle = None if shard is None else shard.context.values.get(key)
-        if isinstance(handle, Inline) and serial_in(pickle.loads(handle.data)) >= serial:
+        held = None if shard is None else self._serial(shard.context.values.get(key))
+        if held is not None and held >= serial:
             return True
-        if isinstance(handle, Slot):
-            values = objects().open(handle.ref)
-            return values is not None and serial_in(values[handle.place]) >= serial
         rows = (row for part in world.store.parts.values() if not part.damaged for row in part.rows)
         return any(row.key == key and serial_in(pickle.loads(row.data)) >= serial for row in rows)
+
+    def _serial(self, handle: Any) -> int | None:
+        """Of the value that a shard holds; None if there is none, or it is lost."""
+        if isinstance(handle, Inline):
+            return serial_in(pickle.loads(handle.data))
+        values = objects().open(handle.ref) if isinstance(handle, Slot) else None
+        return None if values is None else serial_in(values[handle.place])
 
     def _forget_refreshes(self, keys: Iterable[str]) -> None:
         """The newest value was lost before it was written, perhaps: an older one may be told again."""
