@@ -12,8 +12,8 @@ import av
 import numpy as np
 
 from amber_ray.features.frames import Frames
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 
 RED, GREEN, BLUE, BLACK, WHITE, GREY = (
     (255, 0, 0),

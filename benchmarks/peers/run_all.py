@@ -261,8 +261,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def listed(session: Session, work: Path, count: int) -> list[dict[str, Any]]:
     """The clips, looked at once, where every peer may read them."""
+    from amber_ray.media.catalogue import Catalogue
     from amber_ray.media.locate import Locator
-    from amber_ray.media.probe import Catalogue
     from benchmarks import catalogue
 
     place = work / "clips"

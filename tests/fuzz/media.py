@@ -146,8 +146,8 @@ def work(folder: Path, features: tuple[str, ...]) -> None:
     from amber_ray.core.declare.registry import Registry
     from amber_ray.features import BUILTINS
     from amber_ray.media import bounds
+    from amber_ray.media.catalogue import Catalogue
     from amber_ray.media.locate import Locator
-    from amber_ray.media.probe import Catalogue
     from amber_ray.settings import Limits
 
     limits = Limits(media_seconds=3600.0, decode_seconds=10.0, frame_pixels=4096 * 4096)

@@ -20,8 +20,8 @@ import pytest
 from amber_ray.core.declare.registry import Registry
 from amber_ray.errors import AmberError, Forbidden, MediaError, MediaNotFound
 from amber_ray.features import BUILTINS
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.media.source import opened
 from tests.fuzz.escapes import SECRET_SECONDS, Trap, names, odd_names, pointers, trap
 from tests.fuzz.media import FEATURES, try_one

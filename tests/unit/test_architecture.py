@@ -265,8 +265,8 @@ BROKEN: list[tuple[Rule, dict[str, str], str]] = [
     ),
     (
         upward_imports,
-        {"media/probe.py": "from amber_ray.store import parquet\n", "store/parquet.py": ""},
-        "media.probe:1 imports amber_ray.store.parquet",
+        {"media/catalogue.py": "from amber_ray.store import parquet\n", "store/parquet.py": ""},
+        "media.catalogue:1 imports amber_ray.store.parquet",
     ),
     (
         upward_imports,

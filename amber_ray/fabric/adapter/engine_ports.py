@@ -27,8 +27,8 @@ from amber_ray.fabric.engine.ports import Ports, ShardGone
 from amber_ray.fabric.transport import registry_blob
 from amber_ray.fabric.transport.messages import Hello
 from amber_ray.fabric.transport.names import shard_name
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.settings import Settings
 
 log = logging.getLogger("amber.engine_ports")

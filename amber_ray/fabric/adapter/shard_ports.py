@@ -34,8 +34,8 @@ from amber_ray.fabric.transport.names import shard_name
 from amber_ray.fabric.transport.pickled import Bundle
 from amber_ray.fabric.worker import store_tasks, tasks
 from amber_ray.fabric.worker.warm import Warm
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.settings import Settings
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease

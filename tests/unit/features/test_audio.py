@@ -13,8 +13,8 @@ import pytest
 from amber_ray.core.model.units import Asset, segments
 from amber_ray.errors import MediaError
 from amber_ray.features.audio import CONTEXT, Audio, Spectrogram, audio, spectrogram
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.media.sound import blocks, mono
 from tests.media import RED, catalogue, flat, tone, write_picture, write_sound, write_video
 

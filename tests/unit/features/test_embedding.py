@@ -15,8 +15,8 @@ from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features import backbones
 from amber_ray.features.embedding import Embedding, mean_embedding
 from amber_ray.features.frames import Frames, frames
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.samples import clip
 from tests.media import shown, textured
 

@@ -26,8 +26,8 @@ from amber_ray.features.phash import phash
 from amber_ray.features.preview import contact_sheet, thumbnail
 from amber_ray.features.probe import probe
 from amber_ray.features.sheets import time_code
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.samples import clip
 from tests.media import (
     BLACK,

@@ -27,9 +27,9 @@ from amber_ray.features.match_sheet import match_sheet
 from amber_ray.features.phash import phash
 from amber_ray.features.shot_embedding import shot_embedding, shot_ends
 from amber_ray.features.shots import Shot
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.decode import pictures
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.media.scale import exactly
 from amber_ray.samples import clip
 from tests.media import BLUE, GREEN, RED, WHITE, flat, write_video

@@ -24,9 +24,9 @@ from amber_ray.features.transitions import (
     strip,
     timeline,
 )
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.decode import pictures
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.media.scale import exactly
 from amber_ray.samples import clip
 from tests.media import catalogue, flat, textured, tone, write_picture, write_sound, write_video

@@ -14,8 +14,8 @@ from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features import text as text_module
 from amber_ray.features.shots import Shot
 from amber_ray.features.text import ShotText, TextLine, TextReader, text
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.samples import clip
 from tests.media import catalogue, tone, write_picture, write_sound, write_video
 

@@ -491,8 +491,8 @@ def test_the_shipped_clip_is_what_it_says() -> None:
 def catalogue_of_samples() -> Asset:
     import tempfile
 
+    from amber_ray.media.catalogue import Catalogue
     from amber_ray.media.locate import Locator
-    from amber_ray.media.probe import Catalogue
 
     with tempfile.TemporaryDirectory() as folder:
         return Catalogue(folder, Locator([str(clip().parent)])).add(str(clip()))

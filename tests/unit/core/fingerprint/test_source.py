@@ -8,8 +8,8 @@ import pytest
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaChanged, MediaNotFound
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.media.source import opened
 from tests.media import flat, write_video
 

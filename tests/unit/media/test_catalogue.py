@@ -13,10 +13,11 @@ import fsspec
 import pytest
 
 from amber_ray.errors import Forbidden, MediaError, MediaNotFound, StoreError, TooLarge, UnknownAsset
-from amber_ray.media import probe, source
+from amber_ray.media import catalogue as catalogue_module
+from amber_ray.media import source
+from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.decode import pictures
 from amber_ray.media.locate import Locator
-from amber_ray.media.probe import Catalogue
 from amber_ray.settings import Limits
 from tests.media import (
     RED,
@@ -39,13 +40,13 @@ class Opened(list[str]):
 def opened(monkeypatch: pytest.MonkeyPatch) -> Opened:
     """Counts digests: each opens the file once."""
     seen = Opened()
-    real = probe.open_uri
+    real = catalogue_module.open_uri
 
     def counted(uri: str) -> object:
         seen.append(uri)
         return real(uri)
 
-    monkeypatch.setattr(probe, "open_uri", counted)
+    monkeypatch.setattr(catalogue_module, "open_uri", counted)
     return seen
 
 
@@ -86,12 +87,12 @@ def test_a_known_uri_costs_one_stat_and_reads_nothing(
 def test_a_known_local_file_is_at_hand_until_it_changes(
     tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(probe, "is_local", lambda device: device == film.stat().st_dev)
+    monkeypatch.setattr(catalogue_module, "is_local", lambda device: device == film.stat().st_dev)
     known = catalogue(tmp_path)
     assert known.at_hand(str(film)) is None
     first = known.add(str(film))
     assert known.at_hand(str(film)) is first
-    monkeypatch.setattr(probe, "is_local", lambda device: False)
+    monkeypatch.setattr(catalogue_module, "is_local", lambda device: False)
     monkeypatch.setattr(os, "stat", lambda *a, **k: pytest.fail("a slow file system is asked"))
     assert known.at_hand(str(film)) is None
     monkeypatch.undo()
@@ -127,7 +128,7 @@ def test_a_touch_digests_once_and_probes_never(
 ) -> None:
     known = catalogue(tmp_path)
     first = known.add(str(film))
-    monkeypatch.setattr(probe, "facts", lambda *a: pytest.fail("probed again"))
+    monkeypatch.setattr(catalogue_module, "facts", lambda *a: pytest.fail("probed again"))
     os.utime(film)
     settled(film)
     assert known.add(str(film)) == first
@@ -152,7 +153,7 @@ def test_a_signature_too_young_to_tell_changes_by_is_not_remembered(
     tmp_path: Path, film: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = catalogue(tmp_path)
-    monkeypatch.setattr(probe.time, "time_ns", lambda: film.stat().st_ctime_ns + 1_000_000)
+    monkeypatch.setattr(catalogue_module.time, "time_ns", lambda: film.stat().st_ctime_ns + 1_000_000)
     known.add(str(film))
     known.add(str(film))
     catalogue(tmp_path).add(str(film))
@@ -177,14 +178,14 @@ def test_a_symlink_that_is_turned_elsewhere_leads_to_the_other_asset(tmp_path: P
 def test_a_file_that_keeps_changing_is_refused(
     tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = probe.facts
+    real = catalogue_module.facts
 
     def busy(*arguments: object) -> object:
         with film.open("ab") as file:
             file.write(b"more")
         return real(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(probe, "facts", busy)
+    monkeypatch.setattr(catalogue_module, "facts", busy)
     with pytest.raises(MediaError, match="keeps changing"):
         catalogue(tmp_path).add(str(film))
 
