@@ -337,10 +337,14 @@ class SimCluster:
         """See `Cluster.run`."""
         self.world.oracle.begins(work, self.process)
         work = pickle.loads(pickle.dumps(work))
-        run = Run(self, work, slots, task.needs)
+        run = self.make_run(work, slots, task.needs)
         registry = self.registries[work.registry]
         run.begin(lambda: run.in_worker(lambda opened: tasks.run_steps(registry, work, opened)))
         return run
+
+    def make_run(self, work: Work, slots: Sequence[Ref], needs: Mapping[str, float]) -> Run:
+        """A task's life."""
+        return Run(self, work, slots, needs)
 
     def start_actor(self, recipe: Recipe, needs: Mapping[str, float]) -> SimWarmActor:
         """See `Cluster.start_actor`."""

@@ -86,8 +86,10 @@ class Oracle:
             if entry is not None and entry.state is State.KEPT and key in shard.context.values:
                 held = self._serial(shard.context.values[key])
                 rows = (row for part in self._world.store.parts.values() for row in part.rows)
-                stored = [serial_in(pickle.loads(row.data)) for row in rows if row.key == key]
-                assert held is None or not stored or held in stored, f"{key} was not written, an older one was"
+                stored = [self.serial(pickle.loads(row.data)) for row in rows if row.key == key]
+                assert held is None or not stored or held in stored, (
+                    f"{key} was not written, an older one was"
+                )
 
     def in_step(self, shard: Shard) -> None:
         """After a callback: what the ledger thinks is in memory is what the shell holds."""
@@ -180,6 +182,10 @@ class Oracle:
         """A value of a key must be this."""
         assert digest_in(value) == self._world.media.digest(key), f"a wrong value of {key}"
 
+    def serial(self, value: Any) -> int:
+        """The number of the execution that made a value."""
+        return serial_in(value)
+
     def about(self, key: str, asset: str) -> bool:
         """Whether a key's value is of an asset, or of a collection with it."""
         unit = self._world.media.steps[key].unit
@@ -190,7 +196,7 @@ class Oracle:
     def told(self, key: str, value: Any, asked: float) -> None:
         """A caller who asked at a time is told a value."""
         self.right(key, value)
-        serial = serial_in(value)
+        serial = self.serial(value)
         self._told.setdefault((key, serial), self._world.loop.time())
         least, since = self._least.get(key, (0, 0.0))
         if serial <= least and asked > since + NEWS_SECONDS and asked > self._excused.get(key, 0.0):
@@ -210,12 +216,12 @@ class Oracle:
 
     def anew(self, key: str, value: Any, asked: float) -> None:
         """A caller who asked at a time for a value made anew is told it: nobody may know it from before."""
-        known = self._told.get((key, serial_in(value)), asked)
+        known = self._told.get((key, self.serial(value)), asked)
         assert known >= asked, f"{key} was wanted anew, and was not made anew"
 
     def refreshed(self, key: str, value: Any) -> None:
         """A caller who wanted a value anew was told it."""
-        serial = serial_in(value)
+        serial = self.serial(value)
         if not self._present(key, serial):
             return  # it was lost, or damaged, before it was told: an older one may be told again
         if serial > self._refreshed.get(key, (0, 0.0))[0]:
@@ -229,14 +235,14 @@ class Oracle:
         if held is not None and held >= serial:
             return True
         rows = (row for part in world.store.parts.values() if not part.damaged for row in part.rows)
-        return any(row.key == key and serial_in(pickle.loads(row.data)) >= serial for row in rows)
+        return any(row.key == key and self.serial(pickle.loads(row.data)) >= serial for row in rows)
 
     def _serial(self, handle: Any) -> int | None:
         """Of the value that a shard holds; None if there is none, or it is lost."""
         if isinstance(handle, Inline):
-            return serial_in(pickle.loads(handle.data))
+            return self.serial(pickle.loads(handle.data))
         values = objects().open(handle.ref) if isinstance(handle, Slot) else None
-        return None if values is None else serial_in(values[handle.place])
+        return None if values is None else self.serial(values[handle.place])
 
     def _forget_refreshes(self, keys: Iterable[str]) -> None:
         """The newest value was lost before it was written, perhaps: an older one may be told again."""

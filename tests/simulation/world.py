@@ -70,10 +70,10 @@ class World:
             segment_seconds=SEGMENT_SECONDS,
             **scenario.settings,
         )
-        self.media = Media(self, scenario, self.draws)
+        self.media = self.make_media()
         self.store = Store(self)
         self.nodes = Nodes(self, scenario.nodes)
-        self.oracle = Oracle(self)
+        self.oracle = self.make_oracle()
         self.callers: list[Caller] = []
         self.faults = Faults(self)
         self._outside = Process(self.loop, "outside", 0)
@@ -88,6 +88,24 @@ class World:
             Node(self, f"engine-{number}", self._make_engine) for number in range(scenario.engines)
         ]
 
+    # --- what other worlds make otherwise
+
+    def make_media(self) -> Media:
+        """The assets and the features."""
+        return Media(self, self.scenario, self.draws)
+
+    def make_oracle(self) -> Oracle:
+        """Who says what is right."""
+        return Oracle(self)
+
+    def make_cluster(self, process: Process) -> SimCluster:
+        """The cluster as a shard's process sees it."""
+        return SimCluster(self, process)
+
+    def make_assets(self, process: Process) -> SimAssets:
+        """The catalogue as an engine's process sees it."""
+        return SimAssets(self, process)
+
     # --- processes
 
     def _make_shard(self, process: Process, number: int) -> Shard:
@@ -97,9 +115,8 @@ class World:
             await asyncio.sleep(0.05)
             return registry, registry.digest.encode()
 
-        cluster = SimCluster(self, process)
         ports = Ports(
-            cluster=cluster,
+            cluster=self.make_cluster(process),
             parts=SimParts(self, process, objects()),
             journal=SimJournal(self),
             lease=SimLease(),
@@ -387,7 +404,7 @@ class RunningEngine:
         ports = engine_ports.Ports(
             shards=[SimShardPort(world, node) for node in world.shards],
             objects=SimObjects(world),
-            assets=SimAssets(world, self._process),
+            assets=world.make_assets(self._process),
             clock=SimClock(world),
             identity=SimProcess(world, self._process),
         )
