@@ -8,6 +8,23 @@
     with amber.connect() as client:
         client.get("thumbnail", "clip.mp4")
 
+The rooms, each of which lists its modules. A room imports only from those above it:
+
+    errors     every error, with its HTTP status
+    settings   one frozen `Settings`, built once at each entry point
+    samples    two clips of a film, for a first run
+    core       pure: features declared, requests planned, and the ledger, which decides what happens
+    media      which media may be read, what it is, how it is decoded
+    store      values in Parquet, the journal of accepted requests
+    wire       what travels over HTTP, as the server and the client read and write it
+    features   the built-in features
+    fabric     Amber in a Ray cluster: workers, shards, engines
+    serving    the HTTP app, and its deployment on Ray Serve
+    client     `connect`: how Python programs ask
+    cli        the command `amber`
+
+`docs/architecture.md` follows one request through the files.
+
 Names load their modules when first used; importing this loads neither ray, torch nor pyarrow.
 """
 

@@ -8,6 +8,35 @@
     130  interrupted
 
 Starting it is cheap: a subcommand's own imports happen when it runs.
+
+    parser        the words of the command line; names the function for each subcommand
+    options       from those words to settings, clients and parameters; reads the environment
+
+    The subcommands:
+    serve         a server: Ray, cache actors, HTTP
+    demo          a server and all built-in features on two clips, twice
+    get           features of assets: computed where needed, shown or written to files
+    backfill      features of a whole catalogue
+    export        a training set: Parquet files, and what is missing from it
+    look          `features`, `explain`, `status` and `failures`: what computes nothing
+    graph         the graph of features, drawn
+    store         `purge` and `check`
+
+    What they share:
+    catalogue     from paths, folders, patterns and buckets to assets, one by one
+    registered    the features that a command speaks of: a server's, or those of the given modules
+    values        answers as JSON and as Arrow tables
+    files         `--out`: each value as a file of its own form
+    summary       one value in a few words, for a cell of a table
+    overview      the demo's picture of a clip: lanes of its values along one axis of time
+    terminal      stdout, stderr and tables
+    progress      the progress of a run over a catalogue
+    failed        the failures of a backfill, in a Parquet file
+
+    Of an export:
+    shards        the values of one feature, as Parquet files of bounded size
+    coverage      how much of what was asked for is there, by feature and asset
+    manifest      `manifest.json`: versions, code and parameters of its values
 """
 
 from __future__ import annotations

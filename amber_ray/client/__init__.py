@@ -1,5 +1,27 @@
 """Asking Amber from Python: `connect`, `aconnect`, and what they give.
 
+    address        `connect` and `aconnect`: from an address to a service, by one of three modules:
+    ├ embedded     an engine in this process, on a Ray of its own or the cluster's
+    ├ http         a server over HTTP: `HttpService`
+    │ ├ retry      which calls may be sent again, and when
+    │ └ sse        parses server-sent events
+    └ ray          a cluster from outside, over Ray Client
+
+    api            `AsyncClient`: every method that a caller has, over any `Service`
+    ├ exchange     one request: submit, watch, collect its values, withdraw
+    ├ futures      `AsyncFuture`: a request that goes on by itself
+    ├ sweep        a catalogue of any length: a window of requests, a new one sent whenever one ends
+    ├ windows      cuts a list of assets into requests that a server takes
+    ├ stored       what is stored already, and the loading of values in batches; computes nothing
+    ├ selection    what the caller asked for, and the part of the answers that `get` returns
+    ├ names        how features and assets may be named, and what is sent for each name
+    ├ results      `Results`: answers under the caller's own names
+    └ progress     the progress bar on stderr
+
+    sync           `Client` and `Future` for threads, made from the async ones
+    └ loop         the event loop, on a thread of its own, that they run on
+    version_lock   which code each pinned version was first used with, for `amber check`
+
 Importing this loads neither ray, torch nor pyarrow.
 """
 

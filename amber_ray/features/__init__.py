@@ -1,6 +1,11 @@
 """The features that Amber brings: real answers about real media, one small module per kind.
 
-`BUILTINS` names the modules; importing this package loads none of them.
+`BUILTINS` names the modules; importing this package loads none of them. The others are shared by features:
+
+    backbones    the networks of `embedding`: architectures, weights, preprocessing
+    weights      files of weights inside installed packages, checked before they are used
+    similarity   vectors and picture hashes compared, with the same numbers on every machine
+    sheets       draws pictures as labelled tiles on one JPEG
 """
 
 from __future__ import annotations

@@ -1,0 +1,26 @@
+"""Media: which files may be read, what they are, and how pictures and sound come out of them.
+
+    From a URI to an `Asset`:
+    catalogue   the way in, `Catalogue`: identifies a URI's content by its digest, and remembers it
+    ├ locate    the security check: which paths and URLs lie inside the media roots, symbolic links resolved
+    ├ mounts    which file systems are local, so that a `stat` may be made on an event loop
+    ├ facts     media type, duration and streams, read from the content; never from the file's name
+    ├ uploads   files that callers sent, kept in the store under the digest of their bytes
+    └ records   what the catalogue remembers between runs: small JSON documents in the store
+
+    From an `Asset` to pictures and sound, as features call it:
+    decode      the way in for pictures: those of a span, at given times, or of a still
+    ├ reader    one video stream: seek to a key frame, decode, choose frames by time
+    ├ damage    whether the frames of a damaged file can be relied on, or a `MediaError` is due
+    ├ stills    still pictures, by Pillow
+    └ scale     the size that a picture comes out in, and its conversion to upright RGB
+    sound       the way in for sound: mono samples of a span, resampled, and decoded frames
+
+    Below both:
+    source      opens an asset's bytes, local or remote, and checks that they are still those registered
+    container   FFmpeg's demuxers, which may open no other file and no network
+    bounds      the limits on media that hold for the step that runs now, by a context variable
+
+All of it blocks, so a server calls it in threads; only `Catalogue.at_hand` is fit for an event loop.
+Must not know: features, Ray.
+"""

@@ -1,0 +1,27 @@
+"""HTTP: an ASGI app over any `Service`, and its deployment on Ray Serve.
+
+What a request passes, from the outside inwards:
+
+    front          HAProxy before the replicas: its configuration, its ports, its temporary files
+    deployment     the Serve replica, `build` for Serve's config files, and a server of one's own
+    app            `create_app`: the Starlette app with all routes; needs no Ray, and tests drive it directly
+    guard          the outermost layer: who is answered at all; makes every error a problem document
+    └ peers        which addresses are this machine's own, for servers without tokens
+    routes         one module for each path: its handlers, each with its OpenAPI operation
+    ├ incoming     reads what a request carries, within limits: body, `Prefer`, ids, uploads
+    └ presence     hears that a caller hung up, and cancels the call to the service that it waited for
+    app_context    what each handler is given: the service, the settings, the types of values
+    answers        JSON bodies, and the problem document and headers for each error
+
+What is written back:
+
+    encodings      a value as bytes: JSON, Arrow, `.npy`, or its own media type
+    ├ negotiate    chooses among those by the `Accept` header
+    └ conditional  entity tags, and whether the answer is 304 or 412 instead of a body
+    sse            writes a service's events as they come, as server-sent events, until the caller hangs up
+    metrics        counters in Prometheus' text format
+    described      the OpenAPI document: its schemas, its parts, and the whole
+
+What a caller that hangs up withdraws is decided by the service: see `fabric.engine.single_flight`.
+Must not know: how values are made. Only `deployment` imports Ray.
+"""

@@ -1,4 +1,11 @@
 """What travels over HTTP, in both directions: the codecs that the server and the Python client share.
 
+    compute    the body of compute and explain calls: each field checked, and written by the client
+    views      answers: requests as they stand, results, events, features, explained steps
+    inline     values inside an answer: from JSON back to what the feature returned
+    units      assets and units in answers
+    problems   errors: problem documents, and the error class that one stands for
+    json       decodes JSON from strangers, within limits on size, depth and numbers
+
 Must not know: any HTTP library, services, files.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.features import BUILTINS
 
 DOCS = Path(__file__).parents[2] / "docs"
+PACKAGE = Path(__file__).parents[2] / "amber_ray"
 
 
 def test_every_built_in_feature_is_on_its_page_with_its_unit() -> None:
@@ -23,3 +25,17 @@ def test_every_built_in_feature_is_on_its_page_with_its_unit() -> None:
     # What only feeds `transitions`: not meant to be asked for.
     del named["strip"]
     assert told == named
+
+
+def test_every_room_lists_its_modules() -> None:
+    missing = []
+    for init in sorted(PACKAGE.rglob("__init__.py")):
+        listed = ast.get_docstring(ast.parse(init.read_text())) or ""
+        if init.parent.name == "features":
+            listed = "\n".join([listed, *(name.rpartition(".")[2] for name in BUILTINS)])
+        for child in sorted(init.parent.iterdir()):
+            is_module = child.suffix == ".py" or (child / "__init__.py").exists()
+            entry = rf"^[ │├└]*(- `)?{child.stem}\b"
+            if is_module and child.stem[0] != "_" and not re.search(entry, listed, re.MULTILINE):
+                missing.append(f"{init.relative_to(PACKAGE)} does not say what {child.stem} is for")
+    assert missing == []

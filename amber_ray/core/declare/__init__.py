@@ -1,4 +1,10 @@
 """Declarations as a checked graph: `@feature`, signatures, resources, and the registry that holds them all.
 
+    feature     `@feature`, and `FeatureSpec`, which it makes of a function or class
+    signature   reads a function's parameters: the unit, the inputs, the feature's parameters
+    resources   what one run holds: CPUs, GPUs, memory
+    registry    all features of a service, checked as a graph: unknown inputs, cycles, units that don't fit
+    loading     loads modules that declare features, by name or from a file
+
 Must not know: keys, requests.
 """

@@ -100,7 +100,19 @@ What the shell must do
 - Say `Lost` when a value in memory turns out to be gone, `CapacityChanged` when nodes come or go, and `Tick`
   at `wake_at`; late is allowed, never is not.
 
-Where to look: `ledger` (events of requests and storage), `graph` (entries and edges), `requests`, `attempts`,
-`priority`, `memory`, `alarms`, `invariants`, `story`; the vocabulary is in `core.state`, and which ready
-steps form a task is `core.scheduler`'s. Must not know: Ray, files, clocks, what a value is.
+Where to look:
+
+    ledger       `handle`: the events of requests and storage, and the commands that follow from each event
+    graph        entries and edges: how one key's change reaches others; retries (`again`), evictable values;
+                 an asset that moved (`relocate`)
+    attempts     tasks handed over, how each end of one is charged to its steps, and tasks cancelled
+    requests     waiters: who is told of which key, exactly once
+    memory       what must be written, and when; what is evicted first
+    priority     ranks passed down to inputs, and lowered again
+    alarms       times at which the ledger wants to be woken: retries, grace periods, deadlines
+    invariants   I1 to I6 as code
+    story        the last changes of state, for messages of errors
+
+The vocabulary is in `core.state`, and which ready steps form a task is `core.scheduler`'s.
+Must not know: Ray, files, clocks, what a value is.
 """

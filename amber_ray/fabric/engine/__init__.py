@@ -1,5 +1,15 @@
 """`Service` over the shards: plans requests, sends each shard its part, follows the answers, reads values.
 
+    engine         `Engine`: each method of `Service`, and which of the modules below answers it
+    single_flight  starts, joins, accepts and gives up requests; where a caller's hang-up withdraws one
+    planner        assets resolved, the plan made, and split into each shard's part
+    requests       which requests are tracked, their answers and events (progress, result, done)
+    └ request      one of them: its state, and how callers wait for it to change
+    shard_client   what is told to a shard, and again after it restarted; the long poll for its updates
+    value_reader   values by key: from this process's memory, a shard, or the object store
+    └ cache        this process's memory: values that were read, and answers for repeated requests
+    ports          what an adapter must provide: shards, objects, assets, clock, names
+
 Its interface is `Engine`, and the ports that an adapter must provide (`ports`).
 Must not know: what a shard is made of, Ray.
 """

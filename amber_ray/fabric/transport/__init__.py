@@ -1,4 +1,9 @@
-"""What travels inside the cluster: messages, pickled values, actor names, the code of a registry as a blob.
+"""What travels inside the cluster, between engines, shards and workers.
+
+    messages        every message, as plain data; a value is inline or a place in a Ray object (`Slot`)
+    pickled         the one place that unpickles small values
+    names           the names of the cache actors
+    registry_blob   the code of a registry as one pickle, with the user's modules, and its unpacking
 
 Must not know: who sends or receives it.
 """

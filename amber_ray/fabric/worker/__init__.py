@@ -1,4 +1,10 @@
 """What runs on Ray workers: steps, warm models, reading and writing of parts.
 
+    tasks         runs the steps of a task in order, checks each value, and sends it inline or in a slot
+    warm          the same for a class feature, in an actor that keeps its model: batches, GPU memory
+    snapshot      a value as it was when the step returned it, which no later step can change
+    store_tasks   tasks that write values to Parquet and read them back
+    watchdog      ends the process when a step runs past its timeout
+
 Must not know: the shard that asked for it.
 """

@@ -1,5 +1,14 @@
 """The HTTP contract, path by path: each handler is declared with its OpenAPI operation.
 
+    compute     POST /v1/compute and /v1/explain
+    values      GET /v1/values/{key}, and DELETE /v1/values, which purges
+    requests    GET and DELETE /v1/requests/{id}, and its events
+    assets      POST /v1/assets: by URI or as an upload
+    features    GET /v1/features and /v1/features/{name}
+    health      GET /healthz, /metrics, /v1/stats and /v1/failures
+    page        GET / and /openapi.json
+    endpoint    what all of them are made with: `Path`, and `described`, which declares a handler
+
 `PATHS` is the whole of it, but for the page.
 """
 
