@@ -14,7 +14,7 @@ from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Fail
 from amber_ray.core.model.units import Collection, Segment
 from amber_ray.errors import AmberError, RequestMismatch, StoreError, Unavailable, UnknownKey, UnknownRequest
 from tests.simulation.network import Node
-from tests.simulation.scenario import Ask
+from tests.simulation.scenario import Ask, Read
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -284,6 +284,25 @@ class Caller:
             self.world.saw("a request was cancelled")
         except (Broken, AmberError):
             return
+
+
+async def read(world: World, it: Read) -> None:
+    """Read what there is of a feature and an asset, twice."""
+    for pause in (0.0, it.again):
+        await asyncio.sleep(pause)
+        asset = world.media.assets[it.asset].id
+        steps = world.media.steps.items()
+        keys = [k for k, s in steps if s.recipe.feature == it.feature and world.oracle.about(k, asset)]
+        for key in keys:
+            began = world.loop.time()
+            try:
+                [value] = await connected(
+                    world, world.engines[it.engine], lambda engine, key=key: engine.load([key])
+                )
+            except (Broken, AmberError):
+                continue  # it was never made, is not kept, was purged, or can't be read now
+            world.saw("a value was read by its key")
+            world.oracle.told(key, value.value, began)
 
 
 def unit_name(unit: Any) -> str:

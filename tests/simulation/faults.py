@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from amber_ray.errors import AmberError
 from amber_ray.store.purge_log import Purge
-from tests.simulation.callers import Broken, connected
+from tests.simulation.callers import PATIENCE_SECONDS, Broken, connected
 from tests.simulation.cluster import objects
 from tests.simulation.scenario import CLUSTERS, FEATURES, Happening
 
@@ -40,6 +40,10 @@ class Faults:
                 self._doom(_one(it, world.shards), it)
             case "engine dies":
                 self._doom(_one(it, world.engines), it)
+            case "engine cut off":
+                world.saw("an engine was cut off from a shard")
+                pair = _one(it, world.engines).name, world.shards[int(it.much * len(world.shards))].name
+                world.cut_until[pair] = world.loop.time() + 5.0 + 80.0 * world.draws.unit("cut off", pair)
             case "engine changes":
                 world.saw("an engine was redeployed")
                 _one(it, world.engines).process.kill()  # type: ignore[union-attr]
@@ -102,7 +106,8 @@ class Faults:
         else:
             asset = world.media.assets[int(it.which * len(world.media.assets))].id
         number = int(it.much * 100) % len(world.engines)
-        for _ in range(200):
+        give_up = world.loop.time() + PATIENCE_SECONDS
+        while world.loop.time() < give_up:
             executions = world.media.executions
             try:
                 await connected(

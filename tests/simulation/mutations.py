@@ -208,14 +208,14 @@ MUTATIONS = (
     Mutation(
         "let a late withdrawal end a newer attempt",
         "fabric/shard/requests.py",
-        "            elif record.interest[session] == attempt:",
-        "            else:",
+        "            if record is not None and record.interest.get(session) == attempt:",
+        "            if record is not None and session in record.interest:",
     ),
     Mutation(
         "forget a withdrawal that came first",
         "fabric/shard/requests.py",
-        "                box.withdrawn[attempt] = self._context.clock.now()\n",
-        "                pass\n",
+        "            box.withdrawn[attempt] = self._context.clock.now()\n",
+        "",
     ),
     Mutation(
         "keep a withdrawn request's record",
@@ -226,14 +226,14 @@ MUTATIONS = (
     Mutation(
         "hand updates out once",
         "fabric/shard/requests.py",
-        "        if box.sent.number == seen:\n            box.sent = Updates(seen)\n",
-        "        box.sent = Updates(seen)\n",
+        "        if known and box.sent.number == seen:\n",
+        "        if True:\n",
     ),
     Mutation(
-        "say nothing to a session that was given up",
-        "fabric/shard/requests.py",
-        "                box.updates.reset = True\n",
-        "                pass\n",
+        "take the updates of a session made anew for those of the old one",
+        "fabric/engine/shard_client.py",
+        "                    if updates.stream != self._stream:\n",
+        "                    if False:\n",
     ),
     Mutation(
         "let a resumed request keep its own keys",
@@ -388,6 +388,12 @@ MUTATIONS = (
         "fabric/engine/requests.py",
         "        while lacking := _lacking(replies):",
         "        while lacking := []:",
+    ),
+    Mutation(
+        "read what any shard finds",
+        "fabric/engine/value_reader.py",
+        "newest or newest[found.key][1].rank < found.rank",
+        "newest",
     ),
     Mutation(
         "remember plans by their assets' ids alone",

@@ -74,9 +74,12 @@ class Node:
 class Message:
     """One call of a method of a node; `answer` is resolved in the caller's process."""
 
-    def __init__(self, world: World, node: Node, method: str, arguments: tuple[Any, ...]) -> None:
+    def __init__(
+        self, world: World, node: Node, method: str, arguments: tuple[Any, ...], sender: str = ""
+    ) -> None:
         self._world = world
         self._node = node
+        self._sender = sender
         self._method = method
         self._data = pickle.dumps(arguments, protocol=5)
         self._about = f"{node.name}.{method}"
@@ -92,6 +95,9 @@ class Message:
         arrives = 0.001 + 0.02 * world.draws.unit("latency", about)
         if world.chance("slow message", about):
             arrives += world.draws.unit("slow message takes", about)
+        if world.loop.time() < world.cut_until.get((self._sender, self._node.name), 0.0):
+            world.later(arrives + world.draws.unit("noticed", about), lambda: self._fail("it is cut off"))
+            return
         if world.chance("lost", about):
             if world.draws.unit("lost or late", about) < 0.5:
                 world.saw("a call was lost")

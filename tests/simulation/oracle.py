@@ -23,6 +23,7 @@ from amber_ray.fabric.transport.messages import Inline, Slot, Work
 from tests.simulation.cluster import objects
 from tests.simulation.features import digest_in, serial_in
 from tests.simulation.loop import Process
+from tests.simulation.protocol import SessionWatch
 
 if TYPE_CHECKING:
     from amber_ray.fabric.shard.shard import Shard
@@ -57,8 +58,11 @@ class Oracle:
         ledger = shard.context.ledger
         plain, begun = ledger.handle, False
 
+        sessions = SessionWatch(self._world, shard)
+
         def handle(event: ev.Event, now: float) -> list[ev.Command]:
             nonlocal begun
+            sessions.heard(event)
             if not begun:
                 begun = True
                 self._restarted(process, shard)
@@ -228,14 +232,24 @@ class Oracle:
             self._refreshed[key] = serial, self._world.loop.time()
 
     def _present(self, key: str, serial: int) -> bool:
-        """Whether a value, or a newer one, is in memory or stored."""
+        """Whether a value, or a newer one, is stored, or in memory and not yet written.
+
+        One that is in memory and damaged on disk is not: it is evicted like any other, and then it is lost.
+        """
         world = self._world
+        stored = [
+            (self.serial(pickle.loads(row.data)), part.damaged)
+            for part in world.store.parts.values()
+            for row in part.rows
+            if row.key == key
+        ]
+        if any(number == serial for number, damaged in stored if damaged):
+            return False
         shard = world.shards[world.media.steps[key].home].offers
         held = None if shard is None else self._serial(shard.context.values.get(key))
         if held is not None and held >= serial:
             return True
-        rows = (row for part in world.store.parts.values() if not part.damaged for row in part.rows)
-        return any(row.key == key and self.serial(pickle.loads(row.data)) >= serial for row in rows)
+        return any(number >= serial for number, damaged in stored if not damaged)
 
     def _serial(self, handle: Any) -> int | None:
         """Of the value that a shard holds; None if there is none, or it is lost."""

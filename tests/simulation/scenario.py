@@ -26,6 +26,7 @@ CHANCES = (
 HAPPENINGS = (
     *("objects vanish", "purge", "purge", "nodes change", "node dies", "shard dies", "shard dies"),
     *("engine dies", "engine changes", "disk full", "part damaged", "part away", "upgrade", "asset moves"),
+    "engine cut off",
 )
 
 
@@ -60,6 +61,20 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True)
+class Read:
+    """A reader comes at `at` and asks engine number `engine` for values that are there, by their keys.
+
+    It comes again after `again` seconds, and must then have heard of what was purged or made anew before.
+    """
+
+    at: float
+    feature: str
+    asset: int
+    engine: int
+    again: float
+
+
+@dataclass(frozen=True, slots=True)
 class Happening:
     """Something that befalls the cluster at `at`. `which`, in [0, 1), says whom, and `much` how badly."""
 
@@ -69,7 +84,7 @@ class Happening:
     much: float = 0.0
 
 
-Stimulus = Ask | Happening
+Stimulus = Ask | Read | Happening
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +133,16 @@ class Scenario:
         stimuli: list[Stimulus] = []
         for n in range(rng.choice((5, 15, 40))):
             stimuli.append(_ask(rng, f"r{n}", assets, shards, engines))
+        for _ in range(rng.choice((0, 10, 40))):
+            stimuli.append(
+                Read(
+                    rng.random() * SECONDS * 2,
+                    rng.choice(FEATURES),
+                    rng.randrange(assets),
+                    rng.randrange(engines),
+                    rng.random() * 30.0,
+                )
+            )
         for _ in range(int(danger * rng.choice((0, 10, 30)))):
             stimuli.append(
                 Happening(rng.random() * SECONDS, rng.choice(HAPPENINGS), rng.random(), rng.random())

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 from tests.simulation.runs import attempt, kind
-from tests.simulation.scenario import Ask, Happening, Scenario, Stimulus
+from tests.simulation.scenario import Ask, Happening, Read, Scenario, Stimulus
 
 MOST_RUNS = 2000
 
@@ -81,7 +81,14 @@ class Shrinker:
 
 def _on_one_engine(scenario: Scenario) -> Scenario:
     """Everyone asks the first engine."""
-    kept = (dataclasses.replace(s, engine=0, other=0) if isinstance(s, Ask) else s for s in scenario.stimuli)
+    kept: list[Stimulus] = []
+    for stimulus in scenario.stimuli:
+        if isinstance(stimulus, Ask):
+            kept.append(dataclasses.replace(stimulus, engine=0, other=0))
+        elif isinstance(stimulus, Read):
+            kept.append(dataclasses.replace(stimulus, engine=0))
+        else:
+            kept.append(stimulus)
     return scenario.replace(engines=1, stimuli=tuple(kept))
 
 
@@ -89,8 +96,12 @@ def _restricted(scenario: Scenario) -> Scenario:
     """Without assets that are no more, and without callers that asked for nothing else."""
     kept: list[Stimulus] = []
     for stimulus in scenario.stimuli:
-        if isinstance(stimulus, Happening):
+        if isinstance(stimulus, Happening) or (
+            isinstance(stimulus, Read) and stimulus.asset < scenario.assets
+        ):
             kept.append(stimulus)
+        elif isinstance(stimulus, Read):
+            continue
         elif assets := tuple(n for n in stimulus.assets if n < scenario.assets):
             kept.append(dataclasses.replace(stimulus, assets=assets))
     return scenario.replace(stimuli=tuple(kept))

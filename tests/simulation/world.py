@@ -28,7 +28,7 @@ from amber_ray.fabric.shard.requests import BROKEN
 from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport.messages import Hello, PlanPart
 from amber_ray.settings import Settings
-from tests.simulation.callers import Caller, unit_name
+from tests.simulation.callers import Caller, read, unit_name
 from tests.simulation.cluster import Nodes, SimCluster, objects
 from tests.simulation.draws import Draws
 from tests.simulation.faults import Faults
@@ -36,7 +36,7 @@ from tests.simulation.features import SEGMENT_SECONDS, Media
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Gone, Message, Node
 from tests.simulation.oracle import Oracle
-from tests.simulation.scenario import FEATURES, SMALL_GPU, Ask, Scenario
+from tests.simulation.scenario import FEATURES, SMALL_GPU, Ask, Read, Scenario
 from tests.simulation.store import SimJournal, SimLease, SimParts, Store
 
 START = 1000.0
@@ -76,6 +76,7 @@ class World:
         self.oracle = self.make_oracle()
         self.callers: list[Caller] = []
         self.faults = Faults(self)
+        self.cut_until: dict[tuple[str, str], float] = {}
         self._outside = Process(self.loop, "outside", 0)
         self._failures: list[BaseException] = []
         self._over = False
@@ -186,10 +187,13 @@ class World:
             await asyncio.sleep(max(0.0, START + stimulus.at - self.loop.time()))
             if isinstance(stimulus, Ask):
                 running += self._ask(stimulus)
+            elif isinstance(stimulus, Read):
+                running.append(asyncio.ensure_future(read(self, stimulus)))
             else:
                 self.faults.happen(stimulus)
         await self._wait_for(running)
         self.chances = dict.fromkeys(self.chances, 0.0)
+        self.cut_until.clear()
         self.store.heal()
         await self._rest()
         self.calm = True
@@ -402,7 +406,7 @@ class RunningEngine:
     def _engine(self) -> Engine:
         world, digest = self._world, self._registry.digest
         ports = engine_ports.Ports(
-            shards=[SimShardPort(world, node) for node in world.shards],
+            shards=[SimShardPort(world, node, self._process.name) for node in world.shards],
             objects=SimObjects(world),
             assets=world.make_assets(self._process),
             clock=SimClock(world),
@@ -426,9 +430,10 @@ class RunningEngine:
 class SimShardPort:
     """A shard as an engine reaches it."""
 
-    def __init__(self, world: World, node: Node) -> None:
+    def __init__(self, world: World, node: Node, engine: str) -> None:
         self._world = world
         self._node = node
+        self._engine = engine
 
     async def connect(self, timeout: float) -> Hello:
         """See `ShardPort.connect`."""
@@ -445,7 +450,7 @@ class SimShardPort:
     async def call(self, method: str, *arguments: Any) -> Any:
         """See `ShardPort.call`."""
         try:
-            return await Message(self._world, self._node, method, arguments).answer
+            return await Message(self._world, self._node, method, arguments, self._engine).answer
         except Gone as error:
             raise engine_ports.ShardGone(str(error)) from error
 

@@ -149,6 +149,7 @@ class ShardClient:
         self._incarnation = ""
         self._connection = 0  # counts reconnections, so that of many calls that fail together one reconnects
         self._epoch = 0  # counts the times that the shard started over
+        self._stream = ""
         self._seen = 0
         self._changes = 0
         self._plans: set[str] = set()
@@ -177,16 +178,16 @@ class ShardClient:
     async def _greet(self, hello: Hello) -> None:
         """Make this session known to a new incarnation.
 
-        The first poll comes before any request: from then on updates are numbered, and numbers that begin
-        again tell that the shard started over. Raises `ShardGone`.
+        The first poll comes before any request: from then on a stream of updates that is another tells that
+        the shard started over, or gave this session up. Raises `ShardGone`.
         """
         for digest, blob in self._blobs.items():
             if digest not in hello.registries:
                 await self._port.call("publish", digest, blob)
-        updates: Updates = await self._port.call("poll", self._session, 0, 0.0)
+        updates: Updates = await self._port.call("poll", self._session, "", 0, 0.0)
         self._incarnation = hello.incarnation
         self._renew()
-        self._seen = updates.number
+        self._stream, self._seen = updates.stream, updates.number
         self._apply(updates, Mark(self._epoch, updates.changes))
 
     def _renew(self) -> None:
@@ -431,13 +432,15 @@ class ShardClient:
             connection, epoch = self._connection, self._epoch
             try:
                 async with asyncio.timeout(POLL_SECONDS + POLL_GRACE_SECONDS):
-                    updates: Updates = await self._port.call("poll", self._session, self._seen, POLL_SECONDS)
+                    updates: Updates = await self._port.call(
+                        "poll", self._session, self._stream, self._seen, POLL_SECONDS
+                    )
                 mark = Mark(epoch, updates.changes)
                 if epoch == self._epoch:
-                    if updates.reset or updates.number <= self._seen:
+                    if updates.stream != self._stream:
                         self._renew()
                         mark = Mark(self._epoch, updates.changes)
-                    self._seen = updates.number
+                    self._stream, self._seen = updates.stream, updates.number
                 self._apply(updates, mark)
             except (ShardGone, TimeoutError):
                 try:

@@ -69,26 +69,28 @@ class ValueReader:
     async def _load(self, keys: Sequence[str], loaded: dict[str, StoredValue]) -> list[str]:
         """Find and read values; returns keys whose objects were lost on the way."""
         answers = await asyncio.gather(*(shard.get(keys) for shard in self._shards))
-        refs: list[Any] = []
-        large: list[tuple[ShardClient, Mark, Found]] = []
-        for shard, (found_by_shard, mark) in zip(self._shards, answers, strict=True):
+        marks = [(shard, mark) for shard, (_, mark) in zip(self._shards, answers, strict=True)]
+        newest: dict[str, tuple[ShardClient, Found]] = {}
+        for shard, (found_by_shard, _) in zip(self._shards, answers, strict=True):
             for found in found_by_shard:
-                if found is None or found.key in loaded:
-                    continue
-                if found.inline is not None:
-                    value = pickled.loads(found.inline)
-                    self._take(shard, mark, found, value, len(found.inline), loaded)
-                else:
-                    refs.append(found.ref[0])
-                    large.append((shard, mark, found))
+                # Any shard may know of a part with a key that is not its own, and not know of a newer one.
+                if found is not None and (found.key not in newest or newest[found.key][1].rank < found.rank):
+                    newest[found.key] = shard, found
+        refs: list[Any] = []
+        large: list[tuple[ShardClient, Found]] = []
+        for shard, found in newest.values():
+            if found.inline is not None:
+                self._take(marks, found, pickled.loads(found.inline), len(found.inline), loaded)
+            else:
+                refs.append(found.ref[0])
+                large.append((shard, found))
         if not refs:
             return []
         lists, dead = await self._objects.fetch(list(dict.fromkeys(refs)))
         lost: dict[ShardClient, list[str]] = {}
-        for (shard, mark, found), ref in zip(large, refs, strict=True):
+        for (shard, found), ref in zip(large, refs, strict=True):
             if ref in lists:
-                value = lists[ref][found.place]
-                self._take(shard, mark, found, value, None, loaded)
+                self._take(marks, found, lists[ref][found.place], None, loaded)
             elif ref in dead:
                 lost.setdefault(shard, []).append(found.key)
         for shard, its in lost.items():
@@ -97,14 +99,14 @@ class ValueReader:
 
     def _take(
         self,
-        shard: ShardClient,
-        mark: Mark,
+        marks: Sequence[tuple[ShardClient, Mark]],
         found: Found,
         value: Any,
         size: int | None,
         loaded: dict[str, StoredValue],
     ) -> None:
         stored = stored_value(self._registry, found, value)
-        if shard.is_fresh(mark):
+        # Whoever has said where it is, it is another one that makes it anew.
+        if all(shard.is_fresh(mark) for shard, mark in marks):
             self._cache.put(stored, size_of(value) if size is None else size)
         loaded[found.key] = stored

@@ -13,7 +13,7 @@ from typing import Any
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard.ports import Clock, Cluster, Parts, Ports, Process
-from amber_ray.fabric.transport.messages import Found, Handle, Inline, Slot, StepResult
+from amber_ray.fabric.transport.messages import BORROWED, OWN, Found, Handle, Inline, Slot, StepResult
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
 
@@ -81,11 +81,12 @@ class ShardContext:
         entry = self.ledger.entries.get(key)
         if handle is None or entry is None:
             return None
-        recipe = entry.step.recipe
+        recipe, made = entry.step.recipe, handle.made.created
+        rank = OWN if entry.step.home == self.shard else BORROWED
         if isinstance(handle, Inline):
-            return Found(key, recipe.feature, recipe.version, handle.data, made=handle.made.created)
-        made = handle.made.created
-        return Found(key, recipe.feature, recipe.version, ref=[handle.ref], place=handle.place, made=made)
+            return Found(key, recipe.feature, recipe.version, handle.data, made=made, rank=rank)
+        ref, place = [handle.ref], handle.place
+        return Found(key, recipe.feature, recipe.version, ref=ref, place=place, made=made, rank=rank)
 
     def in_object_store(self, key: str) -> bool:
         """Whether a key's value is in memory as an object, which a node's death can take along."""

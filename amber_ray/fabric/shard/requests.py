@@ -53,15 +53,18 @@ RECORD_SECONDS = 300.0
 class Session:
     """One engine that asks this shard.
 
+    - `stream`: of its updates, another one whenever the session is made anew: numbers alone would begin again
+      and could be taken for those of before;
     - `number`: of the updates that were handed out last; `sent`: all that were not acknowledged yet;
       `updates`: what happened since;
     - `seen`: when it was last heard;
-    - `withdrawn`: attempts that were withdrawn before this shard had heard of them, and when.
+    - `withdrawn`: attempts that were withdrawn, and when: a call may come late, or twice.
     """
 
-    __slots__ = ("number", "seen", "sent", "updates", "wake", "withdrawn")
+    __slots__ = ("number", "seen", "sent", "stream", "updates", "wake", "withdrawn")
 
-    def __init__(self, now: float) -> None:
+    def __init__(self, stream: str, now: float) -> None:
+        self.stream = stream
         self.number = 0
         self.sent = Updates()
         self.updates = Updates()
@@ -202,8 +205,8 @@ class RequestTable:
         """Take one request in, or join it to the one that is known by its id. Nothing is awaited here."""
         now = self._context.clock.now()
         box = self._session(session)
-        if box.withdrawn.pop(one.attempt, None) is not None:
-            # Its caller has gone, and that was heard here first: calls may overtake each other.
+        if one.attempt in box.withdrawn:
+            # Its caller has gone, and that was heard here first: calls overtake each other, or come twice.
             return Reply(one.id, "cancelled", [])
         record = self._records.get(one.id)
         old: Record | None = None
@@ -377,21 +380,18 @@ class RequestTable:
             record.accepted = True
         return None
 
-    async def poll(self, session: str, seen: int, timeout: float) -> Updates:
+    async def poll(self, session: str, stream: str, seen: int, timeout: float) -> Updates:
         """What happened to a session's requests since updates number `seen`, which are acknowledged by this.
 
-        Waits up to `timeout` seconds for something.
+        Waits up to `timeout` seconds for something, unless the stream is not the one that the engine knows:
+        it polls for updates of a session that was given up, or that another incarnation had.
         """
-        box = self._sessions.get(session)
-        if box is None:
-            box = self._session(session)
-            if seen:
-                # It polls for updates of a session that was given up, or that another incarnation had.
-                box.updates.reset = True
-        if box.sent.number == seen:
-            box.sent = Updates(seen)
+        box = self._session(session)
+        known = stream == box.stream
+        if known and box.sent.number == seen:
+            box.sent = Updates()
         box.seen = self._context.clock.now()
-        if not (box.sent or box.updates):
+        if known and not (box.sent or box.updates):
             box.wake.clear()
             try:
                 async with asyncio.timeout(timeout):
@@ -400,7 +400,8 @@ class RequestTable:
                 pass
         # What another poll of this session was given meanwhile, and its sender may never get, is given again.
         box.number += 1
-        box.sent = _joined(box.sent, box.updates, box.number, self._context.changes)
+        box.sent = _joined(box.sent, box.updates, self._context.changes)
+        box.sent.stream, box.sent.number = box.stream, box.number
         box.updates = Updates()
         box.seen = self._context.clock.now()
         return box.sent
@@ -439,9 +440,8 @@ class RequestTable:
         box = self._session(session)
         for id, attempt in attempts.items():
             record = self._records.get(id)
-            if record is None or record.interest.get(session, -1) < attempt:
-                box.withdrawn[attempt] = self._context.clock.now()
-            elif record.interest[session] == attempt:
+            box.withdrawn[attempt] = self._context.clock.now()
+            if record is not None and record.interest.get(session) == attempt:
                 del record.interest[session]
                 self._drop_unwanted(record)
 
@@ -521,7 +521,9 @@ class RequestTable:
     def _session(self, id: str) -> Session:
         box = self._sessions.get(id)
         if box is None:
-            box = self._sessions[id] = Session(self._context.clock.now())
+            box = self._sessions[id] = Session(
+                self._context.ports.process.new_id(), self._context.clock.now()
+            )
         return box
 
     def sweep(self, now: float) -> None:
@@ -577,13 +579,14 @@ def _same_keys(record: Record, part: PlanPart) -> bool:
     return mine is theirs or {t.key for t in mine} == {t.key for t in theirs}
 
 
-def _joined(first: Updates, second: Updates, number: int, changes: int) -> Updates:
-    """Two updates as one. Neither is changed: the first may be on its way to its reader."""
+def _joined(first: Updates, second: Updates, changes: int) -> Updates:
+    """Two updates as one. The first is not changed: it may be on its way to its reader."""
     if not first:
-        second.number, second.changes = number, changes
+        second.changes = changes
         return second
     return Updates(
-        number,
+        "",
+        0,
         first.answers | second.answers,
         first.about + second.about,
         first.finished + second.finished,
@@ -591,7 +594,6 @@ def _joined(first: Updates, second: Updates, number: int, changes: int) -> Updat
         first.changed + second.changed,
         first.purged or second.purged,
         changes,
-        first.reset or second.reset,
     )
 
 

@@ -301,10 +301,10 @@ class Shard:
         await self._up()
         await self._requests.accept(bodies)
 
-    async def poll(self, session: str, seen: int, timeout: float) -> Updates:
+    async def poll(self, session: str, stream: str, seen: int, timeout: float) -> Updates:
         """A session's updates; see `RequestTable.poll`."""
         await self._up()
-        return await self._requests.poll(session, seen, timeout)
+        return await self._requests.poll(session, stream, seen, timeout)
 
     async def attach(self, session: str, id: str) -> Reply | None:
         """All about one request; see `RequestTable.attach`."""

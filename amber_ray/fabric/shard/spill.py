@@ -28,6 +28,7 @@ from amber_ray.fabric.shard.ports import CallFailed, PartKeys, Ref
 from amber_ray.fabric.shard.restore import RestoreReader
 from amber_ray.fabric.transport.messages import Found, Inline, RowWork
 from amber_ray.fabric.transport.pickled import bundled
+from amber_ray.store.part import order
 
 log = logging.getLogger("amber.spill")
 
@@ -193,6 +194,7 @@ class Spiller:
                 [] if ref is None else [ref],
                 result.place,
                 result.made.created if result.made else 0.0,
+                order(place[0]),
             )
         return found
 

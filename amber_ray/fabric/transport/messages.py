@@ -216,7 +216,9 @@ class Reply:
 class Updates:
     """What happened to a session's requests since the updates that it has acknowledged.
 
-    - `number`: to be named by the next poll, which thereby acknowledges these;
+    - `stream`, `number`: to be named by the next poll, which thereby acknowledges these. A stream that is
+      another is that of a session made anew: the shard did not know it any more, so all that the engine
+      follows is to be sent anew, and copies must go;
     - `about`: (request, answer): of two requests about one key one may have expired, so an answer is its
       request's; those that are equal are one object, so many who wait for a key cost its value once;
     - `answers`: the newest answer of each key; `finished`: (request, state);
@@ -224,10 +226,10 @@ class Updates:
     - `changed`: keys whose values were made anew, so copies of them must go;
     - `purged`: values were purged, and copies of any value must go: an engine may hold one that no shard has;
     - `changes`: how many changes of values the shard has seen; what was read before the last of them may be
-      old;
-    - `reset`: the shard did not know the session: all that it follows is to be sent anew, and copies must go.
+      old.
     """
 
+    stream: str = ""
     number: int = 0
     answers: dict[str, Answer] = field(default_factory=dict)
     about: list[tuple[str, Answer]] = field(default_factory=list)
@@ -236,17 +238,17 @@ class Updates:
     changed: list[str] = field(default_factory=list)
     purged: bool = False
     changes: int = 0
-    reset: bool = False
 
     def __bool__(self) -> bool:
-        told = self.about or self.finished or self.replaced or self.changed
-        return bool(told or self.purged or self.reset)
+        return bool(self.about or self.finished or self.replaced or self.changed or self.purged)
 
 
 class Found(NamedTuple):
     """A stored value on its way to a reader: inline, or the `place`-th item behind the nested ref.
 
-    `made` is when the value was made (Unix time).
+    - `made`: when the value was made (Unix time);
+    - `rank`: of what several shards found the highest counts: `OWN` is in its owner's memory; then the name
+      of a part without its folder, later ones being newer; `BORROWED` is another shard's copy.
     """
 
     key: str
@@ -256,6 +258,11 @@ class Found(NamedTuple):
     ref: Sequence[Any] = ()
     place: int = 0
     made: float = 0.0
+    rank: str = ""
+
+
+BORROWED, OWN = "", "~"
+"""See `Found.rank`. Names of parts sort between the two."""
 
 
 class Values(NamedTuple):

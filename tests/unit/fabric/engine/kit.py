@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import pickle
 import selectors
+import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,7 @@ from amber_ray.errors import AmberError, MediaNotFound, StoreError
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.engine.ports import Ports, ShardGone
 from amber_ray.fabric.transport.messages import (
+    OWN,
     Answer,
     Found,
     Hello,
@@ -127,6 +129,7 @@ class Gate:
 
 @dataclass
 class Session:
+    stream: str = field(default_factory=lambda: uuid.uuid4().hex)
     number: int = 0
     sent: Updates = field(default_factory=Updates)
     updates: Updates = field(default_factory=Updates)
@@ -174,6 +177,7 @@ class MemoryShard:
         self.number = number
         self.values: dict[str, Any] = {}
         self.large: set[str] = set()
+        self.rank = OWN
         self.journal: dict[str, Record] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.refuse = ""
@@ -393,14 +397,12 @@ class MemoryShard:
     def _session(self, name: str) -> Session:
         return self.sessions.setdefault(name, Session())
 
-    async def poll(self, session: str, seen: int, timeout: float) -> Updates:
-        known = session in self.sessions
+    async def poll(self, session: str, stream: str, seen: int, timeout: float) -> Updates:
         box = self._session(session)
-        if seen and not known:
-            box.updates.reset = True
-        if box.sent.number == seen:
-            box.sent = Updates(seen)
-        if not (box.sent or box.updates):
+        known = stream == box.stream
+        if known and box.sent.number == seen:
+            box.sent = Updates()
+        if known and not (box.sent or box.updates):
             box.wake.clear()
             try:
                 async with asyncio.timeout(timeout):
@@ -410,6 +412,7 @@ class MemoryShard:
         box.number += 1
         sent, new, box.updates = box.sent, box.updates, Updates()
         box.sent = Updates(
+            box.stream,
             box.number,
             sent.answers | new.answers,
             sent.about + new.about,
@@ -418,7 +421,6 @@ class MemoryShard:
             sent.changed + new.changed,
             sent.purged or new.purged,
             self.changes,
-            sent.reset or new.reset,
         )
         return box.sent
 
@@ -457,10 +459,10 @@ class MemoryShard:
             if key not in self.values:
                 found.append(None)
             elif key in self.large:
-                found.append(Found(key, "name_of", "1", ref=[(self.number, key)], made=7.0))
+                found.append(Found(key, "name_of", "1", ref=[(self.number, key)], made=7.0, rank=self.rank))
             else:
                 inline = pickle.dumps(self.values[key])
-                found.append(Found(key, "name_of", "1", inline=inline, made=7.0))
+                found.append(Found(key, "name_of", "1", inline=inline, made=7.0, rank=self.rank))
         return Values(found, self.changes)
 
     async def lost(self, keys: Sequence[str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from amber_ray.core.model.request import RequestView
 from amber_ray.errors import Unavailable, UnknownKey
+from amber_ray.fabric.transport.messages import BORROWED, OWN
 from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, run, until, values, world
 
 
@@ -96,6 +97,33 @@ def test_a_purge_is_asked_of_the_first_shard_and_heard_by_every_engine() -> None
                 with pytest.raises(UnknownKey):
                     await engine.load([key])
             assert w.shards[1].named("purge") == []
+
+    run(story())
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (BORROWED, "part-2-000.parquet"),
+        ("part-1-000.parquet", "part-2-000.parquet"),
+        ("part-2-001.parquet", OWN),
+    ],
+)
+@pytest.mark.parametrize("newer", [0, 1])
+def test_of_what_several_shards_find_the_newest_is_read(
+    first: str, second: str, newer: int, large: bool
+) -> None:
+    async def story() -> None:
+        async with world(shards=2) as w:
+            engine = await w.engine()
+            for number, shard in enumerate(w.shards):
+                shard.rank = second if number == newer else first
+                shard.values["k" * 32] = "new" if number == newer else "old"
+                if large:
+                    shard.large.add("k" * 32)
+            (loaded,) = await engine.load(["k" * 32])
+            assert loaded.value == "new"
 
     run(story())
 

@@ -196,7 +196,7 @@ def test_of_two_engines_one_may_leave() -> None:
         made.withdraw("one", {"r": 1})
         assert live(bench) == {"r"}
         bench.clock.time += SESSION_SECONDS + 1.0
-        await made.poll("one", 0, 0.0)
+        await made.poll("one", "", 0, 0.0)
         made.sweep(bench.clock.now())
         assert live(bench) == set()  # the other was not heard of for a minute
 
@@ -210,8 +210,8 @@ def test_a_cancelled_request_is_cancelled_for_everyone() -> None:
         await ask(made, submission("r"), by="one")
         await ask(made, submission("r"), by="two")
         made.cancel(["r"])
-        assert (await made.poll("one", 0, 0.0)).finished == [("r", "cancelled")]
-        assert (await made.poll("two", 0, 0.0)).finished == [("r", "cancelled")]
+        assert (await made.poll("one", "", 0, 0.0)).finished == [("r", "cancelled")]
+        assert (await made.poll("two", "", 0, 0.0)).finished == [("r", "cancelled")]
 
     run(story())
 
@@ -279,7 +279,7 @@ def test_a_request_resumed_under_other_code_gives_way_to_its_caller() -> None:
         event = bench.events[-1]
         assert isinstance(event, ev.Requested)
         assert list(event.targets) == [t.key for t in part(OLD).targets]
-        assert (await made.poll("other", 0, 0.0)).replaced == ["r"]
+        assert (await made.poll("other", "", 0, 0.0)).replaced == ["r"]
         again = await made.attach("other", "r")
         assert again is not None
         assert [t.key for t in again.targets] == [t.key for t in part(OLD).targets]
@@ -299,12 +299,12 @@ def test_updates_come_again_until_they_are_acknowledged() -> None:
         made = table(bench)
         await ask(made, submission("a"), submission("b"))
         made.cancel(["a"])
-        lost = await made.poll("s", 0, 0.0)  # its answer never arrives
+        lost = await made.poll("s", "", 0, 0.0)  # its answer never arrives
         made.cancel(["b"])
-        again = await made.poll("s", 0, 0.0)
+        again = await made.poll("s", "", 0, 0.0)
         assert again.finished == [("a", "cancelled"), ("b", "cancelled")]
         assert lost.finished == [("a", "cancelled")]
-        after = await made.poll("s", again.number, 0.0)
+        after = await made.poll("s", again.stream, again.number, 0.0)
         assert not after
 
     run(story())
@@ -315,8 +315,9 @@ def test_of_two_polls_at_once_none_takes_the_others_updates_away() -> None:
         bench = Bench()
         made = table(bench)
         await ask(made, submission("a"))
-        late = asyncio.create_task(made.poll("s", 0, 5.0))
-        live_one = asyncio.create_task(made.poll("s", 0, 5.0))
+        before = await made.poll("s", "", 0, 0.0)
+        late = asyncio.create_task(made.poll("s", before.stream, before.number, 5.0))
+        live_one = asyncio.create_task(made.poll("s", before.stream, before.number, 5.0))
         await turns()
         made.cancel(["a"])
         first, second = await late, await live_one
@@ -326,11 +327,32 @@ def test_of_two_polls_at_once_none_takes_the_others_updates_away() -> None:
     run(story())
 
 
-def test_a_session_that_was_given_up_is_told_to_begin_again() -> None:
+def test_a_session_that_was_given_up_begins_another_stream() -> None:
     async def story() -> None:
         made = table(Bench())
-        assert not (await made.poll("new", 0, 0.0)).reset
-        assert (await made.poll("old", 17, 0.0)).reset
+        first = await made.poll("s", "", 0, 0.0)
+        made.end("s")
+        await ask(made, submission("a"))  # makes the session anew, and its numbers begin again
+        lost = await made.poll("s", first.stream, first.number, 5.0)  # its answer never arrives
+        again = await made.poll("s", first.stream, first.number, 5.0)
+        assert lost.stream == again.stream != first.stream
+        made.cancel(["a"])
+        told = await made.poll("s", again.stream, again.number, 0.0)
+        assert told.finished == [("a", "cancelled")]
+
+    run(story())
+
+
+def test_what_was_withdrawn_is_not_begun_by_a_call_that_comes_again() -> None:
+    async def story() -> None:
+        made = table(Bench())
+        await ask(made, submission("a", attempt=4))
+        made.withdraw("s", {"a": 4})
+        for _ in range(2):
+            [reply] = await ask(made, submission("a", attempt=4))
+            assert reply.state == "cancelled"
+        [reply] = await ask(made, submission("a", attempt=5))
+        assert reply.state == "running"
 
     run(story())
 
@@ -360,7 +382,7 @@ def test_one_request_expires_and_another_about_the_same_key_does_not() -> None:
         for command in bench.commands:
             if isinstance(command, ev.Deliver):
                 made.deliver(command.request, command.key, command.outcome)
-        updates = await made.poll("s", 0, 0.0)
+        updates = await made.poll("s", "", 0, 0.0)
         assert [(id, answer.failure and answer.failure.type) for id, answer in updates.about] == [
             ("hasty", "Expired"),
             ("patient", None),
