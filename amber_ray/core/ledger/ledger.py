@@ -83,7 +83,7 @@ class Ledger:
             self.graph.collect(now)
             self._follow_up(now)
         except IllegalTransition as error:
-            error.args = (f"{error}\nin {_shown(event)} at {now}\n{self.story(error.key)}",)
+            error.args = (f"{error}\nin {shown(event)} at {now}\n{self.story(error.key)}",)
             raise
         commands = self.graph.out[:]
         self.graph.out.clear()
@@ -350,7 +350,7 @@ class Ledger:
             self.attempts.submit(draft.entries, draft.needs)
 
 
-def _shown(event: ev.Event) -> str:
+def shown(event: ev.Event) -> str:
     """Return an event as it stands in a message: short, without the graph that a request brings along."""
     names = [f.name for f in dataclasses.fields(event) if f.name != "steps"]
     return f"{type(event).__name__}({', '.join(f'{n}={_REPR.repr(getattr(event, n))}' for n in names)})"

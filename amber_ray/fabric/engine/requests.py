@@ -175,7 +175,7 @@ class RequestTracker:
                 yield RequestEvent("done", view.done, view.total, view=view)
                 return
             if not await tracked.change(version, PROGRESS_SECONDS):
-                self._ask_progress(tracked)
+                self.ask_progress(tracked)
 
     async def cancel(self, id: str) -> RequestView:
         """End the request for everyone; work that others wait for goes on. A finished one stays as it is.
@@ -265,7 +265,7 @@ class RequestTracker:
                 tracked.progress[number] = progress
                 tracked.notify()
 
-    def _ask_progress(self, tracked: TrackedRequest) -> None:
+    def ask_progress(self, tracked: TrackedRequest) -> None:
         """`refresh_progress` beside whoever wants to know, and once however many do."""
         if tracked not in self._progress:
             task = self._progress[tracked] = self._spawn(self.refresh_progress(tracked))

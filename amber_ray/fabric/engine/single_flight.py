@@ -266,7 +266,7 @@ class SingleFlight:
                         while not _over(tracked, interest):
                             await tracked.change(tracked.version)
                 except TimeoutError:
-                    pass
+                    self._tracker.ask_progress(tracked)  # beside the journaling, for the view of a 202
             tried = False
             while not (_over(tracked, interest) or interest.accepted):
                 version = tracked.version

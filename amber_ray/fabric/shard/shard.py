@@ -23,7 +23,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.ledger.ledger import Ledger, shown
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard import forwarding, inspection
@@ -249,7 +249,10 @@ class Shard:
             self._perform(event)
         except Exception:
             log.critical(
-                "shard %d can't go on after %s; it starts over", self.context.shard, event, exc_info=True
+                "shard %d can't go on after %s; it starts over",
+                self.context.shard,
+                shown(event),
+                exc_info=True,
             )
             if self._started is not None and self._started.done():
                 self._ports.process.end(BROKEN)

@@ -98,6 +98,21 @@ def test_progress_is_told_without_answers() -> None:
     run(story())
 
 
+def test_a_caller_that_waited_in_vain_is_told_how_far_it_is() -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            one, two = w.films(0, 0)
+            waiting = asyncio.create_task(engine.compute(ask(one, two), 0.3, "mine"))
+            await until(lambda: "mine" in w.shard.records)
+            w.shard.records["mine"].answers["a step below"] = None  # type: ignore[assignment]
+            view = await waiting
+            assert (view.state, view.done, view.total) == ("running", 1, 2)
+            del w.shard.records["mine"].answers["a step below"]
+
+    run(story())
+
+
 def test_a_request_that_is_over_is_told_whole() -> None:
     async def story() -> None:
         async with world() as w:
