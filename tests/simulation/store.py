@@ -186,7 +186,7 @@ class SimParts:
                 outcome = error
             world.later(0.02, lambda: self._tell(done, outcome))
 
-        world.later(0.02 + 0.5 * world.draws.unit("write", about), work)
+        world.later(0.02 + 4.0 * world.draws.unit("write", about) ** 3, work)  # some take long
         try:
             return await done
         except StoreError as error:
