@@ -181,18 +181,24 @@ def assigned(
     """
     of_asset: dict[tuple[str, str], dict[str, Result]] = {}
     of_all: dict[str, dict[str, Result]] = {}
+    last: tuple[str, Asset | None] | None = None
+    same: dict[str, Result] = {}
     for result in view.results:
-        asset = result.asset
-        same = of_all.setdefault(result.feature, {}) if asset is None else None
-        if same is None and asset is not None:
-            same = of_asset.setdefault((result.feature, asset.id), {})
-        if same is not None:
-            same.setdefault(result.unit.unit_id, result)
+        feature, asset = result.feature, result.asset
+        # Results of one feature and asset come in a row, mostly: the place of the last is looked up once.
+        if last is None or asset is not last[1] or feature != last[0]:
+            last = feature, asset
+            if asset is None:
+                same = of_all.setdefault(feature, {})
+            else:
+                same = of_asset.setdefault((feature, asset.id), {})
+        same.setdefault(result.key, result)
     rows: list[Row] = []
     for name, (id, failure) in named.items():
         for feature in features:
             found = of_asset.get((feature, id or ""), {})
-            rows.extend(_row(r, name) for r in sorted(found.values(), key=_start))
+            listed = sorted(found.values(), key=_start) if len(found) > 1 else found.values()
+            rows.extend([_row(r, name) for r in listed])
             if found or feature in of_all or not (complete or failure):
                 continue
             why = failure or withdrawn(view.state, feature, "", id or name)
@@ -218,7 +224,8 @@ def _row(result: Result, name: str | None) -> Row:
 
 
 def _start(result: Result) -> int:
-    return result.unit.start_us if isinstance(result.unit, Segment) else 0
+    start: int = getattr(result.unit, "start_us", 0)
+    return start
 
 
 def asset_of(unit: Unit) -> Asset | None:
@@ -284,8 +291,11 @@ class _Matching:
         self._failures = {ref.id: failure for ref, failure in self._refused.items() if ref.id is not None}
         self.ids: dict[str, None] = {}
         self._places: dict[str, set[str]] = {}
+        last: Asset | None = None
         for result in view.results:
-            if (asset := result.asset) is not None:
+            asset = result.asset
+            if asset is not None and asset is not last:  # results of one asset come in a row, mostly
+                last = asset
                 self._seen(asset.id, asset.uri)
         for ref in self._refused:
             if ref.id is not None:

@@ -1,7 +1,8 @@
 """Media: which files may be read, what they are, and how pictures and sound come out of them.
 
     From a URI to an `Asset`:
-    catalogue   the way in, `Catalogue`: identifies a URI's content by its digest, and remembers it
+    catalogue   the way in, `Catalogue`: identifies a URI's content by its digest, and remembers it;
+    │           content that moved is the same asset, which `core.ledger` then has read where it is now
     ├ locate    the security check: which paths and URLs lie inside the media roots, symbolic links resolved
     ├ mounts    which file systems are local, so that a `stat` may be made on an event loop
     ├ facts     media type, duration and streams, read from the content; never from the file's name

@@ -8,7 +8,8 @@
       └ types    value types as Arrow columns, there and back
         └ arrays the same for numpy arrays
     key_index    in memory: which part and row has the value of a key
-    journal      accepted requests; read back by `fabric.shard.requests`      <store>/requests/
+    journal      accepted requests at rest; when and what: `fabric.shard`,    <store>/requests/
+    │            `requests` and `records` there
     purge_log    purges of the last day; repeated by `fabric.shard.purging`   <store>/purges/
     ├ json_files one record per JSON file; a damaged one goes to quarantine too
     lease        which server owns the store                                  <store>/lease.json

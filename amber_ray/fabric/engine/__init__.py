@@ -3,8 +3,9 @@
     engine         `Engine`: each method of `Service`, and which of the modules below answers it
     single_flight  starts, joins, accepts and gives up requests; where a caller's hang-up withdraws one
     planner        assets resolved, the plan made, and split into each shard's part
-    requests       which requests are tracked, their answers and events (progress, result, done)
-    └ request      one of them: its state, and how callers wait for it to change
+    requests       which requests are tracked, their answers and events (progress, result, done); tells shards
+                   that an interest has ended (`release`), has copies of changed values forgotten (`updated`)
+    └ request      one of them: its state, and how callers wait for it to change; it makes no events
     shard_client   what is told to a shard, and again after it restarted; the long poll for its updates
     value_reader   values by key: from this process's memory, a shard, or the object store
     └ cache        this process's memory: values that were read, and answers for repeated requests

@@ -1,10 +1,12 @@
 """The shell of one ledger: turns calls, task ends and time into events, and performs its commands.
 
-    shard         `Shard`: the calls it answers, `_feed` into the ledger, `_perform` for its commands
+    shard         `Shard`: the calls it answers, most of them handed on to the modules below; `_feed` into the
+                  ledger, `_perform` for its commands
     context       what the other modules share: ledger, index, values in memory, ports
     ports         what an adapter must provide: tasks, parts, journal, lease, other shards, clock
 
-    requests      callers' requests and sessions: admitted, withdrawn, journaled, resumed after a restart
+    requests      callers' requests and sessions: admitted (an id that two engines bring is one request),
+                  withdrawn, journaled, resumed after a restart; tells engines of changed values
     ├ records     one request as it is remembered and journaled; its answers outlive the ledger's request
     └ plan_cache  plans that engines have sent before, which they then name instead of sending again
 
