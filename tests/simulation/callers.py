@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 PATIENCE_SECONDS = 900.0
 """Longer than that no caller waits: then its request was lost."""
+SOON_SECONDS = 2.0
 QUARANTINED = "Quarantined"
 
 
@@ -104,6 +105,7 @@ class Caller:
                 if self.ask.returns is None:
                     self.state = "left"
                     self.world.saw("a caller left")
+                    await self._alone()
                     return
                 await asyncio.sleep(self.ask.returns)
                 self.world.saw("a caller hung up and asked again")
@@ -128,6 +130,16 @@ class Caller:
         asking.cancel()
         await asyncio.wait([asking])
         return None
+
+    async def _alone(self) -> None:
+        """Where nothing goes wrong, work that everybody has left ends soon."""
+        world, ask = self.world, self.ask
+        if world.scenario.dangerous or ask.twin:
+            return
+        await asyncio.sleep(SOON_SECONDS)
+        for node in world.shards:
+            live = node.offers.context.ledger.requests
+            assert ask.id not in live, f"{ask.id} was left by everybody and goes on at {node.name}"
 
     async def _compute(self, request: ComputeRequest) -> RequestView | None:
         """Ask until there is an answer or a sentence; None for a sentence."""

@@ -313,7 +313,7 @@ MUTATIONS = (
         "compute anew what can't be read now",
         "fabric/shard/restore.py",
         "                    read.update((key, reason) for _, key in wanted[part])\n",
-        "                    pass\n",
+        "                    left = [key for key in left if key not in {k for _, k in wanted[part]}]\n",
     ),
     Mutation(
         "join a read of an old value",
@@ -418,18 +418,6 @@ MUTATIONS = (
         "fabric/engine/shard_client.py",
         "        return mark.epoch == self._epoch and mark.changes >= self._changes\n",
         "        return True\n",
-    ),
-    Mutation(
-        "bring nothing back to a shard that started over",
-        "fabric/engine/shard_client.py",
-        "        for sent in self._requests.values():\n            self._resend(sent)\n",
-        "",
-    ),
-    Mutation(
-        "never notice that a shard started over",
-        "fabric/engine/shard_client.py",
-        "                    if hello.incarnation != self._incarnation:\n",
-        "                    if False:\n",
     ),
     Mutation(
         "accept without the journal",

@@ -187,7 +187,7 @@ def _ask(rng: random.Random, id: str, assets: int, shards: int, engines: int) ->
         engine=rng.randrange(engines),
         other=rng.randrange(engines),
         wait=rng.choice((0.0, 1.0, 5.0, 30.0)),
-        patience=rng.choice((0.0, 1.0, 5.0)) if rng.random() < 0.15 else None,
+        patience=rng.choice((0.0, 1.0, 5.0)) if rng.random() < 0.25 else None,
         refresh=rng.random() < 0.15,
         leaves=leaves,
         returns=rng.choice((0.0, 0.0, 0.1, 2.0)) if leaves is not None and rng.random() < 0.6 else None,

@@ -105,8 +105,8 @@ Where to look:
     ledger       `handle`: the events of requests and storage, and the commands that follow from each event
     graph        entries and edges: how one key's change reaches others; retries (`again`), evictable values;
                  an asset that moved (`relocate`)
-    attempts     tasks handed over, whom each end of one is charged to (`graph.again` then retries or fails the
-                 step), and tasks cancelled
+    attempts     tasks handed over, whom each end of one is charged to (`graph.again` then retries or
+                 fails the step), and tasks cancelled
     requests     waiters: who is told of which key, exactly once
     memory       what must be written, and when; what is evicted first
     priority     ranks passed down to inputs, and lowered again
