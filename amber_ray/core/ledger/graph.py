@@ -57,7 +57,8 @@ class Graph:
     """Entries by key, and what an event has gathered so far.
 
     Commands that follow at once go to `out`. Restores, drops and questions to other shards are gathered and
-    become commands at the end of the event. `places`: where each asset was found last, and when.
+    become commands at the end of the event. `places`: where each asset was found last, and when. Steps are
+    looked at for it only of those that were found at two places, or may have been.
     """
 
     def __init__(self, settings: Settings, index: Container[str], shard: int, scheduler: Scheduler) -> None:
@@ -75,6 +76,8 @@ class Graph:
         self.to_ask: dict[str, Entry] = {}
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.places: dict[str, tuple[float, Asset]] = {}
+        self._moved: set[str] = set()
+        self._forgotten = False
         self._loose: dict[str, Entry] = {}
         self.newest = 0
         self.alarms = Alarms()
@@ -110,12 +113,13 @@ class Graph:
         visited: theirs has not either.
         """
         stack = list(targets)
+        moved = False
         for key in stack:
             for asset in _assets(steps[key].unit):
-                known = self.places.get(asset.id)
-                if known is None or located > known[0]:
-                    self.places[asset.id] = located, asset
+                moved |= self._locate(asset, located)
         seen = set(stack)
+        if not moved:
+            stack.clear()
         while stack:
             key = stack.pop()
             entry = self.entries.get(key)
@@ -132,10 +136,23 @@ class Graph:
             stack.extend(below)
         for id in list(self.places)[: max(0, len(self.places) - PLACES)]:
             del self.places[id]
+            self._moved.discard(id)
+            self._forgotten = True
+
+    def _locate(self, asset: Asset, located: float) -> bool:
+        """Note where an asset was found; return whether it may have been planned elsewhere before."""
+        known = self.places.get(asset.id)
+        if known is None or located > known[0]:
+            self.places[asset.id] = located, asset
+        if self._forgotten if known is None else known[1].uri != asset.uri:
+            self._moved.add(asset.id)
+        return asset.id in self._moved
 
     def _here(self, step: Step) -> Step:
         """Return the step with its assets where they were found last: the step itself if they are there."""
         unit = step.unit
+        if not self._moved:
+            return step
         now: list[Asset] = []
         same = True
         for asset in _assets(unit):
