@@ -134,8 +134,8 @@ class Caller:
     async def _alone(self) -> None:
         """Where nothing goes wrong, work that everybody has left ends soon."""
         world, ask = self.world, self.ask
-        if world.scenario.dangerous or ask.twin:
-            return
+        if world.scenario.dangerous or ask.twin or ask.wait <= (ask.leaves or 0.0):
+            return  # or it was about to be accepted
         await asyncio.sleep(SOON_SECONDS)
         for node in world.shards:
             live = node.offers.context.ledger.requests

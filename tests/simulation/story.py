@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
-from tests.simulation.scenario import Ask, Scenario
+from tests.simulation.scenario import Ask, Read, Scenario
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -34,6 +34,11 @@ def scenario_lines(scenario: Scenario) -> Iterator[str]:
                 f"{', '.join(stimulus.features)} of {', '.join(f'a{n}' for n in stimulus.assets)} "
                 f"(wait {stimulus.wait:g}, priority {stimulus.priority}, tenant {stimulus.tenant}, "
                 f"{stimulus.follows} by engine {stimulus.other}{''.join(f', {w}' for w in wishes)})"
+            )
+        elif isinstance(stimulus, Read):
+            yield (
+                f"  {stimulus.at:6.2f}  somebody reads {stimulus.feature} of a{stimulus.asset} by its keys at engine "
+                f"{stimulus.engine}, and again {stimulus.again:.2f} later"
             )
         else:
             yield f"  {stimulus.at:6.2f}  {stimulus.kind} ({stimulus.which:.2f}, {stimulus.much:.2f})"
