@@ -117,6 +117,9 @@ class Oracle:
                 self.undone(keys)
             case ev.Requested(targets=targets, refresh=True):
                 self.undone(targets)
+                # If nobody waits for the new one, the stored one from before counts again (docs: Limits).
+                unwritten = ledger.unspilled.keys()
+                self._forget_refreshes([key for key in targets if key in unwritten])
 
     def _restarted(self, process: Process, shard: Shard) -> None:
         """A shard begins: it knows what its index found, and nothing else."""

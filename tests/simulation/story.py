@@ -37,8 +37,8 @@ def scenario_lines(scenario: Scenario) -> Iterator[str]:
             )
         elif isinstance(stimulus, Read):
             yield (
-                f"  {stimulus.at:6.2f}  somebody reads {stimulus.feature} of a{stimulus.asset} by its keys at engine "
-                f"{stimulus.engine}, and again {stimulus.again:.2f} later"
+                f"  {stimulus.at:6.2f}  somebody reads {stimulus.feature} of a{stimulus.asset} by its keys "
+                f"at engine {stimulus.engine}, and again {stimulus.again:.2f} later"
             )
         else:
             yield f"  {stimulus.at:6.2f}  {stimulus.kind} ({stimulus.which:.2f}, {stimulus.much:.2f})"

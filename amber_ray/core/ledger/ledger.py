@@ -228,10 +228,14 @@ class Ledger:
 
     def _stored(self, event: ev.Stored, now: float) -> None:
         for key in event.keys:
+            entry, stale = self.entries.get(key), key in self.memory.stale
             if self.memory.written(key, now):
-                entry = self.entries[key]
+                assert entry is not None
                 entry.move(Cause.STORE)
                 self.graph.release_interest(entry)
+            elif stale and entry is not None and entry.state is State.KEPT:
+                # It was let go while it was being written, and an older one was read back.
+                self.graph.invalidate(entry, Cause.LOSE, now)
 
     def _store_failed(self, event: ev.StoreFailed, now: float) -> None:
         self.counters["unwritten"] += len(event.keys)

@@ -13,7 +13,7 @@ from typing import Any
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard.ports import Clock, Cluster, Parts, Ports, Process
-from amber_ray.fabric.transport.messages import BORROWED, OWN, Found, Handle, Inline, Slot, StepResult
+from amber_ray.fabric.transport.messages import OWN, Found, Handle, Inline, Slot, StepResult
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
 
@@ -76,17 +76,19 @@ class ShardContext:
         )
 
     def found(self, key: str) -> Found | None:
-        """Where a key's value is in memory, as it is told to a reader; None if it is not."""
+        """Where a key's value is in memory, as it is told to a reader; None if it is not.
+
+        A value that another shard lent is not told: it may have been purged or made anew there since.
+        """
         handle = self.values.get(key)
         entry = self.ledger.entries.get(key)
-        if handle is None or entry is None:
+        if handle is None or entry is None or entry.step.home != self.shard:
             return None
         recipe, made = entry.step.recipe, handle.made.created
-        rank = OWN if entry.step.home == self.shard else BORROWED
         if isinstance(handle, Inline):
-            return Found(key, recipe.feature, recipe.version, handle.data, made=made, rank=rank)
+            return Found(key, recipe.feature, recipe.version, handle.data, made=made, rank=OWN)
         ref, place = [handle.ref], handle.place
-        return Found(key, recipe.feature, recipe.version, ref=ref, place=place, made=made, rank=rank)
+        return Found(key, recipe.feature, recipe.version, ref=ref, place=place, made=made, rank=OWN)
 
     def in_object_store(self, key: str) -> bool:
         """Whether a key's value is in memory as an object, which a node's death can take along."""

@@ -195,7 +195,9 @@ class RequestTable:
                 _promise(record, one.record)
                 to_journal.append(record)
         # Each for itself: the store may refuse one, and the others of the batch have nothing to do with it.
-        errors = await self._accept(to_journal)
+        # A request that is over and all of which is here needs none, and the reply says so. Where other
+        # shards have a part, a record is written even if this part is over: whoever asks later would miss it.
+        errors = await self._accept([r for r in to_journal if r.state == "running" or len(r.shards) > 1])
         for reply in replies:
             if (error := errors.get(reply.id)) is not None:
                 reply.unsaved = str(error)
@@ -350,16 +352,12 @@ class RequestTable:
             if record is not None:
                 _promise(record, body)
                 records.append(record)
+        # Also those that are over: the engine has not heard that, and promises them.
         for error in (await self._accept(records)).values():
             raise error
 
-    async def _accept(self, records: Sequence[Record]) -> dict[str, AmberError]:
-        """Write records; what went wrong, by id. An unwritten one is no promise.
-
-        A request that is over and all of which is here needs none. Where other shards have a part, a record
-        is written even if this part is over: whoever asks for the request later would miss it.
-        """
-        wanted = [r for r in records if r.state == "running" or len(r.shards) > 1]
+    async def _accept(self, wanted: Sequence[Record]) -> dict[str, AmberError]:
+        """Write records; what went wrong, by id. An unwritten one is no promise."""
         outcomes = await asyncio.gather(*map(self._save, wanted))
         return {r.id: error for r, error in zip(wanted, outcomes, strict=True) if error is not None}
 

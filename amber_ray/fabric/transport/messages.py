@@ -247,8 +247,8 @@ class Found(NamedTuple):
     """A stored value on its way to a reader: inline, or the `place`-th item behind the nested ref.
 
     - `made`: when the value was made (Unix time);
-    - `rank`: of what several shards found the highest counts: `OWN` is in its owner's memory; then the name
-      of a part without its folder, later ones being newer; `BORROWED` is another shard's copy.
+    - `rank`: of what several shards found the highest counts: the name of a part without its folder, later
+      ones being newer, or `OWN`, which is in its owner's memory.
     """
 
     key: str
@@ -261,8 +261,8 @@ class Found(NamedTuple):
     rank: str = ""
 
 
-BORROWED, OWN = "", "~"
-"""See `Found.rank`. Names of parts sort between the two."""
+OWN = "~"
+"""See `Found.rank`. Names of parts sort before it."""
 
 
 class Values(NamedTuple):

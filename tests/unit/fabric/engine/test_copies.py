@@ -9,7 +9,7 @@ import pytest
 
 from amber_ray.core.model.request import RequestView
 from amber_ray.errors import Unavailable, UnknownKey
-from amber_ray.fabric.transport.messages import BORROWED, OWN
+from amber_ray.fabric.transport.messages import OWN
 from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, run, until, values, world
 
 
@@ -104,11 +104,7 @@ def test_a_purge_is_asked_of_the_first_shard_and_heard_by_every_engine() -> None
 @pytest.mark.parametrize("large", [False, True])
 @pytest.mark.parametrize(
     ("first", "second"),
-    [
-        (BORROWED, "part-2-000.parquet"),
-        ("part-1-000.parquet", "part-2-000.parquet"),
-        ("part-2-001.parquet", OWN),
-    ],
+    [("part-1-000", "part-2-000"), ("part-2-000", "part-2-001"), ("part-2-001", OWN)],
 )
 @pytest.mark.parametrize("newer", [0, 1])
 def test_of_what_several_shards_find_the_newest_is_read(
