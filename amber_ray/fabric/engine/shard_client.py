@@ -102,7 +102,7 @@ class Sent:
     - `attempt`: this engine's number for its interest in it, 0 if it only follows it;
     - `submission` and `part`: what the shard is told, if this engine submits it; `deadline`: until when, on
       the engine's clock;
-    - `ask`: the shard is to be asked about it (`attach`) instead; `replaced`: from now on always;
+    - `ask`: the shard is to be asked about it (`attach`) once it has it; `replaced`: from now on always;
     - `ended`: the shard said that it was cancelled;
     - `taken`: set while the shard knows of it, and when it is no longer among `_requests`;
     - `admitted`: the shard took it in at least once; `journaled`: it has it in the journal; `unsaved`: why
@@ -575,9 +575,15 @@ class ShardClient:
         batch = list(self._unsent.values())
         self._unsent.clear()
         try:
-            questions = [sent for sent in batch if sent.ask or sent.submission is None]
-            if len(questions) < len(batch):
-                await self._submit([sent for sent in batch if not (sent.ask or sent.submission is None)])
+            # What the shard has not taken in is submitted before anything is asked about it: the request that
+            # it knows by this id may be an earlier try, with more or fewer assets.
+            questions: list[Sent] = []
+            submissions: list[Sent] = []
+            for sent in batch:
+                asked = sent.submission is None or (sent.ask and sent.admitted)
+                (questions if asked else submissions).append(sent)
+            if submissions:
+                await self._submit(submissions)
             for outcome in await asyncio.gather(*map(self._ask, questions), return_exceptions=True):
                 if outcome is not None:
                     raise outcome

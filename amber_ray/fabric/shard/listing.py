@@ -71,13 +71,14 @@ class Listing:
             log.error("not in the index until they can be read: %s", ", ".join(self._late))
 
     async def replace(self, gone: Iterable[str]) -> None:
-        """Parts are gone or damaged: their keys may be in others of the same folder, newer ones or older."""
-        folders = set()
-        for name in gone:
-            self._index.remove_part(name)
-            self._late.pop(name, None)
-            folders.add(_folder(name))
-        await self._list(lambda name: _folder(name) in folders)
+        """Parts are gone or damaged: their keys may be in others of the same folder, newer ones or older.
+
+        They stay in the index until the others have been looked at: a key that is in none for a moment would
+        count as lost, and be made again.
+        """
+        gone = list(gone)
+        folders = set(map(_folder, gone))
+        await self._list(lambda name: _folder(name) in folders, gone)
 
     async def catch_up(self) -> None:
         """List what could not be read before."""
@@ -97,9 +98,12 @@ class Listing:
         for part in added:
             self.add(part)
 
-    async def _list(self, among: Callable[[str], bool]) -> None:
-        """Add such parts to the index; those that can't be read now are remembered."""
+    async def _list(self, among: Callable[[str], bool], gone: Sequence[str] = ()) -> None:
+        """Add such parts to the index in place of those that are gone; remember what can't be read now."""
         parts, late = await self._parts.scan(among)
+        for name in gone:
+            self._index.remove_part(name)
+            self._late.pop(name, None)
         for part in parts:
             self.add(part)
         # Two of these may run at once, so each tells only of the parts that it has looked at.

@@ -21,6 +21,7 @@ from amber_ray.errors import (
     UnknownRequest,
 )
 from amber_ray.fabric.engine import shard_client
+from amber_ray.fabric.engine.ports import ShardGone
 from tests.unit.fabric.engine.kit import SECONDS, MemoryShard, ask, run, until, values, world
 
 LONG = 1000.0
@@ -420,6 +421,26 @@ def test_an_error_of_the_shard_comes_through_as_it_is() -> None:
             w.shard.raises["submit"] = AmberError("odd")
             with pytest.raises(AmberError, match="odd"):
                 await engine.compute(ask(*w.films(0)), SECONDS)
+
+    run(story())
+
+
+def test_a_request_is_brought_before_anything_is_asked_about_an_earlier_try() -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            w.shard.raises["submit"] = ShardGone("a call was lost")
+            waiting = calling(engine, ask(*w.films(0)), SECONDS, "mine")
+            await until(lambda: len(w.shard.named("submit")) > 0)
+            for session in w.shard.sessions.values():
+                session.updates.replaced.append("mine")  # of the earlier try, which another engine brought
+                session.wake.set()
+            await until(lambda: len(w.shard.named("submit")) > 1)
+            assert w.shard.named("attach") == []
+            del w.shard.raises["submit"]
+            await until(lambda: "mine" in w.shard.records)
+            w.shard.make_all()
+            assert (await waiting).state == "done"
 
     run(story())
 
