@@ -84,9 +84,14 @@ class Scene(abc.ABC):
     async def kill(self) -> None:
         """End the processes of all shards without a warning; they come back by themselves."""
 
-    @abc.abstractmethod
     async def stored(self) -> None:
         """Wait until every value is written."""
+
+        async def written() -> bool:
+            stats = await self.service.stats()
+            return not (stats["keys_hot"] or stats["unspilled_bytes"] or stats["spilling_keys"])
+
+        await self.eventually(written)
 
     # --- media
 

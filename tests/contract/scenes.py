@@ -516,13 +516,6 @@ class RayScene(LoopScene):
             actor = ray.get_actor(shard_name(number), namespace=self._settings.namespace)
             os.kill(await actor.pid.remote(), signal.SIGKILL)
 
-    async def stored(self) -> None:
-        async def written() -> bool:
-            stats = await self.service.stats()
-            return not (stats["keys_hot"] or stats["unspilled_bytes"] or stats["spilling_keys"])
-
-        await self.eventually(written)
-
     def pictures(self, count: int) -> list[str]:
         return [self._put("png", _png(self._new_content())) for _ in range(count)]
 

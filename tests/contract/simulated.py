@@ -478,13 +478,6 @@ class SimulatedScene(Scene):
             assert node.process is not None
             node.process.kill()
 
-    async def stored(self) -> None:
-        async def written() -> bool:
-            stats = await self.service.stats()
-            return not (stats["keys_hot"] or stats["unspilled_bytes"] or stats["spilling_keys"])
-
-        await self.eventually(written)
-
     # --- media
 
     def pictures(self, count: int) -> list[str]:
