@@ -129,7 +129,7 @@ class Nodes:
             one.lost = True
         for run in list(self._runs.pop(number, ())):
             self._world.saw("a node died with a task")
-            self._world.later(0.05, lambda run=run: run.fail(NODE_DIED))
+            self._world.later(0.05, run.node_died)
         return has
 
 
@@ -147,6 +147,7 @@ class Run:
         self.cancelled = False
         self.over = False
         self.ended: Callable[[], None] = lambda: None
+        self.node_died: Callable[[], None] = lambda: self.fail(NODE_DIED)
         self._cluster = cluster
         self._world = cluster.world
         self._slots = slots
@@ -273,8 +274,10 @@ class SimWarmActor:
         """See `WarmActor.run`."""
         self._world.oracle.begins(work, self._cluster.process)
         run = Run(self._cluster, pickle.loads(pickle.dumps(work)), slots, self._needs)
-        run.ended = self._next
+        run.ended, run.node_died = self._next, self.kill
         if not self._alive:
+            # It died with nothing to do, or unheard: nobody can tell this from a death by its first batch.
+            self._world.oracle.turn(work, self._cluster.process)
             self._world.later(0.05, lambda: run.fail(GONE))
         else:
             self._queue.append(run)
@@ -289,6 +292,7 @@ class SimWarmActor:
         if not self._queue or not self._alive or self._queue[0] is self._running:
             return
         run = self._running = self._queue[0]
+        self._world.oracle.turn(run.work, self._cluster.process)
         if self._world.chance("die", f"before {run.work.steps[0].key}"):
             self._world.saw("a warm actor died before a batch's turn")
             self._dies()
@@ -297,6 +301,8 @@ class SimWarmActor:
 
     def _batch(self, run: Run) -> None:
         world = self._world
+        if not self._alive:
+            return
         if any(world.media.poison(step.key) for step in run.work.steps):
             world.saw("a step killed its warm actor")
             self._dies()
@@ -338,6 +344,7 @@ class SimCluster:
         self.world.oracle.begins(work, self.process)
         work = pickle.loads(pickle.dumps(work))
         run = self.make_run(work, slots, task.needs)
+        self.world.oracle.turn(work, self.process)
         registry = self.registries[work.registry]
         run.begin(lambda: run.in_worker(lambda opened: tasks.run_steps(registry, work, opened)))
         return run

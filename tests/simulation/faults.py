@@ -65,9 +65,11 @@ class Faults:
                 world.media.move(int(it.which * len(world.media.assets)))
 
     def _doom(self, node: Any, it: Happening) -> None:
-        """A process will die after so many more callbacks of its own."""
-        if node.up:
+        """A process will die after so many more callbacks of its own, or when it has begun a write."""
+        if node.up and it.much < 0.7:
             node.process.dies_after = int(it.much * 60)
+        elif node.up:
+            node.process.dies_writing = True
 
     def _vanish(self, it: Happening) -> None:
         """Objects are gone, as by a store that was too full."""

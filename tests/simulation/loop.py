@@ -31,13 +31,17 @@ class Stuck(AssertionError):
 
 
 class Process:
-    """What runs together and dies together. `dies_after`: callbacks it has left, if it is doomed."""
+    """What runs together and dies together.
+
+    `dies_after`: callbacks it has left, if it is doomed; `dies_writing`: its next write is the last.
+    """
 
     def __init__(self, loop: VirtualLoop, name: str, number: int) -> None:
         self.name = name
         self.number = number
         self.alive = True
         self.dies_after: int | None = None
+        self.dies_writing = False
         self.died: list[Callable[[], None]] = []
         self._loop = loop
         self._random = random.Random(f"{loop.seed}/{name}/{number}")

@@ -316,10 +316,28 @@ MUTATIONS = (
         "                    left = [key for key in left if key not in {k for _, k in wanted[part]}]\n",
     ),
     Mutation(
-        "join a read of an old value",
+        "tell what a read brings though it was overtaken",
         "fabric/shard/restore.py",
-        "            self._reading.pop(key, None)\n",
+        "                if place != look.places.get(key) and",
+        "                if False and",
+    ),
+    Mutation(
+        "take what can't be listed now for gone",
+        "fabric/shard/restore.py",
+        "            elif look.unlisted:\n",
+        "            elif False:\n",
+    ),
+    Mutation(
+        "believe copies while the shard is not heard",
+        "fabric/engine/shard_client.py",
+        "            self._doubt = loop.call_later(DOUBT_SECONDS, self._listener.doubted, self.number)\n",
         "            pass\n",
+    ),
+    Mutation(
+        "let a read that is done be joined for ever",
+        "fabric/shard/restore.py",
+        "                del self._reading[key]\n",
+        "                pass\n",
     ),
     Mutation(
         "believe whatever part is listed last",
@@ -354,7 +372,7 @@ MUTATIONS = (
     Mutation(
         "blame the batch behind for an actor's death",
         "fabric/shard/actor_pools.py",
-        "raise CallFailed(SUSPECTED if worker.left[0] == task.id else NOT_STARTED) from failed",
+        "raise CallFailed(SUSPECTED if worker.left[:1] == (task.id,) else NOT_STARTED) from failed",
         "raise CallFailed(failed.fault) from failed",
     ),
     Mutation(

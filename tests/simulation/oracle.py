@@ -19,11 +19,12 @@ from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.units import Collection, Segment
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
+from amber_ray.fabric.shard.forwarding import Fetched
 from amber_ray.fabric.transport.messages import Inline, Slot, Work
-from tests.simulation.cluster import objects
+from tests.simulation.cluster import Object, objects
 from tests.simulation.features import digest_in, serial_in
 from tests.simulation.loop import Process
-from tests.simulation.protocol import SessionWatch
+from tests.simulation.protocol import RewriteWatch, SessionWatch
 
 if TYPE_CHECKING:
     from amber_ray.fabric.shard.shard import Shard
@@ -34,6 +35,9 @@ NEWS_SECONDS = 12.0
 """How long it may take until every engine has heard that a value changed: messages get lost."""
 LATE_WRITE_SECONDS = 60.0
 """How long a value that was purged may be back by the late write of a dead shard."""
+
+TOLD_SECONDS = 2.0
+"""How long it may take until another shard has heard that what it lent is lost."""
 
 Attempt = tuple[int, int, int]
 """Shard, incarnation, task."""
@@ -50,6 +54,9 @@ class Oracle:
         self._refreshed: dict[str, tuple[int, float]] = {}
         self._excused: dict[str, float] = {}
         self._told: dict[tuple[str, int], float] = {}
+        self._turns: set[Attempt] = set()
+        self._lost: dict[tuple[Process, Object], float] = {}
+        self.dropped: dict[str, set[int]] = {}
 
     # --- ledgers
 
@@ -59,17 +66,20 @@ class Oracle:
         plain, begun = ledger.handle, False
 
         sessions = SessionWatch(self._world, shard)
+        rewrites = RewriteWatch(self._world, shard, process)
 
         def handle(event: ev.Event, now: float) -> list[ev.Command]:
             nonlocal begun
             sessions.heard(event)
+            rewrites.heard(event)
             if not begun:
                 begun = True
                 self._restarted(process, shard)
-            self._before(ledger, event, process)
+            self._before(ledger, event, process, shard)
             running = dict(ledger.tasks)
             commands = plain(event, now)
             self._after(ledger, event, shard)
+            sessions.said(commands)
             told = Counter((c.request, c.key) for c in commands if isinstance(c, ev.Deliver))
             assert not told or max(told.values()) == 1, f"{told.most_common(1)} was delivered twice"
             for command in commands:
@@ -101,18 +111,28 @@ class Oracle:
         values = shard.context.values.keys()
         assert held == values, f"the shell and the ledger differ on what is in memory: {held ^ values}"
 
-    def _before(self, ledger: Ledger, event: ev.Event, process: Process) -> None:
+    def _before(self, ledger: Ledger, event: ev.Event, process: Process, shard: Shard) -> None:
         """What an event undoes, seen before the ledger takes it in."""
+        if isinstance(event, ev.Requested):
+            self._meant(event)
         match event:
             case ev.Reported(task, reports):
                 taken = {r.key for r in reports if r.failure is None and ledger.accepts(task, r.key)}
                 self._failed(process, task, [s.key for s in _steps(ledger, task) if s.key not in taken])
-            case ev.TaskLost(task):
+            case ev.TaskLost(task, crashed=crashed):
+                begun = (_number(process), process.number, task) in self._turns
+                assert begun or not crashed, f"task {task} is charged with a crash, and had not begun"
                 self._failed(process, task, [s.key for s in _steps(ledger, task)])
             case ev.Lost(keys):
+                for key in keys:
+                    handle = shard.context.values.get(key)
+                    if isinstance(handle, Slot):
+                        self._lost.setdefault((process, handle.ref), self._world.loop.time())
                 hot = [k for k in keys if k in ledger.entries and ledger.entries[k].state is State.HOT]
                 self.undone(hot)
                 self._forget_refreshes(keys)
+            case ev.RestoreFailed(keys) if shard.late_parts:
+                self.undone(keys)  # out of sight for long: a part could not be read
             case ev.Purged(keys):
                 self.undone(keys)
             case ev.Requested(targets=targets, refresh=True):
@@ -120,6 +140,14 @@ class Oracle:
                 # If nobody waits for the new one, the stored one from before counts again (docs: Limits).
                 unwritten = ledger.unspilled.keys()
                 self._forget_refreshes([key for key in targets if key in unwritten])
+
+    def _meant(self, event: ev.Requested) -> None:
+        """A request comes to a ledger as its caller asked it, also from the journal."""
+        ask = self._world.asks.get(event.id)
+        if ask is not None:
+            assert event.refresh == ask.refresh, f"{ask.id} comes with refresh={event.refresh}"
+            has = event.deadline is not None
+            assert has == (ask.patience is not None), f"{ask.id} comes with deadline={event.deadline}"
 
     def _restarted(self, process: Process, shard: Shard) -> None:
         """A shard begins: it knows what its index found, and nothing else."""
@@ -147,6 +175,20 @@ class Oracle:
                     raise AssertionError(f"{key} is made again, and nothing had undone it")
                 self._done[key] = attempt
             self._live[key] = attempt
+
+    def turn(self, work: Work, process: Process) -> None:
+        """It is a task's turn: its worker may have begun it."""
+        self._turns.add((_number(process), process.number, work.task))
+
+    def borrows(self, process: Process, fetched: Fetched, began: float) -> None:
+        """A shard asked another one at a time, and was lent values: not those that it had said are lost."""
+        if any(self._world.scenario.chances[it] for it in ("lost", "reply lost")):
+            return  # perhaps that was never heard
+        for answer, handle in fetched:
+            if isinstance(handle, Slot):
+                since = self._lost.get((process, handle.ref), began)
+                said = f"{answer.key} is lent again, and was said to be lost"
+                assert began <= since + TOLD_SECONDS, said
 
     def _alive(self, attempt: Attempt, key: str) -> bool:
         node = self._world.shards[attempt[0]]
@@ -183,7 +225,16 @@ class Oracle:
 
     def written(self, row: StoredValue) -> None:
         """A value is published."""
-        self.right(row.key, pickle.loads(row.data))
+        value = pickle.loads(row.data)
+        self.right(row.key, value)
+        self._told.setdefault((row.key, self.serial(value)), self._world.loop.time())
+
+    def kept(self, row: StoredValue) -> None:
+        """A value is stored at the end of the world."""
+        value = pickle.loads(row.data)
+        self.right(row.key, value)
+        least, _ = self._least.get(row.key, (0, 0.0))
+        assert self.serial(value) > least, f"{row.key} was purged, and is stored for ever"
 
     def right(self, key: str, value: Any) -> None:
         """A value of a key must be this."""
@@ -192,6 +243,12 @@ class Oracle:
     def serial(self, value: Any) -> int:
         """The number of the execution that made a value."""
         return serial_in(value)
+
+    def drops(self, rows: Iterable[StoredValue]) -> None:
+        """A purge takes rows out of a part."""
+        for row in rows:
+            self.dropped.setdefault(row.key, set()).add(self.serial(pickle.loads(row.data)))
+            self.undone([row.key])
 
     def about(self, key: str, asset: str) -> bool:
         """Whether a key's value is of an asset, or of a collection with it."""

@@ -27,6 +27,7 @@ from tests.simulation.loop import Process
 
 if TYPE_CHECKING:
     from tests.simulation.cluster import Objects
+    from tests.simulation.protocol import RewriteWatch
     from tests.simulation.world import World
 
 LOST = Fault("SystemFault", "an input was lost with its node", inputs_lost=True)
@@ -63,6 +64,8 @@ class Store:
         self.quarantine: list[str] = []
         self.journal: dict[str, str] = {}
         self.purges: list[Purge] = []
+        self.rewritten: set[str] = set()
+        self.writers: dict[Process, RewriteWatch] = {}
         self.full_until = 0.0
         self._puts = 0
 
@@ -142,6 +145,7 @@ class SimParts:
         self._process = process
         self._objects = objects
         self._clean: dict[Purge, set[str]] = {}
+        self._purging = False
 
     @property
     def local(self) -> bool:
@@ -163,6 +167,9 @@ class SimParts:
     ) -> str:
         """See `Parts.write`. A worker publishes later, whatever becomes of this shard."""
         world, about = self._world, rows[0].key
+        if self._purging:
+            world.fail(AssertionError("a write begins while the same shard purges parts"))
+        self._store.writers[self._process].writes()
         done: asyncio.Future[str] = world.loop.create_future()
         done.add_done_callback(lambda f: f.cancelled() or f.exception())
         data, process = (bundle, places, slots), self._process
@@ -170,7 +177,7 @@ class SimParts:
         def work() -> None:
             outcome: str | BaseException
             try:
-                if not process.alive and world.draws.unit("straggles", about) < 0.5:
+                if not process.alive and world.draws.unit("straggles", about) < 0.3:
                     return  # the worker was ended with its owner
                 made = [self._stored(row, *data) for row in rows]
                 self._store.trouble(about)
@@ -186,7 +193,12 @@ class SimParts:
                 outcome = error
             world.later(0.02, lambda: self._tell(done, outcome))
 
-        world.later(0.02 + 4.0 * world.draws.unit("write", about) ** 3, work)  # some take long
+        takes = 4.0 * world.draws.unit("write", about) ** 3  # some take long
+        if self._process.dies_writing:
+            world.saw("a shard died in the middle of a write")
+            takes += 6.0
+            self._process.dies_after = 0
+        world.later(0.02 + takes, work)
         try:
             return await done
         except StoreError as error:
@@ -218,7 +230,9 @@ class SimParts:
     async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
         """See `Parts.read_here`."""
         await self._takes("read here", next(iter(wanted)), 0.05)
-        return store_tasks.read_here(self._store, wanted, inline_bytes)
+        report = store_tasks.read_here(self._store, wanted, inline_bytes)
+        await self._takes("tell what was read", next(iter(wanted)), 0.05)
+        return report
 
     async def read(
         self, registry: str, wanted: Wanted, returns: int, inline_bytes: int
@@ -230,6 +244,7 @@ class SimParts:
             raise CallFailed(Fault("SystemFault", "the worker died", crashed=True))
         work = Work(0, (), frozenset(), {}, {}, returns, inline_bytes, registry, "amber", self._process.name)
         report, *slots = store_tasks.read_from(self._store, self._world.registry(registry), work, wanted)
+        await self._takes("tell what was read", about)
         return report, [self._objects.put(values, self._process, about) for values in slots]
 
     async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
@@ -240,7 +255,7 @@ class SimParts:
         late: list[str] = []
         for name in names:
             if self._world.draws.unit("scan pauses", name) < 0.1:
-                await self._takes("scan", name, 0.1)
+                await self._takes("scan", name, 1.0)
             try:
                 found.append(PartKeys(name, _keys(self._store.open(name).rows)))
             except FileNotFoundError:
@@ -272,6 +287,7 @@ class SimParts:
                 return [], None
         await self._takes("compact", folder)
         self._world.saw("parts were joined")
+        self._store.rewritten.update(names)
         made = self._store.publish(feature, version, list(rows.values()), after=names[-1])
         return names, PartKeys(made, _keys(self._store.parts[made].rows))
 
@@ -293,6 +309,13 @@ class SimParts:
 
     async def purge(self, purge: Purge, *, again: bool) -> tuple[list[Rewritten], list[str]]:
         """See `Parts.purge`."""
+        self._purging = not again
+        try:
+            return await self._purge(purge, again=again)
+        finally:
+            self._purging = False
+
+    async def _purge(self, purge: Purge, *, again: bool) -> tuple[list[Rewritten], list[str]]:
         clean = self._clean.get(purge, set()) if again else set()
         names = self._store.names()
         changes: list[Rewritten] = []
@@ -319,7 +342,8 @@ class SimParts:
                 continue
             if again:
                 self._world.saw("a purge found a late write")
-            self._world.oracle.undone([row.key for row in rows if goes(row)])
+            self._world.oracle.drops(row for row in rows if goes(row))
+            self._store.rewritten.add(name)
             new = None
             if kept:
                 made = self._store.publish(feature, version, kept, after=name)

@@ -35,7 +35,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.features import SEGMENT_SECONDS, Media
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Gone, Message, Node
-from tests.simulation.oracle import Oracle
+from tests.simulation.oracle import NEWS_SECONDS, Oracle
 from tests.simulation.scenario import FEATURES, SMALL_GPU, Ask, Read, Scenario
 from tests.simulation.store import SimJournal, SimLease, SimParts, Store
 
@@ -75,6 +75,7 @@ class World:
         self.nodes = Nodes(self, scenario.nodes)
         self.oracle = self.make_oracle()
         self.callers: list[Caller] = []
+        self.asks: dict[str, Ask] = {}
         self.faults = Faults(self)
         self.cut_until: dict[tuple[str, str], float] = {}
         self._outside = Process(self.loop, "outside", 0)
@@ -121,7 +122,7 @@ class World:
             parts=SimParts(self, process, objects()),
             journal=SimJournal(self),
             lease=SimLease(),
-            peers=SimPeers(self),
+            peers=SimPeers(self, process),
             assets=SimShardAssets(self),
             clock=SimClock(self),
             process=SimProcess(self, process),
@@ -202,6 +203,8 @@ class World:
         await asyncio.sleep(70.0)
         await self._wait_for(self._last())
         await self._rest()
+        await asyncio.sleep(NEWS_SECONDS)
+        await self._read_all()
         for node in self.shards:
             assert node.process is not None
             node.process.kill()
@@ -212,6 +215,7 @@ class World:
         self._kept()
 
     def _ask(self, ask: Ask) -> list[asyncio.Task[None]]:
+        self.asks[ask.id] = ask
         callers = [Caller(self, ask)]
         if ask.twin:
             callers.append(Caller(self, ask))
@@ -278,13 +282,24 @@ class World:
                 return f"steps of {node.name}: {states}"
         return ""
 
+    async def _read_all(self) -> None:
+        """Somebody reads all that is stored by its keys."""
+        shards = [node.offers.context for node in self.shards]
+        places = {key: shards[step.home].index.find(key) for key, step in self.media.steps.items()}
+        parts = {name for name, part in self.store.parts.items() if not part.damaged}
+        keys = [key for key, place in places.items() if place and place[0] in parts]
+        now = self.loop.time()
+        for node in self.engines:
+            for value in await node.offers.service.load(keys):
+                self.oracle.told(value.key, value.value, now)
+
     def _kept(self) -> None:
         """What was promised has ended, and what is stored is right."""
         for name, text in self.store.journal.items():
             assert '"state": "running"' not in text, f"request {name} was accepted and never ended"
         for part in self.store.parts.values():
-            for row in part.rows:
-                self.oracle.written(row)
+            for row in () if part.damaged else part.rows:
+                self.oracle.kept(row)
 
     # --- time and chance
 
@@ -456,16 +471,20 @@ class SimShardPort:
 
 
 class SimPeers:
-    """The other shards."""
+    """The other shards, for the one of a process."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, process: Process) -> None:
         self._world = world
+        self._process = process
 
     def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> PeerCall:
         """See `Peers.fetch`."""
-        return PeerCall(
-            Message(self._world, self._world.shards[shard], "fetch", (id, part, priority, tenant))
+        began = self._world.loop.time()
+        call = PeerCall(
+            Message(self._world, self._world.shards[shard], "fetch", (id, part, priority, tenant)),
+            lambda fetched: self._world.oracle.borrows(self._process, fetched, began),
         )
+        return call
 
     async def call(self, shard: int, method: str, *arguments: Any) -> Any:
         """See `Peers.call`."""
@@ -473,19 +492,22 @@ class SimPeers:
 
 
 class PeerCall:
-    """A call of another shard."""
+    """A call of another shard; somebody else may look at the answer first."""
 
-    def __init__(self, message: Message) -> None:
+    def __init__(self, message: Message, look: Callable[[Any], None] = lambda answer: None) -> None:
         self._message = message
+        self._look = look
 
     async def result(self) -> Any:
         """See `Call.result`."""
         try:
-            return await asyncio.shield(self._message.answer)
+            answer = await asyncio.shield(self._message.answer)
         except Gone as error:
             raise CallFailed(PEER_GONE) from error
         except AmberError as error:
             raise CallFailed(PEER_ERROR) from error
+        self._look(answer)
+        return answer
 
     def cancel(self, *, force: bool) -> None:
         """See `Call.cancel`."""

@@ -351,8 +351,8 @@ class RequestTracker:
             self._shards[shard].forget(id)
             tracked.finish(shard, state)
 
-    def renewed(self, shard: int) -> None:
-        """A shard started over: what it said of values may have changed unheard."""
+    def doubted(self, shard: int) -> None:
+        """A shard started over, or is not heard: what it said of values may have changed unheard."""
         self._cache.clear()
         self._answers.clear()
 

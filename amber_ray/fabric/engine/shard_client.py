@@ -47,6 +47,8 @@ REVIVE_SECONDS = 120.0
 CALL_SECONDS = 300.0
 """Longest wait for what one call asks, restarts included."""
 POLL_SECONDS = 20.0
+DOUBT_SECONDS = 8.0
+"""How long copies are believed while the shard can't be heard: values may be purged elsewhere meanwhile."""
 POLL_GRACE_SECONDS = 20.0
 """How much longer than it was asked to wait a poll may take before it is given up and made again."""
 PROGRESS_SECONDS = 5.0
@@ -90,8 +92,8 @@ class Listener(Protocol):
         """Something happened to requests, or values changed."""
         ...
 
-    def renewed(self, shard: int) -> None:
-        """The shard started over: what was read from it may be old."""
+    def doubted(self, shard: int) -> None:
+        """The shard started over, or was not heard for long: what was read from it may be old."""
         ...
 
 
@@ -148,6 +150,7 @@ class ShardClient:
         self._listener = listener
         self._incarnation = ""
         self._connection = 0  # counts reconnections, so that of many calls that fail together one reconnects
+        self._doubt: asyncio.TimerHandle | None = None
         self._epoch = 0  # counts the times that the shard started over
         self._stream = ""
         self._seen = 0
@@ -197,13 +200,14 @@ class ShardClient:
         self._plans.clear()
         for sent in self._requests.values():
             self._resend(sent)
-        self._listener.renewed(self.number)
+        self._listener.doubted(self.number)
 
     async def close(self) -> None:
         """Send what is still to be sent, for a few seconds; then leave. Unaccepted requests end with that."""
         if self._sending is not None and not self._sending.done():
             await asyncio.wait({self._sending}, timeout=CLOSE_SECONDS)
         self._closed = True
+        self._hears()
         tasks = [t for t in (self._polling, self._sending, self._reconnecting) if t is not None]
         for task in tasks:
             task.cancel()
@@ -442,7 +446,9 @@ class ShardClient:
                         mark = Mark(self._epoch, updates.changes)
                     self._stream, self._seen = updates.stream, updates.number
                 self._apply(updates, mark)
+                self._hears()
             except (ShardGone, TimeoutError):
+                self._hears_nothing()
                 try:
                     await self._reconnect(connection)
                 except AmberError as error:
@@ -451,6 +457,17 @@ class ShardClient:
             except Exception:
                 log.exception("updates of shard %d could not be had", self.number)
                 await asyncio.sleep(1.0)
+
+    def _hears_nothing(self) -> None:
+        """A poll failed. Copies are let go of unless one succeeds soon."""
+        if self._doubt is None:
+            loop = asyncio.get_running_loop()
+            self._doubt = loop.call_later(DOUBT_SECONDS, self._listener.doubted, self.number)
+
+    def _hears(self) -> None:
+        if self._doubt is not None:
+            self._doubt.cancel()
+            self._doubt = None
 
     def _apply(self, updates: Updates, mark: Mark) -> None:
         """Tell the listener. Updates that come twice, or of an incarnation that is gone, do no harm."""

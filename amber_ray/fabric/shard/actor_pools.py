@@ -32,10 +32,10 @@ TENURE_SECONDS = 10.0
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One warm actor. `batches`: the tasks it was given, oldest first; it runs them in that order.
+    """One warm actor. `batches`: the tasks that are meant for it; `sent`: those it was given, oldest first.
 
-    `full`: the newest of them tolerates no other beside it. `leaving`: it gets no more of them. `left`: those
-    it had when it was ended.
+    It runs them in the order of `sent`. `full`: the newest of them tolerates no other beside it. `leaving`:
+    it gets no more of them. `left`: those it had when it was ended.
     """
 
     actor: WarmActor
@@ -43,6 +43,7 @@ class Worker:
     since: float
     idle_since: float
     batches: list[int] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
     full: bool = False
     leaving: bool = False
     left: tuple[int, ...] = ()
@@ -100,6 +101,7 @@ class ActorPools:
         pool = self._pools.setdefault(kind, Pool(task.recipe, task.needs))
         worker = await self._worker(pool, task)
         try:
+            worker.sent.append(task.id)
             call = worker.actor.run(work, slots)
             self._running[task.id] = (pool, worker, call)
             self.counters["warm_batches"] += 1
@@ -109,11 +111,12 @@ class ActorPools:
             if not failed.fault.gone:
                 raise
             self._bury(pool, worker)
-            if len(worker.left) == 1:
+            if worker.left == (task.id,):
                 raise
-            raise CallFailed(SUSPECTED if worker.left[0] == task.id else NOT_STARTED) from failed
+            raise CallFailed(SUSPECTED if worker.left[:1] == (task.id,) else NOT_STARTED) from failed
         finally:
             worker.batches.remove(task.id)
+            worker.sent.remove(task.id)
             worker.full = False
             self._running.pop(task.id, None)
             worker.idle_since = self._now()
@@ -133,7 +136,7 @@ class ActorPools:
         pool, worker, call = running
         if not force:
             call.cancel(force=False)
-        elif worker.batches[0] == task:
+        elif worker.sent[0] == task:
             self._bury(pool, worker)
             self._settle()
 
@@ -239,10 +242,10 @@ class ActorPools:
         return worker
 
     def _bury(self, pool: Pool, worker: Worker) -> None:
-        """End an actor: it runs its oldest batch, and has not begun the others."""
+        """End an actor: it runs the oldest batch it was given, and has not begun the others."""
         if worker in pool.workers:
             pool.workers.remove(worker)
-            worker.left = tuple(worker.batches)
+            worker.left = tuple(worker.sent)
             worker.actor.kill()
 
 

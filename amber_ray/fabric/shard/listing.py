@@ -70,15 +70,16 @@ class Listing:
         if self._late:
             log.error("not in the index until they can be read: %s", ", ".join(self._late))
 
-    async def replace(self, gone: Iterable[str]) -> None:
+    async def replace(self, gone: Iterable[str]) -> list[str]:
         """Parts are gone or damaged: their keys may be in others of the same folder, newer ones or older.
 
         They stay in the index until the others have been looked at: a key that is in none for a moment would
-        count as lost, and be made again.
+        count as lost, and be made again. Returns the others that can't be read now.
         """
         gone = list(gone)
         folders = set(map(_folder, gone))
         await self._list(lambda name: _folder(name) in folders, gone)
+        return [name for name in self._late if _folder(name) in folders]
 
     async def catch_up(self) -> None:
         """List what could not be read before."""

@@ -10,6 +10,7 @@ import asyncio
 import collections
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from amber_ray.errors import AmberError
@@ -28,8 +29,19 @@ READ_PAUSES = 0.2, 1.0, 4.0
 LOOKS = 3
 """How often keys are looked up again because their part was rewritten or damaged when it was read."""
 
+OVERTAKEN = "its part was rewritten while it was read"
+UNLISTED = "the part that it may be in can't be listed now"
+
 Outcome: TypeAlias = tuple[StepResult, Ref] | str | None
 """A value and the object it is in; why it can't be read now; None if it is not there any more."""
+
+
+@dataclass(slots=True)
+class _Look:
+    """Where rows were read. `unlisted`: parts that may have what is in none of those that are listed."""
+
+    places: dict[str, tuple[str, int]] = field(default_factory=dict)
+    unlisted: set[str] = field(default_factory=set)
 
 
 class RestoreReader:
@@ -54,38 +66,56 @@ class RestoreReader:
             self._context.spawn(self._read({key: self._reading[key] for key in mine}))
         return {key: await asyncio.shield(future) for key, future in waits.items()}
 
-    def changed(self, keys: Sequence[str] | None) -> None:
-        """These values (None: any) are others now: nobody may join a read of the old ones any more."""
-        for key in list(self._reading) if keys is None else keys:
-            self._reading.pop(key, None)
-
     async def _read(self, futures: dict[str, asyncio.Future[Outcome]]) -> None:
         read: dict[str, Outcome] = dict.fromkeys(futures, "Amber failed to read it; its log tells more")
         try:
-            read = await self._patiently(list(futures))
+            read = await self._current(list(futures))
         except Exception:
             log.exception("%d values could not be read back", len(futures))
         finally:
             for key, future in futures.items():
-                if self._reading.get(key) is future:
-                    del self._reading[key]
+                del self._reading[key]
                 future.set_result(read.get(key))
 
-    async def _patiently(self, keys: Sequence[str]) -> dict[str, Outcome]:
+    async def _current(self, keys: Sequence[str]) -> dict[str, Outcome]:
+        """Read rows, and again those that were overtaken: by the end the index has them elsewhere, or not.
+
+        A newer value was written meanwhile, or a purge has dropped it: whoever joined the read late must not
+        be told the value from before.
+        """
+        read: dict[str, Outcome] = {}
+        left = list(keys)
+        for _ in range(LOOKS):
+            look = _Look()
+            read.update(await self._patiently(left, look))
+            now = self._context.index.find_many(left)
+            left = [
+                key
+                for key, place in zip(left, now, strict=True)
+                if place != look.places.get(key) and not isinstance(read.get(key), str)
+            ]
+            if not left:
+                return read
+        return read | dict.fromkeys(left, OVERTAKEN)
+
+    async def _patiently(self, keys: Sequence[str], look: _Look) -> dict[str, Outcome]:
         """Read rows, and again after a while those that are there and were not given."""
-        read = await self._read_rows(keys)
+        read = await self._read_rows(keys, look)
         for pause in READ_PAUSES:
             late = [key for key, outcome in read.items() if isinstance(outcome, str)]
             if not late:
                 break
             log.warning("%d values can't be read now: %s", len(late), read[late[0]])
             await asyncio.sleep(pause)
+            if look.unlisted:
+                await self._listing.catch_up()
             for key in late:
                 del read[key]
-            read.update(await self._read_rows(late))
-        return read
+            read.update(await self._read_rows(late, look))
+        # One bad part must not keep a service down: what can't be listed for long may be computed again.
+        return {key: outcome for key, outcome in read.items() if outcome != UNLISTED}
 
-    async def _read_rows(self, keys: Sequence[str]) -> dict[str, Outcome]:
+    async def _read_rows(self, keys: Sequence[str], look: _Look) -> dict[str, Outcome]:
         """One try; what is missing from the answer is in no part any more."""
         index = self._context.index
         read: dict[str, Outcome] = {}
@@ -96,6 +126,9 @@ class RestoreReader:
             for key, place in zip(left, index.find_many(left), strict=True):
                 if place is not None:
                     wanted[place[0]].append((place[1], key))
+                    look.places[key] = place
+                else:
+                    look.places.pop(key, None)
             if not wanted:
                 break
             try:
@@ -110,20 +143,20 @@ class RestoreReader:
                 gone = [*report.vanished, *report.damaged]
                 if gone:
                     # Their keys may be in other parts: in those that replaced them, or in older ones.
-                    await self._listing.replace(gone)
+                    look.unlisted.update(await self._listing.replace(gone))
             except CallFailed as failed:
                 return read | dict.fromkeys(left, failed.fault.message)
             except AmberError as error:
                 return read | dict.fromkeys(left, str(error))
             if not left:
-                break
-        else:
-            # Parts change faster than they are read: the keys are still in the index, so nothing is lost.
-            read.update(
-                (key, "its part was rewritten while it was read")
-                for key, place in zip(left, index.find_many(left), strict=True)
-                if place is not None
-            )
+                return read
+        look.unlisted.intersection_update(self._listing.late)
+        for key, place in zip(left, index.find_many(left), strict=True):
+            if place is not None:
+                # Parts change faster than they are read: the keys are still in the index, so nothing is lost.
+                read[key] = OVERTAKEN
+            elif look.unlisted:
+                read[key] = UNLISTED
         return read
 
     async def _read_parts(self, wanted: Wanted) -> tuple[ReadReport, Sequence[Ref]]:

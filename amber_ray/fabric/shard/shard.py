@@ -84,8 +84,7 @@ class Shard:
         self._ledger = context.ledger
         self._plans = PlanCache()
         self._listing = Listing(index, ports.parts)
-        self._reader = RestoreReader(context, self._listing)
-        self._spiller = Spiller(context, self._listing, self._reader)
+        self._spiller = Spiller(context, self._listing, RestoreReader(context, self._listing))
         self._rewriter = Rewriter(context, self._listing, self._spiller)
         self._dispatcher = Dispatcher(context)
         self._requests = RequestTable(context)
@@ -284,7 +283,6 @@ class Shard:
     def _changed(self, keys: list[str] | None) -> None:
         """Values were purged or are made anew: nobody is to use a copy of the old ones any more."""
         self.context.changes += 1
-        self._reader.changed(keys)
         self._requests.tell_changed(keys)
 
     # --- what engines ask: requests
