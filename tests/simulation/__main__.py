@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 
+from tests.simulation import corpus
 from tests.simulation.runs import Outcome, run_many, said
 from tests.simulation.scenario import Scenario
 from tests.simulation.shrink import Shrinker
@@ -22,12 +23,21 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="only this one")
     parser.add_argument("--trace", action="store_true", help="with --seed: print every event and command")
     parser.add_argument("--shrink", type=int, metavar="SEED", help="make a failing seed short and tell it")
-    parser.add_argument("--first", action="store_true", help="stop at the first failure")
+    parser.add_argument("--keep", metavar="NAME", help="with --shrink: keep it as a world of the corpus")
+    parser.add_argument("--world", metavar="NAME", help="only this one of the corpus")
+    parser.add_argument("--first", action="store_true", help="the corpus, then seeds, to the first failure")
     arguments = parser.parse_args()
     if arguments.shrink is not None:
-        return _shrink(arguments.shrink)
+        return _shrink(arguments.shrink, arguments.keep)
+    if arguments.world is not None:
+        return tell(corpus.scenario(arguments.world), trace=arguments.trace)
     if arguments.seed is not None:
         return tell(Scenario.of(arguments.seed), trace=arguments.trace)
+    if arguments.first:
+        name, failure = corpus.first_failure()
+        if failure:
+            print(f"world {name} failed after: {failure}")
+            return 1
     return _many(range(arguments.start, arguments.start + arguments.seeds), arguments.jobs, arguments.first)
 
 
@@ -70,13 +80,15 @@ def tell(scenario: Scenario, *, trace: bool) -> int:
     return 1 if failure else 0
 
 
-def _shrink(seed: int) -> int:
+def _shrink(seed: int, name: str | None) -> int:
     try:
         shrinker = Shrinker(Scenario.of(seed))
     except ValueError as error:
         print(error)
         return 0
     small = shrinker.shrink()
+    if name is not None:
+        corpus.keep(name, small)
     print(f"after {shrinker.runs} worlds; names draws of seed {seed}:")
     return tell(small, trace=True)
 

@@ -144,7 +144,7 @@ class Faults:
             part = _one(it, parts)
             part.damaged = True
             world.saw("a part was damaged")
-            world.oracle.damaged([row.key for row in part.rows])
+            world.oracle.damaged(part.rows)
 
     def _away(self, it: Happening) -> None:
         """A part can't be read for a while: the store is slow, not wrong."""

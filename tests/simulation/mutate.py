@@ -22,7 +22,7 @@ SECONDS = 300.0
 
 
 def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
-    """What noticed the mutation: the seed and the promise; empty if nothing did.
+    """What noticed the mutation: the seed or the kept world, and the promise; empty if nothing did.
 
     Raises `ValueError` if its old text is not there exactly once.
     """
@@ -59,14 +59,14 @@ def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
         text=True,
         timeout=SECONDS,
     )
-    found = re.search(r"^seed (\d+) failed after: (.*)$", run.stdout, re.MULTILINE)
+    found = re.search(r"^((?:seed|world) \S+) failed after: (.*)$", run.stdout, re.MULTILINE)
     if run.returncode != 0 and found is None:
         raise ValueError(f"{mutation.name!r}: the simulation could not run: {run.stderr[-2000:]}")
     if found is None:
         return ""
     events = re.search(r"(\d+) events in", run.stdout)
     told = re.sub(r"[0-9a-f]{32}", "KEY", found[2])
-    return f"seed {found[1]}, within {events[1] if events else '?'} events: {told[:90]}"
+    return f"{found[1]}{f', within {events[1]} events' if events else ''}: {told[:90]}"
 
 
 def run_all(mutations: Sequence[Mutation], seeds: int, jobs: int = 1) -> int:

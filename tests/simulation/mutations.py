@@ -322,12 +322,6 @@ MUTATIONS = (
         "                if False and",
     ),
     Mutation(
-        "take what can't be listed now for gone",
-        "fabric/shard/restore.py",
-        "            elif look.unlisted:\n",
-        "            elif False:\n",
-    ),
-    Mutation(
         "believe copies while the shard is not heard",
         "fabric/engine/shard_client.py",
         "            self._doubt = loop.call_later(DOUBT_SECONDS, self._listener.doubted, self.number)\n",

@@ -20,6 +20,7 @@ from amber_ray.core.model.units import Collection, Segment
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
 from amber_ray.fabric.shard.forwarding import Fetched
+from amber_ray.fabric.shard.restore import READ_PAUSES
 from amber_ray.fabric.transport.messages import Inline, Slot, Work
 from tests.simulation.cluster import Object, objects
 from tests.simulation.features import digest_in, serial_in
@@ -54,7 +55,9 @@ class Oracle:
         self._refreshed: dict[str, tuple[int, float]] = {}
         self._excused: dict[str, float] = {}
         self._told: dict[tuple[str, int], float] = {}
+        self._listed: dict[Process, float] = {}
         self._turns: set[Attempt] = set()
+        self._damaged: set[tuple[str, int]] = set()
         self._lost: dict[tuple[Process, Object], float] = {}
         self.dropped: dict[str, set[int]] = {}
 
@@ -105,8 +108,10 @@ class Oracle:
                     f"{key} was not written, an older one was"
                 )
 
-    def in_step(self, shard: Shard) -> None:
+    def in_step(self, shard: Shard, process: Process) -> None:
         """After a callback: what the ledger thinks is in memory is what the shell holds."""
+        if not shard.late_parts:
+            self._listed[process] = self._world.loop.time()
         held = {k for k, e in shard.context.ledger.entries.items() if e.state in AVAILABLE}
         values = shard.context.values.keys()
         assert held == values, f"the shell and the ledger differ on what is in memory: {held ^ values}"
@@ -131,8 +136,8 @@ class Oracle:
                 hot = [k for k in keys if k in ledger.entries and ledger.entries[k].state is State.HOT]
                 self.undone(hot)
                 self._forget_refreshes(keys)
-            case ev.RestoreFailed(keys) if shard.late_parts:
-                self.undone(keys)  # out of sight for long: a part could not be read
+            case ev.RestoreFailed(keys) if self._unlisted(process, shard):
+                self.undone(keys)
             case ev.Purged(keys):
                 self.undone(keys)
             case ev.Requested(targets=targets, refresh=True):
@@ -148,6 +153,11 @@ class Oracle:
             assert event.refresh == ask.refresh, f"{ask.id} comes with refresh={event.refresh}"
             has = event.deadline is not None
             assert has == (ask.patience is not None), f"{ask.id} comes with deadline={event.deadline}"
+
+    def _unlisted(self, process: Process, shard: Shard) -> bool:
+        """Whether some part has been out of a shard's sight for as long as that waits for it."""
+        since = self._listed.get(process, 0.0)  # or since its start, which waits as long
+        return bool(shard.late_parts) and self._world.loop.time() - since >= sum(READ_PAUSES)
 
     def _restarted(self, process: Process, shard: Shard) -> None:
         """A shard begins: it knows what its index found, and nothing else."""
@@ -171,7 +181,7 @@ class Oracle:
             assert other is None or not self._alive(other, key), f"{key} has two live attempts"
             assert key not in shard.context.values, f"{key} is in memory and made again"
             if world.media.durable(key):
-                if key in self._done and not self._out_of_sight(key, shard):
+                if key in self._done and not self._out_of_sight(key, process, shard):
                     raise AssertionError(f"{key} is made again, and nothing had undone it")
                 self._done[key] = attempt
             self._live[key] = attempt
@@ -196,9 +206,9 @@ class Oracle:
             return False
         return bool(node.offers.context.ledger.accepts(attempt[2], key))
 
-    def _out_of_sight(self, key: str, shard: Shard) -> bool:
+    def _out_of_sight(self, key: str, process: Process, shard: Shard) -> bool:
         """Whether a value is stored where its shard could not see it: a part that could not be read."""
-        return key not in shard.context.index and bool(shard.late_parts)
+        return key not in shard.context.index and self._unlisted(process, shard)
 
     def failed(self, work: Work, process: Process) -> None:
         """A task came to nothing."""
@@ -215,9 +225,12 @@ class Oracle:
         for key in keys:
             self._done.pop(key, None)
 
-    def damaged(self, keys: Iterable[str]) -> None:
+    def damaged(self, rows: Iterable[StoredValue]) -> None:
         """What was stored is damaged."""
-        keys = list(keys)
+        keys = []
+        for row in rows:
+            keys.append(row.key)
+            self._damaged.add((row.key, self.serial(pickle.loads(row.data))))
         self.undone(keys)
         self._forget_refreshes(keys)
 
@@ -297,19 +310,18 @@ class Oracle:
         One that is in memory and damaged on disk is not: it is evicted like any other, and then it is lost.
         """
         world = self._world
-        stored = [
-            (self.serial(pickle.loads(row.data)), part.damaged)
-            for part in world.store.parts.values()
-            for row in part.rows
-            if row.key == key
-        ]
-        if any(number == serial for number, damaged in stored if damaged):
+        if (key, serial) in self._damaged:
             return False
         shard = world.shards[world.media.steps[key].home].offers
         held = None if shard is None else self._serial(shard.context.values.get(key))
-        if held is not None and held >= serial:
+        if held is not None and held >= serial and (key, held) not in self._damaged:
             return True
-        return any(number >= serial for number, damaged in stored if not damaged)
+        return any(
+            self.serial(pickle.loads(row.data)) >= serial
+            for part in world.store.parts.values()
+            for row in part.rows
+            if row.key == key and not part.damaged
+        )
 
     def _serial(self, handle: Any) -> int | None:
         """Of the value that a shard holds; None if there is none, or it is lost."""

@@ -28,6 +28,13 @@ HAPPENINGS = (
     *("engine dies", "engine changes", "disk full", "part damaged", "part away", "upgrade", "asset moves"),
     "engine cut off",
 )
+STORE_TROUBLE = (
+    *("purge", "purge", "purge", "part damaged", "part away", "part away", "disk full"),
+    *("shard dies", "shard dies", "objects vanish"),
+)
+LOSSES = ("objects vanish", "objects vanish", "objects vanish", "node dies", "nodes change")
+THEMES = ("any", "any", "store", "losses")
+"""Some worlds have much of one kind of trouble: of two rare things at once, most worlds have none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,33 +113,22 @@ class Scenario:
     def of(cls, seed: int) -> Scenario:
         """The scenario of a seed."""
         rng = random.Random(seed)
+        theme = rng.choice(THEMES)
         shards, engines = rng.choice((1, 1, 2, 3, 4)), rng.choice((1, 2, 2, 3))
+        if theme == "losses":
+            shards = rng.choice((2, 3, 4))
         assets, segments = rng.randint(1, 4), rng.randint(1, 3)
         # Some worlds are calm, so that the usual paths are seen too, and some have all kinds of trouble.
-        danger = rng.choice((0.0, 0.3, 1.0, 1.0))
-        settings = {
-            "memory_bytes": rng.choice((5_000, 20_000, 1_000_000)),
-            "replica_cache_bytes": rng.choice((2_000, 100_000)),
-            "spill_bytes": rng.choice((2_000, 100_000)),
-            "spill_seconds": rng.choice((0.25, 2.0)),
-            "compact_parts": rng.choice((2, 4, 1000)),
-            "inline_bytes": 100,
-            "grace_seconds": rng.choice((0.5, 2.0)),
-            "retry_seconds": 0.2,
-            "lookahead": rng.choice((0, 1, 2)),
-            "pack_seconds": rng.choice((0.0, 1.0, 5.0)),
-            "idle_actor_seconds": rng.choice((1.0, 20.0)),
-            "feature_failure_seconds": rng.choice((1.0, 20.0)),
-            "system_failure_seconds": 2.0,
-            "input_failure_seconds": 60.0,
-            "quarantine_seconds": 30.0,
-        }
+        danger = rng.choice((0.0, 0.3, 1.0, 1.0)) if theme == "any" else 1.0
+        settings = _settings(rng, theme)
         chances = {name: danger * rng.choice((0.0, 0.05, 0.2)) for name in CHANCES}
         for name in ("lost", "reply lost", "repeated", "torn"):
             chances[name] *= 0.3
+        if theme == "losses":  # what one shard says of them is heard by the others
+            chances["lost"] = chances["reply lost"] = 0.0
         stimuli: list[Stimulus] = []
         for n in range(rng.choice((5, 15, 40))):
-            stimuli.append(_ask(rng, f"r{n}", assets, shards, engines))
+            stimuli.append(_ask(rng, f"r{n}", assets, shards, engines, theme))
         for _ in range(rng.choice((0, 10, 40))):
             stimuli.append(
                 Read(
@@ -143,10 +139,9 @@ class Scenario:
                     rng.random() * 30.0,
                 )
             )
+        kinds = {"any": HAPPENINGS, "store": STORE_TROUBLE, "losses": LOSSES}[theme]
         for _ in range(int(danger * rng.choice((0, 10, 30)))):
-            stimuli.append(
-                Happening(rng.random() * SECONDS, rng.choice(HAPPENINGS), rng.random(), rng.random())
-            )
+            stimuli.append(Happening(rng.random() * SECONDS, rng.choice(kinds), rng.random(), rng.random()))
         stimuli.sort(key=lambda s: s.at)
         nodes = rng.choice(CLUSTERS[1:3])
         return cls(
@@ -162,6 +157,18 @@ class Scenario:
             tuple(stimuli),
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; each stimulus says what it is."""
+        data = dataclasses.asdict(self)
+        data["stimuli"] = [{"is": type(it).__name__, **dataclasses.asdict(it)} for it in self.stimuli]
+        return data
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Scenario:
+        """Read what `to_json` wrote."""
+        stimuli = [_stimulus(dict(it)) for it in data["stimuli"]]
+        return cls(**{**data, "nodes": tuple(data["nodes"]), "stimuli": tuple(stimuli)})
+
     def replace(self, **changes: Any) -> Scenario:
         """A copy with some fields changed."""
         return dataclasses.replace(self, **changes)
@@ -172,9 +179,37 @@ class Scenario:
         return any(self.chances.values()) or any(isinstance(s, Happening) for s in self.stimuli)
 
 
-def _ask(rng: random.Random, id: str, assets: int, shards: int, engines: int) -> Ask:
+def _stimulus(data: dict[str, Any]) -> Stimulus:
+    kind = data.pop("is")
+    if kind == "Ask":
+        return Ask(**{**data, "features": tuple(data["features"]), "assets": tuple(data["assets"])})
+    return {"Read": Read, "Happening": Happening}[kind](**data)
+
+
+def _settings(rng: random.Random, theme: str) -> dict[str, Any]:
+    small = theme == "store"  # much is written, evicted and read back
+    return {
+        "memory_bytes": rng.choice((5_000, 20_000) if small else (5_000, 20_000, 1_000_000)),
+        "replica_cache_bytes": rng.choice((2_000, 100_000)),
+        "spill_bytes": 2_000 if small else rng.choice((2_000, 100_000)),
+        "spill_seconds": rng.choice((0.25, 2.0)),
+        "compact_parts": rng.choice((2, 4, 1000)),
+        "inline_bytes": 100,
+        "grace_seconds": rng.choice((0.5, 2.0)),
+        "retry_seconds": 0.2,
+        "lookahead": rng.choice((0, 1, 2)),
+        "pack_seconds": rng.choice((0.0, 1.0, 5.0)),
+        "idle_actor_seconds": rng.choice((1.0, 20.0)),
+        "feature_failure_seconds": rng.choice((1.0, 20.0)),
+        "system_failure_seconds": 2.0,
+        "input_failure_seconds": 60.0,
+        "quarantine_seconds": 30.0,
+    }
+
+
+def _ask(rng: random.Random, id: str, assets: int, shards: int, engines: int, theme: str) -> Ask:
     features = rng.sample(FEATURES[:-1], rng.choice((1, 1, 1, 2, 3)))
-    if shards > 1 and rng.random() < 0.3:
+    if shards > 1 and rng.random() < (0.8 if theme == "losses" else 0.3):
         features.append("match")  # what the shards need each other for
     leaves = rng.random() * 6.0 if rng.random() < 0.35 else None
     return Ask(
@@ -188,7 +223,7 @@ def _ask(rng: random.Random, id: str, assets: int, shards: int, engines: int) ->
         other=rng.randrange(engines),
         wait=rng.choice((0.0, 1.0, 5.0, 30.0)),
         patience=rng.choice((0.0, 1.0, 5.0)) if rng.random() < 0.25 else None,
-        refresh=rng.random() < 0.15,
+        refresh=rng.random() < (0.4 if theme == "store" else 0.15),
         leaves=leaves,
         returns=rng.choice((0.0, 0.0, 0.1, 2.0)) if leaves is not None and rng.random() < 0.6 else None,
         twin=rng.random() < 0.15,

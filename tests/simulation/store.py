@@ -188,7 +188,7 @@ class SimParts:
                 if world.chance("torn", about):
                     world.saw("a part was torn")
                     self._store.parts[outcome].damaged = True
-                    world.oracle.damaged([row.key for row in rows])
+                    world.oracle.damaged(made)
             except (CallFailed, StoreError) as error:
                 outcome = error
             world.later(0.02, lambda: self._tell(done, outcome))
@@ -254,8 +254,11 @@ class SimParts:
         found: list[PartKeys] = []
         late: list[str] = []
         for name in names:
-            if self._world.draws.unit("scan pauses", name) < 0.1:
+            if self._world.draws.unit("scan pauses", name) < 0.3:
                 await self._takes("scan", name, 1.0)
+            if self._world.draws.unit("scan fails", name) < self._world.chances["restore"]:
+                late.append(name)
+                continue
             try:
                 found.append(PartKeys(name, _keys(self._store.open(name).rows)))
             except FileNotFoundError:

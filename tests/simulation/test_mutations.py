@@ -12,7 +12,7 @@ from tests.simulation.mutations import MUTATIONS, QUICK, Mutation
 
 @pytest.mark.parametrize("mutation", [m for m in MUTATIONS if m.name in QUICK], ids=lambda m: m.name)
 def test_a_mistake_is_noticed(mutation: Mutation, tmp_path: Path) -> None:
-    assert "seed" in attempt(mutation, tmp_path, seeds=200, jobs=1)
+    assert attempt(mutation, tmp_path, seeds=200, jobs=1)
 
 
 def test_every_mistake_can_still_be_made() -> None:

@@ -15,6 +15,7 @@ from amber_ray.core.ledger.memory import Memory
 from amber_ray.core.state import entry
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.shard.shard import Shard
+from tests.simulation import corpus
 from tests.simulation.runs import Outcome, attempt, run_many
 from tests.simulation.scenario import Scenario
 from tests.simulation.shrink import Shrinker
@@ -63,6 +64,12 @@ def test_a_million_events_and_every_promise_kept(outcome: Outcome) -> None:
     assert not failed, "\n".join([f"{len(failed)} worlds failed; replay or --shrink:", *failed[:20]])
     assert outcome.seeds == SEEDS
     assert outcome.events >= EVENTS
+
+
+@pytest.mark.parametrize("name", corpus.names())
+def test_what_failed_once_does_not_fail_again(name: str) -> None:
+    _, failure = attempt(corpus.scenario(name))
+    assert not failure, f"python -m tests.simulation --world {name} --trace   # {failure}"
 
 
 def test_trouble_is_not_only_imagined(outcome: Outcome) -> None:

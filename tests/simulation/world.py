@@ -356,7 +356,7 @@ class World:
             node = self.shards[int(dirty.name.rpartition("-")[2])]
             if node.process is dirty and node.offers is not None:
                 try:
-                    self.oracle.in_step(node.offers)
+                    self.oracle.in_step(node.offers, dirty)
                 except AssertionError as error:
                     self.fail(error)
                     self.loop.stop()

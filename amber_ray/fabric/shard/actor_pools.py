@@ -32,10 +32,12 @@ TENURE_SECONDS = 10.0
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """One warm actor. `batches`: the tasks that are meant for it; `sent`: those it was given, oldest first.
+    """One warm actor.
 
-    It runs them in the order of `sent`. `full`: the newest of them tolerates no other beside it. `leaving`:
-    it gets no more of them. `left`: those it had when it was ended.
+    - `batches`: the tasks that are meant for it; `sent`: those it was given, oldest first, the order in which
+      it runs them; `taken_back`: those that it is not to be given any more;
+    - `full`: the newest of them tolerates no other beside it;
+    - `leaving`: it gets no more of them; `left`: those it had been given when it was ended.
     """
 
     actor: WarmActor
@@ -44,6 +46,7 @@ class Worker:
     idle_since: float
     batches: list[int] = field(default_factory=list)
     sent: list[int] = field(default_factory=list)
+    taken_back: set[int] = field(default_factory=set)
     full: bool = False
     leaving: bool = False
     left: tuple[int, ...] = ()
@@ -101,6 +104,8 @@ class ActorPools:
         pool = self._pools.setdefault(kind, Pool(task.recipe, task.needs))
         worker = await self._worker(pool, task)
         try:
+            if task.id in worker.taken_back:
+                raise CallFailed(CANCELLED)
             worker.sent.append(task.id)
             call = worker.actor.run(work, slots)
             self._running[task.id] = (pool, worker, call)
@@ -116,7 +121,9 @@ class ActorPools:
             raise CallFailed(SUSPECTED if worker.left[:1] == (task.id,) else NOT_STARTED) from failed
         finally:
             worker.batches.remove(task.id)
-            worker.sent.remove(task.id)
+            worker.taken_back.discard(task.id)
+            if task.id in worker.sent:
+                worker.sent.remove(task.id)
             worker.full = False
             self._running.pop(task.id, None)
             worker.idle_since = self._now()
@@ -132,6 +139,10 @@ class ActorPools:
                 turn.worker.set_exception(CallFailed(CANCELLED))
         running = self._running.get(task)
         if running is None:
+            # Its turn has come, and its coroutine has not gone on yet.
+            for _, worker in self._workers():
+                if task in worker.batches:
+                    worker.taken_back.add(task)
             return
         pool, worker, call = running
         if not force:

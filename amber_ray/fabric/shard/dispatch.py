@@ -13,7 +13,7 @@ from typing import Any
 from amber_ray.core.planning.plan import Step, leaves
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard import forwarding
-from amber_ray.fabric.shard.actor_pools import ActorPools
+from amber_ray.fabric.shard.actor_pools import CANCELLED, ActorPools
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.ports import Call, CallFailed, Fault, Ref, TaskResult
 from amber_ray.fabric.transport.messages import Handle, Inline, PlanPart, StepResult, Work
@@ -34,6 +34,7 @@ class Dispatcher:
         self._context = context
         self._calls: dict[int, Call[Any]] = {}
         self._running: set[int] = set()
+        self._cancelled: set[int] = set()
         self._timed_out: dict[int, str] = {}
         self.pools = ActorPools(context.cluster, context.clock.now, context.settings.idle_actor_seconds)
 
@@ -56,7 +57,9 @@ class Dispatcher:
             self._timed_out[task] = key
 
     def cancel(self, task: int) -> None:
-        """Stop a task: first by asking, then by ending its process."""
+        """Stop a task: before it begins if it has not, else first by asking, then by ending its process."""
+        if task in self._running:
+            self._cancelled.add(task)
         self._cancel(task, force=False)
         self._context.spawn(self._force(task))
 
@@ -78,6 +81,9 @@ class Dispatcher:
         results: Sequence[StepResult] = ()
         refs: Sequence[Ref] = ()
         try:
+            if task.id in self._cancelled:
+                body.close()
+                raise CallFailed(CANCELLED)
             results, refs = await body
         except CallFailed as failed:
             fault = failed.fault
@@ -87,6 +93,7 @@ class Dispatcher:
         finally:
             self._calls.pop(task.id, None)
             self._running.discard(task.id)
+            self._cancelled.discard(task.id)
         hung = self._timed_out.pop(task.id, None)
         if fault is None:
             self._finish(task, results, refs)

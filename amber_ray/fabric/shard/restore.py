@@ -96,6 +96,8 @@ class RestoreReader:
             ]
             if not left:
                 return read
+            for key in left:
+                read.pop(key, None)
         return read | dict.fromkeys(left, OVERTAKEN)
 
     async def _patiently(self, keys: Sequence[str], look: _Look) -> dict[str, Outcome]:
