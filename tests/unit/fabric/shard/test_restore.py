@@ -1,4 +1,4 @@
-"""Values are read back from where they are by the end of the read, and not given up while they may be there."""
+"""Values are read back from where they are by the end of the read, and waited for while they may be there."""
 
 from __future__ import annotations
 
