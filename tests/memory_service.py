@@ -182,6 +182,7 @@ class MemoryService:
     - `withdrawn`: ids whose caller left while it waited; `cancelled`: ids that were cancelled;
     - `runs`: how often each (feature, unit's id) began;
     - `requests`: every request that is known, by id;
+    - `never_ran`: features of which nobody knows how long they take;
     - `bound`: how many requests of one tenant may run at once;
     - `deadlines`: whether a request's deadline ends it;
     - `error`: raised by every call.
@@ -197,6 +198,7 @@ class MemoryService:
     requests: dict[str, Held] = field(default_factory=dict)
     runs: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
     known: dict[str, Asset] = field(default_factory=dict)
+    never_ran: set[str] = field(default_factory=set)
     bound: int = 10_000
     deadlines: bool = True
     error: BaseException | None = None
@@ -586,7 +588,7 @@ class MemoryService:
                 step.unit,
                 self._state(step),  # type: ignore[arg-type]
                 step.needs,
-                0.5,
+                None if step.feature in self.never_ran else 0.5,
                 {"CPU": 1.0},
                 step.key in targets,
             )

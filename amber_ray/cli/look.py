@@ -13,7 +13,7 @@ from amber_ray.cli.registered import infos_of, known
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, say, seconds, table
 from amber_ray.client.address import connect
-from amber_ray.core.model.request import Failure
+from amber_ray.core.model.request import ExplainedStep, Failure
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.core.model.units import Collection, Segment, Unit
 from amber_ray.wire import views
@@ -77,10 +77,20 @@ def explain(args: argparse.Namespace) -> int:
         rows.add_row(name, step.version, unit_label(step.unit), step.state, seconds(step.seconds), needs)
     console().print(rows)
     run = [s for s in steps if s.state == "missing"]
-    known = [s.seconds for s in run if s.seconds is not None]
-    about = f", about {seconds(sum(known))} of work" if known else ""
-    say(f"{len(steps) - len(run)} of {len(steps)} steps are there or under way; {len(run)} would run{about}")
+    there = f"{len(steps) - len(run)} of {len(steps)} steps are there or under way"
+    say(f"{there}; {len(run)} would run{_work(run)}")
     return 0
+
+
+def _work(run: Sequence[ExplainedStep]) -> str:
+    """What steps would take, as far as that is known of their features: what never ran is not nought."""
+    known = [step.seconds for step in run if step.seconds is not None]
+    features = {step.feature for step in run}
+    unknown = {step.feature for step in run if step.seconds is None}
+    if not known:
+        return ", which takes nobody knows how long" if unknown else ""
+    more = f", unknown for {len(unknown)} of {len(features)} features" if unknown else ""
+    return f", about {seconds(sum(known))} of work{more}"
 
 
 def unit_label(unit: Unit | None) -> str:

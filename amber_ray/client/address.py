@@ -3,7 +3,8 @@
     None                     an Amber of one's own: a local Ray in this process's name, the store on disk
     "http://host:port"       a server, over HTTP (https too)
     "ray://host:port"        a cluster, from outside, through Ray Client
-    "auto" or "host:port"    the cluster that this program runs in
+    "auto"                   the cluster that this program runs in
+    "host:port"              what is there: a server, or the head of a cluster
 
 Must not know: what lies behind an address; each way is imported only when taken.
 """
@@ -11,7 +12,7 @@ Must not know: what lies behind an address; each way is imported only when taken
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
@@ -22,9 +23,11 @@ from amber_ray.client.names import feature_name
 from amber_ray.client.sync import Client
 from amber_ray.client.version_lock import remember
 from amber_ray.core.model.service import Service
-from amber_ray.errors import BadRequest
+from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.settings import Settings
 
+PROBE_SECONDS = 3.0
+"""How long somebody at an address without a scheme may take to say that it speaks HTTP."""
 WEB = ("http://", "https://")
 REMOTE = (*WEB, "ray://")
 
@@ -46,7 +49,8 @@ def connect(
     """A client of the Amber at `address`; use it in a `with`, or close it.
 
     Args:
-        address: None, "http://host:port", "ray://host:port", or "auto" in a cluster.
+        address: None, "http://host:port", "ray://host:port", or "auto" in a cluster. Of "host:port" it is
+            found out whether an HTTP server or a Ray cluster answers there.
         features: modules, `.py` files and decorated functions to register beside the built-in features.
         media_roots: the only folders media is read from. By default any file that this process may read.
         store: the directory or URL of the stored values, by default `./amber-store`.
@@ -67,7 +71,7 @@ def connect(
     return Client(AsyncClient(service, timeout=timeout, tenant=tenant, closing=closing), loop)
 
 
-async def aconnect(
+def aconnect(
     address: str | None = None,
     *,
     features: Iterable[FeatureSource] = (),
@@ -77,11 +81,37 @@ async def aconnect(
     token: str | None = None,
     tenant: str = "default",
     timeout: float = DEFAULT_TIMEOUT,
-) -> AsyncClient:
-    """`connect` for asyncio programs: takes the same, gives an `AsyncClient` for this event loop."""
+) -> Connecting:
+    """`connect` for asyncio programs: takes the same, gives an `AsyncClient` for this event loop.
+
+    Await it, or use it in an `async with`, which also closes the client.
+    """
     way = _Way.of(address, features, media_roots, store, settings, token)
-    service, closing = await way.open()
-    return AsyncClient(service, timeout=timeout, tenant=tenant, closing=closing)
+
+    async def opened() -> AsyncClient:
+        service, closing = await way.open()
+        return AsyncClient(service, timeout=timeout, tenant=tenant, closing=closing)
+
+    return Connecting(opened)
+
+
+class Connecting:
+    """A client that is being connected: `await` gives it, `async with` gives it and closes it at the end."""
+
+    def __init__(self, opened: Callable[[], Coroutine[Any, Any, AsyncClient]]) -> None:
+        self._opened = opened
+        self._client: AsyncClient | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncClient]:
+        return self._opened().__await__()
+
+    async def __aenter__(self) -> AsyncClient:
+        self._client = await self._opened()
+        return self._client
+
+    async def __aexit__(self, *exc: object) -> None:
+        if self._client is not None:
+            await self._client.aclose()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +149,7 @@ class _Way:
         roots = tuple(_place(r) for r in media_roots)
         own = bool(given or roots or store is not None or settings is not None)
         if own and address is not None and address.startswith(REMOTE):
-            raise BadRequest(
-                f"features, media_roots, store and settings belong to the server at {address}: "
-                "give them to `amber serve`"
-            )
+            raise BadRequest(_of_the_server(address))
         if token is not None and not (address or "").startswith(WEB):
             raise BadRequest("a token is for an HTTP server: give its http:// or https:// address")
         base = settings or Settings()
@@ -138,22 +165,29 @@ class _Way:
         if self.address is None:
             return await self._embedded()
         if self.address.startswith(WEB):
-            from amber_ray.client.http import HttpService
-
-            http = HttpService(self.address, self.token)
-            try:
-                await http.ping()
-            except BaseException:
-                await http.aclose()
-                raise
-            return http, None
+            return await self._web(self.address)
         if self.address.startswith("ray://"):
             from amber_ray.client.ray import connect_ray
 
             return await connect_ray(self.address, self.settings), None
+        if ":" in self.address and await _speaks_http(self.address):
+            if self.own:
+                raise BadRequest(_of_the_server(self.address))
+            return await self._web(f"http://{self.address}")
         from amber_ray.client.embedded import join
 
         return await join(self.address, self.settings, self.functions, own=self.own)
+
+    async def _web(self, url: str) -> tuple[Service, None]:
+        from amber_ray.client.http import HttpService
+
+        http = HttpService(url, self.token)
+        try:
+            await http.ping()
+        except BaseException:
+            await http.aclose()
+            raise
+        return http, None
 
     async def _embedded(self) -> tuple[Service, Callable[[], Awaitable[None]]]:
         from amber_ray.client.embedded import start
@@ -166,6 +200,32 @@ class _Way:
             await closing()
             raise
         return service, closing
+
+
+def _of_the_server(address: str) -> str:
+    return (
+        f"features, media_roots, store and settings belong to the server at {address}: "
+        "give them to `amber serve`"
+    )
+
+
+async def _speaks_http(address: str) -> bool:
+    """Whether a web server listens at "host:port", not a cluster. `Unavailable` if nobody does."""
+    import httpx
+
+    try:
+        async with httpx.AsyncClient(timeout=PROBE_SECONDS, trust_env=False) as client:
+            await client.get(f"http://{address}/healthz")
+    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
+        raise Unavailable(
+            f"nobody answers at {address}: give the http:// address of a server, ray://host:10001 of a "
+            "cluster, or 'auto' in one"
+        ) from error
+    except httpx.InvalidURL as error:
+        raise BadRequest(f"{address!r} is not 'host:port'") from error
+    except httpx.HTTPError:
+        return False  # it answered something else, or nothing
+    return True
 
 
 def _place(path: str | os.PathLike[str]) -> str:

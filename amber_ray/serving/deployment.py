@@ -206,6 +206,7 @@ class Replica:
         self, settings: str, start: Start | None = None
     ) -> None:
         self._settings = Settings.from_json(settings)
+        self._service: Service | None = None
         _refuse_open_front(self._settings)
         if not self._settings.tokens:
             _keep_to_this_machine()
@@ -217,6 +218,7 @@ class Replica:
         A bare function and not the Starlette app: Serve would match every request against an app's routes a
         second time, for a label of its metrics.
         """
+        assert self._service is not None
         app = create_app(self._service, self._settings, echo=False)  # Serve echoes X-Request-Id itself
         from amber_ray.fabric import heap
 
@@ -233,6 +235,8 @@ class Replica:
         return bounded
 
     async def __del__(self) -> None:
-        """Called by Serve when the replica is told to stop."""
+        """Called by Serve when the replica is told to stop, also one that could not start."""
+        if self._service is None:
+            return
         async with asyncio.timeout(CLOSE_SECONDS):
             await self._service.aclose()

@@ -33,7 +33,6 @@ FIELDS = (
     "tenant",
     "refresh",
     "deadline",
-    "callback",
 )
 MAX_URI = 4096
 MAX_FEATURES = 1000
@@ -53,7 +52,6 @@ def decode_request(data: Any, limits: Limits | None = None) -> ComputeRequest:
         tenant=_given(fields, "tenant", _tenant, "default"),
         refresh=_given(fields, "refresh", _refresh, False),
         deadline_seconds=_given(fields, "deadline", _deadline, None),
-        callback=_given(fields, "callback", lambda v: text(v, "callback", MAX_URI), None),
     )
 
 
@@ -75,8 +73,6 @@ def encode_request(request: ComputeRequest) -> dict[str, Any]:
         data["refresh"] = True
     if request.deadline_seconds is not None:
         data["deadline"] = request.deadline_seconds
-    if request.callback is not None:
-        data["callback"] = request.callback
     return data
 
 

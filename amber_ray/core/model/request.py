@@ -52,7 +52,6 @@ class ComputeRequest:
     tenant: str = "default"
     refresh: bool = False
     deadline_seconds: float | None = None
-    callback: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

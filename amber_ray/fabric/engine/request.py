@@ -340,7 +340,6 @@ def same_request(one: ComputeRequest, other: ComputeRequest) -> bool:
         and one.range == other.range
         and one.refresh == other.refresh
         and one.tenant == other.tenant
-        and one.callback == other.callback
         and named_params(one) == named_params(other)
     )
 

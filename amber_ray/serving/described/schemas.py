@@ -63,7 +63,6 @@ EXAMPLES: dict[str, Any] = {
         "tenant": "search",
         "refresh": False,
         "deadline": 600,
-        "callback": None,
     },
     "Failure": {
         "kind": "feature",
@@ -152,7 +151,7 @@ EXAMPLES["Running"] = {
     "progress": {"done": 1, "total": 3},
     "results": [PENDING],
 }
-EXAMPLES["Plan"] = {"steps": [EXAMPLES["Step"]], "states": {"missing": 1}, "seconds": 0.8}
+EXAMPLES["Plan"] = {"steps": [EXAMPLES["Step"]], "states": {"missing": 1}, "seconds": 0.8, "unknown": []}
 
 _END = r"\Z"
 """How a pattern of `wire` ends; JSON Schema's patterns are ECMA-262's, which write `$`."""
@@ -207,7 +206,6 @@ SCHEMAS: dict[str, Schema] = {
                     "description": "seconds from now",
                 }
             ),
-            callback={"type": "null", "description": "switched off on this server"},
         ),
         "additionalProperties": False,
     },
@@ -287,10 +285,11 @@ SCHEMAS: dict[str, Schema] = {
     "Purged": _object("purged", purged=COUNT),
     "Progress": _object("done total", done=COUNT, total=COUNT, result=ref("Result")),
     "Plan": _object(
-        "steps states seconds",
+        "steps states seconds unknown",
         steps=_list(ref("Step")),
         states={"type": "object", "additionalProperties": COUNT},
-        seconds={**NUMBER, "description": "what the steps that must run are expected to take"},
+        seconds={**NUMBER, "description": "what the steps that must run take, of features that have run"},
+        unknown=_list({**TEXT, "description": "a feature that must run, never ran, and is not in seconds"}),
     ),
     "AssetUri": {**_object("uri", uri=_text(MAX_URI)), "additionalProperties": False},
     "Alive": _object("status", status=TEXT),

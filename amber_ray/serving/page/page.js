@@ -124,7 +124,9 @@ async function explain() {
     $("results").append(table);
     $("results-panel").hidden = false;
     const states = Object.entries(plan.states).map(([state, n]) => `${n} ${state}`).join(", ");
-    $("results-count").textContent = `${states}; about ${plan.seconds.toFixed(1)} s of work`;
+    const unknown = plan.unknown.length ? `; nobody knows yet how long ${plan.unknown.join(", ")} take` : "";
+    const about = plan.seconds ? `; about ${plan.seconds.toFixed(1)} s of work` : "";
+    $("results-count").textContent = states + about + unknown;
   } catch (error) {
     say(error);
   }

@@ -98,10 +98,12 @@ async def explain(context: AppContext, request: Request) -> Response:
     states: dict[str, int] = {}
     for step in steps:
         states[step.state] = states.get(step.state, 0) + 1
+    run = [step for step in steps if step.state in ("missing", "queued")]
     data = {
         "steps": await asyncio.to_thread(lambda: [encode_step(step) for step in steps]),
         "states": states,
-        "seconds": sum(step.seconds or 0.0 for step in steps if step.state in ("missing", "queued")),
+        "seconds": sum(step.seconds for step in run if step.seconds is not None),
+        "unknown": sorted({step.feature for step in run if step.seconds is None}),
     }
     return json_response(data)
 

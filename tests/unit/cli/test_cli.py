@@ -294,6 +294,15 @@ def test_explain_says_what_would_run(amber: Amber) -> None:
     assert [s["state"] for s in steps] == ["kept", "missing"]
 
 
+def test_explain_counts_what_never_ran_as_unknown(amber: Amber, service: GatedService) -> None:
+    service.never_ran = {"score"}
+    told = amber("explain", "size,score", "/a.mp4", *SERVER)[1]
+    assert "2 would run, about 500 ms of work, unknown for 1 of 2 features" in told
+    service.never_ran = {"score", "size"}
+    told = amber("explain", "size,score", "/a.mp4", *SERVER)[1]
+    assert "2 would run, which takes nobody knows how long" in told
+
+
 def test_status_and_failures(amber: Amber, service: GatedService) -> None:
     assert "1,234.5" in amber("status")[1]
     assert json.loads(amber("status", "--format", "json")[1])["hits"] == 2.0

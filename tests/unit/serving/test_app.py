@@ -48,7 +48,6 @@ def test_compute_hands_every_field_to_the_service():
         "tenant": "search",
         "refresh": True,
         "deadline": 30,
-        "callback": None,
     }
     headers = {"Prefer": "wait=3", "X-Amber-Request-Id": "my-own-id"}
     ask("POST", "/v1/compute", service, json=body, headers=headers)
@@ -121,8 +120,14 @@ def test_explain_lists_steps_and_runs_nothing():
     data = ask("POST", "/v1/explain", service, json=compute_body("brightness")).json()
     assert [step["unit"]["index"] for step in data["steps"]] == [0, 1, 2]
     assert data["states"] == {"missing": 3}
-    assert data["seconds"] == 1.5
+    assert (data["seconds"], data["unknown"]) == (1.5, [])
     assert service.requests == {}
+
+
+def test_explain_counts_no_step_as_nought_that_never_ran():
+    service = MemoryService(never_ran={"brightness"})
+    data = ask("POST", "/v1/explain", service, json=compute_body("brightness", "probe")).json()
+    assert (data["seconds"], data["unknown"]) == (0.5, ["brightness"])
 
 
 def test_asset_by_uri():

@@ -135,7 +135,6 @@ def test_a_part_with_other_targets_takes_the_place_of_the_old_one() -> None:
         ({"range": (0.0, 2.0)}, False),
         ({"refresh": True}, False),
         ({"tenant": "you"}, False),
-        ({"callback": "http://b"}, False),
     ],
 )
 def test_what_makes_a_request_another(change: dict[str, object], same: bool) -> None:
