@@ -143,7 +143,7 @@ class PartWriter:
     def add(self, table: pa.Table) -> None:
         """Add rows. They may stay in memory until there are enough for a row group."""
         if len(table):
-            self._waiting.append(table)
+            self._waiting.append(rw.as_now(table))
             self._bytes += table.nbytes
             self.rows += len(table)
             if self._bytes >= GROUP_BYTES:

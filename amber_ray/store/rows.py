@@ -13,6 +13,8 @@ from amber_ray.core.values import annotations as vt
 from amber_ray.store import types as st
 
 KEY = pa.binary(16)
+INPUTS = pa.list_(pa.binary())
+"""Not of `KEY`: pandas can't read a list of fixed-size values."""
 READ = ("key", "value", "seconds", "device", "created")
 """The columns that `stored` needs."""
 
@@ -46,7 +48,7 @@ def table_of(type: vt.ValueType, rows: Sequence[Row]) -> pa.Table:
     """Return rows as an Arrow table, in order."""
     counts = np.zeros(len(rows) + 1, np.int32)
     np.cumsum([len(r.inputs) for r in rows], out=counts[1:])
-    inputs = _keys([i for r in rows for i in r.inputs])
+    inputs = _keys([i for r in rows for i in r.inputs]).cast(INPUTS.value_type)
     return pa.table(
         {
             "key": _keys([r.key for r in rows]),
@@ -69,6 +71,14 @@ def _keys(keys: Sequence[str]) -> pa.Array:
     if len(data) != 16 * len(keys):
         raise ValueError("a key is 32 hex digits")
     return pa.Array.from_buffers(KEY, len(keys), [None, pa.py_buffer(data)])
+
+
+def as_now(table: pa.Table) -> pa.Table:
+    """Return rows of an old part with the columns of today's."""
+    place = table.schema.get_field_index("inputs")
+    if place < 0 or table.schema.field(place).type == INPUTS:
+        return table
+    return table.set_column(place, "inputs", table.column(place).cast(INPUTS))
 
 
 def stored(type: vt.ValueType, table: pa.Table) -> list[StoredRow]:

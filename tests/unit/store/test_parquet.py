@@ -8,12 +8,15 @@ import sys
 import threading
 import time
 import uuid
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import numpy as np
+import pandas
+import polars
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +26,7 @@ from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.store import files as fl
 from amber_ray.store import parquet
 from amber_ray.store import part as pt
+from amber_ray.store import rows as rw
 from amber_ray.store.files import Files
 from amber_ray.store.parquet import ValueStore
 from tests import store_contract as kit
@@ -467,6 +471,52 @@ def test_pyarrow_reads_the_store_without_amber(store: ValueStore) -> None:
     ]
     assert table.column("value").to_pylist() == [[[i] * 4] * i for i in range(3)]
     assert table.column("inputs")[0].as_py() == [bytes.fromhex(key("in")), bytes.fromhex(key("in 0"))]
+
+
+SHOT = vt.Struct("Shot", (("start", FLOAT), ("name", vt.Optional(vt.Scalar("str"))), ("v", VECTORS)))
+KINDS: dict[str, tuple[vt.ValueType, Any]] = {
+    "number": (FLOAT, 0.5),
+    "text": (vt.Scalar("str"), "a"),
+    "nothing": (vt.Optional(FLOAT), None),
+    "struct": (SHOT, {"start": 1.0, "name": None, "v": np.ones((2, 4), "f4")}),
+    "array": (vt.Array("float32", (4,)), np.ones(4, "f4")),
+    "picture": (vt.Array("uint8", (None, None, 3)), np.ones((2, 2, 3), "u1")),
+    "half": (vt.Array("float16", (2,)), np.ones(2, "f2")),
+}
+READERS: dict[str, Callable[[str], Sequence[str]]] = {
+    "pandas": lambda path: list(pandas.read_parquet(path).columns),
+    "polars": lambda path: polars.read_parquet(path).columns,
+    "duckdb": lambda path: list(duckdb.sql(f"select * from '{path}'").fetchnumpy()),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reader", READERS)
+def test_every_column_is_read_by_others(store: ValueStore, reader: str, kind: str) -> None:
+    type, value = KINDS[kind]
+    part = store.write("v", "1", type, [row(0, value), row(1, value)])
+    assert len(READERS[reader](f"{store.url}/{part.name}")) == 10
+
+
+def test_an_old_part_is_read_and_joined_with_new_ones(
+    store: ValueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before 0.1 `inputs` was a list of fixed-size values, which pandas can't read."""
+    with monkeypatch.context() as then:
+        then.setattr(rw, "INPUTS", pa.list_(rw.KEY))
+        old = store.write("v", "1", FLOAT, [row(0, 0.25)])
+    new = store.write("v", "1", FLOAT, [row(1, 0.75)])
+    path = f"{store.url}/{old.name}"
+    assert pq.read_schema(path).field("inputs").type == pa.list_(rw.KEY)
+    assert store.read(old.name, [0])[0].value == 0.25
+    removed, joined = store.compact("v", "1", 2)
+    assert joined is not None
+    assert set(removed) == {old.name, new.name}
+    table = pandas.read_parquet(f"{store.url}/{joined.name}")
+    assert sorted(table["value"]) == [0.25, 0.75]
+    assert {tuple(inputs) for inputs in table["inputs"]} == {
+        (bytes.fromhex(key("in")), bytes.fromhex(key(f"in {n}"))) for n in range(2)
+    }
 
 
 def test_threads_that_close_a_part_under_each_other(store: ValueStore) -> None:
