@@ -181,6 +181,7 @@ class Caller:
                 view: RequestView
                 if ask.follows == "events":
                     view = await connected(world, node, self._listen)
+                    world.oracle.told_end(ask.id, node.name)
                 else:
                     view = await connected(world, node, lambda engine: engine.status(ask.id, 20.0))
                 if view.state != "running":

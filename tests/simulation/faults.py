@@ -43,9 +43,9 @@ class Faults:
             case "engine cut off":
                 world.saw("an engine was cut off from a shard")
                 pair = _one(it, world.engines).name, world.shards[int(it.much * len(world.shards))].name
-                world.cut_until[pair] = (
-                    world.loop.time() + 5.0 + 90.0 * world.draws.unit("cut off", pair) ** 0.5
-                )
+                until = world.loop.time() + 5.0 + 90.0 * world.draws.unit("cut off", pair) ** 0.5
+                world.cut_until[pair] = until
+                world.oracle.cut_off(pair[0], until)
             case "engine changes":
                 world.saw("an engine was redeployed")
                 _one(it, world.engines).process.kill()  # type: ignore[union-attr]

@@ -37,6 +37,7 @@ NEWS_SECONDS = 12.0
 LATE_WRITE_SECONDS = 60.0
 """How long a value that was purged may be back by the late write of a dead shard."""
 
+DEATHS = ("a shard died", "an engine died", "an engine was redeployed")
 TOLD_SECONDS = 2.0
 """How long it may take until another shard has heard that what it lent is lost."""
 
@@ -56,6 +57,8 @@ class Oracle:
         self._excused: dict[str, float] = {}
         self._told: dict[tuple[str, int], float] = {}
         self._listed: dict[Process, float] = {}
+        self._ended: dict[str, float] = {}
+        self._cut: dict[str, float] = {}
         self._turns: set[Attempt] = set()
         self._damaged: set[tuple[str, int]] = set()
         self._lost: dict[tuple[Process, Object], float] = {}
@@ -86,6 +89,8 @@ class Oracle:
             told = Counter((c.request, c.key) for c in commands if isinstance(c, ev.Deliver))
             assert not told or max(told.values()) == 1, f"{told.most_common(1)} was delivered twice"
             for command in commands:
+                if isinstance(command, ev.Finished):
+                    self._ended[command.request] = now
                 if isinstance(command, ev.Cancel):  # nobody waits any more; what it makes is dropped
                     self._failed(process, command.task, [s.key for s in running[command.task].steps])
             self._world.heard(process, event, commands)
@@ -283,6 +288,21 @@ class Oracle:
             raise AssertionError(f"{key} was made anew, and an old value was told")
 
     # --- purges and refreshes
+
+    # --- ends
+
+    def cut_off(self, engine: str, until: float) -> None:
+        """An engine does not reach a shard until a time."""
+        self._cut[engine] = max(until, self._cut.get(engine, 0.0))
+
+    def told_end(self, id: str, engine: str) -> None:
+        """Somebody who listens to a request at an engine hears of its end: soon, if nothing is in the way."""
+        world = self._world
+        lossy = ("lost", "reply lost", "repeated", "slow message")
+        if any(world.scenario.chances[it] for it in lossy) or any(world.seen[it] for it in DEATHS):
+            return
+        due = max(self._ended.get(id, 0.0), self._cut.get(engine, 0.0)) + NEWS_SECONDS
+        assert world.loop.time() <= due, f"{engine} told late that {id} is over"
 
     def purged(self, keys: Iterable[str], executions: int) -> None:
         """A purge was answered that began when there had been so many executions."""
