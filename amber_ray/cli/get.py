@@ -45,10 +45,14 @@ def run(args: argparse.Namespace) -> int:
         say(json.dumps(as_json(results, types), indent=1))
     elif args.out is None:
         write_bytes(writer.encoded(results))
+    told: set[str] = set()
     for (feature, asset), failure in results.failures.items():
         about = f" of {asset}" if asset is not None else ""
         blamed = "" if failure.step in ("", feature) else f"{failure.step}: "
         note(f"amber: {feature}{about} failed: {blamed}{failure.message}")
+        if args.debug and failure.traceback and failure.key not in told:
+            told.add(failure.key)  # many features may have failed with one step
+            note(failure.traceback.rstrip())
     return 1 if results.failures else 0
 
 

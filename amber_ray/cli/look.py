@@ -146,5 +146,5 @@ def show_failures(found: Sequence[Failure | tuple[str, Failure]]) -> None:
         name, failure = item if isinstance(item, tuple) else (item.unit, item)
         cells: list[Any] = [failure.step, name, failure.kind, f"{failure.type}: {failure.message}"]
         cells.append(", ".join(failure.blocked))
-        rows.add_row(*(cell(summary(c, 160)) for c in cells))
+        rows.add_row(*(cell(summary(c, 160) if c else "") for c in cells))
     console().print(rows)

@@ -53,8 +53,13 @@ export class Results {
     const ready = [...this.cards.values()].filter((c) => c.state === "ready").length;
     this.count.textContent = `${ready} of ${this.cards.size} ready`;
     if (result.error) {
-      const { step, message, title } = result.error;
+      const { step, message, title, traceback } = result.error;
       card.append(element("p", `${step && step !== result.feature ? `${step}: ` : ""}${message || title}`));
+      if (traceback) {
+        const more = element("details", "");
+        more.append(element("summary", "traceback"), element("pre", traceback));
+        card.append(more);
+      }
     } else if (result.state === "ready") {
       this.value(card, result, feature).catch((error) => card.append(element("p", error.message, "error")));
     }

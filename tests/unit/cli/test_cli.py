@@ -107,6 +107,13 @@ def test_one_bad_asset_is_a_sentence_and_status_1(amber: Amber) -> None:
     assert "ValueError: it broke" in out
 
 
+def test_debug_shows_the_traceback_of_a_feature(amber: Amber) -> None:
+    _, _, err = amber("get", "broken", "/a.mp4", "--debug", *SERVER)
+    sentence, *traceback = err.splitlines()
+    assert sentence == "amber: broken of /a.mp4 failed: ValueError: it broke"
+    assert traceback[0].startswith("Traceback")
+
+
 def test_values_become_files_in_their_own_form(amber: Amber, tmp_path: Path) -> None:
     status, out, err = amber("get", "size,picture,vector,similar", "/a.mp4", "--out", "here/", *SERVER)
     assert status == 0
