@@ -178,6 +178,7 @@ with amber_ray.connect("auto") as client:
     assert programs.run(adopted) == "True\n"
 
     del programs.environment["RAY_ADDRESS"]
+    assert programs.run(adopted.replace('"auto"', repr(head["cluster"]))) == "True\n"
     outside = f"""
 import amber_ray
 clip = {str(CLIP)!r}
