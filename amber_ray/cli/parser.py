@@ -168,7 +168,9 @@ def _command(commands: Any, name: str, says: str, run: str) -> argparse.Argument
         name, help=says, description=says[0].upper() + says[1:] + ".", allow_abbrev=False
     )
     command.set_defaults(run=run)
-    command.add_argument("--debug", action="store_true", help="show the traceback of an error, also of a feature's own")
+    command.add_argument(
+        "--debug", action="store_true", help="show the traceback of an error, also of a feature's own"
+    )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress, nothing but the answer")
     return command
 

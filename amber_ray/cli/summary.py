@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 LONGEST = 72
+SAFE = 2**53 - 1
 _MAGIC = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"RIFF", "RIFF"), (b"GIF8", "GIF"))
 
 
@@ -64,6 +65,9 @@ def _of_bytes(value: bytes) -> str:
 def _of_array(value: Any) -> str:
     shape = "×".join(map(str, value.shape)) or "scalar"
     text = f"{value.dtype}[{shape}]"
+    if value.size and value.dtype.name == "uint64" and int(value.max()) > SAFE:
+        # Hashes: their mean says nothing, and a rounded number names none.
+        return f"{text} {int(value.flat[0]):016x}" + (" …" if value.size > 1 else "")
     if value.size and value.dtype.kind in "fiu":
         low, mean, high = (float(getattr(value, name)()) for name in ("min", "mean", "max"))
         text += f" {low:.4g} … {high:.4g}, mean {mean:.4g}" if value.size > 1 else f" {mean:.6g}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -25,7 +26,9 @@ from amber_ray.core.values.annotations import (
     ValueType,
     from_spec,
 )
+from amber_ray.core.values.base import SAFE
 
+_DIGITS = re.compile(r"-?[1-9][0-9]{15,19}")
 NOT_FINITE = frozenset({"NaN", "Infinity", "-Infinity"})
 
 
@@ -63,6 +66,8 @@ def decoded(type: ValueType, data: Any) -> Any:
     match type:
         case Scalar("float"):
             return float(data)
+        case Scalar("int"):
+            return int(data)
         case Scalar():
             return data
         case Bytes():
@@ -79,7 +84,7 @@ def decoded(type: ValueType, data: Any) -> Any:
         case Optional():
             return None if data is None else decoded(type.item, data)
         case Json():
-            if _has_words(data):
+            if _has_words(data) or _has_digits(data):
                 raise _Lost
             return data
     raise _Lost
@@ -91,7 +96,8 @@ def _array(type: Array, data: Any) -> Any:
         raise _Lost
     import numpy as np
 
-    array = np.array(data, dtype=type.dtype)
+    whole = np.dtype(type.dtype).kind in "iu"
+    array = np.array(_whole(data) if whole else data, dtype=type.dtype)
     if array.size == 0 or (type.shape is not None and array.ndim != len(type.shape)):
         raise _Lost
     return array
@@ -104,3 +110,19 @@ def _has_words(data: Any) -> bool:
     if isinstance(data, list):
         return any(map(_has_words, data))
     return isinstance(data, dict) and any(map(_has_words, data.values()))
+
+
+def _whole(data: Any) -> Any:
+    """Nested lists of whole numbers, of which those that a double can't hold come as text."""
+    if isinstance(data, list):
+        return [_whole(item) for item in data]
+    return int(data) if isinstance(data, str) else data
+
+
+def _has_digits(data: Any) -> bool:
+    """Whether a text stands anywhere in it that may have been a number which a double can't hold."""
+    if isinstance(data, str):
+        return _DIGITS.fullmatch(data) is not None and abs(int(data)) > SAFE
+    if isinstance(data, list):
+        return any(map(_has_digits, data))
+    return isinstance(data, dict) and any(map(_has_digits, data.values()))

@@ -45,7 +45,6 @@ requests = st.builds(
     tenant=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
     refresh=st.booleans(),
     deadline_seconds=st.none() | st.floats(0.001, 1e6),
-    callback=st.none() | written,
 )
 
 

@@ -180,8 +180,9 @@ class Caller:
             try:
                 view: RequestView
                 if ask.follows == "events":
+                    began = world.loop.time()
                     view = await connected(world, node, self._listen)
-                    world.oracle.told_end(ask.id, node.name)
+                    world.oracle.told_end(ask.id, node.name, began)
                 else:
                     view = await connected(world, node, lambda engine: engine.status(ask.id, 20.0))
                 if view.state != "running":

@@ -295,13 +295,13 @@ class Oracle:
         """An engine does not reach a shard until a time."""
         self._cut[engine] = max(until, self._cut.get(engine, 0.0))
 
-    def told_end(self, id: str, engine: str) -> None:
+    def told_end(self, id: str, engine: str, began: float) -> None:
         """Somebody who listens to a request at an engine hears of its end: soon, if nothing is in the way."""
         world = self._world
         lossy = ("lost", "reply lost", "repeated", "slow message")
         if any(world.scenario.chances[it] for it in lossy) or any(world.seen[it] for it in DEATHS):
             return
-        due = max(self._ended.get(id, 0.0), self._cut.get(engine, 0.0)) + NEWS_SECONDS
+        due = max(began, self._ended.get(id, 0.0), self._cut.get(engine, 0.0)) + NEWS_SECONDS
         assert world.loop.time() <= due, f"{engine} told late that {id} is over"
 
     def purged(self, keys: Iterable[str], executions: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from amber_ray.core.values.base import Unfit, ValueType, plain, unfit
+from amber_ray.core.values.base import SAFE, Unfit, ValueType, plain, unfit
 
 _INTEGERS = {f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
 DTYPES = frozenset({"bool", "float16", "float32", "float64"} | _INTEGERS)
@@ -90,7 +90,10 @@ class Array(ValueType):
         import numpy as np
 
         nested = value.tolist()
-        return plain(nested) if value.dtype.kind == "f" and not np.isfinite(value).all() else nested
+        if value.dtype.kind == "f":
+            return nested if np.isfinite(value).all() else plain(nested)
+        wide = value.dtype.kind in "iu" and value.dtype.itemsize == 8 and value.size
+        return plain(nested) if wide and (value.max() > SAFE or value.min() < -SAFE) else nested
 
     def spec(self) -> dict[str, Any]:
         """See `ValueType.spec`."""

@@ -18,6 +18,8 @@ from amber_ray.errors import FeatureError
 
 SCALARS: Mapping[str, type] = {"bool": bool, "int": int, "float": float, "str": str}
 INT64 = 1 << 63
+SAFE = 2**53 - 1
+"""The largest whole number that a double holds for certain: Number.MAX_SAFE_INTEGER, ECMA-262 21.1.2.6."""
 MAX_DEPTH = 100
 """Levels that JSON data may have."""
 _REPR = reprlib.Repr()
@@ -71,7 +73,11 @@ class ValueType:
         raise NotImplementedError
 
     def to_json(self, value: Any) -> Any:
-        """Plain JSON; NaN and infinities as the strings "NaN", "Infinity", "-Infinity", bytes as base64."""
+        """Plain JSON; bytes as base64, numbers that JSON's readers can't hold as text.
+
+        NaN and infinities are "NaN", "Infinity" and "-Infinity"; whole numbers beyond 2^53 - 1, which a
+        double would round, their decimal digits.
+        """
         raise NotImplementedError
 
     def spec(self) -> dict[str, Any]:
@@ -105,7 +111,7 @@ class Scalar(ValueType):
 
     def to_json(self, value: Any) -> Any:
         """See `ValueType.to_json`."""
-        return number(value) if isinstance(value, float) else value
+        return plain(value)
 
     def spec(self) -> dict[str, Any]:
         """See `ValueType.spec`."""
@@ -181,7 +187,7 @@ class Json(ValueType):
         raise unfit("JSON data", value)
 
     def to_json(self, value: Any) -> Any:
-        """Itself, but for NaN and infinities."""
+        """Itself, but for numbers that JSON's readers can't hold."""
         return plain(value)
 
     def spec(self) -> dict[str, Any]:
@@ -233,6 +239,8 @@ def plain(value: Any) -> Any:
     """Any Python data as JSON."""
     if isinstance(value, float):
         return number(value)
+    if isinstance(value, int) and not -SAFE <= value <= SAFE:
+        return str(value)
     if value is None or isinstance(value, (bool, int, str)):
         return value
     if isinstance(value, (list, tuple)):

@@ -292,6 +292,12 @@ def test_a_shared_part_is_unfolded_once() -> None:
     assert next(iter(mermaid(graph))) == "graph LR"
 
 
+def test_hashes_are_told_in_hex() -> None:
+    assert summary(np.array([2**64 - 1, 5], np.uint64)) == "uint64[2] ffffffffffffffff …"
+    assert summary(np.array([2**60], np.uint64)) == "uint64[1] 1000000000000000"
+    assert summary(np.array([1, 3], np.uint64)) == "uint64[2] 1 … 3, mean 2"
+
+
 def test_explain_says_what_would_run(amber: Amber) -> None:
     amber("get", "size", "/a.mp4", *SERVER)
     status, out, _ = amber("explain", "size,score", "/a.mp4", *SERVER)

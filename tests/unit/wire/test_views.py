@@ -65,7 +65,6 @@ def result(unit, **fields):
             "search",
             True,
             30.0,
-            "http://127.0.0.1/done",
         ),
     ],
 )

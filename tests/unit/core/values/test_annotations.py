@@ -381,6 +381,11 @@ def test_a_dict_stands_for_a_dataclass_whose_class_is_not_known() -> None:
             ),
             {"t": ["1970-01-01T00:00:00+00:00"], "d": ["1"]},
         ),
+        (int, 2**53 - 1, 2**53 - 1),
+        (int, -(2**53), "-9007199254740992"),
+        (np.ndarray, np.array([5, 2**64 - 1], np.uint64), [5, "18446744073709551615"]),
+        (np.ndarray, np.array([[-(2**63)]]), [["-9223372036854775808"]]),
+        (dict[str, int], {"hash": 2**60}, {"hash": "1152921504606846976"}),
     ],
 )
 def test_json(annotation: Any, value: Any, said: Any) -> None:
