@@ -238,9 +238,9 @@ SCHEMAS: dict[str, Schema] = {
         key=_maybe(ID),
         state={"type": "string", "enum": ["ready", "pending", "failed", "cancelled"]},
         value={
-            "description": "The value itself, if it is ready and small. Bytes are base64. Numbers that a double "
-            "can't hold are text: whole ones beyond 2^53 - 1 by their digits, NaN, Infinity and -Infinity by "
-            "these words."
+            "description": "The value itself, if it is ready and small. Bytes are base64. Numbers that a "
+            "double can't hold are text: whole ones beyond 2^53 - 1 by their digits, NaN, Infinity and "
+            "-Infinity by these words."
         },
         href={**TEXT, "description": "where the value is, if it is ready and large"},
         error=_maybe(ref("Failure")),
