@@ -9,8 +9,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from amber_ray.core.values.base import SAFE
+
 LONGEST = 72
-SAFE = 2**53 - 1
 _MAGIC = ((b"\xff\xd8\xff", "JPEG"), (b"\x89PNG", "PNG"), (b"RIFF", "RIFF"), (b"GIF8", "GIF"))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from amber_ray.core.model.request import MISSING
@@ -84,7 +84,7 @@ def decoded(type: ValueType, data: Any) -> Any:
         case Optional():
             return None if data is None else decoded(type.item, data)
         case Json():
-            if _has_words(data) or _has_digits(data):
+            if _has(data, _stands_for_a_number):
                 raise _Lost
             return data
     raise _Lost
@@ -92,7 +92,7 @@ def decoded(type: ValueType, data: Any) -> Any:
 
 def _array(type: Array, data: Any) -> Any:
     """Numbers of a known dtype; a word among them stands for a NaN whose bits are not known."""
-    if type.dtype is None or _has_words(data):
+    if type.dtype is None or _has(data, NOT_FINITE.__contains__):
         raise _Lost
     import numpy as np
 
@@ -103,13 +103,18 @@ def _array(type: Array, data: Any) -> Any:
     return array
 
 
-def _has_words(data: Any) -> bool:
-    """Whether one of the words for a number that is not finite stands anywhere in it."""
+def _has(data: Any, told: Callable[[str], bool]) -> bool:
+    """Whether a text of that kind stands anywhere in it."""
     if isinstance(data, str):
-        return data in NOT_FINITE
+        return told(data)
     if isinstance(data, list):
-        return any(map(_has_words, data))
-    return isinstance(data, dict) and any(map(_has_words, data.values()))
+        return any(_has(item, told) for item in data)
+    return isinstance(data, dict) and any(_has(item, told) for item in data.values())
+
+
+def _stands_for_a_number(text: str) -> bool:
+    """Whether it is what `to_json` writes for a number that a double can't hold."""
+    return text in NOT_FINITE or (_DIGITS.fullmatch(text) is not None and abs(int(text)) > SAFE)
 
 
 def _whole(data: Any) -> Any:
@@ -117,12 +122,3 @@ def _whole(data: Any) -> Any:
     if isinstance(data, list):
         return [_whole(item) for item in data]
     return int(data) if isinstance(data, str) else data
-
-
-def _has_digits(data: Any) -> bool:
-    """Whether a text stands anywhere in it that may have been a number which a double can't hold."""
-    if isinstance(data, str):
-        return _DIGITS.fullmatch(data) is not None and abs(int(data)) > SAFE
-    if isinstance(data, list):
-        return any(map(_has_digits, data))
-    return isinstance(data, dict) and any(map(_has_digits, data.values()))

@@ -287,8 +287,6 @@ class Oracle:
         if serial < least and asked > since + NEWS_SECONDS:
             raise AssertionError(f"{key} was made anew, and an old value was told")
 
-    # --- purges and refreshes
-
     # --- ends
 
     def cut_off(self, engine: str, until: float) -> None:
@@ -303,6 +301,8 @@ class Oracle:
             return
         due = max(began, self._ended.get(id, 0.0), self._cut.get(engine, 0.0)) + NEWS_SECONDS
         assert world.loop.time() <= due, f"{engine} told late that {id} is over"
+
+    # --- purges and refreshes
 
     def purged(self, keys: Iterable[str], executions: int) -> None:
         """A purge was answered that began when there had been so many executions."""

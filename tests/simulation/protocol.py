@@ -177,9 +177,8 @@ class RewriteWatch:
     def writes(self) -> None:
         """The shard begins a write."""
         least = self._world.loop.time() - HOLD_SECONDS + 1.0
-        if any(
-            since > least for since in self._holds.values()
-        ):  # not raised: a shard takes that for a write that failed
+        if any(since > least for since in self._holds.values()):
+            # Not raised: a shard takes that for a write that failed.
             self._world.fail(AssertionError("a write begins while a purge holds writes off"))
 
     def heard(self, event: ev.Event) -> None:

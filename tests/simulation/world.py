@@ -480,11 +480,10 @@ class SimPeers:
     def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> PeerCall:
         """See `Peers.fetch`."""
         began = self._world.loop.time()
-        call = PeerCall(
+        return PeerCall(
             Message(self._world, self._world.shards[shard], "fetch", (id, part, priority, tenant)),
             lambda fetched: self._world.oracle.borrows(self._process, fetched, began),
         )
-        return call
 
     async def call(self, shard: int, method: str, *arguments: Any) -> Any:
         """See `Peers.call`."""
