@@ -11,6 +11,7 @@
     ├ exchange     one request: submit, watch, collect its values, withdraw
     ├ futures      `AsyncFuture`: a request that goes on by itself
     ├ sweep        a catalogue of any length: a window of requests, a new one sent whenever one ends
+    ├ ended        which assets of a running request have ended
     ├ windows      cuts a list of assets into requests that a server takes
     ├ stored       what is stored already, and the loading of values in batches; computes nothing
     ├ selection    what the caller asked for, and the part of the answers that `get` returns

@@ -170,9 +170,9 @@ class AsyncClient:
         """Compute and store features of a catalogue too long to hold: `assets` is read as the work goes on.
 
         At most `window` assets are under way, in several requests, the next of which is sent as soon as one
-        has ended. `told` is called in the event loop's thread with each request's table, whose values may be
-        MISSING, in the order in which they end. Raises what concerns the whole call, after withdrawing
-        what is under way; what is stored stays, so that the same call again goes on from there.
+        has ended. `told` is called in the event loop's thread with tables of the assets that have ended, each
+        asset once with all its rows, whose values may be MISSING. Raises what concerns the whole call, after
+        withdrawing what is under way; what is stored stays, so that the same call again goes on from there.
         """
         names = feature_names(features)
         await self._check_per_asset(names)

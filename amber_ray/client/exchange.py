@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
@@ -24,13 +24,15 @@ WITHDRAW_SECONDS = 5.0
 """How long a caller who leaves waits for the server to hear of it."""
 LOAD_KEYS = 1024
 """Keys asked for in one `load`."""
-PROGRESS_AFTER = 0.5
-"""How long a call waits before it begins to show progress."""
+FOLLOWED_AFTER = 0.5
+"""How long a call that follows its request waits for the whole answer first."""
+FOLLOWED_POLL_SECONDS = 1.0
+"""The longest that one long poll of such a call may last, where events can't be had."""
 HASTE_SECONDS = 0.05
 """A long poll that answers "running" sooner than this did not wait, so the client does."""
 
-Report = Callable[[int, int], None]
-"""Told (done, total) as a request goes on."""
+Report = Callable[[RequestView | RequestEvent], Awaitable[None]]
+"""Told how a request stands and what happens to it, as it goes on."""
 
 
 async def watched(
@@ -38,25 +40,25 @@ async def watched(
 ) -> RequestView:
     """Return the request's final view, or how it stands at `until` (in the loop's time).
 
-    With `report` the request's events are followed, so that progress is seen as it happens; should the event
-    stream break off, polling takes over.
+    With `report` the request's events are followed, so that what happens is told as it happens; should the
+    event stream break off, polling takes over.
     """
     if report is not None and view.state == "running" and now() < until:
-        report(view.done, view.total)
+        await report(view)
         try:
             async with asyncio.timeout_at(until), aclosing(_events(service, view.id)) as events:
                 async for event in events:
-                    report(event.done, event.total)
+                    await report(event)
                     if event.view is not None:
                         return event.view
         except (TimeoutError, Unavailable):
             pass  # The polls below find out how it stands, or that the server is really gone.
     while view.state == "running" and (left := until - now()) > 0:
         began = now()
-        wait = min(POLL_SECONDS if report is None else 1.0, left)
+        wait = min(POLL_SECONDS if report is None else FOLLOWED_POLL_SECONDS, left)
         view = await service.status(view.id, wait)
         if report is not None:
-            report(view.done, view.total)
+            await report(view)
         if view.state == "running" and now() - began < min(HASTE_SECONDS, wait):
             await asyncio.sleep(min(0.2, max(0.0, until - now())))
     return view
@@ -77,18 +79,20 @@ async def answered(
     """
     id = uuid.uuid4().hex
     try:
-        first = POLL_SECONDS if report is None else PROGRESS_AFTER
+        first = POLL_SECONDS if report is None else FOLLOWED_AFTER
         view = await service.compute(request, min(first, max(0.0, until - now())), id)
         view = await watched(service, view, until, report)
     except asyncio.CancelledError:
-        await withdraw(service, id)
+        left = await withdraw(service, id)
+        if left is not None and report is not None:
+            await report(left)
         raise
     late = view.state == "running"
     if late:
         view = await withdraw(service, id) or view
         late = view.state in ("running", "cancelled")
     if report is not None:
-        report(view.done, view.total)
+        await report(view)
     return await collected(service, view, asked, load=load), late
 
 

@@ -10,6 +10,8 @@ import sys
 from typing import TYPE_CHECKING, Self
 
 from amber_ray.client.exchange import Report
+from amber_ray.core.model.request import RequestView
+from amber_ray.core.model.service import RequestEvent
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -34,8 +36,8 @@ class ProgressBar:
         number = len(self._known)
         self._known.append((0, 0))
 
-        def report(done: int, total: int) -> None:
-            self._known[number] = (done, total)
+        async def report(now: RequestView | RequestEvent) -> None:
+            self._known[number] = (now.done, now.total)
             self._draw()
 
         return report

@@ -11,9 +11,10 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 
+from amber_ray.client.ended import EndedAssets
 from amber_ray.client.exchange import answered, now
 from amber_ray.client.names import AssetLike, Named, asset_name, named_assets
-from amber_ray.client.results import Results, joined
+from amber_ray.client.results import Results
 from amber_ray.client.selection import Selection
 from amber_ray.client.windows import windows
 from amber_ray.core.model.request import ComputeRequest
@@ -24,6 +25,7 @@ REQUESTS_AT_ONCE = 8
 """Requests under way: one that ends leaves the workers the other seven's work until the next has arrived."""
 
 Told = Callable[[Results], object]
+"""Called with the rows of assets that have ended, each asset once."""
 
 
 async def swept(
@@ -46,7 +48,7 @@ async def swept(
     ended = False
 
     async def one(part: tuple[Named, ...]) -> None:
-        told(await _answered(service, request, part, until))
+        await _answered(service, request, part, told, until)
 
     try:
         while not ended or running:
@@ -87,17 +89,19 @@ def _going(tasks: set[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
 
 
 async def _answered(
-    service: Service, request: ComputeRequest, part: tuple[Named, ...], until: float
-) -> Results:
-    """One request's table; one that is too large for the server goes in two halves."""
+    service: Service, request: ComputeRequest, part: tuple[Named, ...], told: Told, until: float
+) -> None:
+    """Follow one request; one that is too large for the server goes in two halves."""
     asked = Selection(request.features, part, tuple(a.name for a in part))
     mine = dataclasses.replace(request, assets=tuple(a.ref for a in part))
+    ended = EndedAssets(service, asked, told)
     try:
-        results, _ = await answered(service, asked, mine, until, load=False)
+        results, _ = await answered(service, asked, mine, until, ended, load=False)
     except TooLarge:
         if len(part) == 1:
             raise
         half = len(part) // 2
-        halves = [await _answered(service, request, p, until) for p in (part[:half], part[half:])]
-        return joined(halves)
-    return results
+        for some in (part[:half], part[half:]):
+            await _answered(service, request, some, told, until)
+    else:
+        ended.rest(results)

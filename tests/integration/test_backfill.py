@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -67,3 +68,25 @@ def test_a_killed_backfill_goes_on_where_it_was(shell: Shell) -> None:
     assert out.splitlines()[-1] == f"24 values: {24 - len(done)} computed, {len(done)} were there; 1 failed"
     [failed] = pq.read_table(shell.folder / "backfill-failures.parquet").to_pylist()
     assert (failed["asset"], failed["feature"], failed["kind"]) == ("media/bad.png", "held", "input")
+
+
+def test_ctrl_c_says_how_many_assets_had_ended(shell: Shell) -> None:
+    """All are in one request, most of which waits at gates: those that ended count."""
+    pictures(shell.folder / "media", 31)
+    trace = shell.server.traces / "held.runs"
+
+    def opened() -> bool:
+        for asset in trace.read_text().split()[:12] if trace.exists() else ():
+            shell.server.open(asset)
+        return len(stored(shell.folder)) >= 4
+
+    words = ("backfill", "held", "--assets", "media", "--features", KIT, "--store", "store")
+    process = shell.start(*words)
+    shell.server.until(opened, BOUND)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=BOUND)
+    assert process.returncode == 130, err
+    told = re.search(r"interrupted after (\d+) of 31 assets", err)
+    assert told, err
+    assert 4 <= int(told[1]) <= 12
+    assert len(stored(shell.folder)) == int(told[1])

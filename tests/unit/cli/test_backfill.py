@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.client import AsyncClient
 from amber_ray.client.results import Results, Row
 from amber_ray.core.model.request import ComputeRequest, Failure
+from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.model.units import Asset
-from tests.memory_service import Gate, Held
+from tests.memory_service import Gate, Held, Step
 from tests.unit.gated_service import GatedService
 
 
@@ -183,7 +184,7 @@ def test_a_sweep_that_is_cancelled_withdraws_and_halves_what_is_too_large() -> N
                 gate.set()
             await asyncio.sleep(0)
         await work
-        assert [row.asset for row in tables[0].rows] == names
+        assert [row.asset for table in tables for row in table.rows] == names
         assert sorted(len(h.request.assets) for h in service.requests.values()) == [1, 2, 2]
 
         held = Slow()
@@ -199,6 +200,101 @@ def test_a_sweep_that_is_cancelled_withdraws_and_halves_what_is_too_large() -> N
             await AsyncClient(held).sweep("size", ["/a.mp4"], tables.append, window=0)
 
     asyncio.run(story())
+
+
+class OneByOne(GatedService):
+    """Steps about an asset end once it was let through; with `deaf` no stream of events can be had."""
+
+    deaf = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.passed: set[str] = set()
+
+    def let(self, *uris: str) -> None:
+        self.passed |= {self.assets[uri].id for uri in uris}
+        self.go_on()
+
+    def _advance(self, step: Step) -> bool:
+        asset = getattr(step.unit, "asset", step.unit)
+        return getattr(asset, "id", "") in self.passed and super()._advance(step)
+
+    def events(self, id: str) -> AsyncIterator[RequestEvent]:
+        if self.deaf:
+            raise errors.Unavailable("no events today")
+        return super().events(id)
+
+
+class Sweep:
+    """A sweep of five films, one of them under two names, one of which is nowhere; `told` by asset."""
+
+    NAMES = ("/a.mp4", "/b.mp4", "/link.mp4", "/bad.mp4", "/nowhere.mp4")
+
+    def __init__(self, service: OneByOne, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("amber_ray.client.exchange.FOLLOWED_AFTER", 0.0)
+        self.service = service
+        for name in self.NAMES[:-1]:
+            service.put(name, content="/a.mp4" if name == "/link.mp4" else name)
+        self.told: list[set[str | None]] = []
+        self.rows: list[Row] = []
+        client = AsyncClient(service, timeout=20)
+        work = client.sweep(["size", "broken", "vector"], self.NAMES, self._hear)
+        self.work = asyncio.create_task(work)
+
+    def _hear(self, results: Results) -> None:
+        self.told.append({row.asset for row in results.rows})
+        self.rows += results.rows
+
+    async def hears(self, *told: set[str | None]) -> None:
+        await settled(lambda: len(self.told) >= len(told))
+        assert self.told == list(told)
+
+
+@pytest.mark.parametrize("deaf", [False, True], ids=["events", "polls"])
+def test_an_asset_is_told_when_all_its_results_have_ended(
+    deaf: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        service = OneByOne()
+        service.deaf = deaf
+        sweep = Sweep(service, monkeypatch)
+        await sweep.hears({"/nowhere.mp4"})
+        service.let("/b.mp4")
+        await sweep.hears({"/nowhere.mp4"}, {"/b.mp4"})
+        service.let("/a.mp4")
+        await sweep.hears({"/nowhere.mp4"}, {"/b.mp4"}, {"/a.mp4", "/link.mp4"})
+        assert not sweep.work.done()
+        service.let("/bad.mp4")
+        await sweep.work
+        assert len(sweep.told) == 4
+        # Each asset once, with all that was asked of it: 25 s are three segments of `vector`.
+        counts = {name: sum(row.asset == name for row in sweep.rows) for name in Sweep.NAMES}
+        assert counts == dict.fromkeys(Sweep.NAMES, 5) | {"/nowhere.mp4": 3}
+        states = {(row.feature, row.state) for row in sweep.rows if row.asset != "/nowhere.mp4"}
+        assert states == {("size", "ready"), ("broken", "failed"), ("vector", "ready")}
+
+    asyncio.run(story())
+
+
+def test_a_sweep_that_is_cut_off_has_told_what_had_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(late: bool) -> list[set[str | None]]:
+        service = OneByOne()
+        sweep = Sweep(service, monkeypatch)
+        if late:  # nothing was heard of the request: what its withdrawal answers is all there is
+            monkeypatch.setattr("amber_ray.client.exchange.FOLLOWED_AFTER", 20.0)
+        await settled(lambda: service.requests)
+        if not late:
+            await sweep.hears({"/nowhere.mp4"})
+        [held] = service.requests.values()
+        held.accepted = True
+        service.let("/b.mp4")
+        sweep.work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sweep.work
+        return sweep.told
+
+    assert asyncio.run(story(late=False)) == [{"/nowhere.mp4"}, {"/b.mp4"}]
+    assert asyncio.run(story(late=True)) == [{"/nowhere.mp4", "/b.mp4"}]
 
 
 # Telling

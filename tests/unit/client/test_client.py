@@ -25,7 +25,8 @@ from amber_ray.client.retry import backoff
 from amber_ray.client.sse import events
 from amber_ray.client.version_lock import compare, read, record
 from amber_ray.client.windows import windows
-from amber_ray.core.model.request import AssetRef, Failure, Priority
+from amber_ray.core.model.request import AssetRef, Failure, Priority, RequestView
+from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.values.annotations import Array, Bytes, Json, ListOf, Optional, Scalar, Struct, Table
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
@@ -557,10 +558,12 @@ async def test_an_event_stream_that_breaks_off_is_followed_by_polling(
         amber_ray.ComputeRequest(("slow",), (AssetRef(uri="/a.mp4"),)), id="the-request"
     )
     told: list[tuple[int, int]] = []
+
+    async def report(now: RequestView | RequestEvent) -> None:
+        told.append((now.done, now.total))
+
     until = asyncio.get_running_loop().time() + BOUND
-    task = asyncio.create_task(
-        exchange.watched(service, view, until, lambda done, total: told.append((done, total)))
-    )
+    task = asyncio.create_task(exchange.watched(service, view, until, report))
     service.release()
     assert (await task).state == "done"
     assert told[-1] == (2, 2)
@@ -712,15 +715,15 @@ def test_backoff_grows_is_capped_and_heeds_the_server() -> None:
     assert backoff(0, lambda: 0.0, asked=7.0) == 7.0
 
 
-def test_a_meter_expects_the_parts_not_begun_to_be_like_the_others() -> None:
+async def test_a_meter_expects_the_parts_not_begun_to_be_like_the_others() -> None:
     meter = ProgressBar(True, parts=4)
     meter._draw = lambda: None  # type: ignore[method-assign]
     first, second = meter.part(), meter.part()
     assert meter.total is None
     assert first is not None
     assert second is not None
-    first(2, 10)
-    second(1, 20)
+    await first(RequestEvent("progress", 2, 10))
+    await second(RequestEvent("progress", 1, 20))
     assert (meter.done, meter.total) == (3, 60)
     assert ProgressBar(False).part() is None
 
