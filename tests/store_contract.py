@@ -17,7 +17,7 @@ import pytest
 from amber_ray.core.values import annotations as vt
 from amber_ray.core.values.annotations import parse
 from amber_ray.errors import DamagedPart, DamagedRecord, StoreError
-from amber_ray.store import parquet
+from amber_ray.store import parquet, sealed
 from amber_ray.store import part as pt
 from amber_ray.store.files import Files
 from amber_ray.store.journal import Journal
@@ -475,7 +475,7 @@ class StoreContract:
         self, store: ValueStore, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         with monkeypatch.context() as patch:
-            patch.setattr(pt, "FORMAT", b"2")
+            patch.setattr(sealed, "FORMAT", b"2")
             part = store.write("score", "1", FLOAT, [row(0)])
         assert list(ValueStore(url).scan()) == []
         with pytest.raises(Exception, match="was written by another version of Amber"):

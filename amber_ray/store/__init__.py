@@ -2,8 +2,10 @@
 
     parquet      values in Parquet parts: write, read, list, join, purge      <store>/values/
     │            moves a damaged part away                                    <store>/quarantine/
-    ├ part       one part: its name, its row groups; compares checksums, raises `DamagedPart`
-    │ └ spans    holds one checksum per row group, and judges nothing
+    ├ part       one part: the columns, and what its footer tells
+    │ └ sealed   a Parquet file that never changes: its name, its row groups; compares checksums, raises
+    │   │        `DamagedPart`
+    │   └ spans  holds one checksum per row group, and judges nothing
     └ rows       the columns of a part
       └ types    value types as Arrow columns, there and back
         └ arrays the same for numpy arrays

@@ -104,8 +104,7 @@ class ValueStore:
                     writer.add(table)
             with self.files.translated("written"):
                 writer.close()
-            size = pt.footer_size(draft.tail(12))
-            name = pt.new_name(folder, draft.tail(size + 8)[:-8], after)
+            name = pt.sealed_name(draft, folder, after)
             self._guard()  # the rows may have taken longer than the lease is certain for
             return Part(name, feature, version, writer.rows, draft.publish(name))
 

@@ -24,7 +24,7 @@ import pytest
 from amber_ray.core.values import annotations as vt
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.store import files as fl
-from amber_ray.store import parquet
+from amber_ray.store import parquet, sealed
 from amber_ray.store import part as pt
 from amber_ray.store import rows as rw
 from amber_ray.store.files import Files
@@ -181,10 +181,10 @@ def test_drafts_of_dead_processes_are_swept_once_they_are_old(store: ValueStore)
 
 
 def test_names_are_in_the_order_of_writing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pt.time, "time_ns", lambda: 1_700_000_000_000_000_000)
+    monkeypatch.setattr(sealed.time, "time_ns", lambda: 1_700_000_000_000_000_000)
     names = [pt.new_name("values/f/1", bytes([i])) for i in range(200)]
     assert names == sorted(names)
-    monkeypatch.setattr(pt.time, "time_ns", lambda: 1_600_000_000_000_000_000)  # a clock set back
+    monkeypatch.setattr(sealed.time, "time_ns", lambda: 1_600_000_000_000_000_000)  # a clock set back
     assert pt.new_name("values/f/1", b"") > names[-1]
     between = pt.new_name("values/f/1", b"x", after=names[7])
     assert names[7] < between < names[8]
