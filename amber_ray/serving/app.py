@@ -15,7 +15,6 @@ from amber_ray.core.model.service import Service
 from amber_ray.errors import AmberError
 from amber_ray.serving.answers import error_response
 from amber_ray.serving.app_context import AppContext
-from amber_ray.serving.described.document import document
 from amber_ray.serving.guard import Guard
 from amber_ray.serving.peers import Locals
 from amber_ray.serving.presence import ClientGone
@@ -45,9 +44,8 @@ def create_app(
         echo: whether answers carry `X-Request-Id`; off behind a server that adds it.
     """
     context = AppContext(service, settings)
-    openapi = document(bearer=bool(settings.tokens))
     app = Starlette(
-        routes=[*(path.route(context) for path in PATHS), *page.routes(context, openapi)],
+        routes=[*(path.route(context) for path in PATHS), *page.routes(context)],
         middleware=[Middleware(Guard, settings=settings, own=own, ongoing=ongoing, echo=echo)],
         exception_handlers={AmberError: _refused, HTTPException: _refused, ClientGone: _gone},
     )

@@ -25,9 +25,9 @@ from amber_ray.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-OPEN = frozenset({"/", "/healthz", "/openapi.json"})
+OPEN = frozenset({"/", "/docs", "/healthz", "/openapi.json"})
 OPEN_BELOW = "/page/"
-"""Paths that show no data: answered without a token, so that probes and the page's first load work."""
+"""Paths that show no data: answered without a token, so that probes and the pages' first load work."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
 WANTED = frozenset({b"host", b"authorization", b"origin", b"sec-fetch-site", b"x-request-id"}) | FORWARDED

@@ -10,8 +10,14 @@ from amber_ray.serving.described.schemas import schemas
 from amber_ray.serving.routes import PATHS
 
 
-def document(bearer: bool) -> dict[str, Any]:
-    """The whole description; `bearer` says whether API tokens are configured here."""
+def document(bearer: bool, base: str = "") -> dict[str, Any]:
+    """The whole description.
+
+    Args:
+        bearer: whether API tokens are configured here.
+        base: the path that the app is mounted at. At the root no server is named, so that callers take
+            the host that the description came from.
+    """
     components: dict[str, Any] = {"schemas": schemas(), "headers": HEADERS, "responses": refusals()}
     described: dict[str, Any] = {
         "openapi": "3.1.0",
@@ -20,6 +26,7 @@ def document(bearer: bool) -> dict[str, Any]:
             "version": _version(),
             "description": "A media feature store that computes on demand. Errors are RFC 9457 documents.",
         },
+        **({"servers": [{"url": base}]} if base else {}),
         "paths": {path.path: path.operations() for path in PATHS},
         "components": components,
     }

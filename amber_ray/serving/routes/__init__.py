@@ -6,10 +6,10 @@
     assets      POST /v1/assets: by URI or as an upload
     features    GET /v1/features and /v1/features/{name}
     health      GET /healthz, /metrics, /v1/stats and /v1/failures
-    page        GET / and /openapi.json
+    page        GET /, /docs and /openapi.json
     endpoint    what all of them are made with: `Path`, and `described`, which declares a handler
 
-`PATHS` is the whole of it, but for the page.
+`PATHS` is the whole of it, but for the pages.
 """
 
 from __future__ import annotations

@@ -1,34 +1,46 @@
-"""`GET /`: a page that shows the graph and computes features, and `GET /openapi.json`.
+"""The pages for people, and the description of the interface.
 
-Everything a browser needs is in the package: nothing is fetched from another host, and the page's policy
-says so.
+    GET /              shows the graph, and computes features
+    GET /docs          every call, to read and to try (Swagger UI)
+    GET /openapi.json  describes the calls, for generators of clients and for the page above
+
+Everything a browser needs is in the package: nothing is fetched from another host, and the pages' policy
+says so. They show no data, so they are open without a token; what they ask then carries the one that the
+reader gave.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
 from importlib import resources
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from amber_ray.serving.answers import json_response
-from amber_ray.serving.app_context import AppContext
+from amber_ray.serving.answers import JSON_TYPE, encode_json
+from amber_ray.serving.app_context import AppContext, base
+from amber_ray.serving.conditional import answer_without_body, tag_of_content
+from amber_ray.serving.described.document import document
 from amber_ray.serving.routes.endpoint import Handler, route
 
+HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
 FILES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
-    "/page/icon.svg": ("icon.svg", "image/svg+xml"),
-    "/page/page.css": ("page.css", "text/css; charset=utf-8"),
+    "/": ("page/index.html", HTML),
+    "/docs": ("page/docs.html", HTML),
+    "/page/icon.svg": ("page/icon.svg", "image/svg+xml"),
+    "/page/page.css": ("page/page.css", CSS),
     **{
-        f"/page/{name}.js": (f"{name}.js", "text/javascript; charset=utf-8")
-        for name in ("page", "api", "graph", "results")
+        f"/page/{name}.js": (f"page/{name}.js", SCRIPT)
+        for name in ("page", "api", "graph", "results", "docs")
     },
+    "/page/swagger-ui.css": ("swagger/swagger-ui.css", CSS),
+    "/page/swagger-ui-bundle.js": ("swagger/swagger-ui-bundle.js", SCRIPT),
 }
+"""Each path's file below this room, and its type."""
+KEPT = {"Cache-Control": "no-cache"}
 HEADERS = {
-    "Cache-Control": "no-cache",
+    **KEPT,
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
         "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -38,23 +50,43 @@ HEADERS = {
 }
 
 
-def routes(context: AppContext, openapi: Mapping[str, Any]) -> list[Route]:
-    """The page's files, read once, and the API's description."""
+def routes(context: AppContext) -> list[Route]:
+    """The pages' files, read once, and the API's description."""
+    bearer = bool(context.settings.tokens)
 
-    async def document(context: AppContext, request: Request) -> Response:
-        return json_response(openapi, headers={"Cache-Control": "no-cache"})
+    @functools.cache
+    def described(base: str) -> Kept:
+        return Kept(encode_json(document(bearer, base)), JSON_TYPE, KEPT)
+
+    async def openapi(context: AppContext, request: Request) -> Response:
+        return described(base(request)).answer(request)
 
     return [
         *(route(path, context, GET=_file(*file)) for path, file in FILES.items()),
-        route("/openapi.json", context, GET=document),
+        route("/openapi.json", context, GET=openapi),
     ]
 
 
+class Kept:
+    """Content that changes with the package only: a browser that has it asks whether it still does."""
+
+    def __init__(self, content: bytes, media_type: str, headers: dict[str, str]) -> None:
+        self._content = content
+        self._tag = tag_of_content(content, media_type)
+        self._headers = {**headers, "ETag": self._tag}
+        self._media_type = media_type
+
+    def answer(self, request: Request) -> Response:
+        """Return the content, or 304 to a browser that has it."""
+        if answer_without_body(request.scope["headers"], self._tag) == 304:
+            return Response(status_code=304, headers=self._headers)
+        return Response(self._content, headers={**self._headers, "Content-Type": self._media_type})
+
+
 def _file(name: str, media_type: str) -> Handler:
-    content = resources.files("amber_ray.serving").joinpath("page", name).read_bytes()
-    headers = {**HEADERS, "Content-Type": media_type}
+    kept = Kept(resources.files("amber_ray.serving").joinpath(name).read_bytes(), media_type, HEADERS)
 
     async def read(context: AppContext, request: Request) -> Response:
-        return Response(content, headers=headers)
+        return kept.answer(request)
 
     return read

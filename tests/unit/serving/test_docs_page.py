@@ -1,0 +1,123 @@
+"""`GET /docs`: the interactive page, from packaged files, under the tokens, without another host.
+
+What is held here is what a browser is given: every file that a page names is served, no file of ours names
+another host, and the policy forbids to ask one whatever a file says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from html.parser import HTMLParser
+from importlib import resources
+
+import httpx
+import pytest
+
+from amber_ray.serving.routes.page import FILES
+from amber_ray.settings import Settings
+from tests.http_app import client, run
+
+VENDORED = ("/page/swagger-ui-bundle.js", "/page/swagger-ui.css")
+
+
+def get(path: str, settings: Settings | None = None, root_path: str = "", **headers: str) -> httpx.Response:
+    async def once() -> httpx.Response:
+        async with client(None, settings, root_path=root_path) as http:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            return await http.get(root_path + path, headers=named)
+
+    answer: httpx.Response = run(once)
+    return answer
+
+
+class Named(HTMLParser):
+    """What a page loads, and how much of it is inline: scripts, styles, handlers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.inline: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        if tag == "style" or (tag == "script" and "src" not in given):
+            self.inline.append(tag)
+        self.inline += [name for name in given if name.startswith("on") or name == "style"]
+        self.loads += [value for name, value in attrs if name in ("src", "href") and value]
+
+
+@pytest.mark.parametrize("page", ["/", "/docs"])
+def test_a_page_loads_files_of_this_server_alone_and_has_nothing_inline(page: str) -> None:
+    answer = get(page)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    named = Named()
+    named.feed(answer.text)
+    assert named.inline == []
+    assert len(named.loads) > 3
+    for target in named.loads:
+        # Relative, so that a mounted prefix is kept.
+        assert re.fullmatch(r"[\w./-]+", target), target
+        assert not target.startswith("/")
+        assert get(f"/{target}").status_code == 200, target
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_the_policy_lets_a_page_ask_this_server_and_nobody_else(path: str) -> None:
+    policy = dict(
+        directive.strip().split(" ", 1)
+        for directive in get(path).headers["Content-Security-Policy"].split(";")
+    )
+    assert policy["default-src"] == "'none'"
+    assert set(" ".join(policy.values()).split()) <= {"'none'", "'self'", "blob:", "data:"}
+    assert policy["script-src"] == "'self'"
+    assert policy["connect-src"] == "'self'"
+
+
+@pytest.mark.parametrize("path", sorted({*FILES} - {"/page/swagger-ui-bundle.js"}))
+def test_no_file_names_another_host(path: str) -> None:
+    """The bundle is left out: it names specifications and its makers in texts, and is held by the policy."""
+    assert not re.search(r"""https?://(?!www\.w3\.org/)|["'(]//""", get(path).text)
+
+
+def test_swagger_ui_is_the_published_one_with_its_licence() -> None:
+    folder = resources.files("amber_ray.serving").joinpath("swagger")
+    told = dict(re.findall(r"\| `([\w.-]+)` \| `([0-9a-f]{64})` \|", (folder / "README.md").read_text()))
+    assert {f"/page/{name}" for name in told} == set(VENDORED)
+    for name, digest in told.items():
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    assert "Apache License" in (folder / "LICENSE").read_text()
+    assert "swagger-ui" in (folder / "NOTICE").read_text()
+
+
+def test_swagger_ui_is_kept_from_the_one_host_that_it_would_tell() -> None:
+    """By default it sends the description's address to a validator."""
+    assert "validatorUrl: null" in get("/page/docs.js").text
+
+
+def test_with_tokens_the_page_is_open_and_the_calls_are_not() -> None:
+    locked = Settings(tokens=("secret",))
+    for path in ("/docs", "/page/docs.js", "/openapi.json", *VENDORED):
+        assert get(path, locked).status_code == 200
+    assert get("/v1/features", locked).status_code == 401
+    assert get("/v1/features", locked, Authorization="Bearer secret").status_code == 200
+
+
+def test_both_pages_keep_the_token_in_one_place() -> None:
+    names = [re.findall(r'"(amber-token)"', get(f"/page/{name}.js").text) for name in ("api", "docs")]
+    assert all(names)
+
+
+@pytest.mark.parametrize("path", [*FILES, "/openapi.json"])
+def test_a_browser_that_has_a_file_is_not_sent_it_again(path: str) -> None:
+    first = get(path)
+    assert "no-cache" in first.headers["Cache-Control"]
+    again = get(path, If_None_Match=first.headers["ETag"])
+    assert (again.status_code, again.content) == (304, b"")
+    assert again.headers["ETag"] == first.headers["ETag"]
+
+
+def test_below_a_prefix_the_calls_are_below_it_too() -> None:
+    """Where a description names no server, callers take the root of its host."""
+    assert "servers" not in get("/openapi.json").json()
+    assert get("/openapi.json", root_path="/amber").json()["servers"] == [{"url": "/amber"}]
