@@ -19,7 +19,7 @@ from types import FrameType
 
 from amber_ray.cli.options import settings_of, tokens_of, warn_of_changes
 from amber_ray.cli.terminal import note
-from amber_ray.client.embedded import prepare
+from amber_ray.client.embedded import launch, prepare
 from amber_ray.client.version_lock import record
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.serving import deployment, front
@@ -91,7 +91,7 @@ def _running(settings: Settings, infos: Iterable[FeatureInfo], stop: threading.E
     from amber_ray.fabric.adapter import cluster
 
     try:
-        cluster.start_local(settings)
+        launch(settings)
         arm(stop)  # Ray has put its own handler of SIGTERM in place of ours.
         url = deployment.run(settings)
         record(settings.store, infos)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -14,6 +15,9 @@ from typing import Any
 from amber_ray.core.model.service import Service
 from amber_ray.errors import Unavailable
 from amber_ray.settings import Settings
+
+TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+"""Where a user names the token of a Ray: the token itself, or a file."""
 
 Opened = tuple[Service, Callable[[], Awaitable[None]]]
 """A service, and what is left to do once it is closed."""
@@ -33,7 +37,7 @@ async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
         finally:
             await asyncio.to_thread(cluster.stop)
 
-    await asyncio.to_thread(cluster.start_local, settings)
+    await asyncio.to_thread(launch, settings)
     try:
         return await start_engine(settings, features=features), stop
     except BaseException:
@@ -53,6 +57,24 @@ def prepare() -> None:
     for name, value in cluster.environment().items():
         if name != "RAY_AUTH_MODE":
             os.environ.setdefault(name, value)
+
+
+def launch(settings: Settings) -> None:
+    """Start a local Ray, once `prepare` has been called, with a new token unless the user has named one.
+
+    Ray would make one itself and keep it in the user's home, readable by all, where every Ray that is started
+    later finds it and asks for it too. The processes of this Ray inherit the variable, and Ray has read it
+    here by the end; then it goes, since this process may join other clusters later, with tokens of their own.
+    """
+    cluster, _ = _doors("a local Ray")
+    named = any(map(os.environ.get, TOKEN)) or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token"
+    if not named:
+        os.environ[TOKEN[0]] = secrets.token_hex(32)
+    try:
+        cluster.start_local(settings)
+    finally:
+        if not named:
+            del os.environ[TOKEN[0]]
 
 
 async def join(address: str, settings: Settings, features: Sequence[Any] = (), *, own: bool) -> Opened:

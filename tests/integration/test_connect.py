@@ -27,11 +27,14 @@ class Programs:
         self.folder = folder
         self.server = Server(folder)
         self.server.mark = secrets.token_hex(8)
+        self.home = folder / "home"
+        self.home.mkdir()
         self.environment = {
             **{k: v for k, v in os.environ.items() if k not in ("RAY_AUTH_MODE", "RAY_ADDRESS")},
             MARK: self.server.mark,
             "AMBER_TEST_DIR": str(self.server.traces),
             "PYTHONPATH": str(ROOT),
+            "HOME": str(self.home),
         }
 
     def start(self, text: str) -> subprocess.Popen[str]:
@@ -61,6 +64,7 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
     made = Programs(tmp_path)
     yield made
     made.server.kill_everything()
+    assert sorted(made.home.rglob("*")) == []  # an Amber leaves nothing but its store
 
 
 def test_a_script_may_bring_features_of_its_own(programs: Programs) -> None:
@@ -178,7 +182,12 @@ with amber_ray.connect("auto") as client:
     assert programs.run(adopted) == "True\n"
 
     del programs.environment["RAY_ADDRESS"]
-    assert programs.run(adopted.replace('"auto"', repr(head["cluster"]))) == "True\n"
+    # From a process that had an Amber of its own before: that Ray's token is not this one's.
+    elsewhere = "\nwith amber_ray.connect(store='other') as own:\n    own.features()\nimport os\n"
+    named = f"os.environ['RAY_AUTH_TOKEN_PATH'] = {programs.environment.pop('RAY_AUTH_TOKEN_PATH')!r}\n"
+    joining = adopted.replace('"auto"', repr(head["cluster"])).replace("import amber_ray", "", 1)
+    assert programs.run("import amber_ray" + elsewhere + named + joining) == "True\n"
+    programs.environment["RAY_AUTH_TOKEN_PATH"] = named.split("'")[3]
     outside = f"""
 import amber_ray
 clip = {str(CLIP)!r}

@@ -27,7 +27,6 @@ log = logging.getLogger("amber.cluster")
 UP_SECONDS = 120.0
 """Longest wait for a cache actor to come up: it reads the keys of the whole store first."""
 
-
 WRITERS = 6
 """Workers that may stay at hand beside one for each CPU."""
 
@@ -73,7 +72,17 @@ def start_local(settings: Settings, **options: Any) -> None:
         "logging_level": logging.ERROR,
         "_node_ip_address": "127.0.0.1",
     }
+    _forget_token()
     ray.init(**{**defaults, **options})
+
+
+def _forget_token() -> None:
+    """Have Ray read its token anew: it keeps in this process what it has read once."""
+    import ray._raylet as raylet
+
+    loader: Any = getattr(raylet, "AuthenticationTokenLoader", None)
+    if loader is not None:  # a private name; where it is gone, only a second cluster in one process is hurt
+        loader.instance().reset_cache()
 
 
 def connect(address: str, namespace: str) -> None:
@@ -89,6 +98,7 @@ def connect(address: str, namespace: str) -> None:
 def stop() -> None:
     """Leave the cluster; a local one that this process started ends."""
     ray.shutdown()
+    _forget_token()
 
 
 async def shard(
