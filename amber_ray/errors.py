@@ -13,6 +13,7 @@
     │   └── RequestMismatch (422)   the id given belongs to another request
     ├── DeclarationError (500)      a feature or a registry that can't be right; found before Ray is asked
     ├── MediaError (422)            the media itself: missing, corrupt, not what it claims to be
+    │   ├── Unsuitable (422)        sound where pictures are needed, or the other way round
     │   ├── MediaNotFound (404)     gone from its place, which says nothing of its content
     │   ├── MediaChanged (409)      other bytes than when it was registered
     │   └── Forbidden (403)         outside the media roots, or a scheme that is switched off
@@ -72,6 +73,7 @@ __all__ = [
     "UnknownKey",
     "UnknownParameter",
     "UnknownRequest",
+    "Unsuitable",
 ]
 
 
@@ -160,6 +162,10 @@ class MediaError(AmberError):
 
     status = 422
     kind = "input"
+
+
+class Unsuitable(MediaError):
+    """The media is of a kind that can't have the feature, as sound where pictures are needed."""
 
 
 class MediaNotFound(MediaError):

@@ -632,7 +632,8 @@ class MemoryService:
 
     async def failures(self) -> list[Failure]:
         self._ask("failures")
-        return [failure for key, failure in self.failed.items() if failure.key == key]
+        found = [(_asset(self._units[key]), f) for key, f in self.failed.items() if f.key == key]
+        return [replace(failure, uri="" if asset is None else asset.uri) for asset, failure in found]
 
     async def stats(self) -> dict[str, float]:
         self._ask("stats")

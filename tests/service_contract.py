@@ -941,12 +941,15 @@ class ServiceContract:
     async def test_failures_are_remembered_listed_and_forgotten_when_purged(self, scene: Scene) -> None:
         [bad] = scene.pictures(1)
         request = scene.ask("picky", bad, params={"picky.bad": scene.id_of(bad)})
-        key = (await scene.service.compute(request, WAIT)).results[0].key
+        result = (await scene.service.compute(request, WAIT)).results[0]
+        assert result.asset is not None
+        key, place = result.key, result.asset.uri
 
-        async def listed() -> list[str]:
-            return [f.message for f in await scene.service.failures() if f.key == key]
+        async def listed() -> list[tuple[str, str]]:
+            return [(f.uri, f.message) for f in await scene.service.failures() if f.key == key]
 
-        assert await listed() == ["ValueError: it does not like this one"]
+        assert place
+        assert await listed() == [(place, "ValueError: it does not like this one")]
         assert (await scene.service.compute(request, WAIT)).state == "failed"
         assert scene.runs("picky", bad) == 1
         await scene.service.purge(asset=scene.id_of(bad))

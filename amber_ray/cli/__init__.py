@@ -32,6 +32,7 @@ Starting it is cheap: a subcommand's own imports happen when it runs.
     terminal      stdout, stderr and tables
     progress      the progress of a run over a catalogue
     failed        the failures of a backfill, in a Parquet file
+    notes         what features do not see of the assets asked about
 
     Of an export:
     shards        the values of one feature, as Parquet files of bounded size

@@ -9,6 +9,7 @@ import argparse
 
 from amber_ray.cli.catalogue import assets, surveyed
 from amber_ray.cli.failed import FailureFile
+from amber_ray.cli.notes import Notes
 from amber_ray.cli.options import client_of, params_of
 from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.cli.terminal import note, say
@@ -29,11 +30,16 @@ def run(args: argparse.Namespace) -> int:
     if not args.quiet:
         many = "the assets" if survey.total is None else f"{survey.total:,} assets"
         note(f"{', '.join(features)} of {many}")
-    tally = CatalogueProgressBar(survey.total, shown=not args.quiet)
-    failures = FailureFile(args.failures or DEFAULT_FAILURES, always=args.failures is not None)
+    skip = args.skip_unsuitable
+    tally = CatalogueProgressBar(survey.total, shown=not args.quiet, skip_unsuitable=skip)
+    failures = FailureFile(
+        args.failures or DEFAULT_FAILURES, always=args.failures is not None, skip_unsuitable=skip
+    )
+    notes = Notes()
 
     def told(results: Results) -> None:
         failures.add(results)
+        notes.add(results)
         tally.add(results)
 
     try:
@@ -59,8 +65,17 @@ def run(args: argparse.Namespace) -> int:
         raise
     failures.close()
     failures.show()
+    if not args.quiet:
+        notes.show()
     computed = tally.ready - tally.cached
+    left_out = f", {tally.unsuitable:,} left out: their assets are of a kind that can't have the feature"
     say(
-        f"{tally.ready:,} values: {computed:,} computed, {tally.cached:,} were there; {tally.failed:,} failed"
+        f"{tally.ready:,} values: {computed:,} computed, {tally.cached:,} were there; "
+        f"{tally.failed:,} failed{left_out if skip and tally.unsuitable else ''}"
     )
+    if tally.unsuitable and not skip and not args.quiet:
+        note(
+            f"amber: {tally.unsuitable:,} of these failed since their assets are of a kind that can't have "
+            "the feature; --skip-unsuitable leaves such out"
+        )
     return 1 if tally.failed else 0

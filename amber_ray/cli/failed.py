@@ -14,6 +14,7 @@ from amber_ray.cli.terminal import say
 from amber_ray.client.results import Results, Row
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset, Segment
+from amber_ray.errors import Unsuitable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,11 +33,15 @@ class FailureFile:
     feature or system), `class`, `message`, `attempts`, `traceback`.
     """
 
-    def __init__(self, path: str, *, always: bool) -> None:
-        """With `always` it is written even if nothing failed; an earlier run's file never stays."""
+    def __init__(self, path: str, *, always: bool, skip_unsuitable: bool = False) -> None:
+        """With `always` it is written even if nothing failed; an earlier run's file never stays.
+
+        With `skip_unsuitable` assets whose kind can't have a feature are no failures.
+        """
         self.path = path
         self.count = 0
         self._always = always or os.path.exists(path)
+        self._skip = skip_unsuitable
         self._shown: list[tuple[str, Failure]] = []
         self._held: list[dict[str, Any]] = []
         self._writer: pq.ParquetWriter | None = None
@@ -44,7 +49,7 @@ class FailureFile:
     def add(self, results: Results) -> None:
         """Take the failures of one request's table."""
         for row in results.rows:
-            if row.failure is None:
+            if row.failure is None or (self._skip and is_unsuitable(row.failure)):
                 continue
             self.count += 1
             self._held.append(_line(row, row.failure))
@@ -84,6 +89,11 @@ class FailureFile:
         if self._held:
             self._writer.write_table(pa.Table.from_pylist(self._held, _schema()))
             self._held.clear()
+
+
+def is_unsuitable(failure: Failure) -> bool:
+    """Whether an asset has no value because its kind can't have the feature."""
+    return failure.type == Unsuitable.__name__
 
 
 def _schema() -> pa.Schema:

@@ -8,6 +8,7 @@ import sys
 
 from amber_ray.cli.files import Writer
 from amber_ray.cli.look import unit_label
+from amber_ray.cli.notes import Notes
 from amber_ray.cli.options import client_of, params_of, range_of, wanted
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, note, say, seconds, table, write_bytes
@@ -34,6 +35,10 @@ def run(args: argparse.Namespace) -> int:
             progress=False if args.quiet else None,
         )
         types = Types(client.features())
+    if not args.quiet:
+        notes = Notes()
+        notes.add(results)
+        notes.show()
     writer = Writer(types, args.format)
     if args.out is not None:
         for path in writer.write(results, args.out):

@@ -8,14 +8,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from amber_ray.cli.graph import label
-from amber_ray.cli.options import client_of, params_of, range_of, token_of, wanted
+from amber_ray.cli.options import client_of, local, params_of, range_of, token_of, wanted
 from amber_ray.cli.registered import infos_of, known
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, say, seconds, table
 from amber_ray.client.address import connect
 from amber_ray.core.model.request import ExplainedStep, Failure
 from amber_ray.core.model.service import FeatureInfo
-from amber_ray.core.model.units import Collection, Segment, Unit
+from amber_ray.core.model.units import MICRO, Collection, Segment, Unit
 from amber_ray.wire import views
 
 
@@ -140,11 +140,23 @@ def failures(args: argparse.Namespace) -> int:
 
 
 def show_failures(found: Sequence[Failure | tuple[str, Failure]]) -> None:
-    """A table of failures; one that comes with a name is shown under it, else under its unit."""
+    """A table of failures; one that comes with a name is shown under it, else under its asset's place."""
     rows = table("feature", "of", "kind", "error", "blocks")
     for item in found:
-        name, failure = item if isinstance(item, tuple) else (item.unit, item)
+        name, failure = item if isinstance(item, tuple) else (_about(item), item)
         cells: list[Any] = [failure.step, name, failure.kind, f"{failure.type}: {failure.message}"]
         cells.append(", ".join(failure.blocked))
         rows.add_row(*(cell(summary(c, 160) if c else "") for c in cells))
     console().print(rows)
+
+
+def _about(failure: Failure) -> str:
+    """Name what a listed failure is about: the asset's place and a segment's seconds, else its unit."""
+    if not failure.uri:
+        return failure.unit
+    _, _, window = failure.unit.partition("@")
+    start, _, length = window.partition("+")
+    if not length.isdecimal() or not int(length):
+        return local(failure.uri) or failure.uri
+    begin, end = int(start) / MICRO, (int(start) + int(length)) / MICRO
+    return f"{local(failure.uri) or failure.uri}, {begin:g}-{end:g} s"

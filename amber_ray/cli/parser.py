@@ -100,6 +100,11 @@ def build() -> Parser:
         metavar="FILE",
         help="write what failed there, as Parquet (default backfill-failures.parquet, if anything fails)",
     )
+    backfill.add_argument(
+        "--skip-unsuitable",
+        action="store_true",
+        help="leave out assets whose kind can't have a feature, as sound of which pictures are asked for",
+    )
     _own(backfill)
     _server(backfill)
     _waiting(backfill, priority="backfill")

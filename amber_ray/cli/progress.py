@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Self
 
+from amber_ray.cli.failed import is_unsuitable
 from amber_ray.cli.terminal import note, seconds
 from amber_ray.client.results import Results
 from amber_ray.core.model.units import Asset, Segment
@@ -32,11 +33,15 @@ class CatalogueProgressBar:
         total: int | None,
         *,
         shown: bool = True,
+        skip_unsuitable: bool = False,
         clock: Callable[[], float] = time.monotonic,
         terminal: bool | None = None,
     ) -> None:
+        """With `skip_unsuitable` an asset whose kind can't have a feature is no failure, but left out."""
         self.total = total
         self.assets = self.ready = self.cached = self.failed = self.missing = 0
+        self.unsuitable = 0
+        self._skip = skip_unsuitable
         self._clock = clock
         self._bar: Progress | None = None
         self._lines = shown
@@ -49,10 +54,11 @@ class CatalogueProgressBar:
     def add(self, results: Results) -> None:
         """Count one request's table, and tell how it stands if it is time to."""
         names: dict[str, float] = {}
-        failed = set()
+        failed: set[tuple[str, str | None]] = set()
+        unsuitable: set[tuple[str, str | None]] = set()
         for row in results.rows:
             if row.failure is not None:
-                failed.add((row.feature, row.asset))
+                (unsuitable if is_unsuitable(row.failure) else failed).add((row.feature, row.asset))
                 continue
             if row.state == "pending":
                 self.missing += 1
@@ -62,7 +68,8 @@ class CatalogueProgressBar:
             asset = row.unit.asset if isinstance(row.unit, Segment) else row.unit
             if row.asset is not None and isinstance(asset, Asset):
                 names[row.asset] = asset.duration or 0.0
-        self.failed += len(failed)
+        self.unsuitable += len(unsuitable)
+        self.failed += len(failed) if self._skip else len(failed | unsuitable)
         self.assets += len({row.asset for row in results.rows})
         self._media += sum(names.values())
         now = self._clock()
@@ -95,6 +102,8 @@ class CatalogueProgressBar:
         if self.ready:
             words.append(f"{100 * self.cached / self.ready:.0f}% were there")
         words.append(f"{self.failed:,} failed")
+        if self._skip and self.unsuitable:
+            words.append(f"{self.unsuitable:,} left out")
         if self.missing:
             words.append(f"{self.missing:,} missing")
         return ", ".join(words)

@@ -256,12 +256,14 @@ def _record(id: str, size: int, found: Facts, places: list[str]) -> dict[str, An
         "media_type": found.media_type,
         "duration": found.duration,
         "streams": streams_to_json(found.streams),
+        "note": found.note,
         "uris": places,
     }
 
 
 def _facts(record: dict[str, Any]) -> Facts:
-    return Facts(record["media_type"], record["duration"], streams_from_json(record["streams"]))
+    streams = streams_from_json(record["streams"])
+    return Facts(record["media_type"], record["duration"], streams, record.get("note", ""))
 
 
 def _asset(record: dict[str, Any], uri: str, signature: str | None = None) -> Asset:

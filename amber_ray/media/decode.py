@@ -14,7 +14,7 @@ from fractions import Fraction
 import numpy as np
 
 from amber_ray.core.model.units import MICRO, Asset, Segment
-from amber_ray.errors import MediaError
+from amber_ray.errors import MediaError, Unsuitable
 from amber_ray.media import bounds
 from amber_ray.media.container import demuxed, video_stream
 from amber_ray.media.locate import name_of
@@ -64,9 +64,9 @@ def pictures(
     With `fps` and `pair`, each picture comes with its successor in the film, both at that size: what moves
     is told without a second look at the file. A still is one picture at time 0. Times are the frames' own.
 
-    Raises `MediaError` for an asset without pictures, damage within the span, a stream that breaks off early,
-    or decoding that takes longer than `limits.decode_seconds`; `MediaNotFound` and `SystemFault` as
-    `source.opened`.
+    Raises `Unsuitable` for an asset without pictures, `MediaError` for damage within the span, a stream that
+    breaks off early, or decoding that takes longer than `limits.decode_seconds`; `MediaNotFound` and
+    `SystemFault` as `source.opened`.
     """
     size, limits = size or native(), limits or bounds.current()
     if asset.kind == "image":
@@ -121,7 +121,7 @@ def picture_times(asset: Asset, limits: Limits | None = None) -> np.ndarray:
 def _reader(asset: Asset, limits: Limits) -> Iterator[Reader]:
     name = name_of(asset.uri)
     if not asset.has_video:
-        raise MediaError(f"{name!r} has no pictures, only sound")
+        raise Unsuitable(f"{name!r} has no pictures, only sound")
     with opened(asset) as file, demuxed(file, name, limits) as container:
         stream = video_stream(container)
         if stream is None:

@@ -21,6 +21,7 @@ from amber_ray.media.container import (
     readable,
     video_stream,
 )
+from amber_ray.media.stills import unseen
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
@@ -67,11 +68,12 @@ _TRIES = 2000
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """`duration` in seconds, None for a still picture."""
+    """`duration` in seconds, None for a still picture; `note` says what of the file features do not see."""
 
     media_type: str
     duration: float | None
     streams: tuple[Stream, ...]
+    note: str = ""
 
 
 def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
@@ -94,7 +96,8 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
         declared = container.duration / 1_000_000 if container.duration else None
         estimated = container.format.name in ESTIMATED
     if still:
-        return Facts(media_type, None, streams)
+        file.seek(0)
+        return Facts(media_type, None, streams, unseen(file))
     duration = declared
     if declared is None or estimated:
         file.seek(0)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import MediaError
+from amber_ray.errors import MediaError, Unsuitable
 from amber_ray.media import bounds
 from amber_ray.media.container import audio_stream, demuxed, packets, reason, says_nothing
 from amber_ray.media.locate import name_of
@@ -40,11 +40,11 @@ def heard(
 ) -> Iterator[tuple[InputContainer, AudioStream, Iterator[AudioFrame]]]:
     """The asset's best audio stream, open, with its decoded frames from the current position on.
 
-    Raises `MediaError` when the asset has no sound, or a part of it does not decode.
+    Raises `Unsuitable` when the asset has no sound, `MediaError` when a part of it does not decode.
     """
     name, limits = name_of(asset.uri), limits or bounds.current()
     if not asset.has_audio:
-        raise MediaError(f"{feature} needs sound; {name!r} has no audio stream")
+        raise Unsuitable(f"{feature} needs sound; {name!r} has no audio stream")
     with opened(asset) as file, demuxed(file, name, limits) as container:
         stream = audio_stream(container)
         if stream is None:

@@ -45,6 +45,27 @@ def still(file: BinaryIO, name: str, size: Size, limits: Limits) -> np.ndarray:
     return np.asarray(rgb)
 
 
+def unseen(file: BinaryIO) -> str:
+    """What `still` does not read of a picture's file, in words: the others of a moving one, or other pages.
+
+    Empty where there is but one picture, and for a file that Pillow can't count, since it decodes or fails
+    elsewhere. JPEGs are not looked at: what some have beside their picture is made from the same one.
+    """
+    from PIL import Image
+
+    kinds = {"GIF": "moving", "PNG": "moving", "WEBP": "moving", "AVIF": "moving", "TIFF": "paged"}
+    try:
+        with Image.open(file, formats=[f for f in kinds if f in _known()]) as image:
+            count, kind = int(getattr(image, "n_frames", 1)), kinds[image.format or ""]
+    except Exception:  # noqa: BLE001 - Pillow's plug-ins raise all kinds for a damaged file
+        return ""
+    if count < 2:
+        return ""
+    if kind == "paged":
+        return f"of its {count} pages, features see the first only"
+    return f"it moves: of its {count} pictures, features see the first only"
+
+
 def _known() -> set[str]:
     from PIL import Image
 

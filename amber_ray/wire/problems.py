@@ -49,6 +49,8 @@ def encode_failure(failure: Failure) -> dict[str, Any]:
         data["traceback"] = failure.traceback
     if failure.blocked:
         data["blocked"] = list(failure.blocked)
+    if failure.uri:
+        data["uri"] = failure.uri
     return data
 
 
@@ -66,6 +68,7 @@ def decode_failure(data: Mapping[str, Any]) -> Failure:
             traceback=data.get("traceback", ""),
             attempts=data.get("attempts", 1),
             blocked=tuple(data.get("blocked", ())),
+            uri=data.get("uri", ""),
         )
 
 

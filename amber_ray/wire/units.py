@@ -1,8 +1,8 @@
 """Assets and units on the wire, both ways.
 
-A result names its asset by id and URI only, and its segment by index, start and end in seconds. The grid is
-rebuilt from that, but for the only segment of an asset that is shorter than the grid's step: its `length_us`
-is the asset's. Must not know: features, results, HTTP.
+A result names its asset by id and URI only, and by its note if there is one, and its segment by index, start
+and end in seconds. The grid is rebuilt from that, but for the only segment of an asset that is shorter than
+the grid's step: its `length_us` is the asset's. Must not know: features, results, HTTP.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def encode_unit(unit: Unit) -> dict[str, Any] | None:
     return {"collection": [asset.id for asset in unit.assets]}
 
 
-def decode_unit(asset: str | None, uri: str | None, data: Mapping[str, Any] | None) -> Unit:
-    """Return the unit of a result. Its asset has id and URI, and its duration if it cuts the segment."""
+def decode_unit(asset: str | None, uri: str | None, data: Mapping[str, Any] | None, note: str = "") -> Unit:
+    """Return the unit of a result. Its asset has id, URI and note, and a duration if it cuts the segment."""
     if data is not None and "collection" in data:
         return Collection(tuple(_named(member) for member in data["collection"]))
     if asset is None:
         raise ValueError("a result without an asset must be of a collection")
     if data is None:
-        return _named(asset, uri)
+        return _named(asset, uri, note=note)
     start, end, index = (
         round(data["start"] * MICRO),
         round(data["end"] * MICRO),
@@ -53,16 +53,20 @@ def decode_unit(asset: str | None, uri: str | None, data: Mapping[str, Any] | No
     # The grid's step follows from where this window begins; the first one shows only how long it is.
     length = start // index if index else end - start
     cut = data["end"] if end < start + length else None
-    return Segment(_named(asset, uri, cut), start, length)
+    return Segment(_named(asset, uri, cut, note), start, length)
 
 
-def _named(id: str, uri: str | None = None, duration: float | None = None) -> Asset:
-    return Asset(id=id, uri=uri or "", media_type="", bytes=0, duration=duration)
+def _named(id: str, uri: str | None = None, duration: float | None = None, note: str = "") -> Asset:
+    return Asset(id=id, uri=uri or "", media_type="", bytes=0, duration=duration, note=note)
 
 
 def place(unit: Unit) -> dict[str, Any]:
-    """Return the fields that results and explained steps share: which asset, and which part of it."""
+    """Return the fields that results and explained steps share: which asset, and which part of it.
+
+    `note` is left out of assets that have none.
+    """
     if isinstance(unit, Collection):
         return {"asset": None, "uri": None, "unit": encode_unit(unit)}
     asset = unit.asset if isinstance(unit, Segment) else unit
-    return {"asset": asset.id, "uri": asset.uri or None, "unit": encode_unit(unit)}
+    fields = {"asset": asset.id, "uri": asset.uri or None, "unit": encode_unit(unit)}
+    return fields | {"note": asset.note} if asset.note else fields

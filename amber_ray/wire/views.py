@@ -92,7 +92,7 @@ def decode_result(data: Mapping[str, Any], decode: Encode | None = None) -> Resu
         return Result(
             feature=data["feature"],
             key=data["key"],
-            unit=decode_unit(data["asset"], data.get("uri"), data["unit"]),
+            unit=decode_unit(data["asset"], data.get("uri"), data["unit"], data.get("note", "")),
             state=data["state"],
             value=value,
             failure=None if data["error"] is None else decode_failure(data["error"]),

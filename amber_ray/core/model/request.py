@@ -61,7 +61,7 @@ class Failure:
     `kind` is input, feature or system (`errors`); `type` the error class's name; `step` the feature
     that failed and `key` its key, which for a blocked descendant is an ancestor; `traceback` is the
     feature's own, as text; `attempts` how often it was tried; `blocked` the features that have no value
-    because of it, where failures are listed.
+    because of it and `uri` the place of its asset, where failures are listed.
     """
 
     kind: Literal["input", "feature", "system"]
@@ -74,6 +74,7 @@ class Failure:
     traceback: str = ""
     attempts: int = 1
     blocked: tuple[str, ...] = ()
+    uri: str = ""
 
 
 RequestState = Literal["running", "done", "failed", "cancelled"]

@@ -32,6 +32,7 @@ def asset_from_json(data: Mapping[str, Any]) -> Asset:
         duration=data["duration"],
         streams=streams_from_json(data["streams"]),
         signature=data.get("signature", ""),
+        note=data.get("note", ""),
     )
 
 

@@ -49,8 +49,8 @@ class Asset:
 
     `id` is the BLAKE2b-128 of the bytes in hex; `bytes` the size; `duration` seconds (None for a still
     image); `uri` where it can be read now; `signature` what the file looked like (size, times, inode) when
-    its content was digested, empty where that is not known. Everything but `id` is left out of comparisons
-    and keys.
+    its content was digested, empty where that is not known; `note` what of it features do not see, in words,
+    empty where they see all. Everything but `id` is left out of comparisons and keys.
     """
 
     id: str
@@ -60,6 +60,7 @@ class Asset:
     duration: float | None = field(compare=False, default=None)
     streams: tuple[Stream, ...] = field(compare=False, default=())
     signature: str = field(compare=False, default="")
+    note: str = field(compare=False, default="")
 
     @property
     def kind(self) -> str:

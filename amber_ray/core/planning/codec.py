@@ -84,14 +84,15 @@ class _Units:
                     asset.duration,
                     streams,
                     asset.signature,
+                    asset.note,
                 )
             )
         return known
 
 
 def _asset(row: tuple[Any, ...]) -> Asset:
-    id, uri, media_type, size, duration, streams, signature = row
-    return Asset(id, uri, media_type, size, duration, tuple(Stream(*s) for s in streams), signature)
+    id, uri, media_type, size, duration, streams, signature, note = row
+    return Asset(id, uri, media_type, size, duration, tuple(Stream(*s) for s in streams), signature, note)
 
 
 def _unit(row: Any, assets: list[Asset]) -> Unit:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.units import Collection, Segment, Unit
 from amber_ray.core.state.entry import State
 from amber_ray.fabric.shard.actor_pools import ActorPools
 from amber_ray.fabric.shard.context import ShardContext
@@ -39,8 +40,9 @@ def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str
 
 
 def failures(ledger: Ledger) -> list[Failure]:
-    """The failures remembered now, each with the features that it blocks."""
+    """The failures remembered now, each with the features that it blocks and the place of its asset."""
     found: dict[str, Failure] = {}
+    places: dict[str, str] = {}
     blocked: dict[str, set[str]] = collections.defaultdict(set)
     for entry in ledger.entries.values():
         if entry.state is not State.FAILED or entry.failure is None:
@@ -48,9 +50,20 @@ def failures(ledger: Ledger) -> list[Failure]:
         root = entry.failure.key
         if root == entry.key or root not in found:
             found[root] = entry.failure
+            places[root] = _place(entry.step.unit)
         if root != entry.key:
             blocked[root].add(entry.step.recipe.feature)
-    return [dataclasses.replace(f, blocked=tuple(sorted(blocked[key]))) for key, f in found.items()]
+    return [
+        dataclasses.replace(failure, blocked=tuple(sorted(blocked[key])), uri=places[key])
+        for key, failure in found.items()
+    ]
+
+
+def _place(unit: Unit) -> str:
+    """Where a unit's asset is read; empty for a collection, which is at many places."""
+    if isinstance(unit, Collection):
+        return ""
+    return unit.asset.uri if isinstance(unit, Segment) else unit.uri
 
 
 def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> dict[str, float]:

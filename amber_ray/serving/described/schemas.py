@@ -51,7 +51,16 @@ NUMBER: Schema = {"type": "number"}
 FLAG: Schema = {"type": "boolean"}
 ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 VERSION = "auto-a881ee23ad9653ac"
-UNIT_FIELDS: dict[str, Schema] = {"asset": _maybe(ID), "uri": _maybe(TEXT), "unit": ref("Unit")}
+NOTE: Schema = {
+    **TEXT,
+    "description": "what of the asset features do not see, as all but the first picture of one that moves",
+}
+UNIT_FIELDS: dict[str, Schema] = {
+    "asset": _maybe(ID),
+    "uri": _maybe(TEXT),
+    "unit": ref("Unit"),
+    "note": NOTE,
+}
 
 EXAMPLES: dict[str, Any] = {
     "Compute": {
@@ -230,6 +239,7 @@ SCHEMAS: dict[str, Schema] = {
         attempts=COUNT,
         traceback=TEXT,
         blocked={**_list(TEXT), "description": "features without a value because of it, in /v1/failures"},
+        uri={**TEXT, "description": "where the asset that it is about is read, in /v1/failures"},
     ),
     "Result": _object(
         "feature asset unit key state error seconds cached",
@@ -269,6 +279,7 @@ SCHEMAS: dict[str, Schema] = {
         bytes=COUNT,
         duration=_maybe(NUMBER),
         streams=_list(ref("Stream")),
+        note=NOTE,
     ),
     "Feature": _object(
         "name version per inputs params returns resources store doc pinned code_digest is_class",

@@ -167,7 +167,10 @@ async function refresh() {
         return cell;
       }),
     );
-    $("failures").replaceChildren(...known.failures.slice(0, 8).map((f) => text("p", `${f.step}: ${f.message}`)));
+    $("failures").replaceChildren(...known.failures.slice(0, 8).map((f) => {
+      const about = f.uri ? ` of ${f.uri.replace(/^.*\//, "")}` : "";
+      return text("p", `${f.step}${about}: ${f.message}`);
+    }));
     alive("up", "up");
   } catch (error) {
     alive("down", error instanceof Refused ? "refused" : "no answer");

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ from amber_ray.cli.terminal import seconds
 from amber_ray.client import AsyncClient, Client
 from amber_ray.client.loop import Loop
 from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.units import Asset
+from amber_ray.core.values.annotations import Scalar
+from tests.memory_service import Call, Made
 from tests.unit.gated_service import JPEG, GatedService
 
 ROOT = Path(__file__).parents[3]
@@ -320,7 +324,10 @@ def test_status_and_failures(amber: Amber, service: GatedService) -> None:
     assert "1,234.5" in amber("status")[1]
     assert json.loads(amber("status", "--format", "json")[1])["hits"] == 2.0
     amber("get", "broken", "/a.mp4", *SERVER)
-    assert "ValueError: it broke" in amber("failures")[1]
+    told = amber("failures")[1]
+    assert "ValueError: it broke" in told
+    assert " /a.mp4 " in told
+    assert service.assets["/a.mp4"].id not in told
     assert json.loads(amber("failures", "--format", "json")[1])[0]["step"] == "broken"
     service.requests.clear()
     status, _, err = amber("status", "no-such-request")
@@ -397,6 +404,58 @@ def test_backfill_goes_in_windows_and_lists_what_failed(
     words = ("--assets", "media/[!.]*.mp4", "--assets", "media/deep/y.wav", *SERVER)
     assert amber("backfill", "size,score", *words)[1] == "4 values: 0 computed, 4 were there; 0 failed\n"
     assert pq.read_table(tmp_path / "backfill-failures.parquet").num_rows == 0
+
+
+def test_backfill_leaves_out_what_can_not_have_a_feature_if_told_to(
+    amber: Amber, service: GatedService, tmp_path: Path
+) -> None:
+    def needs_pictures(call: Call) -> Any:
+        song = isinstance(call.unit, Asset) and call.unit.uri.endswith(".wav")
+        return errors.Unsuitable("it has no pictures, only sound") if song else 1
+
+    service.made["seen"] = Made(Scalar("int"), of=needs_pictures)
+    (tmp_path / "media").mkdir()
+    for name in ("a.png", "b.wav", "c.wav", "missing.png"):
+        (tmp_path / "media" / name).touch()
+        if name != "missing.png":
+            service.put(f"{tmp_path}/media/{name}")
+    words = ("backfill", "seen", "size", "--assets", "media", *SERVER)
+    status, out, err = amber(*words)
+    assert status == 1
+    assert out.splitlines()[-1] == "4 values: 4 computed, 0 were there; 4 failed"
+    assert "2 of these failed since their assets are of a kind" in err
+    assert "--skip-unsuitable" in err
+    status, out, err = amber(*words, "--skip-unsuitable")
+    assert status == 1  # one is not there at all
+    assert "no pictures" not in out
+    assert "2 failed, 2 left out: their assets are of a kind that can't have the feature" in out
+    failed = pq.read_table(tmp_path / "backfill-failures.parquet").to_pylist()
+    assert {f["asset"] for f in failed} == {"media/missing.png"}
+    (tmp_path / "media" / "missing.png").unlink()
+    assert amber(*words, "--skip-unsuitable")[0] == 0
+    assert amber(*words)[0] == 1
+
+
+def test_what_features_do_not_see_of_an_asset_is_noted(
+    amber: Amber, service: GatedService, tmp_path: Path
+) -> None:
+    for i in range(7):
+        path = tmp_path / f"{i}.gif"
+        path.touch()
+        asset = service.put(str(path))
+        service.assets[str(path)] = replace(asset, note="it moves: of its 5 pictures, features see the first")
+    status, out, err = amber("get", "size", "0.gif", "/a.mp4", *SERVER)
+    assert (status, err) == (
+        0,
+        "amber: note: 0.gif: it moves: of its 5 pictures, features see the first\n",
+    )
+    assert "it moves" not in out
+    assert amber("get", "size", "0.gif", "--quiet", *SERVER)[2] == ""
+    err = amber("backfill", "size", "--assets", ".", *SERVER)[2]
+    assert err.count("it moves") == 5
+    assert "2 more assets are not seen whole" in err
+    data = json.loads(amber("get", "size", "0.gif", "--format", "json", *SERVER)[1])
+    assert data
 
 
 # Serve

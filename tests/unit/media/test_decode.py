@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from amber_ray.core.model.units import Asset, segments
-from amber_ray.errors import MediaError
+from amber_ray.errors import MediaError, Unsuitable
 from amber_ray.media import reader
 from amber_ray.media.decode import pictures, pictures_at, window
 from amber_ray.media.scale import exactly, longer_side, native, shorter_side
@@ -314,6 +314,33 @@ def test_a_still_is_one_picture_at_time_0(tmp_path: Path, suffix: str) -> None:
     assert list(pictures(asset, 1.0, 2.0)) == []
 
 
+@pytest.mark.parametrize(
+    ("suffix", "note"),
+    [
+        ("gif", "it moves: of its 3 pictures, features see the first only"),
+        ("png", "it moves: of its 3 pictures, features see the first only"),
+        ("avif", "it moves: of its 3 pictures, features see the first only"),
+        ("tiff", "of its 3 pages, features see the first only"),
+    ],
+)
+def test_of_a_moving_picture_the_first_is_read_and_the_asset_says_so(
+    tmp_path: Path, suffix: str, note: str
+) -> None:
+    from PIL import Image
+
+    first, *more = [Image.fromarray(flat(colour)) for colour in (GREEN, RED, BLUE)]
+    path = tmp_path / f"moving.{suffix}"
+    first.save(path, save_all=True, append_images=more)
+    known = catalogue(tmp_path)
+    asset = known.add(str(path))
+    assert asset.note == note
+    assert catalogue(tmp_path).add(str(path)).note == note  # from the record
+    assert known.get(asset.id).note == note
+    (picture,) = pictures(asset, fps=2.0)
+    assert np.abs(picture.rgb.mean(axis=(0, 1)) - GREEN).max() < 4
+    assert known.add(str(write_picture(tmp_path / f"still.{suffix}", flat(BLUE)))).note == ""
+
+
 def test_transparency_lies_over_white_and_deep_greys_keep_their_tone(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -385,7 +412,7 @@ def test_a_recording_that_begins_in_mid_picture_is_forgiven(tmp_path: Path) -> N
 def test_sound_alone_has_no_pictures(tmp_path: Path) -> None:
     asset = catalogue(tmp_path).add(str(write_sound(tmp_path / "song.mp3", tone(0.5))))
     for read in (pictures(asset), pictures_at(asset, [0.0])):
-        with pytest.raises(MediaError, match=r"'song\.mp3' has no pictures"):
+        with pytest.raises(Unsuitable, match=r"'song\.mp3' has no pictures"):
             next(read)
 
 
@@ -476,7 +503,7 @@ def test_a_gap_in_the_sound_is_silence(tmp_path: Path) -> None:
 
 
 def test_sound_that_is_absent_is_a_media_error(film: Asset) -> None:
-    with pytest.raises(MediaError, match=r"speech needs sound; 'film\.mp4' has no audio stream"):
+    with pytest.raises(Unsuitable, match=r"speech needs sound; 'film\.mp4' has no audio stream"):
         mono(film, 16_000, feature="speech")
 
 

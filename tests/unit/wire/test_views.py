@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -131,6 +132,17 @@ def test_result_shape_is_the_contract():
     assert "value" not in pending
     assert pending["asset"] is None
     assert pending["unit"] == {"collection": [A.id, B.id]}
+
+
+def test_what_features_do_not_see_of_an_asset_and_where_it_failed_travel_along():
+    moving = replace(B, note="it moves: of its 5 pictures, features see the first only")
+    for unit in (moving, *segments(moving, 10.0)):
+        told = views.decode_result(through_json(views.encode_result(result(unit, value=1))))
+        assert told.asset.note == moving.note
+    assert views.decode_asset(through_json(views.encode_asset(moving))).note == moving.note
+    assert "note" not in views.encode_result(result(A, value=1))
+    listed = replace(FAILURE, uri=A.uri, blocked=("scenes",))
+    assert views.decode_failure(through_json(views.encode_failure(listed))) == listed
 
 
 def test_decoded_values_pass_through_the_callers_decoder():
