@@ -9,6 +9,7 @@ What a request passes, from the outside inwards:
     └ peers        which addresses are this machine's own, for servers without tokens
     routes         one module for each path: its handlers, each with its OpenAPI operation
     ├ incoming     reads what a request carries, within limits: body, `Prefer`, ids, uploads
+    ├ forms        the file in an uploaded form
     └ presence     hears that a caller hung up, and cancels the call to the service that it waited for
     app_context    what each handler is given: the service, the settings, the types of values
     answers        JSON bodies, and the problem document and headers for each error

@@ -264,6 +264,27 @@ def test_an_upload_is_an_asset_like_any_other(server: Server) -> None:
     assert view["results"][0]["value"] == os.path.getsize(CLIP)
 
 
+def test_an_upload_by_form_is_kept_whole_or_not_at_all(server: Server) -> None:
+    kept = server.store / "uploads"
+    before = set(kept.rglob("*"))
+    # Another content than the test above uploads: a free box behind the film.
+    film = CLIP.read_bytes() + (12).to_bytes(4, "big") + b"freeform"
+    head = 'Content-Disposition: form-data; name="file"; filename="a.mp4"\r\nContent-Type: video/mp4'
+    broken = f"--edge\r\n{head}\r\n\r\n".encode() + film + b"\r\n"
+    with server.client() as client:
+        answer = client.post(
+            "/v1/assets", content=broken, headers={"Content-Type": "multipart/form-data; boundary=edge"}
+        )
+        assert answer.status_code == 400, answer.text
+        assert "ends before its closing boundary" in answer.json()["detail"]
+        assert set(kept.rglob("*")) == before
+        asset = client.post("/v1/assets", files={"file": ("a.mp4", film)}).json()
+        assert (asset["media_type"], asset["bytes"]) == ("video/mp4", len(film))
+        body = {"features": ["size"], "assets": [{"id": asset["id"]}]}
+        view = client.post("/v1/compute", json=body, headers={"Prefer": "wait=30"}).json()
+    assert view["results"][0]["value"] == len(film)
+
+
 def test_a_caller_who_hangs_up_ends_work_that_nobody_else_wants(server: Server) -> None:
     body = json.dumps({"features": ["gated"], "assets": [{"uri": str(CLIP)}]}).encode()
     head = (

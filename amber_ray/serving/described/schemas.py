@@ -306,6 +306,10 @@ SCHEMAS: dict[str, Schema] = {
         seconds={**NUMBER, "description": "what the steps that must run take, of features that have run"},
         unknown=_list({**TEXT, "description": "a feature that must run, never ran, and is not in seconds"}),
     ),
+    "Upload": {
+        **_object("file", file={"type": "string", "format": "binary", "description": "the media's bytes"}),
+        "additionalProperties": False,
+    },
     "AssetUri": {**_object("uri", uri=_text(MAX_URI)), "additionalProperties": False},
     "Alive": _object("status", status=TEXT),
     "Graph": _object(

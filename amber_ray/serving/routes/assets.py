@@ -1,4 +1,4 @@
-"""`POST /v1/assets`: name media by its URI, or upload its bytes."""
+"""`POST /v1/assets`: name media by its URI, or upload its bytes, as they are or in a form."""
 
 from __future__ import annotations
 
@@ -10,16 +10,18 @@ from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import BINARY, answer, json
 from amber_ray.serving.described.schemas import EXAMPLES, ref
+from amber_ray.serving.forms import AROUND, UploadedForm
 from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_longer
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import Path, described
 from amber_ray.wire.compute import MAX_URI
-from amber_ray.wire.json import members, text
+from amber_ray.wire.json import members, quote, text
 from amber_ray.wire.views import encode_asset
 
 MEDIA = ("video", "audio", "image")
 ASSET = json(ref("Asset"), EXAMPLES["Asset"])
-UPLOADS = dict.fromkeys((*(f"{kind}/*" for kind in MEDIA), "application/octet-stream"), BINARY)
+FORM = "multipart/form-data"
+BYTES = "application/octet-stream"
 
 
 @described(
@@ -28,7 +30,13 @@ UPLOADS = dict.fromkeys((*(f"{kind}/*" for kind in MEDIA), "application/octet-st
     "400 404 408 413 415 422",
     requestBody={
         "required": True,
-        "content": {**json(ref("AssetUri"), EXAMPLES["AssetUri"]), **UPLOADS},
+        "description": "The media's URI; or its bytes, under their own type (`video/*`, `audio/*`, "
+        f"`image/*`) or as `{BYTES}`; or a form with one file. What it is, its content tells.",
+        "content": {
+            **json(ref("AssetUri"), EXAMPLES["AssetUri"]),
+            FORM: {"schema": ref("Upload")},
+            BYTES: BINARY,
+        },
     },
 )
 async def asset(context: AppContext, request: Request) -> Response:
@@ -39,28 +47,51 @@ async def asset(context: AppContext, request: Request) -> Response:
         uri = text(fields.get("uri"), "uri", MAX_URI)
         found = await while_present(request.receive, context.service.add_asset(uri))
         return json_response(encode_asset(found))
-    media_type = _media_type(request.headers.get("content-type", ""))
-    refuse_longer(request, limits.upload_bytes, "the upload")
-    found = await context.service.upload(pieces(request, limits.upload_bytes), media_type)
+    kind = request.headers.get("content-type", "")
+    _refuse_coded(request.headers.get("content-encoding", ""))
+    if _essence(kind) == FORM:
+        refuse_longer(request, limits.upload_bytes + AROUND, "the upload")
+        form = UploadedForm(pieces(request, limits.upload_bytes + AROUND), kind, limits.upload_bytes)
+        claimed = _essence(await form.open())
+        uploaded = form.content()
+    else:
+        claimed = _claimed(kind)
+        refuse_longer(request, limits.upload_bytes, "the upload")
+        uploaded = pieces(request, limits.upload_bytes)
+    found = await context.service.upload(uploaded, claimed if _is_media(claimed) else None)
     return json_response(encode_asset(found), 201)
 
 
 PATHS = [Path("/v1/assets", POST=asset)]
 
 
-def _media_type(header: str) -> str | None:
-    """The type that an upload claims; None for unspecified bytes.
+def _claimed(header: str) -> str:
+    """The type that a body is sent under, which must be one of media or of bytes of any kind.
 
-    Text, forms and bodies without a type are refused: those are what a page of another site can make a
-    browser post here without asking first.
+    Text, other forms and bodies without a type are refused: those are what a page of another site can make a
+    browser post here without asking first. It can post a form with a file too, but no browser that does so
+    leaves out whose page it is (`Origin`), and the guard refuses that.
     """
-    kind = header.partition(";")[0].strip().lower()
-    if kind == "application/octet-stream":
-        return None
-    if kind.partition("/")[0] in MEDIA and kind.partition("/")[2]:
+    kind = _essence(header)
+    if kind == BYTES or _is_media(kind):
         return kind
     raise HTTPException(
         415,
-        'send {"uri": ...} as application/json, or the bytes themselves as video/*, audio/*, image/* '
-        "or application/octet-stream",
+        'send {"uri": ...} as application/json, the bytes themselves as video/*, audio/*, image/* or '
+        f"{BYTES}, or a form with one file as {FORM}",
     )
+
+
+def _essence(header: str) -> str:
+    """A media type without its parameters."""
+    return header.partition(";")[0].strip().lower()
+
+
+def _is_media(kind: str) -> bool:
+    return kind.partition("/")[0] in MEDIA and bool(kind.partition("/")[2])
+
+
+def _refuse_coded(coding: str) -> None:
+    """Refuse an upload that is compressed for its way: its bytes would be kept as they came."""
+    if coding.strip().lower() not in ("", "identity"):
+        raise HTTPException(415, f"the upload is coded as {quote(coding)}; send its bytes as they are")
