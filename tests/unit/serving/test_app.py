@@ -139,6 +139,7 @@ def test_asset_by_uri():
         "media_type": "video/mp4",
         "bytes": 1000,
         "duration": 25.0,
+        "note": "",
         "streams": [
             {
                 "kind": "video",
