@@ -386,8 +386,11 @@ def test_importing_is_light(module: str) -> None:
     assert loaded_by(f"import {module}", path=PACKAGE.parent) == set()
 
 
-@pytest.mark.parametrize("module", ["amber_ray.fabric.engine.engine", "amber_ray.fabric.shard.shard"])
-def test_the_shell_is_imported_without_ray(module: str) -> None:
+@pytest.mark.parametrize(
+    "module",
+    ["amber_ray.fabric.engine.engine", "amber_ray.fabric.shard.shard", "amber_ray.fabric.worker.warm"],
+)
+def test_shell_and_workers_are_imported_without_ray(module: str) -> None:
     assert "ray" not in loaded_by(f"import {module}", path=PACKAGE.parent)
 
 

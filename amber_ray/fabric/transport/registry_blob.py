@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
-import ray.cloudpickle as cloudpickle
-
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.features import BUILTINS
@@ -35,6 +33,8 @@ def build(settings: Settings, features: Iterable[Any] = ()) -> Registry:
 
 def pack(registry: Registry) -> bytes:
     """Pickle a registry with the code of its user modules."""
+    import ray.cloudpickle as cloudpickle
+
     by_value = [m for m in _user_modules(registry) if m is not None]
     for module in by_value:
         cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
@@ -47,6 +47,8 @@ def pack(registry: Registry) -> bytes:
 
 def unpack(blob: bytes) -> Registry:
     """The registry in a blob, built once per process."""
+    import ray.cloudpickle as cloudpickle
+
     digest: str
     specs: tuple[FeatureSpec, ...]
     digest, specs = cloudpickle.loads(blob)

@@ -28,7 +28,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
-import ray.cloudpickle as cloudpickle
 
 from amber_ray.errors import FeatureError
 
@@ -180,6 +179,8 @@ def _pickled(value: Any, sent: bool) -> _Pickled:
             return _Pickled(file.getvalue(), buffers, pickle.dumps, local.classes)
         except (pickle.PicklingError, AttributeError, TypeError):
             buffers.clear()
+    import ray.cloudpickle as cloudpickle  # here: few values need it, and tests of features need no Ray
+
     try:
         head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-untyped-call]
     except (pickle.PicklingError, AttributeError, TypeError) as error:
