@@ -29,6 +29,8 @@ class Limits:
     body_depth: int = 32
     upload_bytes: int = 2 * GIB
     assets_per_request: int = 10_000
+    values_per_request: int = 10_000
+    values_bytes: int = 2 * GIB
     steps_per_request: int = 500_000
     requests_per_tenant: int = 10_000
     wait_seconds: float = 60.0

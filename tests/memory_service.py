@@ -12,7 +12,15 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -32,7 +40,7 @@ from amber_ray.core.model.request import (
     RequestView,
     Result,
 )
-from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, RequestEvent, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit, segments
 from amber_ray.core.values.annotations import Jpeg, ValueType, parse
 from amber_ray.errors import (
@@ -46,6 +54,8 @@ from amber_ray.errors import (
 
 SEGMENT_SECONDS = 10.0
 STEP_SECONDS = 0.25
+BATCH = 8
+"""Values in one batch."""
 
 
 def digest(text: str) -> str:
@@ -180,6 +190,7 @@ class MemoryService:
     """Answers at once unless a gate is closed; a uri with "missing" in it is not found.
 
     - `withdrawn`: ids whose caller left while it waited; `cancelled`: ids that were cancelled;
+    - `kept`: every value that is there, by key;
     - `runs`: how often each (feature, unit's id) began;
     - `requests`: every request that is known, by id;
     - `never_ran`: features of which nobody knows how long they take;
@@ -193,7 +204,7 @@ class MemoryService:
     withdrawn: list[str] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     uploads: list[tuple[bytes, str | None]] = field(default_factory=list)
-    values: dict[str, StoredValue] = field(default_factory=dict)
+    kept: dict[str, StoredValue] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
     requests: dict[str, Held] = field(default_factory=dict)
     runs: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
@@ -309,7 +320,7 @@ class MemoryService:
         self.requests[id] = held
         if request.refresh:
             self._forget({step.key for step in held.targets})
-        held.there = frozenset(self.values.keys() & held.steps.keys())
+        held.there = frozenset(self.kept.keys() & held.steps.keys())
         if request.deadline_seconds is not None and self.deadlines:
             loop = asyncio.get_running_loop()
             held.deadline = loop.call_later(request.deadline_seconds, self._expire, held)
@@ -370,7 +381,7 @@ class MemoryService:
 
     def progress(self, held: Held) -> tuple[int, int]:
         """(done, total) steps."""
-        done = sum(key in self.values or key in self.failed or key in held.answers for key in held.steps)
+        done = sum(key in self.kept or key in self.failed or key in held.answers for key in held.steps)
         return (len(held.steps) if held.state in ("done", "failed") else done), len(held.steps)
 
     def _held(self, id: str) -> Held:
@@ -516,13 +527,13 @@ class MemoryService:
 
     def _advance(self, step: Step) -> bool:
         """Begin a step whose inputs are there, and end it if no gate holds it; True if it has ended now."""
-        if step.key in self.values or step.key in self.failed:
+        if step.key in self.kept or step.key in self.failed:
             return False
         for key in step.needs:
             if key in self.failed:
                 self.failed[step.key] = self.failed[key]
                 return True
-            if key not in self.values:
+            if key not in self.kept:
                 return False
         name = step.feature, step.unit.unit_id
         if step.key not in self._begun:
@@ -541,11 +552,11 @@ class MemoryService:
             self.failed[step.key] = _failure(step, value)
         else:
             self._clock += 0.001
-            self.values[step.key] = StoredValue(step.key, step.feature, "1", made.type, value, self._clock)
+            self.kept[step.key] = StoredValue(step.key, step.feature, "1", made.type, value, self._clock)
         return True
 
     def _read(self, keys: Any) -> Any:
-        return self.values[keys].value if isinstance(keys, str) else [self.values[k].value for k in keys]
+        return self.kept[keys].value if isinstance(keys, str) else [self.kept[k].value for k in keys]
 
     def _answer(self, held: Held) -> None:
         if not self.may_answer(held):
@@ -556,7 +567,7 @@ class MemoryService:
                 continue
             if (failure := self.failed.get(step.key)) is not None:
                 held.answers[step.key] = Result(step.feature, step.key, step.unit, "failed", failure=failure)
-            elif (stored := self.values.get(step.key)) is not None:
+            elif (stored := self.kept.get(step.key)) is not None:
                 value = stored.value if self.inline(step.feature) else MISSING
                 cached = step.key in held.there
                 held.answers[step.key] = Result(
@@ -596,7 +607,7 @@ class MemoryService:
         ]
 
     def _state(self, step: Step) -> str:
-        if step.key in self.values:
+        if step.key in self.kept:
             return "kept"
         if step.key in self.failed:
             return "failed"
@@ -606,9 +617,24 @@ class MemoryService:
         self._ask("load", tuple(keys))
         await self.gate.wait()
         for key in keys:
-            if key not in self.values:
+            if key not in self.kept:
                 raise UnknownKey(f"no value is stored under {key!r}")
-        return [self.values[key] for key in keys]
+        return [self.kept[key] for key in keys]
+
+    async def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
+        self._ask("values", tuple(keys))
+        await self.gate.wait()
+        left = list(dict.fromkeys(keys))
+        for i in range(0, len(left), BATCH):
+            yield [self.answer(key) for key in left[i : i + BATCH]]
+
+    def answer(self, key: str) -> Answered:
+        """What is said of one key."""
+        if key in self.kept:
+            return self.kept[key]
+        words = f"no value is stored under {key!r}"
+        unknown = Failure("system", "UnknownKey", words, "", key, "", UnknownKey.status)
+        return AbsentValue(key, self.failed.get(key, unknown))
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
@@ -621,13 +647,13 @@ class MemoryService:
             about = asset is None or (key in self._units and asset in _asset_ids(self._units[key]))
             return about and feature in (None, name) and version in (None, "1")
 
-        gone = {key for key, stored in self.values.items() if matches(key, stored.feature)}
+        gone = {key for key, stored in self.kept.items() if matches(key, stored.feature)}
         self._forget(gone | {key for key, failure in self.failed.items() if matches(key, failure.step)})
         return len(gone)
 
     def _forget(self, keys: Iterable[str]) -> None:
         for key in keys:
-            self.values.pop(key, None)
+            self.kept.pop(key, None)
             self.failed.pop(key, None)
 
     async def failures(self) -> list[Failure]:
@@ -637,7 +663,7 @@ class MemoryService:
 
     async def stats(self) -> dict[str, float]:
         self._ask("stats")
-        return {"computed_total": float(len(self.values)), "hot_bytes": 12.5}
+        return {"computed_total": float(len(self.kept)), "hot_bytes": 12.5}
 
     async def aclose(self) -> None:
         self.closed += 1

@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import abc
 import asyncio
+import contextlib
 import functools
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
@@ -36,7 +37,7 @@ import pytest
 
 from amber_ray import errors
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
-from amber_ray.core.model.service import RequestEvent, Service
+from amber_ray.core.model.service import AbsentValue, Answered, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment, segments
 from amber_ray.core.planning.plan import home_of
 
@@ -219,6 +220,18 @@ async def values(service: Service, results: Iterable[Result]) -> list[Any]:
             assert (value.shape, value.dtype) == ((LARGE,), np.float32)
             [value] = np.unique(value).tolist()
         found.append(value)
+    return found
+
+
+async def answers(service: Service, keys: Sequence[str]) -> dict[str, Answered]:
+    """What is said of many keys, by key in the order in which it came; of none twice."""
+    found: dict[str, Answered] = {}
+    async with contextlib.aclosing(service.values(keys)) as batches:
+        async for batch in batches:
+            assert batch, "an empty batch"
+            for answer in batch:
+                assert answer.key not in found
+                found[answer.key] = answer
     return found
 
 
@@ -1021,6 +1034,64 @@ class ServiceContract:
         [result] = (await done(scene.service, scene.ask("label", picture))).results
         with pytest.raises(errors.UnknownKey):
             await scene.service.load([result.key, "f" * 32])
+
+    @case
+    async def test_many_keys_are_answered_each_once(self, scene: Scene) -> None:
+        film, *pictures = scene.film(), *scene.pictures(40)
+        view = await done(scene.service, scene.ask("label,large,part", film, *pictures))
+        chance = random.Random(40)
+        keys = [r.key for r in view.results]
+        found = await answers(scene.service, [*chance.sample(keys, len(keys)), keys[0], keys[-1]])
+        assert found.keys() == set(keys)
+        for result in view.results:
+            stored = found[result.key]
+            assert isinstance(stored, StoredValue), stored
+            assert (stored.feature, stored.version) == (result.feature, "1")
+            assert stored.made > 0
+            [read] = await values(scene.service, [result._replace(value=stored.value)])
+            unit = result.unit
+            if isinstance(unit, Segment):
+                assert read == f"{unit.asset.id}/{unit.index}"
+            else:
+                assert read == (unit.unit_id if result.feature == "label" else 1)
+        assert await answers(scene.service, []) == {}
+
+    @case
+    async def test_values_of_one_feature_come_in_the_order_of_their_keys(self, scene: Scene) -> None:
+        view = await done(scene.service, scene.ask("label", *scene.pictures(30)))
+        keys = random.Random(30).sample([r.key for r in view.results], 30)
+        assert list(await answers(scene.service, keys)) == keys
+
+    @case
+    async def test_each_key_without_a_value_is_told_why(self, scene: Scene) -> None:
+        bad, good, never = scene.pictures(3)
+        params = {"picky.bad": scene.id_of(bad)}
+        view = await scene.service.compute(scene.ask("after,label", bad, good, params=params), WAIT)
+        blocked, label, after, other = (r.key for r in view.results)
+        [picky, _] = await scene.service.explain(scene.ask("after", bad, params=params))
+        [step] = await scene.service.explain(scene.ask("label", never))
+        await scene.service.purge(asset=scene.id_of(good), feature="after")
+        asked = [blocked, label, "f" * 32, step.key, picky.key, after, other]
+        found = await answers(scene.service, asked)
+        assert found.keys() == set(asked)
+        told = {k: found[k].failure for k in found if isinstance(found[k], AbsentValue)}  # type: ignore[union-attr]
+        assert told.keys() == {blocked, "f" * 32, step.key, picky.key, after}
+        for key in ("f" * 32, step.key, after):
+            assert (told[key].type, told[key].status) == ("UnknownKey", 404)
+            assert key in told[key].message
+        for key in (blocked, picky.key):
+            assert (told[key].kind, told[key].type, told[key].status) == ("feature", "FeatureError", 422)
+            assert told[key].step == "picky"
+            assert told[key].message == "ValueError: it does not like this one"
+        assert [found[k].value for k in (label, other)] == [scene.id_of(bad), scene.id_of(good)]  # type: ignore[union-attr]
+
+    @case
+    async def test_a_reader_may_leave_after_the_first_batch(self, scene: Scene) -> None:
+        view = await done(scene.service, scene.ask("label", *scene.pictures(60)))
+        async with contextlib.aclosing(scene.service.values([r.key for r in view.results])) as batches:
+            first = await anext(batches)
+        assert 0 < len(first) <= 60
+        assert len(await answers(scene.service, [r.key for r in view.results])) == 60
 
     @case
     async def test_explain_tells_what_would_run_and_runs_nothing(self, scene: Scene) -> None:

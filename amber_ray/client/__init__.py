@@ -4,6 +4,7 @@
     ├ embedded     an engine in this process, on a Ray of its own or the cluster's
     ├ http         a server over HTTP: `HttpService`
     │ ├ retry      which calls may be sent again, and when
+    │ ├ value_stream   reads many values from an Arrow stream, while it arrives
     │ └ sse        parses server-sent events
     └ ray          a cluster from outside, over Ray Client
 

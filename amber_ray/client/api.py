@@ -12,6 +12,7 @@ import mimetypes
 import os
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, Self
 
 from amber_ray.client.exchange import answered, now
@@ -31,8 +32,8 @@ from amber_ray.client.selection import Selection, asked_for
 from amber_ray.client.stored import load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
-from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, Priority
-from amber_ray.core.model.service import FeatureInfo, Service
+from amber_ray.core.model.request import MISSING, ComputeRequest, ExplainedStep, Failure, Priority
+from amber_ray.core.model.service import FeatureInfo, Service, StoredValue
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import BadRequest, Expired, MediaNotFound, TooLarge
 
@@ -198,12 +199,27 @@ class AsyncClient:
         return Results(await look_up(self.service, names, named_assets(assets), dict(params or {})))
 
     async def load(self, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
-        """Load the values of rows, in order, a batch at a time; rows that are not "ready" stay as they are.
+        """Load the values of rows, a batch at a time; rows that are not "ready" stay as they are.
 
-        A batch is some 64 MB of values, so `rows` may stand for more than memory holds. A value that can't be
-        had any more becomes that row's failure. `told` is called in the event loop's thread.
+        The rows of one feature come together, in order. A batch is some 16 MB of values, so `rows` may stand
+        for more than memory holds. A value that can't be had any more becomes that row's failure. `told` is
+        called in the event loop's thread.
         """
         await load(self.service, rows, told)
+
+    async def values(self, keys: Iterable[str]) -> dict[str, Any]:
+        """The values under keys, by key; a key without a value has the `Failure` that says why.
+
+        Keys come from results (`Results.rows`), from a server's answers or from the store's `key` column.
+        Nothing is computed. All values are held at once: `load` goes through more than memory holds.
+        """
+        found: dict[str, Any] = dict.fromkeys(keys, MISSING)
+        wanted = list(found)
+        async with aclosing(self.service.values(wanted)) as batches:
+            async for batch in batches:
+                for one in batch:
+                    found[one.key] = one.value if isinstance(one, StoredValue) else one.failure
+        return found
 
     async def submit(
         self,

@@ -7,23 +7,21 @@ most `POLL_SECONDS`, whatever the caller's own deadline. Must not know: which se
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
 
 from amber_ray.client.results import Results, Row, assigned, by_id, matched
 from amber_ray.client.selection import Selection
-from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Failure, RequestView
-from amber_ray.core.model.service import RequestEvent, Service
+from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView
+from amber_ray.core.model.service import Answered, RequestEvent, Service, StoredValue
 from amber_ray.errors import AmberError, Unavailable
 
 POLL_SECONDS = 30.0
 """The longest that one long poll may last."""
 WITHDRAW_SECONDS = 5.0
 """How long a caller who leaves waits for the server to hear of it."""
-LOAD_KEYS = 1024
-"""Keys asked for in one `load`."""
 FOLLOWED_AFTER = 0.5
 """How long a call that follows its request waits for the whole answer first."""
 FOLLOWED_POLL_SECONDS = 1.0
@@ -140,35 +138,28 @@ async def collected(
 
 async def loaded(service: Service, rows: list[Row]) -> list[Row]:
     """Return the rows with their values; one that can't be loaded becomes its row's failure."""
-    missing = list(dict.fromkeys(r.key for r in rows if r.state == "ready" and r.value is MISSING))
-    if not missing:
+    wanted = {row.key: row.feature for row in rows if row.state == "ready" and row.value is MISSING}
+    if not wanted:
         return rows
-    values: dict[str, Any] = {}
-    for i in range(0, len(missing), LOAD_KEYS):
-        values |= await _load(service, missing[i : i + LOAD_KEYS])
-    return [
-        row if row.key not in values else _filled(row, values[row.key]) if row.value is MISSING else row
-        for row in rows
-    ]
+    answers: dict[str, Answered] = {}
+    # Values of one feature are of one type, and so come in one answer.
+    keys_of: dict[str, list[str]] = {}
+    for key, feature in wanted.items():
+        keys_of.setdefault(feature, []).append(key)
+    for keys in keys_of.values():
+        async with aclosing(service.values(keys)) as batches:
+            async for batch in batches:
+                answers.update((answer.key, answer) for answer in batch)
+    return [filled(row, answers[row.key]) if row.key in answers else row for row in rows]
 
 
-async def _load(service: Service, keys: Sequence[str]) -> dict[str, Any]:
-    """Load values by key, all at once; if that fails, one by one, to tell which key failed."""
-    try:
-        return {stored.key: stored.value for stored in await service.load(keys)}
-    except AmberError as error:
-        if len(keys) == 1:
-            return {keys[0]: error}
-    found: dict[str, Any] = {}
-    for key in keys:
-        found |= await _load(service, [key])
-    return found
-
-
-def _filled(row: Row, value: Any) -> Row:
-    if not isinstance(value, AmberError):
-        return row._replace(value=value)
+def filled(row: Row, answer: Answered) -> Row:
+    """Return a row with the value that it waits for, or failed for the reason why there is none."""
+    if row.value is not MISSING or row.state != "ready":
+        return row
+    if isinstance(answer, StoredValue):
+        return row._replace(value=answer.value)
     unit = row.unit.unit_id if row.unit is not None else ""
-    name = type(value).__name__
-    failure = Failure("system", name, str(value), row.feature, row.key, unit, type(value).status)
+    why = answer.failure
+    failure = dataclasses.replace(why, step=why.step or row.feature, unit=why.unit or unit)
     return row._replace(state="failed", failure=failure)

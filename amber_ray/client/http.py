@@ -8,20 +8,22 @@ pyarrow is imported when the first value is fetched. Must not know: Ray, how val
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import random
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 
-from amber_ray.client import retry
+from amber_ray.client import retry, value_stream
 from amber_ray.client.sse import events
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, RequestEvent, StoredValue
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, MissingResource, Unavailable
+from amber_ray.errors import AmberError, MissingResource, TooLarge, Unavailable, UnknownKey
 from amber_ray.wire import views
 from amber_ray.wire.inline import Decoder
 
@@ -32,6 +34,14 @@ PATIENCE_SECONDS = 60.0
 """How long a server may be away, as while it restarts, before a call fails."""
 CONNECTIONS = 64
 VALUES_AT_ONCE = 16
+VALUES_PER_QUESTION = 5_000
+"""Keys that are asked for together, well below the server's own limit (`settings.Limits`)."""
+VALUES_SECONDS = 120.0
+"""How long a batch of values may take beyond `ANSWER_SECONDS`: the store may be slow."""
+VALUES_TRIES = 4
+"""How often in a row a stream of values may break off before it has brought anything."""
+ANOTHER_TYPE = "AnotherType"
+"""What `wire.value_rows` says of a value that is not of the stream's type."""
 
 
 class HttpService:
@@ -129,8 +139,67 @@ class HttpService:
         return [views.decode_step(step) for step in data["steps"]]
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
-        """`GET /v1/values/{key}` as Arrow streams, at most `VALUES_AT_ONCE` at a time."""
-        return list(await asyncio.gather(*(self._value(key) for key in keys)))
+        """`GET /v1/values/{key}` for one key, `POST /v1/values` for several."""
+        if len(keys) == 1:
+            return [await self._value(keys[0])]
+        found: dict[str, StoredValue] = {}
+        async with aclosing(self.values(keys)) as batches:
+            async for answers in batches:
+                for answer in answers:
+                    if isinstance(answer, AbsentValue):
+                        raise _absent(answer)
+                    found[answer.key] = answer
+        return [found[key] for key in keys]
+
+    async def values(self, keys: Sequence[str]) -> AsyncGenerator[list[Answered], None]:
+        """`POST /v1/values`, in as many questions as it takes.
+
+        A question is about some thousand keys. What is of another type than its first value is asked for
+        afterwards, by feature, and so is what was beyond the bytes of one answer. A stream that breaks off is
+        asked for again from there on.
+        """
+        left = dict.fromkeys(keys)
+        others: dict[str, dict[str, None]] = {}
+        most, failed = VALUES_PER_QUESTION, 0
+        while left or others:
+            if not left:
+                left = others.pop(next(iter(others)))
+            some, before = list(itertools.islice(left, most)), len(left)
+            try:
+                async with aclosing(self._answers(some)) as batches:
+                    async for batch in batches:
+                        if told := _told(batch, left, others):
+                            yield told
+                if len(left) == before:
+                    raise value_stream.BrokenOff(f"{self.url} said nothing of {before} keys")
+            except TooLarge:
+                if len(some) == 1:
+                    raise
+                most = len(some) // 2
+            except value_stream.BrokenOff as error:
+                failed = failed + 1 if len(left) == before else 0
+                if failed == VALUES_TRIES:
+                    raise Unavailable(f"the values of {self.url} did not arrive: {error}") from error
+                await asyncio.sleep(retry.backoff(failed, random.random))
+
+    async def _answers(self, keys: Sequence[str]) -> AsyncGenerator[list[Answered], None]:
+        """What one question is answered with, as it arrives."""
+        response = await self._send(
+            "POST",
+            "/v1/values",
+            json={"keys": list(keys)},
+            headers={"Accept": views.ARROW_TYPE},
+            wait=VALUES_SECONDS,
+            stream=True,
+        )
+        try:
+            async with aclosing(value_stream.answers(response.aiter_bytes())) as batches:
+                async for batch in batches:
+                    yield batch
+        except httpx.HTTPError as error:
+            raise value_stream.BrokenOff(_reason(error)) from error
+        finally:
+            await response.aclose()
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
@@ -191,12 +260,13 @@ class HttpService:
         again: bool = True,
         wait: float = 0.0,
         patience: float | None = None,
+        stream: bool = False,
         **options: Any,
     ) -> httpx.Response:
         """Send until there is an answer; errors of the network and problem documents become `AmberError`s.
 
         `again` says that the call may happen twice; one that never left may always be repeated. `wait` is how
-        long the server was asked to hold its answer.
+        long the server was asked to hold its answer. A `stream` is the caller's to read and close.
         """
         timeout = httpx.Timeout(wait + ANSWER_SECONDS, connect=CONNECT_SECONDS)
         now = asyncio.get_running_loop().time
@@ -204,7 +274,10 @@ class HttpService:
         for attempt in range(1_000_000):
             asked: float | None = None
             try:
-                response = await self._client.request(method, path, timeout=timeout, **options)
+                request = self._client.build_request(method, path, timeout=timeout, **options)
+                response = await self._client.send(request, stream=stream)
+                if stream and response.is_error:
+                    await response.aread()
             except retry.LOST as error:
                 if not (again or isinstance(error, retry.UNSENT)):
                     raise Unavailable(f"lost {self.url} while it answered: {_reason(error)}") from error
@@ -224,6 +297,33 @@ class HttpService:
                 raise failed
             await asyncio.sleep(pause)
         raise AssertionError("unreachable: the time to give up comes first")
+
+
+def _told(
+    batch: Sequence[Answered], left: dict[str, None], others: dict[str, dict[str, None]]
+) -> list[Answered]:
+    """Return the answers of a batch that are final, and take their keys from `left`.
+
+    A value of another type goes to the `others` of its feature; one beyond the bytes of an answer is still
+    left. What was not asked for, or is told again, is passed over.
+    """
+    told: list[Answered] = []
+    for answer in batch:
+        why = answer.failure.type if isinstance(answer, AbsentValue) else None
+        if answer.key not in left or why == TooLarge.__name__:
+            continue
+        del left[answer.key]
+        if isinstance(answer, AbsentValue) and why == ANOTHER_TYPE:
+            others.setdefault(answer.failure.step, {})[answer.key] = None
+        else:
+            told.append(answer)
+    return told
+
+
+def _absent(answer: AbsentValue) -> AmberError:
+    """Return the error that `load` raises for a key without a value."""
+    why = answer.failure
+    return (Unavailable if why.type == Unavailable.__name__ else UnknownKey)(why.message)
 
 
 def _prefer(wait: float) -> dict[str, str]:

@@ -6,26 +6,23 @@ Must not know: which service it is, files.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+import collections
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any
 
-from amber_ray.client.exchange import loaded
+from amber_ray.client.exchange import filled
 from amber_ray.client.names import Named
 from amber_ray.client.results import Row
 from amber_ray.client.windows import windows
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, ExplainedStep, Failure
-from amber_ray.core.model.service import Service
+from amber_ray.core.model.service import Answered, Service
 from amber_ray.core.model.units import Collection, Segment
-from amber_ray.core.values.size import size_of
 from amber_ray.errors import AmberError, MediaError, UnknownAsset
 
 THERE = frozenset({"hot", "kept", "cold"})
 """States of a step that has a value."""
 IDENTIFIED_AT_ONCE = 16
-BATCH_BYTES = 64 << 20
-"""Bytes of values that are loaded together, as far as the values before tell how large they are."""
-FIRST, MOST = 8, 256
-"""Values loaded together at first, and at most."""
 
 
 async def look_up(
@@ -40,18 +37,38 @@ async def look_up(
 
 async def load(service: Service, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
     """Load the values of rows; see `AsyncClient.load`."""
-    async for some in _batches(service, list(rows)):
-        told(some)
+    by_feature: dict[str, list[Row]] = {}
+    for row in rows:
+        by_feature.setdefault(row.feature, []).append(row)
+    for some in by_feature.values():
+        await _load(service, some, told)
 
 
-async def _batches(service: Service, rows: list[Row]) -> AsyncIterator[list[Row]]:
-    at, count = 0, FIRST
-    while at < len(rows):
-        some = await loaded(service, rows[at : at + count])
-        at += len(some)
-        size = sum(size_of(row.value) for row in some) / len(some)
-        count = max(1, min(MOST, int(BATCH_BYTES / max(size, 1))))
-        yield some
+async def _load(service: Service, rows: list[Row], told: Callable[[Sequence[Row]], object]) -> None:
+    """Load the values of one feature's rows, and tell all rows in order."""
+    wanted = dict.fromkeys(row.key for row in rows if row.state == "ready" and row.value is MISSING)
+    uses = collections.Counter(row.key for row in rows)
+    answers: dict[str, Answered] = {}
+    left = collections.deque(rows)
+
+    def tell() -> None:
+        """Tell the next rows of which all is known; a value is held until its last row is told."""
+        known: list[Row] = []
+        while left and (left[0].key in answers or left[0].key not in wanted):
+            row = left.popleft()
+            known.append(filled(row, answers[row.key]) if row.key in answers else row)
+            uses[row.key] -= 1
+            if not uses[row.key]:
+                answers.pop(row.key, None)
+        if known:
+            told(known)
+
+    tell()
+    if wanted:
+        async with aclosing(service.values(list(wanted))) as batches:
+            async for batch in batches:
+                answers.update((answer.key, answer) for answer in batch)
+                tell()
 
 
 async def _looked_up(

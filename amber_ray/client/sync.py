@@ -93,6 +93,7 @@ class Client(Facade[AsyncClient]):
     sweep = blocking(AsyncClient.sweep)
     stored = blocking(AsyncClient.stored)
     load = blocking(AsyncClient.load)
+    values = blocking(AsyncClient.values)
     explain = blocking(AsyncClient.explain)
     features = blocking(AsyncClient.features)
     failures = blocking(AsyncClient.failures)

@@ -19,6 +19,7 @@ What is written back:
     encodings      a value as bytes: JSON, Arrow, `.npy`, or its own media type
     ├ negotiate    chooses among those by the `Accept` header
     └ conditional  entity tags, and whether the answer is 304 or 412 instead of a body
+    value_stream   writes many values as one Arrow stream, while they are read
     sse            writes a service's events as they come, as server-sent events, until the caller hangs up
     metrics        counters in Prometheus' text format
     described      the OpenAPI document: its schemas, its parts, and the whole

@@ -2,6 +2,7 @@
 
     compute    the body of compute and explain calls: each field checked, and written by the client
     views      answers: requests as they stand, results, events, features, explained steps
+    value_rows many values as rows of an Arrow stream, each key with its value or why it has none
     inline     values inside an answer: from JSON back to what the feature returned
     units      assets and units in answers
     problems   errors: problem documents, and the error class that one stands for

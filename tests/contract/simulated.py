@@ -19,6 +19,7 @@ import inspect
 import pickle
 from collections import Counter
 from collections.abc import (
+    AsyncGenerator,
     AsyncIterable,
     AsyncIterator,
     Awaitable,
@@ -34,7 +35,7 @@ import numpy as np
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import FeatureInfo, RequestEvent, Service, StoredValue
+from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment
 from amber_ray.core.planning.plan import Step
 from amber_ray.errors import TooLarge
@@ -405,6 +406,13 @@ class SimulatedService(Service):
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         return await self._ask(lambda engine: engine.load(keys))
 
+    async def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
+        left = list(dict.fromkeys(keys))
+        while left:
+            batch = await self._ask(functools.partial(_first_batch, left))
+            yield batch
+            left = left[len(batch) :]
+
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
     ) -> int:
@@ -418,6 +426,11 @@ class SimulatedService(Service):
 
     async def aclose(self) -> None:
         return await self._ask(lambda engine: engine.aclose())
+
+
+async def _first_batch(keys: Sequence[str], engine: Service) -> Sequence[Answered]:
+    async with contextlib.aclosing(engine.values(keys)) as batches:
+        return await anext(batches)
 
 
 # --- the scene

@@ -36,7 +36,7 @@ class App:
 
     def __call__(self, call: Call) -> Answer:
         # One of the keys that are drawn has a value; a purge may have taken it.
-        self.service.values["0" * 32] = StoredValue("0" * 32, "embedding", "1", parse(np.ndarray), np.eye(3))
+        self.service.kept["0" * 32] = StoredValue("0" * 32, "embedding", "1", parse(np.ndarray), np.eye(3))
         answer = self.runner.run(asyncio.wait_for(self._ask(call), BOUND))
         self.statuses.setdefault((call.template, call.method.lower()), set()).add(answer.status)
         return answer

@@ -7,12 +7,14 @@ first one is down, with the same id.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import contextlib
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Failure, Priority, RequestView
+from amber_ray.core.model.service import Answered, Service, StoredValue
 from amber_ray.core.model.units import Collection, Segment
-from amber_ray.errors import AmberError, RequestMismatch, StoreError, Unavailable, UnknownKey, UnknownRequest
+from amber_ray.errors import AmberError, RequestMismatch, StoreError, Unavailable, UnknownRequest
 from tests.simulation.network import Node
 from tests.simulation.scenario import Ask, Read
 
@@ -281,13 +283,15 @@ class Caller:
         began = world.loop.time()
         node = world.engines[self.ask.other]
         try:
-            values = await connected(world, node, lambda engine: engine.load(keys))
-        except (Broken, UnknownKey, Unavailable, AmberError):
-            return  # it was evicted and is never written, purged, or lost
-        for key, value in zip(keys, values, strict=True):
-            assert value.key == key
-            world.oracle.told(key, value.value, began)
-        world.saw("values were loaded")
+            answers = await connected(world, node, lambda engine: _answers(engine, keys))
+        except (Broken, AmberError):
+            return
+        assert [answer.key for answer in answers] == list(dict.fromkeys(keys))
+        for answer in answers:
+            # One without a value was evicted and is never written, was purged or lost, or can't be read now.
+            if isinstance(answer, StoredValue):
+                world.oracle.told(answer.key, answer.value, began)
+                world.saw("values were loaded")
 
     async def cancel(self) -> None:
         """Somebody deletes the request."""
@@ -298,6 +302,12 @@ class Caller:
             self.world.saw("a request was cancelled")
         except (Broken, AmberError):
             return
+
+
+async def _answers(engine: Service, keys: Sequence[str]) -> list[Answered]:
+    """What is said of many keys, in the order in which it was said."""
+    async with contextlib.aclosing(engine.values(keys)) as batches:
+        return [answer async for batch in batches for answer in batch]
 
 
 async def read(world: World, it: Read) -> None:

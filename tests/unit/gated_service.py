@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from amber_ray.core.model.request import AssetRef, ComputeRequest, RequestView
-from amber_ray.core.model.service import FeatureInfo, StoredValue
+from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
+from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, StoredValue
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import Array, Bytes, Json, Scalar
 from amber_ray.errors import MediaNotFound, UnknownAsset, UnknownKey
@@ -146,6 +146,13 @@ class GatedService(MemoryService):
             if key in self.lost:
                 raise UnknownKey(f"no value is stored under key {key!r}")
         return await super().load(keys)
+
+    def answer(self, key: str) -> Answered:
+        self.loaded.append(key)
+        if key not in self.lost:
+            return super().answer(key)
+        words = f"no value is stored under key {key!r}"
+        return AbsentValue(key, Failure("system", "UnknownKey", words, "", key, "", 404))
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

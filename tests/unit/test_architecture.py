@@ -35,7 +35,7 @@ LEVELS = {
     "core.ledger": 17,
     "media": 20,
     "store": 20,
-    "wire": 20,
+    "wire": 21,
     "features": 30,
     "fabric": 40,
     "fabric.heap": 40,

@@ -3,7 +3,7 @@
     units        `Asset`, `Segment`, `Collection`: what a value is computed for
     unit_codec   assets and units as JSON, for journals, records and HTTP
     request      what a caller asks and is told: `ComputeRequest`, `Result`, `Failure`, `RequestView`
-    service      `Service`, the protocol that engine and clients implement; events of a request
+    service      `Service`, the protocol that engine and clients implement; values, events of a request
 
 Must not know: how features are declared.
 """

@@ -8,7 +8,7 @@ each runs over any of them. All methods are safe to call concurrently in one eve
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -49,6 +49,22 @@ class StoredValue:
     type: ValueType
     value: Any
     made: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class AbsentValue:
+    """Why there is no value under a key: nothing is stored there, its step failed, or it can't be read now.
+
+    The failure's `type` and `status` are those of `amber_ray.errors`: `UnknownKey` (404) for what is not
+    stored, `Unavailable` (503) for what is stored and can't be read now, else those of the step that failed.
+    """
+
+    key: str
+    failure: Failure
+
+
+Answered = StoredValue | AbsentValue
+"""What is said of one key: its value, or why there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +121,16 @@ class Service(Protocol):
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """The values of ready keys, in order; restores cold ones. Raises `UnknownKey`."""
+        ...
+
+    def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
+        """The values of many keys, batch after batch, so that no more than one batch need be held.
+
+        Every key is answered once however often it is given: with its value or with why it has none. Batches
+        are of bounded size, as far as the values before tell how large they are. They come in the order of
+        the keys, except that a way in may tell values of another type later. Raises only what concerns all
+        keys together, such as a service that can't be reached.
+        """
         ...
 
     async def purge(

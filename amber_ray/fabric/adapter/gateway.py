@@ -7,18 +7,20 @@ the cluster sends whole requests to an engine inside it instead of being one.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import FeatureInfo, RequestEvent, Service, StoredValue
+from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset
+from amber_ray.core.values.size import size_of
 from amber_ray.errors import AmberError, TooLarge, Unavailable, UnknownRequest
 from amber_ray.fabric.adapter.engine_ports import start_engine
 from amber_ray.fabric.transport.names import GATEWAY
@@ -38,6 +40,8 @@ ATTEMPTS = 4
 STILLBORN = "Starting Ray client server failed"
 """What Ray Client's proxy says of a server process that was dead as soon as it was forked."""
 UPLOAD_BYTES = 256 << 20
+VALUES_BYTES = 32 << 20
+"""Bytes of values that one call brings, or as many as one batch has."""
 
 
 @dataclass(slots=True, eq=False)
@@ -74,6 +78,18 @@ class Gateway:
     async def call(self, method: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Call one of the service's methods."""
         return await getattr(await self._service(), method)(*arguments, **named)
+
+    async def values(self, keys: Sequence[str], most: int) -> list[Answered]:
+        """What is said of the first of these keys: batches until they have `most` bytes, at least one."""
+        found: list[Answered] = []
+        size = 0
+        async with contextlib.aclosing((await self._service()).values(keys)) as batches:
+            async for some in batches:
+                found += some
+                size += sum(size_of(one.value) for one in some if isinstance(one, StoredValue))
+                if size >= most:
+                    break
+        return found
 
     async def upload(self, data: bytes, media_type: str | None) -> Asset:
         """Keep bytes that came in one piece."""
@@ -226,6 +242,15 @@ class GatewayService:
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """See `Service.load`."""
         return list(await self._call("load", list(keys)))
+
+    async def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
+        """See `Service.values`: each call brings some batches."""
+        left = list(dict.fromkeys(keys))
+        while left:
+            answers: list[Answered] = await self._get(self._handle.values.remote(left, VALUES_BYTES))
+            yield answers
+            told = {answer.key for answer in answers}
+            left = [key for key in left if key not in told]
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

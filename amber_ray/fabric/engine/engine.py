@@ -8,7 +8,7 @@ Everything runs on one event loop, and what is outside is a port (`ports`).
 
     compute ──→ single_flight ──→ planner ──→ shard_client ──→ shard
     status, events, cancel ──→ requests ←── answers ──┘
-    load ──→ value_reader ──→ cache, shard_client, objects
+    load, values ──→ value_reader ──→ cache, shard_client, objects
 
 Must not know: Ray, threads, what a shard is made of.
 """
@@ -17,13 +17,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
 import amber_ray.errors as errors
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, StoredValue
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError
 from amber_ray.fabric.engine.cache import Answers, Cache
@@ -177,6 +177,10 @@ class Engine:
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """The values of ready keys, in order; see `Service.load`."""
         return await self._reader.load(keys)
+
+    def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
+        """Each key's value or why it has none, batch after batch; see `Service.values`."""
+        return self._reader.values(keys)
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

@@ -28,7 +28,6 @@ from typing import Any, NamedTuple, Protocol
 from amber_ray.errors import AmberError, StoreError, Unavailable
 from amber_ray.fabric.engine.ports import Clock, ShardGone, ShardPort
 from amber_ray.fabric.transport.messages import (
-    Found,
     Hello,
     MissingPlans,
     PlanPart,
@@ -357,13 +356,13 @@ class ShardClient:
 
     # --- values
 
-    async def get(self, keys: Sequence[str]) -> tuple[Sequence[Found | None], Mark]:
+    async def get(self, keys: Sequence[str]) -> tuple[Values, Mark]:
         """Where the values of keys are, and when that was said; see `is_fresh`."""
         epoch = self._epoch
         values: Values = await self.call("get", keys)
         mark = Mark(epoch, values.changes)
         self._hear(mark)
-        return values.found, mark
+        return values, mark
 
     def is_fresh(self, mark: Mark) -> bool:
         """Whether nothing is known to have changed at the shard since; what is not fresh must not be kept."""

@@ -1,5 +1,8 @@
 """Values by key, from where they are to who reads them: this process's memory, a shard, the object store.
 
+Many keys are read by few calls: each asks every shard for as many keys as make a batch, and the next batch is
+as long as the last one's values were small. So memory holds one batch, whatever the number of keys.
+
 A value that was read while something changed at its shard is given to whoever asked, and not kept: it may be
 the old one.
 
@@ -9,21 +12,27 @@ Must not know: requests, how a shard finds a value.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.model.service import StoredValue
+from amber_ray.core.model.request import Failure
+from amber_ray.core.model.service import AbsentValue, Answered, StoredValue
 from amber_ray.core.values.size import size_of
-from amber_ray.errors import Unavailable, UnknownKey
+from amber_ray.errors import AmberError, Unavailable, UnknownKey
 from amber_ray.fabric.engine.cache import Cache, stored_value
 from amber_ray.fabric.engine.ports import Objects
 from amber_ray.fabric.engine.shard_client import Mark, ShardClient
 from amber_ray.fabric.transport import pickled
-from amber_ray.fabric.transport.messages import Found
+from amber_ray.fabric.transport.messages import OWN, Found
 
 RELOADS = 3
 """How often a value whose object was lost on the way is asked for again."""
+BATCH_BYTES = 16 << 20
+"""Bytes of values that are read together, as far as the values before tell how large they are."""
+FIRST, MOST = 8, 1024
+"""Values read together at first, and at most."""
+LOST = "was lost with the node that held it, before it was stored; POST /v1/compute makes it again"
 
 
 class ValueReader:
@@ -40,42 +49,81 @@ class ValueReader:
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """The values of ready keys, in order; see `Service.load`.
 
-        Raises `UnknownKey`, and `Unavailable` for values that were lost with a node before they were stored.
+        Raises `UnknownKey`, and `Unavailable` for values that can't be read now or were lost with a node
+        before they were stored.
         """
+        answers = await self._answers(keys)
+        absent = [a for key in dict.fromkeys(keys) if isinstance(a := answers[key], AbsentValue)]
+        for one in absent:
+            if one.failure.type == Unavailable.__name__:
+                raise Unavailable(one.failure.message)
+        if absent:
+            raise UnknownKey(_unknown(absent[0].key))
+        return [answers[key] for key in keys]  # type: ignore[misc]
+
+    async def values(self, keys: Sequence[str]) -> AsyncGenerator[list[Answered], None]:
+        """Each key's value or why it has none, batch after batch, in order; see `Service.values`."""
+        left = list(dict.fromkeys(keys))
+        at, count = 0, FIRST
+        while at < len(left):
+            some = left[at : at + count]
+            answers = await self._answers(some)
+            yield [answers[key] for key in some]
+            size = sum(size_of(a.value) for a in answers.values() if isinstance(a, StoredValue)) / len(some)
+            at += len(some)
+            count = max(1, min(MOST, 4 * count, int(BATCH_BYTES / max(size, 1))))
+
+    async def _answers(self, keys: Sequence[str]) -> dict[str, Answered]:
+        """Each key's value, or why it has none. Raises `Unavailable` if a shard can't be asked."""
+        answers: dict[str, Answered] = {}
         loaded: dict[str, StoredValue] = {}
         for key in keys:
             cached = self._cache.get(key)
             if cached is not None:
                 loaded[key] = cached
-        lost: set[str] = set()
+        absent: dict[str, Failure] = {}
+        gone: dict[str, Failure] = {}
         for _ in range(RELOADS):
             left = [key for key in dict.fromkeys(keys) if key not in loaded]
             if not left:
                 break
-            found_lost = await self._load(left, loaded)
-            lost.update(found_lost)
-            if not found_lost:
+            lost, absent = await self._load(left, loaded)
+            for key in lost:
+                gone[key] = _failure(Unavailable, key, f"the value {key} {LOST}")
+            if not lost:
                 break
-        missing = [key for key in keys if key not in loaded]
-        if gone := lost.intersection(missing):
-            raise Unavailable(
-                f"{len(gone)} values were lost with the node that held them, before they were stored; "
-                "POST /v1/compute makes them again"
-            )
-        if missing:
-            raise UnknownKey(f"no value is stored under key {missing[0]!r}; keys come from POST /v1/compute")
-        return [loaded[key] for key in keys]
+        for key in dict.fromkeys(keys):
+            if key in loaded:
+                answers[key] = loaded[key]
+            else:
+                why = absent.get(key) or gone.get(key) or _failure(UnknownKey, key, _unknown(key))
+                answers[key] = AbsentValue(key, why)
+        return answers
 
-    async def _load(self, keys: Sequence[str], loaded: dict[str, StoredValue]) -> list[str]:
-        """Find and read values; returns keys whose objects were lost on the way."""
+    async def _load(
+        self, keys: Sequence[str], loaded: dict[str, StoredValue]
+    ) -> tuple[list[str], dict[str, Failure]]:
+        """Find and read values.
+
+        Returns the keys whose objects were lost on the way, and why others have no value, if a shard said so.
+        """
         answers = await asyncio.gather(*(shard.get(keys) for shard in self._shards))
         marks = [(shard, mark) for shard, (_, mark) in zip(self._shards, answers, strict=True)]
         newest: dict[str, tuple[ShardClient, Found]] = {}
-        for shard, (found_by_shard, _) in zip(self._shards, answers, strict=True):
-            for found in found_by_shard:
+        absent: dict[str, Failure] = {}
+        for shard, (values, _) in zip(self._shards, answers, strict=True):
+            for key, why in values.absent:
+                # Of what two shards say, that it can't be read now counts: there is a value then.
+                if key not in absent or why.type == Unavailable.__name__:
+                    absent[key] = why
+            for found in values.found:
                 # Any shard may know of a part with a key that is not its own, and not know of a newer one.
                 if found is not None and (found.key not in newest or newest[found.key][1].rank < found.rank):
                     newest[found.key] = shard, found
+        for key, why in absent.items():
+            # The part that can't be read now may be newer than the one that another shard has found.
+            if why.type == Unavailable.__name__ and key in newest and newest[key][1].rank != OWN:
+                del newest[key]
         refs: list[Any] = []
         large: list[tuple[ShardClient, Found]] = []
         for shard, found in newest.values():
@@ -85,7 +133,7 @@ class ValueReader:
                 refs.append(found.ref[0])
                 large.append((shard, found))
         if not refs:
-            return []
+            return [], absent
         lists, dead = await self._objects.fetch(list(dict.fromkeys(refs)))
         lost: dict[ShardClient, list[str]] = {}
         for (shard, found), ref in zip(large, refs, strict=True):
@@ -95,7 +143,7 @@ class ValueReader:
                 lost.setdefault(shard, []).append(found.key)
         for shard, its in lost.items():
             await shard.call("lost", its)
-        return [key for its in lost.values() for key in its]
+        return [key for its in lost.values() for key in its], absent
 
     def _take(
         self,
@@ -110,3 +158,11 @@ class ValueReader:
         if all(shard.is_fresh(mark) for shard, mark in marks):
             self._cache.put(stored, size_of(value) if size is None else size)
         loaded[found.key] = stored
+
+
+def _unknown(key: str) -> str:
+    return f"no value is stored under key {key!r}; keys come from POST /v1/compute"
+
+
+def _failure(error: type[AmberError], key: str, text: str) -> Failure:
+    return Failure("system", error.__name__, text, "", key, "", error.status)

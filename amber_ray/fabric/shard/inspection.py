@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
@@ -37,6 +37,16 @@ def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str
     """Mean seconds of one step of (feature, version), for those that have run."""
     known = ledger.costs.known()
     return {name: known[name][0] for name in names if name in known}
+
+
+def failed(ledger: Ledger, keys: Iterable[str]) -> dict[str, Failure]:
+    """The failures of those keys whose steps have failed."""
+    found: dict[str, Failure] = {}
+    for key in keys:
+        entry = ledger.entries.get(key)
+        if entry is not None and entry.state is State.FAILED and entry.failure is not None:
+            found[key] = entry.failure
+    return found
 
 
 def failures(ledger: Ledger) -> list[Failure]:

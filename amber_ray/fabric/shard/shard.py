@@ -333,10 +333,11 @@ class Shard:
     # --- what engines ask: values
 
     async def get(self, keys: Sequence[str]) -> Values:
-        """Where the values of keys are; cold ones are read back first. None for keys without a value here."""
+        """Where the values of keys are; cold ones are read back first. See `Values` for keys without one."""
         await self._up()
         changes = self.context.changes
-        found: dict[str, Found | None] = {}
+        found: dict[str, Found] = {}
+        absent: dict[str, Failure] = {}
         cold: list[str] = []
         for key in keys:
             here = self.context.found(key)
@@ -344,11 +345,12 @@ class Shard:
                 found[key] = here
             elif key in self.context.index:
                 cold.append(key)
-            else:
-                found[key] = None
         if cold:
-            found.update(await self._spiller.read_through(cold))
-        return Values([found[key] for key in keys], changes)
+            read, absent = await self._spiller.read_through(cold)
+            found |= read
+        left = [key for key in keys if key not in found and key not in absent]
+        absent |= inspection.failed(self._ledger, left)
+        return Values([found.get(key) for key in keys], changes, list(absent.items()))
 
     async def states(self, keys: Sequence[str]) -> dict[str, str]:
         """Each key's state, in the words of `ExplainedStep`."""

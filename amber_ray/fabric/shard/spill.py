@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE
 from amber_ray.errors import Unavailable
@@ -169,20 +170,21 @@ class Spiller:
         if late := {key: outcome for key, outcome in found.items() if isinstance(outcome, str)}:
             context.feed(ev.Unreadable(late))
 
-    async def read_through(self, keys: Sequence[str]) -> dict[str, Found | None]:
+    async def read_through(self, keys: Sequence[str]) -> tuple[dict[str, Found], dict[str, Failure]]:
         """Values for a reader who has only the keys: read for it alone, not kept in memory here.
 
-        Raises `Unavailable` if the store can't serve one of them now.
+        Returns those that are there, and the failure of each that is stored and can't be read now.
         """
         index = self._context.index
-        names = {key: index.find(key) for key in keys}
-        found: dict[str, Found | None] = {}
+        names = dict(zip(keys, index.find_many(keys), strict=True))
+        found: dict[str, Found] = {}
+        late: dict[str, Failure] = {}
         for key, outcome in (await self._reader.read(list(keys))).items():
             place = names[key]
+            if place is None or outcome is None:
+                continue
             if isinstance(outcome, str):
-                raise Unavailable(f"the value {key} is stored and can't be read now: {outcome}")
-            if outcome is None or place is None:
-                found[key] = None
+                late[key] = _unreadable(key, place[0], outcome)
                 continue
             result, ref = outcome
             _, feature, version, _ = place[0].rsplit("/", 3)
@@ -196,7 +198,13 @@ class Spiller:
                 result.made.created if result.made else 0.0,
                 order(place[0]),
             )
-        return found
+        return found, late
+
+
+def _unreadable(key: str, part: str, why: str) -> Failure:
+    _, feature, _, _ = part.rsplit("/", 3)
+    text = f"the value {key} is stored and can't be read now: {why}"
+    return Failure("system", "Unavailable", text, feature, key, "", Unavailable.status)
 
 
 def packed(keys: Sequence[str]) -> np.ndarray:

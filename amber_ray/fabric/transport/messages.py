@@ -266,10 +266,15 @@ OWN = "~"
 
 
 class Values(NamedTuple):
-    """Answer to a question for values: one for each key, None where there is none, and `Updates.changes`."""
+    """Answer to a question for values: one for each key, None where there is none, and `Updates.changes`.
+
+    `absent`: (key, why there is none) where the shard knows it: the failure of the key's step, or that its
+    value is stored and can't be read now.
+    """
 
     found: Sequence[Found | None]
     changes: int
+    absent: Sequence[tuple[str, Failure]] = ()
 
 
 @dataclass(slots=True)

@@ -139,6 +139,7 @@ EXAMPLES: dict[str, Any] = {
     "Problem": problem(UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"), HTTP_REQUEST),
     "Stats": {"hits_total": 1200, "computed_total": 34, "hot_bytes": 1048576},
     "Purged": {"purged": 12},
+    "Keys": {"keys": [KEY, "1c6a4d3bae9f801722334455667788a0"]},
     "Progress": {"done": 1, "total": 3},
     "AssetUri": {"uri": "file:///media/a.mp4"},
     "Alive": {"status": "ok"},
@@ -298,6 +299,17 @@ SCHEMAS: dict[str, Schema] = {
         graph={**ref("Graph"), "description": "only where one feature is asked for"},
     ),
     "Purged": _object("purged", purged=COUNT),
+    "Keys": {
+        **_object(
+            "keys",
+            keys=_list(
+                ID,
+                minItems=1,
+                description="keys of results; the server bounds their number (413), by default to 10,000",
+            ),
+        ),
+        "additionalProperties": False,
+    },
     "Progress": _object("done total", done=COUNT, total=COUNT, result=ref("Result")),
     "Plan": _object(
         "steps states seconds unknown",

@@ -1,7 +1,7 @@
 """The HTTP contract, path by path: each handler is declared with its OpenAPI operation.
 
     compute     POST /v1/compute and /v1/explain
-    values      GET /v1/values/{key}, and DELETE /v1/values, which purges
+    values      GET /v1/values/{key}; POST /v1/values, which gives many, and DELETE, which purges
     requests    GET and DELETE /v1/requests/{id}, and its events
     assets      POST /v1/assets: by URI or as an upload
     features    GET /v1/features and /v1/features/{name}

@@ -1,4 +1,4 @@
-"""`GET /v1/values/{key}` and `DELETE /v1/values`.
+"""`GET /v1/values/{key}`, and `POST` and `DELETE /v1/values`.
 
 A key never changes its meaning, but its value may be made anew (`refresh`). So a cache may keep a copy, and
 has to ask before it uses it (`no-cache`). A caller whose copy is still good is answered 304.
@@ -6,24 +6,30 @@ has to ask before it uses it (`no-cache`). A caller whose copy is still good is 
 
 from __future__ import annotations
 
+import asyncio
+
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import ASGIApp
 
-from amber_ray.errors import BadRequest, NotAcceptable
-from amber_ray.serving.answers import JSON_TYPE, json_response
+from amber_ray.errors import BadRequest, NotAcceptable, TooLarge
+from amber_ray.serving.answers import JSON_TYPE, NO_STORE, json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.conditional import answer_without_body, tag_of_making
-from amber_ray.serving.described.parts import BINARY, STRING, Part, answer, header, json, query
+from amber_ray.serving.described.parts import BINARY, STRING, Part, answer, body, header, json, query
 from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, ref
 from amber_ray.serving.described.schemas import KEY as KEY_EXAMPLE
 from amber_ray.serving.encodings import encode, offers, tagged
+from amber_ray.serving.incoming import json_body
 from amber_ray.serving.negotiate import choose
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import Path, described
+from amber_ray.serving.value_stream import ValueStream
+from amber_ray.settings import Limits
 from amber_ray.wire.compute import KEY
-from amber_ray.wire.json import describe, members, text
+from amber_ray.wire.json import describe, loads, members, text
 from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
 
 FILTERS = ("asset", "feature", "version")
@@ -56,6 +62,18 @@ ABOUT: Part = {
     "Amber-Made": header("When it was made, in seconds since 1970, if that is known", type="number"),
     "Content-Security-Policy": header("For browsers, on all but JSON", SANDBOX),
 }
+ROWS = """A row for each key; a key that is given twice has one row. An answer with fewer rows than keys was \
+cut off. Read it with `pyarrow.ipc.open_stream`, `polars.read_ipc_stream` or Arrow JS.
+
+- `key`, `feature`, `version`: text
+- `made`: when the value was made, timestamp[us] in UTC
+- `value`: the value, in the type that its column has in the store's Parquet files
+- `status`: int16, 200 or the HTTP status of why the key has no value
+- `error`, `message`: text, null or why the key has no value
+
+The column `value` has one type, that of the first key with a value. Keys whose values are of another type \
+have the error `AnotherType` and are for a question of their own: ask for one feature at a time. Past some \
+bytes (by default 2 GiB) the keys that are left have the error `TooLarge`."""
 
 
 @described(
@@ -103,6 +121,32 @@ async def value(context: AppContext, request: Request) -> Response:
 
 @described(
     "values",
+    {
+        "200": answer(
+            ROWS, {ARROW_TYPE: BINARY}, {"Content-Security-Policy": ABOUT["Content-Security-Policy"]}
+        )
+    },
+    "400 406 408 413 415",
+    requestBody=body(EXAMPLES["Keys"], ref("Keys")),
+)
+async def values(context: AppContext, request: Request) -> ASGIApp:
+    """The values of many keys as one Arrow stream, a row for each key."""
+    limits = context.settings.limits
+    content = await json_body(request, limits)
+    keys = await asyncio.to_thread(_keys, content, limits)
+    if choose(request.headers.get("accept"), (ARROW_TYPE,)) is None:
+        raise NotAcceptable(
+            f"many values can be had as {ARROW_TYPE}, not as {describe(request.headers['accept'])}; "
+            "GET /v1/values/{key} has other forms"
+        )
+    headers = {"Content-Type": ARROW_TYPE, "Cache-Control": NO_STORE, "Content-Security-Policy": SANDBOX}
+    stream = ValueStream(keys, context.service.values(keys), limits.values_bytes, headers)
+    await while_present(request.receive, stream.start())
+    return stream
+
+
+@described(
+    "values",
     {"200": answer("How many were forgotten", json(ref("Purged"), EXAMPLES["Purged"]))},
     "400",
     parameters=[query("asset", ASSET_ID), query("feature", "redness"), query("version", "1")],
@@ -113,7 +157,20 @@ async def purge(context: AppContext, request: Request) -> Response:
     return json_response({"purged": await context.service.purge(**filters)})
 
 
-PATHS = [Path("/v1/values/{key}", GET=value), Path("/v1/values", DELETE=purge)]
+PATHS = [Path("/v1/values/{key}", GET=value), Path("/v1/values", POST=values, DELETE=purge)]
+
+
+def _keys(content: bytes, limits: Limits) -> list[str]:
+    """The keys that a body asks for, each once."""
+    given = members(loads(content, limits), ("keys",), "the body").get("keys")
+    if not isinstance(given, list) or not given:
+        raise BadRequest(f'the body must be {{"keys": [...]}} with at least one key, not {describe(given)}')
+    if len(given) > limits.values_per_request:
+        raise TooLarge(f"keys has {len(given):,} keys; at most {limits.values_per_request:,} are taken")
+    for place, key in enumerate(given):
+        if not isinstance(key, str) or not KEY.match(key):
+            raise BadRequest(f"keys[{place}] must be 32 lower-case hex digits, not {describe(key)}")
+    return list(dict.fromkeys(given))
 
 
 def _filters(query: QueryParams) -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,12 @@ import pytest
 from amber_ray.cli import main, shards
 from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.client import AsyncClient, Client
-from amber_ray.client import stored as module
 from amber_ray.client.loop import Loop
 from amber_ray.client.results import Results, Row
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure
-from amber_ray.core.model.service import StoredValue
+from amber_ray.core.model.service import AbsentValue, Answered
 from amber_ray.core.values.annotations import parse
-from amber_ray.errors import StoreError
+from amber_ray.errors import AmberError, StoreError
 from amber_ray.store.types import META, from_array
 from tests.memory_service import FEATURES, Made, MemoryService, digest, info
 
@@ -31,7 +30,7 @@ Export = Callable[..., tuple[int, str, str]]
 
 
 class StoredService(MemoryService):
-    """Its features are made from each other; `stop` is raised by `load`."""
+    """Its features are made from each other; `stop` is why no value can be read."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -43,12 +42,13 @@ class StoredService(MemoryService):
             "colour": Made(parse(float), per="segment", inputs=("frames",), of=lambda call: 0.25),
             "mood": Made(parse(float), inputs=("colour",), of=lambda call: 0.75),
         }
-        self.stop: BaseException | None = None
+        self.stop: AmberError | None = None
 
-    async def load(self, keys: Sequence[str]) -> list[StoredValue]:
+    def answer(self, key: str) -> Answered:
         if self.stop is not None:
-            raise self.stop
-        return await super().load(keys)
+            name, words = type(self.stop).__name__, str(self.stop)
+            return AbsentValue(key, Failure("system", name, words, "", key, "", self.stop.status))
+        return super().answer(key)
 
     def compute_now(self, feature: str, *uris: str) -> None:
         asyncio.run(self.compute(ComputeRequest((feature,), tuple(AssetRef(uri=u) for u in uris)), 1.0))
@@ -261,10 +261,7 @@ def test_a_window_is_all_that_is_asked_about_at_once(export: Export, service: St
     assert [(r["uri"], r["missing"]) for r in coverage()] == [(u, 1) for u in uris]
 
 
-def test_large_values_are_loaded_a_few_at_a_time(
-    service: StoredService, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "BATCH_BYTES", 3 * 24)  # Of float32[2, 3].
+def test_values_are_told_as_they_come(service: StoredService) -> None:
     uris = [f"/{i}.mp4" for i in range(20)]
     service.compute_now("embedding", *uris)
     batches: list[Any] = []
@@ -272,11 +269,12 @@ def test_large_values_are_loaded_a_few_at_a_time(
     async def main() -> None:
         client = AsyncClient(service)
         table = await client.stored("embedding", uris)
-        assert service.asked_for("load") == []
+        assert service.asked_for("values") == []
         await client.load(table.rows, batches.append)
+        assert [len(keys) for keys in service.asked_for("values")] == [20]
 
     asyncio.run(main())
-    assert [len(b) for b in batches] == [8, 3, 3, 3, 3]
+    assert [len(b) for b in batches] == [8, 8, 4]
     assert [r.asset for b in batches for r in b] == uris
     assert all(r.value.shape == (2, 3) for b in batches for r in b)
 

@@ -22,7 +22,7 @@ ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 def holding(annotation, value) -> MemoryService:
     service = MemoryService()
-    service.values[KEY] = StoredValue(KEY, "thing", "7", parse(annotation), value)
+    service.kept[KEY] = StoredValue(KEY, "thing", "7", parse(annotation), value)
     return service
 
 

@@ -105,6 +105,7 @@ GOOD = {
     "cancel": Case("DELETE", "/v1/requests/rq-000000"),
     "events": Case("GET", "/v1/requests/rq-000000/events"),
     "value": Case("GET", f"/v1/values/{KEY}"),
+    "values": Case("POST", "/v1/values", {"json": {"keys": [KEY]}}),
     "purge": Case("DELETE", "/v1/values?feature=probe"),
     "asset": Case("POST", "/v1/assets", {"json": {"uri": "/m/a.mp4"}}),
     "features": Case("GET", "/v1/features"),
@@ -132,7 +133,7 @@ def cases() -> Iterator[tuple[str, str, Case]]:
             yield name, "429", case.but(app={"ongoing": 0})
             yield name, "500", case.but(error=RuntimeError("a bug"))
             yield name, "503", case.but(error=Unavailable("the cluster is restarting"))
-    for name in ("compute", "explain", "asset"):
+    for name in ("compute", "explain", "asset", "values"):
         case = GOOD[name]
         yield name, "400", case.but(options={"json": {"wrong": 1}})
         late = {"content": never(), "headers": {"Content-Type": "application/json"}}
@@ -154,6 +155,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
         yield name, "404", GOOD[name].but(path=GOOD[name].path.replace("rq-000000", "rq-999999"))
     yield "feature", "404", GOOD["feature"].but(path="/v1/features/nope")
     yield "purge", "400", GOOD["purge"].but(path="/v1/values")
+    unread = {"json": {"keys": [KEY]}, "headers": {"Accept": "application/json"}}
+    yield "values", "406", GOOD["values"].but(options=unread)
     value = GOOD["value"]
     yield "value", "304", value.but(options={"headers": {"If-None-Match": "*"}})
     yield "value", "400", value.but(path="/v1/values/x")

@@ -49,7 +49,7 @@ def stored(kind: str, made: float = MADE) -> StoredValue:
 
 def holding(value: StoredValue) -> MemoryService:
     service = MemoryService()
-    service.values[KEY] = value
+    service.kept[KEY] = value
     return service
 
 
@@ -235,4 +235,4 @@ def test_a_cache_that_asks_again_after_a_refresh_gets_the_new_value() -> None:
             assert now.headers["ETag"] != had.headers["ETag"]
 
     run(story)
-    assert digest("name" + digest("/m/a.mp4")) in service.values
+    assert digest("name" + digest("/m/a.mp4")) in service.kept

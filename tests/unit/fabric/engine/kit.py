@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.model.request import AssetRef, ComputeRequest, RequestView
+from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Target, home_of
 from amber_ray.errors import AmberError, MediaNotFound, StoreError
@@ -177,6 +177,7 @@ class MemoryShard:
         self.number = number
         self.values: dict[str, Any] = {}
         self.large: set[str] = set()
+        self.absent: dict[str, Failure] = {}
         self.rank = OWN
         self.journal: dict[str, Record] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
@@ -463,7 +464,7 @@ class MemoryShard:
             else:
                 inline = pickle.dumps(self.values[key])
                 found.append(Found(key, "name_of", "1", inline=inline, made=7.0, rank=self.rank))
-        return Values(found, self.changes)
+        return Values(found, self.changes, [(key, why) for key, why in self.absent.items() if key in keys])
 
     async def lost(self, keys: Sequence[str]) -> None:
         for key in keys:

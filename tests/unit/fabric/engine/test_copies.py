@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from amber_ray.core.model.request import RequestView
+from amber_ray.core.model.request import Failure, RequestView
 from amber_ray.errors import Unavailable, UnknownKey
+from amber_ray.fabric.engine import value_reader
 from amber_ray.fabric.transport.messages import OWN
 from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, run, until, values, world
 
@@ -252,9 +254,69 @@ def test_one_value_that_is_lost_takes_no_other_along() -> None:
             keys = [r.key for r in (await waiting).results]
             w.shard.large.update(keys)
             w.objects.lost.add(keys[0])
-            with pytest.raises(Unavailable, match="1 values were lost"):
+            with pytest.raises(Unavailable, match="was lost with the node"):
                 await engine.load(keys)
             assert [keys for (keys,) in w.shard.named("lost")] == [[keys[0]]]
             assert [v.value for v in await engine.load(keys[1:])] == [two.uri]
+
+    run(story())
+
+
+async def batches_of(engine: Any, keys: Sequence[str]) -> list[list[Any]]:
+    return [list(batch) async for batch in engine.values(keys)]
+
+
+def test_many_values_are_read_by_few_calls() -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            keys = [f"{n:032x}" for n in range(3000)]
+            w.shard.values.update((key, key) for key in keys)
+            before = count(w, "get")
+            found = await batches_of(engine, [*keys, *keys])
+            assert [one.value for batch in found for one in batch] == keys
+            assert count(w, "get") - before == len(found) == 7  # 8, 32, 128, 512, and 1024 at most
+
+    run(story())
+
+
+def test_a_batch_is_as_long_as_its_values_are_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(value_reader, "BATCH_BYTES", 1000)
+
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            keys = [f"{n:032x}" for n in range(60)]
+            w.shard.values.update((key, "x" * (10 if n < 40 else 500)) for n, key in enumerate(keys))
+            w.shard.large.update(keys)
+            found = await batches_of(engine, keys)
+            assert [len(batch) for batch in found] == [8, 32, 20]
+            assert [len(batch) for batch in await batches_of(engine, keys[40:])] == [8, *[2] * 6]
+
+    run(story())
+
+
+def test_a_shard_that_knows_why_there_is_no_value_is_believed() -> None:
+    """A part that can't be read now may be newer than what another shard has, so neither is told."""
+
+    async def story() -> None:
+        async with world(shards=2) as w:
+            engine = await w.engine()
+            one, two = w.shards[:2]
+            keys = [f"{n:032x}" for n in range(4)]
+            late = {key: Failure("system", "Unavailable", "later", "name_of", key, "", 503) for key in keys}
+            torn = Failure("input", "MediaError", "it is torn", "frames", "below", "", 422)
+            one.values[keys[0]], one.rank = "older", "00000001"
+            two.absent = {keys[0]: late[keys[0]], keys[1]: late[keys[1]], keys[2]: torn}
+            two.values[keys[3]] = "there"
+            [batch] = await batches_of(engine, keys)
+            assert [getattr(a, "failure", None) for a in batch[:3]] == [late[keys[0]], late[keys[1]], torn]
+            assert batch[3].value == "there"
+            with pytest.raises(Unavailable, match="later"):
+                await engine.load([keys[3], keys[0]])
+            with pytest.raises(UnknownKey):
+                await engine.load([keys[2]])
+            one.rank = OWN  # in its owner's memory: nothing is newer
+            assert [v.value for v in await engine.load([keys[0]])] == ["older"]
 
     run(story())
