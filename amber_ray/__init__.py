@@ -46,6 +46,7 @@ if TYPE_CHECKING:
         aconnect,
         connect,
     )
+    from amber_ray.core.declare.calls import RetryLater
     from amber_ray.core.declare.feature import FeatureSpec, feature
     from amber_ray.core.declare.registry import Registry
     from amber_ray.core.model.request import (
@@ -75,6 +76,7 @@ _HOMES = {
         "aconnect",
         "connect",
     ),
+    "amber_ray.core.declare.calls": ("RetryLater",),
     "amber_ray.core.declare.feature": ("FeatureSpec", "feature"),
     "amber_ray.core.declare.registry": ("Registry",),
     "amber_ray.core.model.request": (
@@ -119,6 +121,7 @@ __all__ = [
     "RequestView",
     "Result",
     "Results",
+    "RetryLater",
     "Row",
     "Segment",
     "Service",

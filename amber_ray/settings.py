@@ -49,7 +49,8 @@ class Settings:
     `features` modules or `.py` files registered beside the built-in ones; `memory_bytes` the budget of
     values held in the object store; `attainable` the resources of one more node that an autoscaler can add
     (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing; `overtakes` how many
-    tasks of more urgent classes go ahead of one that waits before it has a turn.
+    tasks of more urgent classes go ahead of one that waits before it has a turn; `retry_later_seconds` for
+    how long in all a step may put itself off (`RetryLater`).
     """
 
     store: str = "amber-store"
@@ -78,6 +79,7 @@ class Settings:
     lookahead: int = 2
     overtakes: int = 32
     retry_seconds: float = 0.2
+    retry_later_seconds: float = 3600.0
     input_failure_seconds: float = 86_400.0
     feature_failure_seconds: float = 300.0
     system_failure_seconds: float = 10.0

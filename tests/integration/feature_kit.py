@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from amber_ray import Asset, Clip, Collection, feature
+from amber_ray import Asset, Clip, Collection, RetryLater, feature
 
 
 def ran(name: str, what: str = "") -> None:
@@ -265,3 +267,68 @@ def half_gpu(asset: Asset) -> int:
     finally:
         mine.unlink()
     return 1
+
+
+async def opened(name: str, seconds: float = 60.0) -> None:
+    """As `gate`, for a feature that waits as callers of services do."""
+    path = Path(os.environ["AMBER_TEST_DIR"]) / f"{name}.open"
+    async with asyncio.timeout(seconds):
+        while not path.exists():
+            await asyncio.sleep(0.01)
+
+
+@feature(version="1", concurrency=3, retries=0)
+async def calls(asset: Asset) -> int:
+    """A call that ends when its gate is open; leaves a line for its begin (+) and its end (-, or x)."""
+    ran("calls", f"+ {asset.id} {os.getpid()}")
+    try:
+        await opened("calls")
+    except asyncio.CancelledError:
+        ran("calls", f"x {asset.id}")
+        raise
+    ran("calls", f"- {asset.id}")
+    return asset.bytes
+
+
+@feature(version="1", concurrency=50, rate="20/s")
+async def paced(asset: Asset) -> int:
+    ran("paced", str(time.monotonic()))
+    return asset.bytes
+
+
+@feature(version="1", concurrency=4, retry_status=(429, 503), retries=0)
+class Fetched:
+    """Asks a server with one client for all calls."""
+
+    def __init__(self, server: str = "") -> None:
+        ran("fetched_init")
+        self.client = httpx.AsyncClient(base_url=server)
+
+    async def __call__(self, asset: Asset) -> str:
+        answer = await self.client.get(f"/{asset.id}")
+        answer.raise_for_status()
+        return answer.text
+
+
+@feature(version="1", retries=0)
+def patient(asset: Asset) -> int:
+    """A plain function that puts itself off twice."""
+    ran("patient")
+    if len((Path(os.environ["AMBER_TEST_DIR"]) / "patient.runs").read_text().splitlines()) < 3:
+        raise RetryLater(0.3, "not yet")
+    return asset.bytes
+
+
+@feature(version="1", concurrency=8, timeout=1.0, retries=0)
+async def moody(asset: Asset, hang: str = "", swallow: str = "", exploding: str = "") -> int:
+    """Hangs at one asset, cancels something of its own at another, and raises at a third."""
+    ran("moody", asset.id)
+    if asset.id == hang:
+        await asyncio.sleep(600)
+    if asset.id == swallow:
+        task = asyncio.create_task(asyncio.sleep(600))
+        task.cancel()
+        await task
+    if asset.id == exploding:
+        raise ValueError("the moon is full")
+    return asset.bytes

@@ -44,7 +44,7 @@ MUTATIONS = (
     Mutation(
         "leak a slot",
         "core/ledger/attempts.py",
-        "            self._scheduler.release(task.needs)\n",
+        "            self._scheduler.release(task.recipe, task.needs)\n",
         "            pass\n",
     ),
     Mutation(
@@ -68,7 +68,7 @@ MUTATIONS = (
     Mutation(
         "lose retries",
         "core/ledger/graph.py",
-        '            self.alarms.set(entry.until, "retry", entry.key)\n',
+        '        self.alarms.set(until, "retry", entry.key)\n',
         "",
     ),
     Mutation(
@@ -366,7 +366,7 @@ MUTATIONS = (
     Mutation(
         "blame the batch behind for an actor's death",
         "fabric/shard/actor_pools.py",
-        "raise CallFailed(SUSPECTED if worker.left[:1] == (task.id,) else NOT_STARTED) from failed",
+        "raise CallFailed(SUSPECTED if task.id in suspects else NOT_STARTED) from failed",
         "raise CallFailed(failed.fault) from failed",
     ),
     Mutation(

@@ -3,6 +3,7 @@
     feature     `@feature`, and `FeatureSpec`, which it makes of a function or class
     signature   reads a function's parameters: the unit, the inputs, the feature's parameters
     resources   what one run holds: CPUs, GPUs, memory
+    calls       features that call services: calls in flight, rates, `RetryLater`
     registry    all features of a service, checked as a graph: unknown inputs, cycles, units that don't fit
     loading     loads modules that declare features, by name or from a file
 

@@ -14,10 +14,11 @@ import dataclasses
 import inspect
 import re
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, overload
 
+from amber_ray.core.declare.calls import NO_CALLS, Calls, declared
 from amber_ray.core.declare.resources import Gpu, Resources, is_number
 from amber_ray.core.declare.signature import UNIT_ARGUMENT, Hint, Param, Signature, read
 from amber_ray.core.fingerprint import live
@@ -62,6 +63,7 @@ class FeatureSpec:
     doc: str
     hints: tuple[Hint, ...]
     code_digest: str = ""
+    calls: Calls = NO_CALLS
 
     def param(self, name: str) -> Param | None:
         """The parameter of that name, or None."""
@@ -88,7 +90,7 @@ def feature(
     name: str | None = ...,
     version: str | None = ...,
     per: Per | None = ...,
-    num_cpus: float = ...,
+    num_cpus: float | None = ...,
     num_gpus: float = ...,
     memory: int = ...,
     accelerator_type: str | None = ...,
@@ -98,6 +100,9 @@ def feature(
     retries: int = ...,
     batch: int = ...,
     store: Store = ...,
+    concurrency: int | None = ...,
+    rate: str | None = ...,
+    retry_status: Iterable[int] = ...,
 ) -> Callable[[F], F]: ...
 
 
@@ -108,7 +113,7 @@ def feature(
     name: str | None = None,
     version: str | None = None,
     per: Per | None = None,
-    num_cpus: float = 1.0,
+    num_cpus: float | None = None,
     num_gpus: float = 0.0,
     memory: int = 0,
     accelerator_type: str | None = None,
@@ -118,6 +123,9 @@ def feature(
     retries: int = 2,
     batch: int = 1,
     store: Store = "parquet",
+    concurrency: int | None = None,
+    rate: str | None = None,
+    retry_status: Iterable[int] = (),
 ) -> F | Callable[[F], F]:
     """Declare a feature. Usable bare (`@feature`) or with arguments.
 
@@ -127,7 +135,8 @@ def feature(
         version: any short string; omitted, it is derived from the code the feature reaches.
         per: segment, asset or collection; omitted, it follows from a `clip`, `asset` or `collection`
             argument, else it is "asset".
-        num_cpus: what one run holds while it runs; fractions are allowed.
+        num_cpus: what one run holds while it runs; fractions are allowed. By default 1, and 0 for
+            `async def`, whose calls hold none while they wait.
         num_gpus: likewise; above 1 whole.
         memory: bytes.
         accelerator_type: a Ray accelerator's name, such as "A10G".
@@ -138,6 +147,11 @@ def feature(
         batch: how many units one call may take; above 1 the class has a method `batch` that takes a
             list per input and returns a list.
         store: "parquet"; "memory" (never written); "never" (recomputed when needed).
+        concurrency: of a feature written as `async def`: how many calls each process that makes them has in
+            flight; 16 by default. A service has one such process per shard.
+        rate: how many runs may start, such as "20/s", "60/min" or "1000/h": over all requests and shards.
+        retry_status: HTTP statuses, such as (429, 503): an error of httpx with one of them is taken for
+            `RetryLater` with the seconds of its Retry-After.
 
     Raises `DeclarationError`, naming the feature and what would be right.
     """
@@ -146,16 +160,20 @@ def feature(
     custom = tuple((resources or {}).items())
 
     def declare(function: F) -> F:
+        cpus = (0.0 if _is_async(function) else 1.0) if num_cpus is None else num_cpus
         spec = build(
             function,
             name=name,
             version=version,
             per=per,
-            resources=Resources(num_cpus, num_gpus, memory, accelerator_type, custom, gpu),
+            resources=Resources(cpus, num_gpus, memory, accelerator_type, custom, gpu),
             timeout=timeout,
             retries=retries,
             batch=batch,
             store=store,
+            concurrency=concurrency,
+            rate=rate,
+            retry_status=retry_status,
         )
         function.__amber__ = spec  # type: ignore[attr-defined]
         return function
@@ -174,6 +192,9 @@ def build(
     retries: int,
     batch: int,
     store: Store,
+    concurrency: Any,
+    rate: Any,
+    retry_status: Any,
 ) -> FeatureSpec:
     """Read a function's or class's signature into a `FeatureSpec`; `feature` is the friendly way in."""
     is_class = inspect.isclass(target)
@@ -184,6 +205,19 @@ def build(
     _check_numbers(name, timeout, retries, batch)
     resources = resources.checked(name)
     signature, params = _read(name, target)
+    calls = declared(
+        name,
+        is_async=_is_async(target),
+        batch=batch,
+        concurrency=concurrency,
+        rate=rate,
+        retry_status=retry_status,
+    )
+    if calls.concurrency and resources.num_cpus:
+        raise DeclarationError(
+            f"feature {name!r} is async and can't have num_cpus={resources.num_cpus:g}: "
+            "its calls hold no CPU while they wait"
+        )
     if batch > 1:
         _check_batch(name, target, signature)
     implied = UNIT_ARGUMENT.get(signature.unit) if signature.unit else None
@@ -222,6 +256,7 @@ def build(
         module=target.__module__,
         doc=_doc(target),
         hints=signature.hints,
+        calls=calls,
     )
 
 
@@ -276,14 +311,10 @@ def _read(name: str, target: Any) -> tuple[Signature, tuple[Param, ...]]:
                     f"{needed[0]!r} has none"
                 )
             params = init.params
-    for made, instead in (
-        (inspect.iscoroutinefunction(call), "async"),
-        (inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call), "a generator"),
-    ):
-        if made:
-            raise DeclarationError(
-                f"feature {name!r} is {instead}; it must be an ordinary function that returns its value"
-            )
+    if inspect.isgeneratorfunction(call) or inspect.isasyncgenfunction(call):
+        raise DeclarationError(
+            f"feature {name!r} is a generator; it must be a function that returns its value"
+        )
     signature = read(name, call, bound=call is not target)
     if twice := {p.name for p in params} & {p.name for p in signature.params}:
         raise DeclarationError(
@@ -292,12 +323,23 @@ def _read(name: str, target: Any) -> tuple[Signature, tuple[Param, ...]]:
     return signature, (*params, *signature.params)
 
 
+def _is_async(target: Any) -> bool:
+    """Whether a function, or a class's `__call__`, is a coroutine function."""
+    call = inspect.getattr_static(target, "__call__", None) if inspect.isclass(target) else target
+    return inspect.iscoroutinefunction(call)
+
+
 def _check_batch(name: str, target: Any, signature: Signature) -> None:
     """A batch is called with the arguments of one call, each unit's in a list; parameters as they are."""
     method = inspect.getattr_static(target, "batch", None)
     if not (inspect.isclass(target) and isinstance(method, types.FunctionType)):
         raise DeclarationError(
             f"feature {name!r}: batch above 1 needs a class with a method 'batch' that takes a list per input"
+        )
+    if inspect.iscoroutinefunction(method):
+        raise DeclarationError(
+            f"feature {name!r}: its method 'batch' is async; make it an ordinary one, or leave batch out and "
+            "make __call__ async, whose calls run side by side"
         )
     takes = list(inspect.signature(method).parameters)[1:]
     wants = [*signature.inputs, *filter(None, [signature.unit]), *(p.name for p in signature.params)]

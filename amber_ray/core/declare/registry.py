@@ -213,7 +213,7 @@ def _declared(value: Any) -> FeatureSpec | None:
 def _declaration(spec: FeatureSpec) -> str:
     """All that a spec says, as text that is the same in every process."""
     params = [(p.name, p.type.__name__, p.default, p.optional, p.of_init, p.choices) for p in spec.params]
-    how = (spec.resources, spec.store, spec.timeout, spec.retries, spec.batch)
+    how = (spec.resources, spec.store, spec.timeout, spec.retries, spec.batch, spec.calls)
     graph = (spec.per, spec.inputs, spec.unit_argument, params, spec.returns.spec())
     return repr((spec.name, spec.version, spec.code_digest, spec.is_class, graph, how))
 

@@ -49,7 +49,7 @@ class Attempts:
             outputs=frozenset(outputs),
             needs=needs,
             recipe=first.step.recipe,
-            pool=home is None and first.step.recipe.is_class,
+            pool=home is None and first.step.recipe.pooled,
             home=home,
             priority=max(entry.rank[0] for entry in entries),
             tenant=first.tenant,
@@ -72,7 +72,7 @@ class Attempts:
         if task is None:
             self._graph.counters["superseded"] += 1
         elif task.home is None:
-            self._scheduler.release(task.needs)
+            self._scheduler.release(task.recipe, task.needs)
         return task
 
     def reported(self, event: ev.Reported, now: float) -> None:
@@ -121,7 +121,9 @@ class Attempts:
             # The asset moved while the task ran, and a newer request says where to: read it there.
             self._graph.again(entry, report.failure, now, charge="nobody")
             return
-        if report.failure.kind == "system" and task.home is None:
+        if report.later is not None and task.home is None:
+            self._graph.later(entry, report.failure, report.later, now)
+        elif report.failure.kind == "system" and task.home is None:
             # A step that was blocked by another one of its task is not charged with that one's fault.
             own = report.failure.key == entry.key
             self._graph.again(entry, report.failure, now, charge="tries" if own else "nobody")

@@ -41,6 +41,9 @@ PLACES = 50_000
 FOREIGN_TRIES = 8
 """How often another shard is asked again for a step before that counts as a failure."""
 
+_LONGEST_PAUSE = 60.0
+"""Seconds of the longest pause of a step that asks to be tried later and does not say when."""
+
 INPUT_TRIES = 8
 """How often a step is tried again when it could not read its inputs, whatever its own retries."""
 
@@ -49,6 +52,7 @@ Charge = Literal["tries", "input_losses", "nobody"]
 
 COUNTERS = (
     *("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost"),
+    "put_off",  # steps that asked to be tried again later
     *("unwritten", "unreadable"),  # values that the store did not take, or give, when asked to
 )
 
@@ -321,11 +325,38 @@ class Graph:
         self.counters["retried"] += 1
         if not times:
             self.plan(entry, now)
+            self.release_interest(entry)
         else:
-            entry.paused = True
-            pause = self.settings.retry_seconds * 2 ** (times - 1)
-            entry.until = now + pause * (0.5 + zlib.crc32(f"{entry.key}/{times}".encode()) / 2**33)
-            self.alarms.set(entry.until, "retry", entry.key)
+            self._pause(entry, now + _backoff(entry, times, self.settings.retry_seconds))
+
+    def later(self, entry: Entry, failure: Failure, seconds: float, now: float) -> None:
+        """Try a RUNNING step again after the time that it asked for, which is charged as no try.
+
+        With 0 seconds the pause doubles each time, from a second to a minute. A step that would put itself
+        off for longer than `retry_later_seconds` in all fails instead.
+        """
+        entry.task, entry.isolated = 0, False
+        entry.laters += 1
+        entry.put_off = now if entry.put_off is None else entry.put_off
+        pause = seconds or min(_LONGEST_PAUSE, _backoff(entry, entry.laters, 1.0))
+        until = now + max(pause, self.settings.retry_seconds)
+        allowed = self.settings.retry_later_seconds
+        if until > entry.put_off + allowed:
+            why = (
+                f"{failure.message} (it was put off {entry.laters - 1} times before; "
+                f"a step is tried again later for {allowed:g} s in all)"
+            )
+            self.fail(entry, dataclasses.replace(failure, message=why), now)
+            return
+        entry.move(Cause.RETRY)
+        self.counters["put_off"] += 1
+        self._pause(entry, until)
+
+    def _pause(self, entry: Entry, until: float) -> None:
+        """Have a WAITING step wait until a time. It stays registered with its inputs."""
+        entry.paused = True
+        entry.until = until
+        self.alarms.set(until, "retry", entry.key)
         self.release_interest(entry)
 
     def invalidate(
@@ -424,6 +455,12 @@ class Graph:
     def forgotten(self, entry: Entry, now: float) -> bool:
         """Return whether the entry is a failure whose time is over."""
         return entry.state is State.FAILED and entry.until <= now
+
+
+def _backoff(entry: Entry, times: int, first: float) -> float:
+    """Return a pause that doubles with each time. Half of it is jitter, computed from the key."""
+    pause = first * 2.0 ** min(times - 1, 32)
+    return pause * (0.5 + zlib.crc32(f"{entry.key}/{times}".encode()) / 2**33)
 
 
 def moved(before: Unit, now: Unit) -> bool:

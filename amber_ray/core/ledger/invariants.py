@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.ledger.memory import OVERHEAD
+from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.scheduler.capacity import charged
 from amber_ray.core.state.entry import AVAILABLE, LIVE, Entry, State
 
@@ -46,14 +47,21 @@ def _attempts(ledger: Ledger) -> None:
         if (state is State.FAILED) != (entry.failure is not None):
             raise _broken("failure and state differ", entry)
     held: dict[str, float] = {}
+    calls: dict[object, int] = {}
     for task in ledger.tasks.values():
-        if task.home is None:
+        if task.home is None and task.recipe.calls.concurrency:
+            calls[task.recipe.pool] = calls.get(task.recipe.pool, 0) + 1
+            if calls[task.recipe.pool] > slots(task.recipe.calls.concurrency):
+                raise _broken("more calls than slots", task.recipe.feature, calls[task.recipe.pool])
+        elif task.home is None:
             for name, amount in charged(task.needs).items():
                 held[name] = held.get(name, 0.0) + amount
     counted = ledger.scheduler.capacity.held
     for name in held.keys() | counted.keys():
         if abs(held.get(name, 0) - counted.get(name, 0)) >= 1e-6:
             raise _broken("a slot leaks", name, held, counted)
+    if calls != ledger.scheduler.calls.running:
+        raise _broken("a call's slot leaks", calls, ledger.scheduler.calls.running)
 
 
 def _waiters(ledger: Ledger) -> None:
@@ -201,5 +209,13 @@ def _queue(ledger: Ledger) -> None:
         raise _broken("the queue's length is miscounted", queued)
     if not all(lane.size for lane in scheduler.lanes.values()):
         raise _broken("an empty lane", scheduler.lanes)
-    if queued and not ledger.tasks and not ledger.memory.choked(ledger.settings):
+    if ledger.memory.choked(ledger.settings):
+        return
+    if queued and not ledger.tasks and ledger.wake_at() == float("inf"):
         raise _broken("steps are ready and nothing runs", queued)
+    for lane in scheduler.lanes.values():
+        caller = lane.caller
+        if caller is None or not caller.calls.concurrency or not scheduler.calls.has_slot(caller):
+            continue
+        if ledger.wake_at() > scheduler.calls.opens_at(caller):
+            raise _broken("a call could start and nothing will start it", caller.feature)

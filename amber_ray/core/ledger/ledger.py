@@ -43,6 +43,7 @@ class Ledger:
             lookahead=settings.lookahead,
             pack_seconds=settings.pack_seconds,
             overtakes=settings.overtakes,
+            shards=settings.shards,
         )
         self.graph = Graph(settings, index, shard, self.scheduler)
         self.memory = self.graph.memory
@@ -51,6 +52,7 @@ class Ledger:
         self.attempts = Attempts(self.graph)
         self.tasks = self.attempts.tasks
         self.counters = self.graph.counters
+        self._opens_at = float("inf")
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.Requested: self._requested,
             ev.Left: self._left,
@@ -111,7 +113,7 @@ class Ledger:
 
     def wake_at(self) -> float:
         """Return when `Tick` is needed next; infinity if nothing is timed."""
-        return min(self.graph.alarms.next(), self.memory.due())
+        return min(self.graph.alarms.next(), self.memory.due(), self._opens_at)
 
     def accepts(self, task: int, key: str) -> bool:
         """Return whether a value that this task made is the one that the key waits for (I1)."""
@@ -348,10 +350,12 @@ class Ledger:
         graph.to_ask.clear()
         for (home, _, _), entries in questions.items():
             self.attempts.submit(entries, {}, home)
+        self._opens_at = float("inf")
         if memory.choked(settings):
             return
-        while (draft := self.scheduler.take(self.entries)) is not None:
+        while (draft := self.scheduler.take(self.entries, now)) is not None:
             self.attempts.submit(draft.entries, draft.needs)
+        self._opens_at = self.scheduler.opens_at(now)
 
 
 def shown(event: ev.Event) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from amber_ray.core.declare.calls import NO_CALLS, Calls
 from amber_ray.core.declare.feature import FeatureSpec, Resources, Store
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit, segments
@@ -47,18 +48,24 @@ class Recipe:
     is_class: bool
     inputs: tuple[str, ...]
     code: str
+    calls: Calls = NO_CALLS
+
+    @property
+    def pooled(self) -> bool:
+        """Whether warm actors run it: a class feature, or one that is `async def`."""
+        return self.is_class or bool(self.calls.concurrency)
 
     @property
     def pool(self) -> tuple[Any, ...] | None:
-        """What tells the warm actors that can run it from others; None for a function."""
+        """What tells the warm actors that can run it from others; None for a plain function."""
         return (
-            (self.registry, self.feature, self.version, self.model, self.resources) if self.is_class else None
+            (self.registry, self.feature, self.version, self.model, self.resources) if self.pooled else None
         )
 
     @property
     def fusable(self) -> bool:
         """Whether it may share a task with its neighbours: it is a plain CPU function."""
-        return not self.is_class and self.resources.plain
+        return not (self.pooled or self.calls.alone) and self.resources.plain
 
 
 @dataclass(slots=True, eq=False)
@@ -276,4 +283,5 @@ def _recipe(registry: Registry, spec: FeatureSpec, values: Sequence[tuple[str, A
         is_class=spec.is_class,
         inputs=spec.inputs,
         code=spec.code_digest,
+        calls=spec.calls,
     )

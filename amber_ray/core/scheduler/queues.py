@@ -8,6 +8,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Mapping
 
+from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state.entry import Entry
 
 CLASSES = 3
@@ -20,13 +21,15 @@ class ReadyQueue:
     """Ready steps that the same kind of worker can run.
 
     A step is in the queue while the ticket with which it was pushed is still its own. Pulling a step leaves a
-    void item in the heap, which is dropped when it becomes the first.
+    void item in the heap, which is dropped when it becomes the first. `caller`: the recipe whose calls are
+    counted (`scheduler.calls`), if these are such.
     """
 
-    __slots__ = ("_items", "_tiers", "needs", "size")
+    __slots__ = ("_items", "_tiers", "caller", "needs", "size")
 
-    def __init__(self, needs: Mapping[str, float]) -> None:
+    def __init__(self, needs: Mapping[str, float], caller: Recipe | None = None) -> None:
         self.needs = needs
+        self.caller = caller
         self.size = 0
         self._items = 0
         self._tiers: tuple[dict[str, list[_Item]], ...] = tuple({} for _ in range(CLASSES))

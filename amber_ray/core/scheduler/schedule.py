@@ -13,6 +13,9 @@ ready is handed a task after at most (overtakes + 2) others, since two other cla
 T the longest time that a task runs, it takes at most (overtakes + 3) * T in any case. The k-th step in its
 class's own order starts within k times that, however much more urgent work arrives.
 
+Calls of services are counted by slots and rates instead of resources (`scheduler.calls`). A step that they
+hold back is not ready yet as far as turns are concerned: nothing is kept free for it.
+
 Must not know: requests, values, Ray. The ledger calls it and changes the states.
 """
 
@@ -22,6 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.scheduler.calls import CallGate
 from amber_ray.core.scheduler.capacity import Capacity
 from amber_ray.core.scheduler.costs import Costs
 from amber_ray.core.scheduler.queues import CLASSES, ReadyQueue, Tenants
@@ -60,11 +64,14 @@ class Shape:
 class Scheduler:
     """Takes ready steps, gives drafts of tasks. A step is in the queue exactly while its ticket is not 0."""
 
-    def __init__(self, costs: Costs, *, lookahead: int, pack_seconds: float, overtakes: int) -> None:
+    def __init__(
+        self, costs: Costs, *, lookahead: int, pack_seconds: float, overtakes: int, shards: int = 1
+    ) -> None:
         self.costs = costs
         self.pack_seconds = pack_seconds
         self.overtakes = overtakes
         self.capacity = Capacity(lookahead)
+        self.calls = CallGate(shards)
         self.tenants = tuple(Tenants() for _ in range(CLASSES))
         self._passed = [0] * CLASSES
         self.lanes: dict[int, ReadyQueue] = {}
@@ -97,8 +104,10 @@ class Scheduler:
         if shape is None:
             needs = self.capacity.needs(recipe.resources)
             kind: object = (recipe.registry, tuple(needs.items()))
-            if recipe.is_class:
+            if recipe.pooled:
                 kind = (recipe.pool, recipe.params)
+            elif recipe.calls.alone:
+                kind = (recipe.registry, recipe.feature, recipe.version, recipe.resources)
             if len(self._shapes) >= KNOWN_RECIPES:  # of plans long gone
                 self._shapes.clear()
                 if not self.lanes:
@@ -115,7 +124,8 @@ class Scheduler:
         shape = self._shape(entry.step.recipe)
         lane = self.lanes.get(shape.lane)
         if lane is None:
-            lane = self.lanes[shape.lane] = ReadyQueue(shape.needs)
+            caller = shape.recipe if shape.recipe.calls.alone else None
+            lane = self.lanes[shape.lane] = ReadyQueue(shape.needs, caller)
         self._tickets += 1
         entry.ticket = self._tickets
         lane.push(entry)
@@ -135,21 +145,20 @@ class Scheduler:
 
     # --- tasks
 
-    def take(self, entries: Mapping[str, Entry]) -> Draft | None:
+    def take(self, entries: Mapping[str, Entry], now: float) -> Draft | None:
         """Return the next task, its steps removed from the queue and its resources held.
 
         Return None if nothing is ready or nothing more is admitted.
         """
         if not self.lanes:
             return None
-        owed = self._owed()
         kept: Mapping[str, float] = {}
-        turn = None if owed is None else self._first(owed, None)
-        if turn is not None and not self.capacity.admits(turn[0].needs):
+        owed, turn = self._owed(now)
+        if turn is not None and not self._admits(turn[0]):
             kept = turn[0].needs
             turn = None
         if turn is None:
-            classes = (self._first(tier, kept) for tier in reversed(range(CLASSES)))
+            classes = (self._first(tier, kept, now) for tier in reversed(range(CLASSES)))
             turn = next((found for found in classes if found is not None), None)
         if turn is None:
             return None
@@ -157,7 +166,11 @@ class Scheduler:
         self._took(head.rank[0], still_owed=owed if kept else None)
         tenants = self.tenants[head.rank[0]]
         tenants.turn_of(head.tenant)
-        if head.step.recipe.is_class:
+        calls = head.step.recipe.calls
+        if calls.alone:
+            chosen = [head]
+            self.pull(head)
+        elif head.step.recipe.is_class:
             chosen = self._batch(lane, head)
         else:
             chosen = self._pack(lane, head, entries, grow=not kept)
@@ -166,18 +179,43 @@ class Scheduler:
             recipe = entry.step.recipe
             needs = _joined(needs, self._shape(recipe).needs)
             seconds = self.costs.seconds(recipe)
-            tenants.charge(entry.tenant, UNKNOWN_SECONDS if seconds is None else seconds)
-        self.capacity.hold(needs)
+            charge = UNKNOWN_SECONDS if seconds is None else seconds
+            tenants.charge(entry.tenant, charge / max(1, calls.concurrency))  # its share of an actor
+        if not calls.concurrency:
+            self.capacity.hold(needs)
+        self.calls.took(head.step.recipe, now)
         return Draft(chosen, needs, head.step.recipe)
 
-    def _first(self, tier: int, kept: Mapping[str, float] | None) -> tuple[ReadyQueue, Entry] | None:
-        """Return a class's next step, of the queues that are admitted beside `kept` (None: of all queues)."""
+    def opens_at(self, now: float) -> float:
+        """Return when a rate lets the next step start that nothing else holds back; else infinity."""
+        opens = (
+            self.calls.opens_at(lane.caller)
+            for lane in self.lanes.values()
+            if lane.caller is not None and self.calls.has_slot(lane.caller)
+        )
+        return min((when for when in opens if when > now), default=float("inf"))
+
+    def _admits(self, lane: ReadyQueue, kept: Mapping[str, float] | None = None) -> bool:
+        """Return whether the cluster has room for a task of a queue, beside `kept`. Calls take none."""
+        if lane.caller is not None and lane.caller.calls.concurrency:
+            return True
+        return self.capacity.admits(lane.needs, beside=kept)
+
+    def _first(
+        self, tier: int, kept: Mapping[str, float] | None, now: float
+    ) -> tuple[ReadyQueue, Entry] | None:
+        """Return a class's next step, of the queues that are admitted beside `kept` (None: of all queues).
+
+        Queues whose slots are taken, or whose rate says that it is too early, are passed over in any case.
+        """
         if not self.tenants[tier].waiting:
             return None
         served = self.tenants[tier].served
         best: tuple[tuple[float, float, int], ReadyQueue, Entry] | None = None
         for lane in self.lanes.values():
-            if kept is not None and not self.capacity.admits(lane.needs, beside=kept):
+            if lane.caller is not None and not self.calls.admits(lane.caller, now):
+                continue
+            if kept is not None and not self._admits(lane, kept):
                 continue
             head = lane.head(tier, served)
             if head is None:
@@ -187,10 +225,15 @@ class Scheduler:
                 best = order, lane, head
         return None if best is None else (best[1], best[2])
 
-    def _owed(self) -> int | None:
-        """Return the class that has been overtaken often enough, the one most often overtaken of several."""
-        most = max(self._passed)
-        return self._passed.index(most) if most >= self.overtakes else None
+    def _owed(self, now: float) -> tuple[int | None, tuple[ReadyQueue, Entry] | None]:
+        """Return the class that was overtaken often enough, of several the most often, and its next step."""
+        for tier in sorted(range(CLASSES), key=lambda tier: -self._passed[tier]):
+            if self._passed[tier] < self.overtakes:
+                break
+            turn = self._first(tier, None, now)
+            if turn is not None:
+                return tier, turn
+        return None, None
 
     def _took(self, tier: int, still_owed: int | None) -> None:
         """Record that a class is handed a task, which overtakes the others that wait."""
@@ -200,9 +243,11 @@ class Scheduler:
             else:
                 self._passed[other] += 1
 
-    def release(self, needs: Mapping[str, float]) -> None:
-        """Give back the resources of a task that has ended."""
-        self.capacity.release(needs)
+    def release(self, recipe: Recipe, needs: Mapping[str, float]) -> None:
+        """Give back the resources of a task that has ended, or its slot."""
+        self.calls.ended(recipe)
+        if not recipe.calls.concurrency:
+            self.capacity.release(needs)
 
     def _batch(self, lane: ReadyQueue, head: Entry) -> list[Entry]:
         """Return up to `batch` steps of one class for one warm actor.

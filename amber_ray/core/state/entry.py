@@ -140,6 +140,7 @@ class Entry:
     - `seq`: its sequence number among the shard's entries.
     - `task`: the number of the task that runs it, or 0; `ticket`: its place in the queue, or 0.
     - `tries`: system faults of its own so far; `input_losses`: how often it could not read its inputs.
+    - `put_off`: when it first asked to be tried again later, or None; `laters`: how often it did.
     - `isolated`: it shares no task until it has run; `paused`: it waits for a retry.
     - `until`: when its pause, its failure, or the grace period of its unwanted run is over.
     - `asked`: a request was told that the value is there, so it is kept though it is never stored.
@@ -154,10 +155,12 @@ class Entry:
         "input_losses",
         "isolated",
         "key",
+        "laters",
         "missing",
         "note",
         "origin",
         "paused",
+        "put_off",
         "rank",
         "seconds",
         "seq",
@@ -195,6 +198,8 @@ class Entry:
         self.ticket = 0
         self.tries = 0
         self.input_losses = 0
+        self.put_off: float | None = None
+        self.laters = 0
         self.isolated = False
         self.paused = False
         self.asked = False
@@ -211,6 +216,7 @@ class Entry:
     def ran(self, seconds: float) -> None:
         """Record that it was computed in so many seconds; faults before that do not count any more."""
         self.task, self.tries, self.input_losses, self.isolated = 0, 0, 0, False
+        self.put_off, self.laters = None, 0
         self.seconds = seconds
 
     def move(self, cause: Cause) -> None:
@@ -233,7 +239,8 @@ class Entry:
         return (
             f"{self.step.recipe.feature} {self.key} of {self.step.unit_id} is {self.state.name}: "
             f"task {self.task}, ticket {self.ticket}, missing {self.missing}, tries {self.tries}, "
-            f"input losses {self.input_losses}, isolated {self.isolated}, paused {self.paused}, "
+            f"input losses {self.input_losses}, laters {self.laters}, isolated {self.isolated}, "
+            f"paused {self.paused}, "
             f"asked {self.asked}, until {self.until}, bytes {self.bytes}, "
             f"rank {self.rank} of {self.tenant!r}, waiters ({_some(self.waiters)}), "
             f"dependents ({_some(users)})"

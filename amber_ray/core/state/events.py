@@ -49,7 +49,7 @@ class StepReport:
     """How one step of a task ended. `kept`: its value came back; otherwise it exists no more.
 
     `failure.key` is the key of the step that failed; for a step that was blocked it is another one of the
-    task.
+    task. `later`: the step asked to be tried again, after so many seconds if that is more than 0.
     """
 
     key: str
@@ -57,6 +57,7 @@ class StepReport:
     seconds: float = 0.0
     kept: bool = True
     failure: Failure | None = None
+    later: float | None = None
 
 
 @dataclass(slots=True)

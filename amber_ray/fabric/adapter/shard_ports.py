@@ -18,6 +18,7 @@ import ray
 
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state import events as ev
 from amber_ray.errors import UnknownAsset
 from amber_ray.fabric.adapter import faults
@@ -33,6 +34,7 @@ from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, W
 from amber_ray.fabric.transport.names import shard_name
 from amber_ray.fabric.transport.pickled import Bundle
 from amber_ray.fabric.worker import store_tasks, tasks
+from amber_ray.fabric.worker.calls import Calling
 from amber_ray.fabric.worker.warm import Warm
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
@@ -121,9 +123,12 @@ class RayCluster:
         return function
 
     def start_actor(self, recipe: Recipe, needs: Mapping[str, float]) -> RayWarmActor:
-        """See `Cluster.start_actor`. It holds no Ray CPUs; the scheduler admits its batches."""
+        """See `Cluster.start_actor`. It holds no Ray CPUs; the scheduler admits its batches and calls."""
         options = ray_options(needs, recipe) | {"num_cpus": 0}
-        warm = ray.remote(Warm).options(max_restarts=0, max_task_retries=0, **options)
+        kind: Any = Warm
+        if recipe.calls.concurrency:
+            kind, options["max_concurrency"] = Calling, slots(recipe.calls.concurrency)
+        warm = ray.remote(kind).options(max_restarts=0, max_task_retries=0, **options)
         blob = self._blobs[recipe.registry]
         return RayWarmActor(warm.remote(blob, recipe.registry, recipe.feature, recipe.model))
 

@@ -4,6 +4,9 @@ A pool grows while batches wait and the cluster has room, and ends an actor when
 or when another pool needs what it holds. CPU actors hold no CPUs of the cluster, or idle models would starve
 plain tasks: their batches are admitted by the scheduler, which counts them.
 
+A feature that is `async def` has one actor, which is given many calls at once: as many as the scheduler has
+slots for (`core.scheduler.calls`). It runs the oldest of them side by side.
+
 Must not know: the ledger, values, Ray.
 """
 
@@ -15,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state.events import Task
 from amber_ray.fabric.shard.ports import Call, CallFailed, Cluster, Fault, Ref, TaskResult, WarmActor
 from amber_ray.fabric.transport.messages import Work
@@ -69,6 +73,16 @@ class Pool:
     workers: list[Worker] = field(default_factory=list)
     waiting: dict[int, Turn] = field(default_factory=dict)
 
+    @property
+    def concurrency(self) -> int:
+        """Calls that its actor runs side by side; 0 if it runs batches, one after the other."""
+        return self.recipe.calls.concurrency
+
+    @property
+    def depth(self) -> int:
+        """Batches or calls that an actor is given at once."""
+        return slots(self.concurrency) if self.concurrency else DEPTH
+
 
 class ActorPools:
     """All warm actors of one shard. Belongs to one event loop.
@@ -93,12 +107,12 @@ class ActorPools:
         self._total = total
         self._settle()
 
-    async def run(self, task: Task, work: Work, slots: Sequence[Ref]) -> TaskResult:
+    async def run(self, task: Task, work: Work, refs: Sequence[Ref]) -> TaskResult:
         """Give a batch to a warm actor and wait for its result.
 
         Raises `CallFailed`. Of the batches that an actor had when it died, the oldest is suspected: its
-        report may have died with the actor while the next one ran. The others have not begun. That actor is
-        out of its pool by then.
+        report may have died with the actor while the next one ran. The others have not begun. Of calls, those
+        are suspected that ran side by side. That actor is out of its pool by then.
         """
         kind = task.recipe.pool, tuple(sorted(task.needs.items()))
         pool = self._pools.setdefault(kind, Pool(task.recipe, task.needs))
@@ -107,7 +121,7 @@ class ActorPools:
             if task.id in worker.taken_back:
                 raise CallFailed(CANCELLED)
             worker.sent.append(task.id)
-            call = worker.actor.run(work, slots)
+            call = worker.actor.run(work, refs)
             self._running[task.id] = (pool, worker, call)
             self.counters["warm_batches"] += 1
             self.counters["warm_items"] += len(task.steps)
@@ -118,7 +132,8 @@ class ActorPools:
             self._bury(pool, worker)
             if worker.left == (task.id,):
                 raise
-            raise CallFailed(SUSPECTED if worker.left[:1] == (task.id,) else NOT_STARTED) from failed
+            suspects = worker.left[: max(1, pool.concurrency)]
+            raise CallFailed(SUSPECTED if task.id in suspects else NOT_STARTED) from failed
         finally:
             worker.batches.remove(task.id)
             worker.taken_back.discard(task.id)
@@ -132,7 +147,10 @@ class ActorPools:
             self._settle()
 
     def cancel(self, task: int, force: bool) -> None:
-        """Stop a batch: one that has not begun is taken back, one that runs ends its actor if `force`."""
+        """Stop a batch: one that has not begun is taken back, one that runs ends its actor if `force`.
+
+        A call is only asked to end: its actor is in the middle of others.
+        """
         for pool in self._pools.values():
             turn = pool.waiting.pop(task, None)
             if turn is not None and not turn.worker.done():
@@ -147,7 +165,7 @@ class ActorPools:
         pool, worker, call = running
         if not force:
             call.cancel(force=False)
-        elif worker.sent[0] == task:
+        elif worker.sent[0] == task and not pool.concurrency:
             self._bury(pool, worker)
             self._settle()
 
@@ -185,7 +203,7 @@ class ActorPools:
         for pool in sorted(waiting, key=lambda p: (len(p.workers) > 0, next(iter(p.waiting)))):
             while pool.waiting:
                 task, turn = next(iter(pool.waiting.items()))
-                if (worker := self._free(pool, 1 if turn.isolated else DEPTH)) is None:
+                if (worker := self._free(pool, 1 if turn.isolated else pool.depth)) is None:
                     break
                 del pool.waiting[task]
                 if not turn.worker.done():
@@ -206,6 +224,8 @@ class ActorPools:
     def _room(self, pool: Pool) -> bool:
         """Whether one more actor fits: CPUs bound the number per pool, all else is held for life."""
         needs = pool.needs
+        if pool.concurrency and pool.workers:
+            return False
         if not needs.get("GPU"):
             most = self._total.get("CPU", 1.0) // (needs.get("CPU", 0.0) or 1.0)
             if len(pool.workers) >= max(1.0, most):

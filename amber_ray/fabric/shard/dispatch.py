@@ -139,7 +139,7 @@ class Dispatcher:
                     context.refreshing.discard(r.key)
                     anew.append(r.key)
             seconds = r.made.seconds if r.made else 0.0
-            reports.append(ev.StepReport(r.key, r.size, seconds, kept, r.failure))
+            reports.append(ev.StepReport(r.key, r.size, seconds, kept, r.failure, r.later))
         if anew:
             # Readers got the old value from the store until now, and may hold it.
             context.changed(anew)
@@ -157,8 +157,8 @@ class Dispatcher:
         places: dict[str, tuple[int, int]],
         slots: list[Ref],
     ) -> TaskResult:
-        """Run steps here: as a task, or as a batch on a warm actor."""
-        context = self._context
+        """Run steps here: as a task, or as a batch or a call on a warm actor."""
+        context, rate = self._context, task.recipe.calls.rate
         work = Work(
             task=task.id,
             steps=task.steps,
@@ -171,6 +171,7 @@ class Dispatcher:
             namespace=context.settings.namespace,
             actor=shard_name(context.shard),
             limits=context.settings.limits,
+            apart=0.0 if rate is None else rate.apart * context.settings.shards,
         )
         if task.pool:
             return await self.pools.run(task, work, slots)

@@ -74,7 +74,10 @@ class Call(Protocol[T_co]):
 
 
 class WarmActor(Protocol):
-    """A process that keeps one model and runs batches in the order in which they were given."""
+    """A process that keeps one model and runs batches in the order in which they were given.
+
+    Of an `async def` feature it runs as many at once as `Calls.concurrency` says.
+    """
 
     def run(self, work: Work, slots: Sequence[Ref]) -> Call[TaskResult]:
         """Give it a batch."""

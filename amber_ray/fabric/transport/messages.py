@@ -29,7 +29,10 @@ class Made(NamedTuple):
 
 
 class StepResult(NamedTuple):
-    """One step of a finished task. `inline` is the pickled value, else `slot` and `place` say where it is."""
+    """One step of a finished task. `inline` is the pickled value, else `slot` and `place` say where it is.
+
+    `later`: it asked to be tried again, see `StepReport`.
+    """
 
     key: str
     size: int = 0
@@ -38,6 +41,7 @@ class StepResult(NamedTuple):
     slot: int = -1
     place: int = 0
     failure: Failure | None = None
+    later: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,10 @@ Handle = Inline | Slot
 
 @dataclass(slots=True)
 class Work:
-    """A task as the worker gets it. Values of `slots` are (argument, place)."""
+    """A task as the worker gets it. Values of `slots` are (argument, place).
+
+    `apart`: seconds between the starts of two calls, for features with a rate.
+    """
 
     task: int
     steps: tuple[Step, ...]
@@ -81,6 +88,7 @@ class Work:
     namespace: str
     actor: str
     limits: Limits = field(default_factory=Limits)
+    apart: float = 0.0
 
     def __reduce__(self) -> tuple[Any, ...]:
         """See `core.planning.codec`."""

@@ -2,6 +2,8 @@
 
     tasks         runs the steps of a task in order, checks each value, and sends it inline or in a slot
     warm          the same for a class feature, in an actor that keeps its model: batches, GPU memory
+    calls         the same for an `async def` feature, in an actor with many calls in flight
+    later         what a feature raises, as a wish to be tried again later
     snapshot      a value as it was when the step returned it, which no later step can change
     store_tasks   tasks that write values to Parquet and read them back
     watchdog      ends the process when a step runs past its timeout

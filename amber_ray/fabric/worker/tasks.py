@@ -11,6 +11,7 @@ that read it, and whoever is sent it, get copies of that; arrays are read-only f
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import faulthandler
 import functools
 import os
@@ -28,11 +29,13 @@ from amber_ray.errors import AmberError
 from amber_ray.fabric.transport import pickled, registry_blob
 from amber_ray.fabric.transport.messages import Made, StepResult, Work
 from amber_ray.fabric.worker import snapshot
+from amber_ray.fabric.worker.later import wish_of
 from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.fabric.worker.watchdog import Watchdog
 from amber_ray.media import bounds
 
 WATCHDOG = Watchdog()
+_HERE = os.path.dirname(__file__)
 _READ_ONLY = re.compile(
     r"(array|destination|base|buffer)\b.* is (read-?only|not writable)"
     r"|read-?only memory|marked as readonly|WRITEABLE flag|read-write bytes-like|array must be .*writable"
@@ -70,16 +73,11 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
                 # No name for the value: what is referred to here has its arrays copied.
                 held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
                 value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
-        except AmberError as error:
-            failure = failure_of(step, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
-            failure = failure_of(step, error)
+            values.fail(step, box.raised(spec, step, error))
         else:
             values.put(step, value)
             box.made(step, value, time.perf_counter() - started, "cpu")
-            continue
-        values.fail(step, failure)
-        box.failed(step, failure)
     return box.close()
 
 
@@ -187,9 +185,21 @@ class Outbox:
         self._slots[slot].append(value.sent())
         return StepResult(key, value.size, made, slot=slot, place=len(self._slots[slot]) - 1)
 
-    def failed(self, step: Step, failure: Failure) -> None:
-        """A step has no value."""
-        self._results.append(StepResult(step.key, failure=failure))
+    def failed(self, step: Step, failure: Failure, later: float | None = None) -> None:
+        """A step has no value. `later`: it asked to be tried again, see `StepReport`."""
+        self._results.append(StepResult(step.key, failure=failure, later=later))
+
+    def raised(self, spec: FeatureSpec, step: Step, error: BaseException) -> Failure:
+        """A step's feature raised: return that as a failure."""
+        wish = wish_of(spec.calls, error)
+        failure = failure_of(step, error)
+        if wish is not None:
+            # What is told should the step have been put off for too long; meant for nobody before that.
+            failure = dataclasses.replace(
+                failure, kind="system", type="SystemFault", message=str(wish)[:2000], status=503
+            )
+        self.failed(step, failure, None if wish is None else wish.seconds)
+        return failure
 
     def close(self) -> tuple[Any, ...]:
         """What the Ray task returns."""
@@ -205,7 +215,7 @@ def failure_of(step: Step, error: BaseException) -> Failure:
     if isinstance(error, MemoryError):
         kind = "system"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if f.filename != __file__] or list(frames)
+    own = [f for f in frames if os.path.dirname(f.filename) != _HERE] or list(frames)
     text = "".join(traceback.format_list(own[-20:])) + "".join(traceback.format_exception_only(error))
     message = str(error).strip() or type(error).__name__
     amber = isinstance(error, AmberError)
@@ -251,7 +261,7 @@ def deadline(work: Work, *steps: Step) -> Iterator[None]:
         return
     own = [s.recipe.timeout for s in steps if s.recipe.timeout is not None]
     timeout = sum(own) + work.limits.step_seconds * (len(steps) - len(own))
-    number = WATCHDOG.arm(timeout, functools.partial(_give_up, work, steps[0].key))
+    number = WATCHDOG.arm(timeout, functools.partial(give_up, work, steps[0].key))
     if own:
         faulthandler.dump_traceback_later(timeout + KILL_GRACE_SECONDS, exit=True)
     try:
@@ -263,7 +273,7 @@ def deadline(work: Work, *steps: Step) -> Iterator[None]:
             faulthandler.cancel_dump_traceback_later()
 
 
-def _give_up(work: Work, key: str) -> None:
+def give_up(work: Work, key: str) -> None:
     """Runs in the watchdog's thread: report the timeout, then end the process."""
     import ray
 

@@ -16,7 +16,7 @@ from amber_ray.errors import FeatureError
 from amber_ray.fabric.transport.messages import Work
 from amber_ray.fabric.worker import snapshot
 from amber_ray.fabric.worker.snapshot import Snapshot
-from amber_ray.fabric.worker.tasks import Inputs, Outbox, arguments, deadline, failure_of, registry_of
+from amber_ray.fabric.worker.tasks import Inputs, Outbox, arguments, deadline, registry_of
 
 CALM = 50
 """Calls with as many items as were found to fit, before one more is tried."""
@@ -47,7 +47,7 @@ class WarmModel:
                     self._model = self._spec.target(**self._model_params)
         except Exception as error:  # noqa: BLE001 - user code; the failure is the result
             for step in steps:
-                box.failed(step, failure_of(step, error))
+                box.raised(self._spec, step, error)
             return box.close()
         groups = [steps]  # the next is the last
         while groups:
@@ -65,7 +65,7 @@ class WarmModel:
                 made = self._call(work, steps, values)
         except Exception as error:  # noqa: BLE001 - user code; the failure is the result
             if len(steps) == 1:
-                box.failed(steps[0], failure_of(steps[0], error))
+                box.raised(self._spec, steps[0], error)
                 return []
             memory = _out_of_gpu_memory(error)
         else:

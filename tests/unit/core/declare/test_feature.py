@@ -213,6 +213,10 @@ async def later(asset: Asset) -> int:
     return 1
 
 
+async def pages(asset: Asset) -> Any:
+    yield 1
+
+
 def one_by_one(asset: Asset) -> Iterator[int]:
     yield 1
 
@@ -248,6 +252,14 @@ class Batched:
 
     def batch(self, frame: list[int]) -> list[int]:
         return frame
+
+
+class LaterClass:
+    def __call__(self, asset: Asset) -> int:
+        return 1
+
+    async def batch(self, asset: list[Asset]) -> list[int]:
+        return [1]
 
 
 REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -299,8 +311,30 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
         "an annotation can't be resolved: NameError: name 'Nowhere'",
     ),
     "a broken annotation": (broken_annotation, {}, "an annotation can't be resolved: AttributeError"),
-    "a coroutine": (later, {}, "'later' is async; it must be an ordinary function"),
-    "a generator": (one_by_one, {}, "'one_by_one' is a generator; it must be an ordinary function"),
+    "a generator": (one_by_one, {}, "'one_by_one' is a generator; it must be a function that returns"),
+    "a coroutine that yields": (pages, {}, "'pages' is a generator; it must be a function that returns"),
+    "a coroutine with a batch": (later, {"batch": 2}, "'later' is async and can't have batch=2: its calls"),
+    "a coroutine that holds a CPU": (later, {"num_cpus": 1}, "'later' is async and can't have num_cpus=1"),
+    "a class with a coroutine and a batch": (
+        LaterClass,
+        {"batch": 2},
+        "'later_class': its method 'batch' is async; make it an ordinary one",
+    ),
+    "calls of a plain function": (plain, {"concurrency": 8}, "concurrency is for features written as `async"),
+    "no calls": (later, {"concurrency": 0}, "concurrency is how many calls may be in flight, from 1 to 1000"),
+    "half a call": (later, {"concurrency": 1.5}, "from 1 to 1000, not 1.5"),
+    "too many calls": (later, {"concurrency": 1001}, "from 1 to 1000, not 1001"),
+    "a rate without a unit": (
+        later,
+        {"rate": "60"},
+        "a unit, such as '20/s', '60/min' or '1000/h', not '60'",
+    ),
+    "a rate that is a number": (later, {"rate": 20}, "a unit, such as '20/s', '60/min' or '1000/h', not 20"),
+    "a rate of an unknown unit": (later, {"rate": "5/day"}, "or '1000/h', not '5/day'"),
+    "a rate of nothing": (later, {"rate": "0/s"}, "rate is a number above 0 and a unit"),
+    "a rate of batches": (Batched, {"batch": 2, "rate": "1/s"}, "rate counts single calls and can't be had"),
+    "a status that is no error": (later, {"retry_status": (200,)}, "retry_status lists HTTP statuses of err"),
+    "a status in words": (later, {"retry_status": "429"}, "such as (429, 503), not '429'"),
     "a class without __call__": (NoCall, {}, "'no_call': its class needs a method __call__"),
     "a constructor that needs something": (
         NeedsModel,
