@@ -7,6 +7,7 @@ What a request passes, from the outside inwards:
     app            `create_app`: the Starlette app with all routes; needs no Ray, and tests drive it directly
     guard          the outermost layer: who is answered at all; makes every error a problem document
     └ peers        which addresses are this machine's own, for servers without tokens
+    compression    gzip, for callers that accept it and answers that gain by it
     routes         one module for each path: its handlers, each with its OpenAPI operation
     ├ incoming     reads what a request carries, within limits: body, `Prefer`, ids, uploads
     ├ forms        the file in an uploaded form

@@ -15,6 +15,7 @@ from amber_ray.core.model.service import Service
 from amber_ray.errors import AmberError
 from amber_ray.serving.answers import error_response
 from amber_ray.serving.app_context import AppContext
+from amber_ray.serving.compression import Compression
 from amber_ray.serving.guard import Guard
 from amber_ray.serving.peers import Locals
 from amber_ray.serving.presence import ClientGone
@@ -46,7 +47,10 @@ def create_app(
     context = AppContext(service, settings)
     app = Starlette(
         routes=[*(path.route(context) for path in PATHS), *page.routes(context)],
-        middleware=[Middleware(Guard, settings=settings, own=own, ongoing=ongoing, echo=echo)],
+        middleware=[
+            Middleware(Guard, settings=settings, own=own, ongoing=ongoing, echo=echo),
+            Middleware(Compression),
+        ],
         exception_handlers={AmberError: _refused, HTTPException: _refused, ClientGone: _gone},
     )
     app.router.redirect_slashes = False

@@ -1,9 +1,9 @@
 """Conditional requests (RFC 9110 section 13): entity tags, and which copies of a value are still good.
 
 The tag is strong: equal tags mean equal bytes. It is derived from the key, the time at which the value was
-made, the type it is written by and the media type, so a hot read digests a hundred bytes and never the value.
-Where it is not known when a value was made, its bytes are digested instead. There is no `Last-Modified`,
-whose whole seconds could not tell two makings apart, and no content coding, since nothing is compressed here.
+made, the type it is written by, the media type and the content coding, so a hot read digests a hundred bytes
+and never the value. Where it is not known when a value was made, its bytes are digested instead. There is no
+`Last-Modified`, whose whole seconds could not tell two makings apart.
 Must not know: where values come from, how they are encoded.
 """
 
@@ -24,14 +24,23 @@ ENCODING = 1
 _ELEMENT = re.compile(r'[ \t]*(?:(W/)?("[\x21\x23-\x7e\x80-\xff]*")[ \t]*)?(?:,|\Z)')
 
 
-def tag_of_making(stored: StoredValue, media_type: str) -> str | None:
-    """Return the entity tag of a value as `media_type`; None if it is not known when it was made."""
-    return _of_making(stored.key, stored.made, stored.type, media_type) if stored.made else None
+def tag_of_making(stored: StoredValue, media_type: str, coding: str = "") -> str | None:
+    """Return the entity tag of a value as `media_type`; None if it is not known when it was made.
+
+    `coding` is how the caller is given it, unless it is too small for that.
+    """
+    if not stored.made:
+        return None
+    return _of_making(stored.key, stored.made, stored.type, _form(media_type, coding))
 
 
-def tag_of_content(content: bytes, media_type: str) -> str:
-    """Return the entity tag of a representation by its bytes alone."""
-    return _tag(media_type.encode(), content)
+def tag_of_content(content: bytes, media_type: str, coding: str = "") -> str:
+    """Return the entity tag of a representation by its bytes alone, as they are before `coding`."""
+    return _tag(_form(media_type, coding).encode(), content)
+
+
+def _form(media_type: str, coding: str) -> str:
+    return f"{media_type} {coding}" if coding else media_type
 
 
 def answer_without_body(headers: Iterable[tuple[bytes, bytes]], tag: str) -> int | None:

@@ -35,11 +35,11 @@ async def encode(stored: StoredValue, media_type: str) -> bytes:
     return encode_now(stored, media_type)
 
 
-async def tagged(content: bytes, media_type: str) -> str:
+async def tagged(content: bytes, media_type: str, coding: str) -> str:
     """Return the entity tag of a representation by its bytes; a large one is digested in a thread."""
     if len(content) > IN_LOOP:
-        return await asyncio.to_thread(tag_of_content, content, media_type)
-    return tag_of_content(content, media_type)
+        return await asyncio.to_thread(tag_of_content, content, media_type, coding)
+    return tag_of_content(content, media_type, coding)
 
 
 def encode_now(stored: StoredValue, media_type: str) -> bytes:

@@ -10,25 +10,17 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def render(stats: Mapping[str, float]) -> str:
-    """One sample per number, in `amber_` metrics; one whose name ends in `_total` is a counter, else a gauge.
+    """One `amber_` metric per number; a name that ends in `_total` is a counter, any other a gauge.
 
-    Labels are part of a name, as `core.model.stats` writes them.
-
-    >>> print(render({'hits_total{tier="store"}': 3, "tasks_running": 1}), end="")
+    >>> print(render({"hits_total": 3}), end="")
     # TYPE amber_hits_total counter
-    amber_hits_total{tier="store"} 3
-    # TYPE amber_tasks_running gauge
-    amber_tasks_running 1
+    amber_hits_total 3
     """
-    metrics: dict[str, list[str]] = {}
-    for series, value in sorted(stats.items()):
-        name, brace, labels = series.partition("{")
-        metric = "amber_" + re.sub(r"[^a-zA-Z0-9_]", "_", name)
-        metrics.setdefault(metric, []).append(f"{metric}{brace}{labels} {_number(value)}")
     lines = []
-    for metric, samples in metrics.items():
+    for name, value in sorted(stats.items()):
+        metric = "amber_" + re.sub(r"[^a-zA-Z0-9_]", "_", name)
         lines.append(f"# TYPE {metric} {'counter' if metric.endswith('_total') else 'gauge'}")
-        lines.extend(samples)
+        lines.append(f"{metric} {_number(value)}")
     return "\n".join(lines) + "\n"
 
 

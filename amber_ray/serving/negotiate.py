@@ -1,4 +1,4 @@
-"""Choose a representation by `Accept` and its q-values (RFC 9110 12.5.1).
+"""Choose a representation by `Accept` and its q-values (RFC 9110 12.5.1), and read the q-values of any list.
 
 Must not know: what the representations are.
 """
@@ -6,6 +6,7 @@ Must not know: what the representations are.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
 
 _QUALITY = re.compile(r"(?:1(?:\.0{0,3})?|0(?:\.\d{0,3})?)\Z")
@@ -23,9 +24,9 @@ def choose(accept: str | None, offers: tuple[str, ...]) -> str | None:
     ranges = [parsed for item in accept.split(",") if (parsed := _range(item)) is not None]
     best, highest = None, 0.0
     for offer in offers:
-        quality = _quality(offer, ranges)
-        if quality > highest:
-            best, highest = offer, quality
+        q = _ranked(offer, ranges)
+        if q > highest:
+            best, highest = offer, q
     return best
 
 
@@ -37,20 +38,23 @@ def _range(item: str) -> tuple[str, float] | None:
         kind = "*/*"  # what some old clients mean by it
     if kind.count("/") != 1:
         return None
-    quality = 1.0
+    q = quality(parameters)
+    return None if q is None else (kind, q)
+
+
+def quality(parameters: Iterable[str]) -> float | None:
+    """Return the q among the parameters of one item of a list: 1 if there is none, None if malformed."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":
-            if not _QUALITY.match(value.strip()):
-                return None
-            quality = float(value.strip())
-    return kind, quality
+            return float(value.strip()) if _QUALITY.match(value.strip()) else None
+    return 1.0
 
 
-def _quality(offer: str, ranges: list[tuple[str, float]]) -> float:
+def _ranked(offer: str, ranges: list[tuple[str, float]]) -> float:
     """Return the q of an offer: that of the most specific range that matches it."""
     best, specific = 0.0, -1
-    for kind, quality in ranges:
+    for kind, q in ranges:
         if kind == offer:
             rank = 2
         elif kind == offer.partition("/")[0] + "/*":
@@ -60,5 +64,5 @@ def _quality(offer: str, ranges: list[tuple[str, float]]) -> float:
         else:
             continue
         if rank > specific:
-            best, specific = quality, rank
+            best, specific = q, rank
     return best

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
+from tests.generated import generate
 from tests.media import flat, write_video
 from tests.server import CLIP, Server, running
 
@@ -296,3 +300,63 @@ def test_a_caller_who_hangs_up_ends_work_that_nobody_else_wants(server: Server) 
         server.until(lambda: server.runs("gated") == 1)
     server.until(lambda: server.stats()["requests_running"] == 0)
     server.until(lambda: server.stats()["tasks_running"] == 0)
+
+
+@pytest.fixture(scope="module")
+def generated(started: Server, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ModuleType]:
+    """A client that openapi-python-client made of what the server says of itself."""
+    folder = tmp_path_factory.mktemp("generated")
+    return folder, generate(folder, "--url", f"{started.url}/openapi.json")
+
+
+def test_the_pages_example_of_a_generated_client_runs(
+    server: Server, generated: tuple[Path, ModuleType]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
+    [example] = re.findall(r"```python\n(.*?)```", page, re.S)
+    folder, _ = generated
+    shutil.copy(CLIP, folder / "clip.mp4")
+    (folder / "example.py").write_text(example.replace("http://127.0.0.1:8000", server.url))
+    ran = subprocess.run(
+        [sys.executable, "example.py"], cwd=folder, capture_output=True, text=True, timeout=90
+    )
+    assert ran.returncode == 0, ran.stderr
+    lines = [line.split(maxsplit=2) for line in ran.stdout.splitlines()]
+    assert [float(start) for start, _, _ in lines] == [0.0, 10.0, 20.0, 30.0]
+    for _, _, told in lines[:3]:
+        brightness = json.loads(told)
+        assert len(brightness) >= 10
+        assert all(0 <= one <= 1 for one in brightness)
+
+
+def test_a_generated_client_asks_waits_uploads_and_reads(
+    server: Server, generated: tuple[Path, ModuleType]
+) -> None:
+    _, made = generated
+    api, models = made.api, made.models
+    film = CLIP.read_bytes() + (12).to_bytes(4, "big") + b"freemade"
+    with made.Client(base_url=server.url, timeout=90, headers={"Accept": "application/json"}) as client:
+        form = models.Upload(made.types.File(io.BytesIO(film), "a.mp4", "video/mp4"))
+        asset = api.assets.asset.sync(client=client, body=form)
+        assert (asset.bytes_, asset.media_type) == (len(film), "video/mp4")
+        bare = api.assets.asset.sync(client=client, body=made.types.File(io.BytesIO(film)))
+        assert bare == asset
+        asked = models.Compute(
+            features=["gated", "big"],
+            assets=[models.AssetRef(id=asset.id)],
+            params=models.Params.from_dict({"big.megabytes": 1}),
+            priority=models.Priority.INGEST,
+        )
+        view = api.compute.compute.sync(client=client, body=asked, prefer="wait=0")
+        assert view.state == models.RequestState.RUNNING
+        server.open("gated")
+        view = api.requests.request.sync(view.id, client=client, prefer="wait=60")
+        assert view.state == models.RequestState.DONE, view
+        first, *segments = view.results
+        assert (first.feature, first.value, first.unit) == ("gated", len(film), None)
+        assert [r.unit.index for r in segments] == [0, 1, 2, 3]
+        values = api.values.value.sync(segments[0].key, client=client)
+        assert len(values) == 1 << 18
+        refused = api.features.feature.sync("sizes", client=client)
+        assert (type(refused), refused.status) == (models.Problem, 404)
+        assert "did you mean 'size'" in refused.detail

@@ -9,6 +9,12 @@ from amber_ray.serving.described.parts import HEADERS, refusals
 from amber_ray.serving.described.schemas import schemas
 from amber_ray.serving.routes import PATHS
 
+TOKEN = {
+    "type": "http",
+    "scheme": "bearer",
+    "description": "An API token. A server without tokens answers its own machine alone, and asks for none.",
+}
+
 
 def document(bearer: bool, base: str = "") -> dict[str, Any]:
     """The whole description.
@@ -18,7 +24,13 @@ def document(bearer: bool, base: str = "") -> dict[str, Any]:
         base: the path that the app is mounted at. At the root no server is named, so that callers take
             the host that the description came from.
     """
-    components: dict[str, Any] = {"schemas": schemas(), "headers": HEADERS, "responses": refusals()}
+    components: dict[str, Any] = {
+        "schemas": schemas(),
+        "headers": HEADERS,
+        "responses": refusals(),
+        # Also where there are no tokens: clients are generated against one server and used against another.
+        "securitySchemes": {"token": TOKEN},
+    }
     described: dict[str, Any] = {
         "openapi": "3.1.0",
         "info": {
@@ -31,8 +43,11 @@ def document(bearer: bool, base: str = "") -> dict[str, Any]:
         "components": components,
     }
     if bearer:
-        components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        described["security"] = [{"token": []}]
+        # Said of each call, not once for all: openapi-python-client asks for a token only where it is said.
+        described["paths"] = {
+            path: {method: {"security": [{"token": []}], **one} for method, one in methods.items()}
+            for path, methods in described["paths"].items()
+        }
     return described
 
 

@@ -32,6 +32,15 @@ PREFER: Part = {
     "schema": STRING,
     "example": "wait=30",
 }
+TRACED: Part = {
+    "name": "X-Request-Id",
+    "in": "header",
+    "description": "The HTTP request's id, if the caller chooses it: in answers, problems and the log",
+    "schema": STRING,
+    "example": HTTP_REQUEST,
+}
+"""Declared where work begins, though every call takes it. (openapi-python-client 0.29 forgets an import in a
+call that has several bodies and no optional parameter.)"""
 ID: Part = {"name": "id", "in": "path", "required": True, "schema": STRING, "example": REQUEST}
 
 
@@ -48,6 +57,11 @@ HEADERS: dict[str, Part] = {
 }
 """Headers of every answer."""
 COMMON = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
+CODED = {
+    "Content-Encoding": header("Text of some length, for a caller that accepts gzip", "gzip"),
+    "Vary": header("What the answer hangs on beside its address"),
+}
+"""Headers that an answer in text may have."""
 UNCACHED = {"Cache-Control": header("No cache keeps it", NO_STORE, required=True)}
 RETRY = {"Retry-After": header("Seconds until it is worth asking again", type="integer", minimum=1)}
 RETRY_LATER = {"Retry-After": {**RETRY["Retry-After"], "required": True}}
@@ -62,7 +76,8 @@ def json(schema: Schema, example: Any) -> Part:
 
 def answer(description: str, content: Part | None = None, headers: Part | None = None) -> Part:
     """One response of an operation. It is `no-store` unless `headers` say otherwise."""
-    all_headers = {**COMMON, **UNCACHED, **(headers or {})}
+    coded = CODED if content else {}
+    all_headers = {**COMMON, **coded, **UNCACHED, **(headers or {})}
     return {"description": description, **({"content": content} if content else {}), "headers": all_headers}
 
 
@@ -82,13 +97,8 @@ def view(headers: Part) -> Part:
 
 
 def listing(name: str, item: str) -> Part:
-    """`{name: [item, ...]}`."""
-    schema = {
-        "type": "object",
-        "required": [name],
-        "properties": {name: {"type": "array", "items": ref(item)}},
-    }
-    return answer(f"All {name}", json(schema, {name: [EXAMPLES[item]]}))
+    """`{name: [item, ...]}`, which a component of its own describes: generators name their types by it."""
+    return answer(f"All {name}", json(ref(f"{item}List"), {name: [EXAMPLES[item]]}))
 
 
 REFUSALS: dict[str, tuple[str, Exception, Part]] = {
@@ -118,7 +128,7 @@ REFUSALS: dict[str, tuple[str, Exception, Part]] = {
             "this value of redness can be had as application/json, application/vnd.apache.arrow.stream, "
             "application/x-npy, not as 'image/png'"
         ),
-        {"Vary": header("What the answer hangs on", "Accept", required=True)},
+        {"Vary": header("What the answer hangs on", required=True)},
     ),
     "408": (
         "The body did not arrive in time",

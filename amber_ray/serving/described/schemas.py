@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import Any
 
 from amber_ray.core.model.request import Priority
-from amber_ray.core.model.stats import HITS_REPLICA, HITS_STORE
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import UnknownFeature
 from amber_ray.wire.compute import MAX_DEADLINE, MAX_FEATURES, MAX_URI, TENANT
@@ -138,9 +137,9 @@ EXAMPLES: dict[str, Any] = {
         "target": True,
     },
     "Problem": problem(UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"), HTTP_REQUEST),
-    "Stats": {HITS_REPLICA: 1200, HITS_STORE: 61, "computed_total": 34, "hot_bytes": 1048576},
+    "Stats": {"hits_total": 1200, "computed_total": 34, "hot_bytes": 1048576},
     "Purged": {"purged": 12},
-    "Keys": {"keys": [KEY, "1c6a4d3bae9f801722334455667788a0"]},
+    "KeyList": {"keys": [KEY, "1c6a4d3bae9f801722334455667788a0"]},
     "Progress": {"done": 1, "total": 3},
     "AssetUri": {"uri": "file:///media/a.mp4"},
     "Alive": {"status": "ok"},
@@ -187,17 +186,7 @@ SCHEMAS: dict[str, Schema] = {
             "features assets",
             features=_list(_text(MAX_NAME), minItems=1, maxItems=MAX_FEATURES),
             assets=_list(ref("AssetRef"), minItems=1),
-            params=_maybe(
-                {
-                    "type": "object",
-                    "description": "`feature.name` to a value",
-                    "propertyNames": _text(MAX_NAME),
-                    "additionalProperties": {
-                        "type": ["number", "string", "boolean", "null"],
-                        "maxLength": MAX_URI,
-                    },
-                }
-            ),
+            params=_maybe(ref("Params")),
             range=_maybe(
                 _list(
                     {"type": "number", "minimum": 0},
@@ -206,7 +195,7 @@ SCHEMAS: dict[str, Schema] = {
                     description="[A, B) in seconds, A < B",
                 )
             ),
-            priority=_maybe({"type": "string", "enum": [p.name.lower() for p in reversed(Priority)]}),
+            priority=_maybe(ref("Priority")),
             tenant=_maybe({"type": "string", "pattern": f"^{TENANT.pattern.removesuffix(_END)}$"}),
             refresh=_maybe({**FLAG, "description": "make the values anew even where there are some"}),
             deadline=_maybe(
@@ -220,14 +209,19 @@ SCHEMAS: dict[str, Schema] = {
         ),
         "additionalProperties": False,
     },
+    "Params": {
+        "type": "object",
+        "description": "`feature.name` to a value",
+        "propertyNames": _text(MAX_NAME),
+        "additionalProperties": {"type": ["number", "string", "boolean", "null"], "maxLength": MAX_URI},
+    },
+    "Priority": {"type": "string", "enum": [p.name.lower() for p in reversed(Priority)]},
     "Unit": {
         "description": "What the value is of: null for a whole asset, a segment, or a collection.",
-        "oneOf": [
-            {"type": "null"},
-            _object("index start end", index=COUNT, start=NUMBER, end=NUMBER),
-            _object("collection", collection=_list(ID)),
-        ],
+        "oneOf": [{"type": "null"}, ref("SegmentUnit"), ref("CollectionUnit")],
     },
+    "SegmentUnit": _object("index start end", index=COUNT, start=NUMBER, end=NUMBER),
+    "CollectionUnit": _object("collection", collection=_list(ID)),
     "Failure": _object(
         "kind type title message status step key unit attempts",
         kind={"type": "string", "enum": ["input", "feature", "system"]},
@@ -289,9 +283,9 @@ SCHEMAS: dict[str, Schema] = {
         version=TEXT,
         per={"type": "string", "enum": ["segment", "asset", "collection"]},
         inputs=_list(TEXT),
-        params={"type": "object", "additionalProperties": _object("type default", type=TEXT, default={})},
-        returns={"type": "object", "description": "the type of its values"},
-        resources={"type": "object"},
+        params={"type": "object", "additionalProperties": ref("Param")},
+        returns={"type": "object", "description": "the type of its values", "additionalProperties": True},
+        resources={"type": "object", "additionalProperties": NUMBER},
         store={"type": "string", "enum": ["parquet", "memory", "never"]},
         doc=TEXT,
         pinned=FLAG,
@@ -299,8 +293,9 @@ SCHEMAS: dict[str, Schema] = {
         is_class=FLAG,
         graph={**ref("Graph"), "description": "only where one feature is asked for"},
     ),
+    "Param": _object("type default", type=TEXT, default={}),
     "Purged": _object("purged", purged=COUNT),
-    "Keys": {
+    "KeyList": {
         **_object(
             "keys",
             keys=_list(
@@ -323,6 +318,8 @@ SCHEMAS: dict[str, Schema] = {
         **_object("file", file={"type": "string", "format": "binary", "description": "the media's bytes"}),
         "additionalProperties": False,
     },
+    "FeatureList": _object("features", features=_list(ref("Feature"))),
+    "FailureList": _object("failures", failures=_list(ref("Failure"))),
     "AssetUri": {**_object("uri", uri=_text(MAX_URI)), "additionalProperties": False},
     "Alive": _object("status", status=TEXT),
     "Graph": _object(

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
-from amber_ray.serving.described.parts import BINARY, answer, json
+from amber_ray.serving.described.parts import BINARY, TRACED, answer, json
 from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.forms import AROUND, UploadedForm
 from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_longer
@@ -28,6 +28,7 @@ BYTES = "application/octet-stream"
     "assets",
     {"200": answer("The asset", ASSET), "201": answer("The uploaded asset", ASSET)},
     "400 404 408 413 415 422",
+    parameters=[TRACED],
     requestBody={
         "required": True,
         "description": "The media's URI; or its bytes, under their own type (`video/*`, `audio/*`, "

@@ -19,6 +19,7 @@ from amber_ray.serving.described.parts import (
     PREFER,
     RETRY_LATER,
     STRING,
+    TRACED,
     Part,
     answer,
     body,
@@ -62,7 +63,7 @@ ASKED = body(EXAMPLES["Compute"], ref("Compute"))
     "compute",
     {"200": view({**OWN_REQUEST, **APPLIED}), "202": RUNNING},
     "400 404 408 413 415 422",
-    parameters=[PREFER, OWN_ID],
+    parameters=[PREFER, OWN_ID, TRACED],
     requestBody=ASKED,
 )
 async def compute(context: AppContext, request: Request) -> Response:
@@ -89,6 +90,7 @@ async def compute(context: AppContext, request: Request) -> Response:
     "compute",
     {"200": answer("The plan", json(ref("Plan"), EXAMPLES["Plan"]))},
     "400 404 408 413 415 422",
+    parameters=[TRACED],
     requestBody=ASKED,
 )
 async def explain(context: AppContext, request: Request) -> Response:

@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from amber_ray.serving.answers import JSON_TYPE, encode_json
 from amber_ray.serving.app_context import AppContext, base
+from amber_ray.serving.compression import GZIP, coding_of
 from amber_ray.serving.conditional import answer_without_body, tag_of_content
 from amber_ray.serving.described.document import document
 from amber_ray.serving.routes.endpoint import Handler, route
@@ -38,7 +39,7 @@ FILES = {
     "/page/swagger-ui-bundle.js": ("swagger/swagger-ui-bundle.js", SCRIPT),
 }
 """Each path's file below this room, and its type."""
-KEPT = {"Cache-Control": "no-cache"}
+KEPT = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
 HEADERS = {
     **KEPT,
     "Content-Security-Policy": (
@@ -72,15 +73,17 @@ class Kept:
 
     def __init__(self, content: bytes, media_type: str, headers: dict[str, str]) -> None:
         self._content = content
-        self._tag = tag_of_content(content, media_type)
-        self._headers = {**headers, "ETag": self._tag}
         self._media_type = media_type
+        self._headers = headers
+        self._tags = {coding: tag_of_content(content, media_type, coding) for coding in ("", GZIP)}
 
     def answer(self, request: Request) -> Response:
         """Return the content, or 304 to a browser that has it."""
-        if answer_without_body(request.scope["headers"], self._tag) == 304:
-            return Response(status_code=304, headers=self._headers)
-        return Response(self._content, headers={**self._headers, "Content-Type": self._media_type})
+        tag = self._tags[coding_of(request.scope, self._media_type)]
+        headers = {**self._headers, "ETag": tag}
+        if answer_without_body(request.scope["headers"], tag) == 304:
+            return Response(status_code=304, headers=headers)
+        return Response(self._content, headers={**headers, "Content-Type": self._media_type})
 
 
 def _file(name: str, media_type: str) -> Handler:

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from amber_ray.errors import BadRequest, NotAcceptable, TooLarge
 from amber_ray.serving.answers import JSON_TYPE, NO_STORE, json_response
 from amber_ray.serving.app_context import AppContext
+from amber_ray.serving.compression import coding_of
 from amber_ray.serving.conditional import answer_without_body, tag_of_making
 from amber_ray.serving.described.parts import BINARY, STRING, Part, answer, body, header, json, query
 from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, ref
@@ -32,6 +33,7 @@ from amber_ray.wire.compute import KEY
 from amber_ray.wire.json import describe, loads, members, text
 from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
 
+VARY = "Accept, Accept-Encoding"
 FILTERS = ("asset", "feature", "version")
 SANDBOX = "sandbox; default-src 'none'"
 """The policy of what a feature made: it is data, whatever type it claims, and no browser may run it here."""
@@ -42,6 +44,8 @@ FORMS: Part = {
     NPY_TYPE: BINARY,
     "*/*": {**BINARY, "description": "the medium itself, where a feature makes one: image/jpeg"},
 }
+STREAMS = (ARROW_TYPE, "application/octet-stream")
+"""What many values are sent as: Arrow, also under a name that every generator of clients knows."""
 NAMED: Part = {"name": "key", "in": "path", "required": True, "schema": STRING, "example": KEY_EXAMPLE}
 KNOWN: Part = {
     "name": "If-None-Match",
@@ -54,7 +58,7 @@ ONLY: Part = {**KNOWN, "name": "If-Match", "description": "ETags of which it mus
 CACHED: Part = {
     "ETag": header("Of this representation of this making of the value; strong", required=True),
     "Cache-Control": header("A copy is asked about before it is used", "no-cache", required=True),
-    "Vary": header("What the answer hangs on", "Accept", required=True),
+    "Vary": header("What the answer hangs on", VARY, required=True),
 }
 ABOUT: Part = {
     "Amber-Feature": header("The feature that it is a value of", required=True),
@@ -99,11 +103,12 @@ async def value(context: AppContext, request: Request) -> Response:
             f"not as {describe(request.headers['accept'])}"
         )
     content: bytes | None = None
-    tag = tag_of_making(stored, media_type)
+    coding = coding_of(request.scope, media_type)
+    tag = tag_of_making(stored, media_type, coding)
     if tag is None:
         content = await encode(stored, media_type)
-        tag = await tagged(content, media_type)
-    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": "Accept"}
+        tag = await tagged(content, media_type, coding)
+    headers = {"ETag": tag, "Cache-Control": "no-cache", "Vary": VARY}
     settled = answer_without_body(request.scope["headers"], tag)
     if settled == 304:
         return Response(status_code=304, headers=headers)
@@ -123,23 +128,26 @@ async def value(context: AppContext, request: Request) -> Response:
     "values",
     {
         "200": answer(
-            ROWS, {ARROW_TYPE: BINARY}, {"Content-Security-Policy": ABOUT["Content-Security-Policy"]}
+            ROWS,
+            dict.fromkeys(STREAMS, BINARY),
+            {"Content-Security-Policy": ABOUT["Content-Security-Policy"]},
         )
     },
     "400 406 408 413 415",
-    requestBody=body(EXAMPLES["Keys"], ref("Keys")),
+    requestBody=body(EXAMPLES["KeyList"], ref("KeyList")),
 )
 async def values(context: AppContext, request: Request) -> ASGIApp:
     """The values of many keys as one Arrow stream, a row for each key."""
     limits = context.settings.limits
     content = await json_body(request, limits)
     keys = await asyncio.to_thread(_keys, content, limits)
-    if choose(request.headers.get("accept"), (ARROW_TYPE,)) is None:
+    media_type = choose(request.headers.get("accept"), STREAMS)
+    if media_type is None:
         raise NotAcceptable(
             f"many values can be had as {ARROW_TYPE}, not as {describe(request.headers['accept'])}; "
             "GET /v1/values/{key} has other forms"
         )
-    headers = {"Content-Type": ARROW_TYPE, "Cache-Control": NO_STORE, "Content-Security-Policy": SANDBOX}
+    headers = {"Content-Type": media_type, "Cache-Control": NO_STORE, "Content-Security-Policy": SANDBOX}
     stream = ValueStream(keys, context.service.values(keys), limits.values_bytes, headers)
     await while_present(request.receive, stream.start())
     return stream

@@ -70,8 +70,15 @@ def test_every_path_parameter_is_described() -> None:
 
 
 def test_tokens_show_in_the_description() -> None:
-    assert document(bearer=True)["security"] == [{"token": []}]
-    assert "security" not in DOCUMENT
+    for bearer in (True, False):
+        for path, methods in document(bearer)["paths"].items():
+            for operation in methods.values():
+                needed = [] if path == "/healthz" else [{"token": []}] if bearer else None
+                assert operation.get("security") == needed
+    # The scheme is there in both, so that a client made from one description can be used on another server.
+    for bearer in (True, False):
+        schemes = document(bearer)["components"]["securitySchemes"]
+        assert (schemes["token"]["type"], schemes["token"]["scheme"]) == ("http", "bearer")
     served = run(lambda: _get("/openapi.json", Settings(tokens=("secret",))))
     assert served.json() == document(bearer=True)
 

@@ -89,7 +89,10 @@ def test_a_copy_is_good_for_its_own_representation_only(
     else:
         assert (answer.status_code, answer.headers["content-type"]) == (200, asked)
         assert answer.headers["ETag"] != tag
-    assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == ("no-cache", "Accept")
+    assert (answer.headers["Cache-Control"], answer.headers["Vary"]) == (
+        "no-cache",
+        "Accept, Accept-Encoding",
+    )
 
 
 @pytest.mark.parametrize(("kind", "form"), FORMS)
@@ -180,14 +183,9 @@ def test_if_match_compares_strongly(header: str | list[str], same: bool) -> None
 
 
 def test_a_proxy_that_compresses_makes_the_validator_weak_and_may_still_revalidate() -> None:
-    """Nothing is compressed here, so no representation has another coding (RFC 9110 8.8.3.3)."""
     value = stored("text")
-    plain, squeezed = read(value, "*/*"), read(value, "*/*", Accept_Encoding="gzip, br, zstd")
-    assert "content-encoding" not in squeezed.headers
-    assert plain.headers["ETag"] == squeezed.headers["ETag"]
-    assert plain.content == squeezed.content
-    weak = "W/" + plain.headers["ETag"]
-    assert read(value, "*/*", Accept_Encoding="gzip", If_None_Match=weak).status_code == 304
+    weak = "W/" + read(value, "*/*", Accept_Encoding="identity").headers["ETag"]
+    assert read(value, "*/*", Accept_Encoding="identity", If_None_Match=weak).status_code == 304
 
 
 @pytest.mark.parametrize("header", ["If_None_Match", "If_Match"])
