@@ -6,8 +6,8 @@
     ├ locate    the security check: which paths and URLs lie inside the media roots, symbolic links resolved
     ├ mounts    which file systems are local, so that a `stat` may be made on an event loop
     ├ facts     media type, duration and streams, read from the content; never from the file's name
-    ├ uploads   files that callers sent, kept in the store under the digest of their bytes
-    └ records   what the catalogue remembers between runs: small JSON documents in the store
+    └ uploads   files that callers sent, kept in the store under the digest of their bytes
+                (what the catalogue remembers between runs is in `store.assets`)
 
     From an `Asset` to pictures and sound, as features call it:
     decode      the way in for pictures: those of a span, at given times, or of a still

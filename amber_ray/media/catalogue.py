@@ -1,9 +1,10 @@
 """The catalogue: a URI becomes an `Asset`, whose identity is its content.
 
-The digest is computed once and remembered by the file's signature, in memory and under `<store>/assets/`,
-so a known URI costs one `stat`, a restart digests nothing, and a rename or a touch costs one digest and
-recomputes no value. Blocking and thread-safe; several processes may share one store, because every record is
-published whole and says the same whoever writes it. Must not know: features, keys, Ray.
+The digest is computed once and remembered by the file's signature, in memory and in the store
+(`store.assets`), so a known URI costs one `stat`, a restart digests nothing, and a rename or a touch costs
+one digest and recomputes no value. What is answered is in the store first: whoever was told an asset's id
+finds it again. Blocking and thread-safe; several processes may share one store. Must not know: features,
+keys, Ray.
 """
 
 from __future__ import annotations
@@ -15,30 +16,29 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
-from amber_ray.core.model.unit_codec import asset_from_json, streams_from_json, streams_to_json
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import MediaError, TooLarge, UnknownAsset
+from amber_ray.errors import AmberError, MediaError, TooLarge, UnknownAsset
 from amber_ray.media.facts import Facts, facts
 from amber_ray.media.locate import Location, Locator, name_of, signature_of
 from amber_ray.media.mounts import is_local
-from amber_ray.media.records import Records
 from amber_ray.media.source import GONE, open_uri
 from amber_ray.media.uploads import Uploads
 from amber_ray.settings import Limits
+from amber_ray.store.assets import AssetPacks
 
 CHUNK = 4 << 20
 FORMAT = 1
-"""Of the records; also raised when `facts` tells more or otherwise, which probes anew without a digest."""
+"""Of what is kept in the store; raised when `facts` tells more or otherwise, which probes all media anew."""
 
 REMEMBERED = 32_768
 """URIs and assets held in memory; the least recently used go first, their records stay on disk."""
 
-PLACES = 16
-"""URIs kept for one asset, the latest ones."""
+WRITTEN, WRITE_SECONDS = 256, 5.0
+"""New assets of one call that are written together, and the longest that one of them waits for the others."""
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _FINE, _COARSE = 20_000_000, 2_000_000_000
@@ -67,41 +67,112 @@ def _unchanged(seen: _Seen) -> bool:
         return False
 
 
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """An asset, what to remember of its place (None: nothing), and what to write of it if it is new."""
+
+    asset: Asset
+    seen: _Seen | None = None
+    new: Asset | None = None
+
+
 class Catalogue:
-    """Assets by URI and by id. Errors are those of `Locator.resolve` and `facts`."""
+    """Assets by URI and by id. Errors are those of `Locator.resolve` and `facts`.
+
+    `fence` is for the process that owns the store, which calls `tidy`.
+    """
 
     def __init__(
-        self, store_url: str, locator: Locator, limits: Limits | None = None, etag_identity: bool = False
+        self,
+        store_url: str,
+        locator: Locator,
+        limits: Limits | None = None,
+        etag_identity: bool = False,
+        fence: Callable[[], None] | None = None,
     ) -> None:
         self._limits = limits or Limits()
         self._etag_identity = etag_identity
-        self._records = Records(store_url)
+        self._packs = AssetPacks(store_url, FORMAT, fence)
         self._uploads = Uploads(store_url, self._limits)
         self._locator = locator.including(self._uploads.root)
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._unwritten: dict[str, Asset] = {}
         # One digest of one file at a time; 64 stripes let different files run side by side.
         self._stripes = [threading.Lock() for _ in range(64)]
 
     def add(self, uri: str) -> Asset:
         """The asset at `uri`; digests and probes it where it is new or may have changed."""
+        (asset,) = self.add_all([uri])
+        if isinstance(asset, AmberError):
+            raise asset
+        return asset
+
+    def add_all(self, uris: Sequence[str]) -> list[Asset | AmberError]:
+        """What `add` returns or raises for each of the URIs; new assets are written to the store together."""
+        answers: dict[int, Asset | AmberError] = {}
+        fresh: dict[int, _Found] = {}
+        began = time.monotonic()
+        # In order: what the store has of neighbours lies together.
+        for place in sorted(range(len(uris)), key=uris.__getitem__):
+            try:
+                found = self._find(uris[place])
+            except AmberError as error:
+                answers[place] = error
+                continue
+            answers[place] = found.asset
+            if found.new is None:
+                self._remember(uris[place], found.seen)
+                continue
+            fresh[place] = found
+            if len(fresh) >= WRITTEN or time.monotonic() - began > WRITE_SECONDS:
+                answers |= self._write(uris, fresh)
+                fresh, began = {}, time.monotonic()
+        answers |= self._write(uris, fresh)
+        return [answers[place] for place in range(len(uris))]
+
+    def _write(self, uris: Sequence[str], fresh: Mapping[int, _Found]) -> dict[int, Asset | AmberError]:
+        """Write new assets, then remember them; return the answers, all the same error if they can't be."""
+        rows = [found.new for found in fresh.values() if found.new is not None]
+        try:
+            self._packs.add(rows)
+        except AmberError as error:
+            return dict.fromkeys(fresh, error)
+        finally:
+            with self._lock:
+                for row in rows:
+                    if self._unwritten.get(row.uri) is row:
+                        del self._unwritten[row.uri]
+        for place, found in fresh.items():
+            self._remember(uris[place], found.seen)
+        return {place: found.asset for place, found in fresh.items()}
+
+    def _find(self, uri: str) -> _Found:
         seen = self._remembered(uri)
         if seen is not None and _unchanged(seen):
-            return seen.asset
+            return _Found(seen.asset, seen)
         location = self._locator.resolve(uri)
         if location.size > self._limits.media_bytes:
             raise TooLarge(
                 f"{name_of(uri)!r} has {location.size} bytes; at most {self._limits.media_bytes} are allowed"
             )
         if seen is not None and seen.signature == location.signature:
-            return seen.asset
+            return _Found(seen.asset, seen)
         with self._stripes[hash(location.uri) % len(self._stripes)]:
             # Look again: whoever held the lock may have found it for us.
-            asset, signature = self._recorded(location) or self._identify(location)
-        if signature is not None:
-            kind, target = self._locator.parse(uri)
-            self._remember(uri, _Seen(target if kind == "local" else None, signature, asset))
-        return asset
+            asset, new = self._recorded(location), None
+            if asset is None:
+                asset, new = self._identify(location)
+            elif self._unwritten.get(location.uri) is not None:
+                new = asset  # of a call that has not written it yet: this one may not be answered sooner
+            if new is not None and new.signature:
+                with self._lock:
+                    self._unwritten[location.uri] = new
+        # Even a signature too young to be remembered tells a later change of the file from none.
+        if new is not None and not new.signature:
+            return _Found(asset, None, new)
+        kind, target = self._locator.parse(uri)
+        return _Found(asset, _Seen(target if kind == "local" else None, asset.signature, asset), new)
 
     def at_hand(self, uri: str) -> Asset | None:
         """What `add` returns, if that takes one `stat` of a local file; never blocks, unlike all others here.
@@ -117,18 +188,17 @@ class Catalogue:
         Where it is nowhere to be found any more the asset is given all the same, since its values can be
         read without it; features that need its bytes then fail with `MediaNotFound`. Raises `UnknownAsset`.
         """
-        record = self._records.read(_id_record(id)) if _ID.match(id) else None
-        if record is None or record.get("format") != FORMAT:
+        places = self._packs.of(id) if _ID.match(id) else []
+        if not places:
             raise UnknownAsset(f"no asset has the id {id[:64]!r}; register its URI first")
-        places: list[str] = record["uris"]
-        for uri in reversed(places):
+        for place in reversed(places):
             try:
-                asset = self.add(uri)
+                asset = self.add(place.uri)
             except (MediaError, TooLarge):
                 continue
             if asset.id == id:
                 return asset
-        return _asset(record, GONE + places[-1])
+        return dataclasses.replace(places[-1], uri=GONE + places[-1].uri, signature="")
 
     def upload(self, chunks: Iterable[bytes], media_type: str | None = None) -> Asset:
         """Keep the bytes under `<store>/uploads/` and return their asset.
@@ -140,15 +210,17 @@ class Catalogue:
             with open(part.path, "rb") as file:
                 found = facts(file, "the upload", self._limits)
             location = self._uploads.publish(part, found.media_type)
-        record = _record(part.digest, part.size, found, self._places(part.digest, location.uri))
-        self._publish(record, location)
-        asset = _asset(record, location.uri, location.signature)
+        asset = _asset(part.digest, part.size, found, location.uri, location.signature)
+        self._packs.add([asset])
         if location.signature is not None:
             # No one edits an upload in place, so even a signature as young as this can be trusted.
-            self._remember(
-                location.uri, _Seen(None if location.remote else location.uri, location.signature, asset)
-            )
+            path = None if location.remote else location.uri
+            self._remember(location.uri, _Seen(path, location.signature, asset))
         return asset
+
+    def tidy(self) -> None:
+        """Keep the store's files few; for its owner alone. See `AssetPacks.tidy`."""
+        self._packs.tidy()
 
     def _remembered(self, uri: str) -> _Seen | None:
         with self._lock:
@@ -157,38 +229,38 @@ class Catalogue:
                 self._seen.move_to_end(uri)
             return seen
 
-    def _remember(self, uri: str, seen: _Seen) -> None:
+    def _remember(self, uri: str, seen: _Seen | None) -> None:
+        if seen is None:
+            return
         with self._lock:
             self._seen[uri] = seen
             self._seen.move_to_end(uri)
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
 
-    def _recorded(self, location: Location) -> tuple[Asset, str | None] | None:
-        """What an earlier run, or another process, found at a place that has not changed since."""
+    def _recorded(self, location: Location) -> Asset | None:
+        """What this or an earlier run, or another process, found at a place that has not changed since."""
         if location.signature is None:
             return None
-        place = self._records.read(_uri_record(location.uri))
-        if place is None or place.get("signature") != location.signature:
-            return None
-        record = self._records.read(_id_record(str(place.get("id"))))
-        if record is None or record.get("format") != FORMAT:
-            return None
-        return _asset(record, location.uri, location.signature), location.signature
+        new = self._unwritten.get(location.uri)
+        if new is not None and new.signature == location.signature:
+            return new
+        return self._packs.at(location.uri, location.signature)
 
-    def _identify(self, location: Location) -> tuple[Asset, str | None]:
-        """Digest and probe; the signature comes back only where it can be trusted later."""
+    def _identify(self, location: Location) -> tuple[Asset, Asset]:
+        """Digest and probe: the asset, and what to write of it: without a signature that can't be trusted."""
         for _ in range(_ATTEMPTS):
             began = time.time_ns()
             with open_uri(location.uri) as (file, size):
                 before = _signature(file, location)
                 id = self._identity(file, location)
-                record = self._records.read(_id_record(id))
-                if record is None or record.get("format") != FORMAT:
+                known = self._packs.of(id)
+                if known:
+                    last = known[-1]
+                    found = Facts(last.media_type, last.duration, last.streams, last.note)
+                else:
                     file.seek(0)
                     found = facts(file, name_of(location.uri), self._limits)
-                else:
-                    found = _facts(record)
                 unchanged = _signature(file, location) == before
             if unchanged:
                 break
@@ -196,12 +268,9 @@ class Catalogue:
             raise MediaError(
                 f"{name_of(location.uri)!r} keeps changing; register it when it is fully written"
             )
-        record = _record(id, size, found, self._places(id, location.uri))
-        location = dataclasses.replace(location, signature=before)
-        trusted = location.signature is not None and _settled(location.changed, began)
-        self._publish(record, location if trusted else dataclasses.replace(location, signature=None))
-        # Even one too young to be remembered tells a later change of the file from none.
-        return _asset(record, location.uri, before), location.signature if trusted else None
+        asset = _asset(id, size, found, location.uri, before)
+        trusted = before is not None and _settled(location.changed, began)
+        return asset, asset if trusted else dataclasses.replace(asset, signature="")
 
     def _identity(self, file: BinaryIO, location: Location) -> str:
         digest = hashlib.blake2b(digest_size=16)
@@ -211,19 +280,6 @@ class Catalogue:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
         return digest.hexdigest()
-
-    def _places(self, id: str, uri: str) -> list[str]:
-        """The asset's known places with this one last. Of two added at once one may be lost: harmless."""
-        record = self._records.read(_id_record(id)) or {}
-        return [*(u for u in record.get("uris", []) if u != uri), uri][-PLACES:]
-
-    def _publish(self, record: dict[str, Any], location: Location) -> None:
-        self._records.write(_id_record(record["id"]), record)
-        # Second, so that a place never names an asset that has no record.
-        self._records.write(
-            _uri_record(location.uri),
-            {"uri": location.uri, "signature": location.signature, "id": record["id"]},
-        )
 
 
 def _settled(changed: int, began: int) -> bool:
@@ -239,32 +295,5 @@ def _signature(file: BinaryIO, location: Location) -> str | None:
     return location.signature if location.remote else signature_of(os.fstat(file.fileno()))
 
 
-def _id_record(id: str) -> str:
-    return f"assets/id/{id[:2]}/{id}.json"
-
-
-def _uri_record(uri: str) -> str:
-    digest = hashlib.blake2b(uri.encode(), digest_size=16).hexdigest()
-    return f"assets/uri/{digest[:2]}/{digest}.json"
-
-
-def _record(id: str, size: int, found: Facts, places: list[str]) -> dict[str, Any]:
-    return {
-        "format": FORMAT,
-        "id": id,
-        "bytes": size,
-        "media_type": found.media_type,
-        "duration": found.duration,
-        "streams": streams_to_json(found.streams),
-        "note": found.note,
-        "uris": places,
-    }
-
-
-def _facts(record: dict[str, Any]) -> Facts:
-    streams = streams_from_json(record["streams"])
-    return Facts(record["media_type"], record["duration"], streams, record.get("note", ""))
-
-
-def _asset(record: dict[str, Any], uri: str, signature: str | None = None) -> Asset:
-    return asset_from_json({**record, "uri": uri, "signature": signature or ""})
+def _asset(id: str, size: int, found: Facts, uri: str, signature: str | None) -> Asset:
+    return Asset(id, uri, found.media_type, size, found.duration, found.streams, signature or "", found.note)

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 
 from amber_ray.errors import MediaError, StoreError, TooLarge
 from amber_ray.media.locate import Location, Locator
-from amber_ray.media.records import local_directory
 from amber_ray.settings import Limits
 
 _EXTENSIONS = {
@@ -37,6 +36,13 @@ class Part:
     path: str
     digest: str
     size: int
+
+
+def local_directory(url: str) -> str | None:
+    """The absolute path of a local store, or None for a remote one."""
+    if url.startswith("file://"):
+        url = url[len("file://") :]
+    return None if "://" in url else os.path.realpath(url)
 
 
 class Uploads:

@@ -9,6 +9,8 @@
     └ rows       the columns of a part
       └ types    value types as Arrow columns, there and back
         └ arrays the same for numpy arrays
+    assets       what is known of assets: their places, kinds and sizes         <store>/assets/packs/
+    └ older_assets  what older stores know of them, until it is taken over
     key_index    in memory: which part and row has the value of a key
     journal      accepted requests at rest; when and what: `fabric.shard`,    <store>/requests/
     │            `requests` and `records` there
@@ -20,6 +22,6 @@
 When to write and what to evict is decided by `core.ledger.memory`; `fabric.shard.spill` has it done, by
 `fabric.worker.store_tasks`.
 
-`ValueStore`, `Journal`, `PurgeLog`, `Lease` and `KeyIndex` are what other rooms use. They raise `StoreError`
-for whatever can't be read or written now, and a subclass of it for what is known to be damaged.
+`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `Lease` and `KeyIndex` are what other rooms use. They raise
+`StoreError` for whatever can't be read or written now, and a subclass of it for what is known to be damaged.
 """

@@ -182,6 +182,21 @@ class Files:
         """Return whether a local file is there; False too if the file system can't tell."""
         return os.path.exists(self.path(name))
 
+    def has_folder(self, folder: str) -> bool:
+        """Return whether a folder is there, or for an object store, anything below it."""
+        try:
+            with self.translated("listed"):
+                if self.local:
+                    return os.path.isdir(self.path(folder))
+                return bool(self._fs.ls(self.path(folder), detail=False))
+        except FileNotFoundError:
+            return False
+
+    def remove_folder(self, folder: str) -> None:
+        """Delete a folder and all below it; one that is not there is fine."""
+        with contextlib.suppress(FileNotFoundError), self.translated("changed"):
+            self._fs.rm(self.path(folder), recursive=True)
+
     def remove(self, name: str) -> None:
         """Delete a file; one that is not there is fine."""
         with contextlib.suppress(FileNotFoundError), self.translated("changed"):

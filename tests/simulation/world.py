@@ -525,6 +525,12 @@ class SimShardAssets:
         found = {id: self._world.media.by_id(id) for id in ids}
         return {id: asset for id, asset in found.items() if asset is not None}
 
+    async def tidy(self) -> None:
+        """See `ports.Assets.tidy`: it changes nothing that a shard sees, and may fail as the store does."""
+        await asyncio.sleep(0.01)
+        if self._world.draws.unit("tidy", "assets") < 0.1:
+            raise StoreError("the assets can't be written now")
+
 
 class SimAssets:
     """The catalogue as an engine sees it; it remembers what it has seen."""

@@ -163,11 +163,15 @@ class CatalogueAssets:
 
     async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
         """See `Assets.resolve`; all in one thread."""
-        return await asyncio.to_thread(lambda: [self._resolved(ref) for ref in refs])
+        return await asyncio.to_thread(self._resolved, refs)
 
-    def _resolved(self, ref: AssetRef) -> Asset | AmberError:
+    def _resolved(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
+        found = iter(self._catalogue.add_all([ref.uri or "" for ref in refs if ref.id is None]))
+        return [next(found) if ref.id is None else self._known(ref.id) for ref in refs]
+
+    def _known(self, id: str) -> Asset | AmberError:
         try:
-            return self._catalogue.get(ref.id) if ref.id is not None else self._catalogue.add(ref.uri or "")
+            return self._catalogue.get(id)
         except AmberError as error:
             return error
 

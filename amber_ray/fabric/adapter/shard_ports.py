@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -335,30 +336,43 @@ class RayPeers:
 class CatalogueAssets:
     """Where assets are now, by the catalogue under the store."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, fence: Callable[[], None] | None) -> None:
         self._settings = settings
-        self._catalogue: Catalogue | None = None
+        self._fence = fence
+        self._lock = threading.Lock()
+        self._made: Catalogue | None = None
 
     async def current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
         """See `ports.Assets.current`."""
         return await asyncio.to_thread(self._current, ids)
 
     def _current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
-        settings = self._settings
-        if self._catalogue is None:
-            self._catalogue = Catalogue(
-                settings.store,
-                Locator(settings.media_roots, settings.remote_schemes),
-                settings.limits,
-                settings.etag_identity,
-            )
+        catalogue = self._catalogue()
         found: dict[str, Asset] = {}
         for id in ids:
             try:
-                found[id] = self._catalogue.get(id)
+                found[id] = catalogue.get(id)
             except UnknownAsset:
                 continue
         return found
+
+    async def tidy(self) -> None:
+        """See `ports.Assets.tidy`."""
+        await asyncio.to_thread(lambda: self._catalogue().tidy())
+
+    def _catalogue(self) -> Catalogue:
+        """Made when it is needed first: the store may not be ours before."""
+        settings = self._settings
+        with self._lock:
+            if self._made is None:
+                self._made = Catalogue(
+                    settings.store,
+                    Locator(settings.media_roots, settings.remote_schemes),
+                    settings.limits,
+                    settings.etag_identity,
+                    self._fence,
+                )
+            return self._made
 
 
 class SystemClock:
@@ -398,7 +412,7 @@ def ports(settings: Settings, shard: int) -> Ports:
         journal=FileJournal(Journal(settings.store, fence)),
         lease=StoreLease(lease),
         peers=RayPeers(settings.namespace),
-        assets=CatalogueAssets(settings),
+        assets=CatalogueAssets(settings, fence),
         clock=SystemClock(),
         process=ThisProcess(),
     )

@@ -23,11 +23,15 @@ LOST_LEASE = 71
 
 @dataclass(slots=True)
 class PeriodicTask:
-    """Something to be done every so many seconds. `name` completes the sentence "could not ..."."""
+    """Something to be done every so many seconds. `name` completes the sentence "could not ...".
+
+    `soon` says that its first turn is at once, for what a process that lives for seconds has to do too.
+    """
 
     name: str
     seconds: float
     do: Callable[[], Awaitable[None]]
+    soon: bool = False
     failing: bool = False
 
 
@@ -48,6 +52,8 @@ class Maintenance:
         await asyncio.gather(*map(self._repeat, self._tasks))
 
     async def _repeat(self, task: PeriodicTask) -> None:
+        if task.soon:
+            await self._do(task)
         while not self._stopped:
             await asyncio.sleep(task.seconds)
             if not self._stopped:

@@ -247,6 +247,13 @@ class Assets(Protocol):
         """Assets as they are registered now, by id; those that are not known any more are left out."""
         ...
 
+    async def tidy(self) -> None:
+        """Keep the files few that assets are registered in; only the owner of the store does.
+
+        It changes nothing of what is registered. Raises `StoreError`.
+        """
+        ...
+
 
 class Clock(Protocol):
     """Time. Pauses are those of the event loop."""

@@ -105,6 +105,7 @@ class Shard:
         if self.context.shard == 0:
             tasks += [
                 PeriodicTask("join small parts", 30.0, rewriter.compact),
+                PeriodicTask("join the records of assets", 30.0, self._ports.assets.tidy, soon=True),
                 PeriodicTask("drop what was purged", 10.0, lambda: rewriter.again(STRAGGLER_SECONDS)),
                 PeriodicTask("forget old requests", 3600.0, requests.sweep_journal),
             ]

@@ -12,6 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import Forbidden, MediaError, MediaNotFound, StoreError, TooLarge, UnknownAsset
 from amber_ray.media import catalogue as catalogue_module
 from amber_ray.media import source
@@ -255,12 +256,68 @@ def test_an_unknown_id_is_told_so(tmp_path: Path, id: str) -> None:
 
 def test_a_damaged_record_is_written_anew(tmp_path: Path, film: Path, opened: Opened) -> None:
     first = catalogue(tmp_path).add(str(film))
-    for record in (tmp_path / "store" / "assets").rglob("*.json"):
-        record.write_text('{"half')
+    for record in (tmp_path / "store" / "assets").rglob("*.parquet"):
+        record.write_bytes(b"half")
     assert catalogue(tmp_path).add(str(film)) == first
     assert catalogue(tmp_path).add(str(film)) == first
     assert len(opened) == 2
     assert not list((tmp_path / "store").rglob("*.tmp"))
+
+
+def test_thousands_of_pictures_are_few_files(tmp_path: Path) -> None:
+    pictures = [write_picture(tmp_path / f"{i}.png", flat((i % 256, i // 256, 0))) for i in range(600)]
+    known = catalogue(tmp_path)
+    asked = [*map(str, pictures[:300]), str(tmp_path / "none.png"), str(pictures[0])]
+    *found, missing, again = known.add_all(asked)
+    assert isinstance(missing, MediaNotFound)
+    assert again == found[0]
+    found += [known.add(str(p)) for p in pictures[300:310]]
+    assert [a.uri for a in found if isinstance(a, Asset)] == [str(p) for p in pictures[:310]]
+    files = [p for p in (tmp_path / "store").rglob("*") if p.is_file()]
+    assert len(files) < 5
+    assert sum(p.stat().st_size for p in files) < 310 * 200
+    for asset in found:
+        assert isinstance(asset, Asset)
+        assert catalogue(tmp_path).get(asset.id) == asset
+
+
+def test_an_asset_is_not_told_before_it_is_written_whoever_found_it(
+    tmp_path: Path, film: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalogue(tmp_path)
+    other = settled(write_video(tmp_path / "other.mp4", [textured(1)] * 24))
+    reached, go_on = threading.Event(), threading.Event()
+    real = Catalogue._find
+
+    def find(self: Catalogue, uri: str) -> object:
+        if uri == str(other):
+            reached.set()
+            assert go_on.wait(30)
+        return real(self, uri)
+
+    monkeypatch.setattr(Catalogue, "_find", find)
+    with ThreadPoolExecutor(1) as threads:
+        both = threads.submit(known.add_all, [str(film), str(other)])
+        assert reached.wait(30)
+        # The other call has found the film and not written it: this one does, and digests nothing.
+        asset = known.add(str(film))
+        assert opened == [str(film)]
+        assert catalogue(tmp_path).get(asset.id) == asset
+        go_on.set()
+        assert both.result(30)[0] == asset
+    assert opened == [str(film), str(other)]
+
+
+def test_assets_that_can_not_be_written_are_refused_and_found_anew(
+    tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalogue(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        refused = known.add_all([str(film), str(tmp_path / "none.mp4")])
+    assert [type(answer) for answer in refused] == [StoreError, MediaNotFound]
+    asset = known.add(str(film))
+    assert catalogue(tmp_path).get(asset.id) == asset
 
 
 def test_a_store_that_can_not_be_written_is_a_store_error(tmp_path: Path, film: Path) -> None:

@@ -201,9 +201,13 @@ class Places:
 
     def __init__(self) -> None:
         self.at: dict[str, Asset] = {}
+        self.tidied = 0
 
     async def current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
         return {id: self.at[id] for id in ids if id in self.at}
+
+    async def tidy(self) -> None:
+        self.tidied += 1
 
 
 class Still:

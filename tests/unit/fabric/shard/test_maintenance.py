@@ -57,6 +57,21 @@ def test_a_task_that_hangs_holds_up_no_other() -> None:
     run(story())
 
 
+def test_a_first_turn_may_be_at_once_and_fail() -> None:
+    async def story() -> None:
+        async def join() -> None:
+            joined.set()
+            raise ConnectionError("the store is away")
+
+        joined = asyncio.Event()
+        running = asyncio.create_task(maintenance(PeriodicTask("join", 3600.0, join, soon=True)).run())
+        await asyncio.wait_for(joined.wait(), 5)
+        assert not running.done()
+        running.cancel()
+
+    run(story())
+
+
 def test_no_more_turns_after_the_end() -> None:
     async def story() -> None:
         async def count() -> None:
