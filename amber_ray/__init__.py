@@ -21,6 +21,7 @@ The rooms, each of which lists its modules. A room imports only from those above
     fabric     Amber in a Ray cluster: workers, shards, engines
     serving    the HTTP app, and its deployment on Ray Serve
     client     `connect`: how Python programs ask
+    testing    runs a feature in a test, without Ray
     cli        the command `amber`
 
 `docs/architecture.md` follows one request through the files.

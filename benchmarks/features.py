@@ -35,6 +35,12 @@ def letters(asset: Asset, size: int = 1000) -> str:
     return asset.id[0] * size
 
 
+@feature(version="1")
+def weight(asset: Asset) -> float:
+    """A small value that is stored."""
+    return float(asset.bytes)
+
+
 @feature(version="1", store="memory")
 def noop_top(clip: Clip, salt: int = 0) -> int:
     """The diamond's source."""

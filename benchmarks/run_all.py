@@ -26,6 +26,7 @@ def run(session: Session) -> list[Measured]:
         catalogue,
         cold_graph,
         core,
+        export,
         get_many,
         growth,
         hot_read,
@@ -39,7 +40,7 @@ def run(session: Session) -> list[Measured]:
     )
 
     measured: list[Measured] = []
-    small_things = (stampede, hot_read, get_many, arrays, noop_graph, volume)
+    small_things = (stampede, hot_read, get_many, export, arrays, noop_graph, volume)
     large_things = (spill_restore, bulk_write, start, cold_graph, catalogue, warm, core, scaling, growth)
     for module in (*small_things, *large_things):
         for one in module.run(session):

@@ -14,6 +14,8 @@ import numpy as np
 from amber_ray.features.frames import Frames
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
+from amber_ray.testing.media import add_sound, encode_sound
+from amber_ray.testing.media import write_sound as write_sound
 
 RED, GREEN, BLUE, BLACK, WHITE, GREY = (
     (255, 0, 0),
@@ -92,7 +94,7 @@ def write_video(
                 if rotation:
                     stream.set_display_rotation(rotation)
                 if sound is not None:
-                    audio = _audio(out, path, rate, channels)
+                    audio = add_sound(out, path, rate, channels)
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
             frame.time_base = time_base or 1 / Fraction(fps)
             frame.pts = stamp(number) if stamp else first + number
@@ -100,16 +102,7 @@ def write_video(
         if stream is not None:
             out.mux(stream.encode(None))
         if sound is not None:
-            _encode_sound(out, audio, sound, rate, channels)
-    return path
-
-
-def write_sound(
-    path: Path, sound: np.ndarray, rate: int = 48_000, channels: int = 1, codec: str | None = None
-) -> Path:
-    """Encode float32[n], the same in all channels, by the extension's usual codec."""
-    with av.open(str(path), "w") as out:
-        _encode_sound(out, _audio(out, path, rate, channels, codec), sound, rate, channels)
+            encode_sound(out, audio, sound, rate, channels)
     return path
 
 
@@ -124,31 +117,6 @@ def write_picture(path: Path, picture: np.ndarray, orientation: int | None = Non
         options["exif"] = exif
     image.save(path, **options)
     return path
-
-
-def _audio(out: Any, path: Path, rate: int, channels: int, codec: str | None = None) -> Any:
-    usual = {
-        ".wav": "pcm_s16le",
-        ".flac": "flac",
-        ".mp3": "mp3",
-        ".ogg": "libvorbis",
-        ".webm": "libopus",
-        ".mka": "aac",
-    }
-    stream = out.add_stream(codec or usual.get(path.suffix, "aac"), rate=rate)
-    stream.layout = {1: "mono", 2: "stereo"}[channels]
-    return stream
-
-
-def _encode_sound(out: Any, stream: Any, sound: np.ndarray, rate: int, channels: int) -> None:
-    for start in range(0, len(sound), 1024):
-        block = np.repeat(sound[None, start : start + 1024], channels, axis=0)
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(block), format="fltp", layout={1: "mono", 2: "stereo"}[channels]
-        )
-        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
-        out.mux(stream.encode(frame))
-    out.mux(stream.encode(None))
 
 
 def damage(path: Path, ranges: Sequence[tuple[float, float]]) -> Path:

@@ -41,6 +41,7 @@ from amber_ray.core.model.request import (
     Result,
 )
 from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.stats import HITS_MEMORY, READS_MEMORY
 from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit, segments
 from amber_ray.core.values.annotations import Jpeg, ValueType, parse
 from amber_ray.errors import (
@@ -214,6 +215,8 @@ class MemoryService:
     deadlines: bool = True
     error: BaseException | None = None
     closed: int = 0
+    hits: int = 0
+    reads: int = 0
 
     def __post_init__(self) -> None:
         self.gate = Gate(self.go_on)
@@ -570,6 +573,7 @@ class MemoryService:
             elif (stored := self.kept.get(step.key)) is not None:
                 value = stored.value if self.inline(step.feature) else MISSING
                 cached = step.key in held.there
+                self.hits += cached
                 held.answers[step.key] = Result(
                     step.feature, step.key, step.unit, "ready", value, None, STEP_SECONDS, cached
                 )
@@ -619,6 +623,7 @@ class MemoryService:
         for key in keys:
             if key not in self.kept:
                 raise UnknownKey(f"no value is stored under {key!r}")
+        self.reads += len(keys)
         return [self.kept[key] for key in keys]
 
     async def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
@@ -631,6 +636,7 @@ class MemoryService:
     def answer(self, key: str) -> Answered:
         """What is said of one key."""
         if key in self.kept:
+            self.reads += 1
             return self.kept[key]
         words = f"no value is stored under {key!r}"
         unknown = Failure("system", "UnknownKey", words, "", key, "", UnknownKey.status)
@@ -663,7 +669,12 @@ class MemoryService:
 
     async def stats(self) -> dict[str, float]:
         self._ask("stats")
-        return {"computed_total": float(len(self.kept)), "hot_bytes": 12.5}
+        return {
+            "computed_total": float(len(self.kept)),
+            "hot_bytes": 12.5,
+            HITS_MEMORY: float(self.hits),
+            READS_MEMORY: float(self.reads),
+        }
 
     async def aclose(self) -> None:
         self.closed += 1

@@ -29,6 +29,7 @@ import asyncio
 import contextlib
 import functools
 import random
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
@@ -38,6 +39,7 @@ import pytest
 from amber_ray import errors
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
 from amber_ray.core.model.service import AbsentValue, Answered, RequestEvent, Service, StoredValue
+from amber_ray.core.model.stats import HITS_STORE
 from amber_ray.core.model.units import Asset, Collection, Segment, segments
 from amber_ray.core.planning.plan import home_of
 
@@ -240,6 +242,12 @@ async def value(service: Service, request: ComputeRequest) -> Any:
     view = await done(service, request)
     [found] = await values(service, view.results)
     return found
+
+
+async def counted(service: Service, name: str) -> float:
+    """The sum of what is counted under a name, over its labels."""
+    stats = await service.stats()
+    return sum(number for series, number in stats.items() if series.partition("{")[0] == name)
 
 
 async def events_of(service: Service, id: str) -> list[RequestEvent]:
@@ -1233,5 +1241,49 @@ class ServiceContract:
     async def test_stats_are_numbers_under_plain_names(self, scene: Scene) -> None:
         stats = await scene.service.stats()
         assert stats
-        assert all(name.replace("_", "").isalnum() and name == name.lower() for name in stats)
+        series = re.compile(r'[a-z][a-z0-9_]*(\{[a-z_]+="[a-z0-9_]+"(,[a-z_]+="[a-z0-9_]+")*\})?')
+        assert [name for name in stats if not series.fullmatch(name)] == []
         assert all(type(number) in (int, float) for number in stats.values())
+
+    @case
+    async def test_every_answer_that_was_there_and_every_read_counts(self, scene: Scene) -> None:
+        request = scene.ask("label,large", *scene.pictures(2))
+        hits, reads = await counted(scene.service, "hits_total"), await counted(scene.service, "reads_total")
+        first = await done(scene.service, request)
+        assert await counted(scene.service, "hits_total") == hits
+        for again in range(1, 6):
+            view = await done(scene.service, request)
+            assert all(result.cached for result in view.results)
+            assert await counted(scene.service, "hits_total") == hits + 4 * again
+        for again in range(1, 4):
+            await scene.service.load([result.key for result in first.results])
+            assert await counted(scene.service, "reads_total") == reads + 4 * again
+        async for _ in scene.service.values([result.key for result in first.results]):
+            pass
+        assert await counted(scene.service, "reads_total") == reads + 16
+        await done(scene.service, scene.ask("label,large", *scene.pictures(1)))
+        assert await counted(scene.service, "hits_total") == hits + 20
+
+    @case
+    async def test_an_answer_that_is_read_back_is_a_hit_of_the_store(self, scene: Scene) -> None:
+        request = scene.ask("label,large", *scene.pictures(2))
+        await done(scene.service, request)
+        await scene.stored()
+        await scene.restart()
+        hits = (await scene.service.stats())[HITS_STORE]
+        await done(scene.service, request)
+        assert (await scene.service.stats())[HITS_STORE] == hits + 4
+
+    @case
+    async def test_each_engine_tells_what_all_have_counted(self, scene: Scene) -> None:
+        request = scene.ask("label", *scene.pictures(3))
+        hits = await counted(scene.service, "hits_total")
+        await done(scene.service, request)
+        other = await scene.another()
+        for again in range(1, 4):
+            for service in (scene.service, other):
+                await done(service, request)
+            for service in (other, scene.service):
+                assert await counted(service, "hits_total") == hits + 6 * again
+        await other.aclose()
+        assert await counted(scene.service, "hits_total") == hits + 18

@@ -12,12 +12,12 @@ from contextlib import aclosing
 from typing import Any
 
 from amber_ray.client.exchange import filled
-from amber_ray.client.names import Named
-from amber_ray.client.results import Row
+from amber_ray.client.names import Named, place_of
+from amber_ray.client.results import Row, asset_of
 from amber_ray.client.windows import windows
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, ExplainedStep, Failure
 from amber_ray.core.model.service import Answered, Service
-from amber_ray.core.model.units import Collection, Segment
+from amber_ray.core.model.units import Segment
 from amber_ray.errors import AmberError, MediaError, UnknownAsset
 
 THERE = frozenset({"hot", "kept", "cold"})
@@ -74,25 +74,14 @@ async def _load(service: Service, rows: list[Row], told: Callable[[Sequence[Row]
 async def _looked_up(
     service: Service, features: Sequence[str], part: Sequence[Named], params: dict[str, Any]
 ) -> list[Row]:
-    gate = asyncio.Semaphore(IDENTIFIED_AT_ONCE)
-
-    async def identified(named: Named) -> str | AmberError:
-        if named.ref.id is not None:
-            return named.ref.id
-        async with gate:
-            try:
-                return (await service.add_asset(named.ref.uri or "")).id
-            except (MediaError, UnknownAsset) as error:
-                return error
-
-    ids = dict(zip(part, await asyncio.gather(*map(identified, part)), strict=True))
-    known = list(dict.fromkeys(id for id in ids.values() if isinstance(id, str)))
-    steps, refused = await _explained(service, features, known, params)
-    targets: dict[tuple[str, str], list[ExplainedStep]] = {}
-    for step in steps.values():
-        if step.target and not isinstance(step.unit, Collection):
-            asset = step.unit.asset if isinstance(step.unit, Segment) else step.unit
-            targets.setdefault((step.feature, asset.id), []).append(step)
+    """Ask about all assets together; what that leaves out is asked about by itself."""
+    steps = await _explained_together(service, features, part, params)
+    ids = await _identified(service, part, _targets(steps))
+    seen = {asset for _, asset in _targets(steps)}
+    left = list(dict.fromkeys(id for id in ids.values() if isinstance(id, str) and id not in seen))
+    more, refused = await _explained(service, features, left, params)
+    steps |= more
+    targets = _targets(steps)
     failures: dict[str, Failure] = {}
     if any(step.state == "failed" for of in targets.values() for step in of):
         failures = {failure.key: failure for failure in await service.failures()}
@@ -107,6 +96,53 @@ async def _looked_up(
             for step in sorted(found, key=_start):
                 rows.append(_row(step, named.name, steps, failures))
     return rows
+
+
+async def _explained_together(
+    service: Service, features: Sequence[str], part: Sequence[Named], params: dict[str, Any]
+) -> dict[str, ExplainedStep]:
+    """Return the steps of those assets that can be read, by key."""
+    request = ComputeRequest(tuple(features), tuple(named.ref for named in part), params)
+    try:
+        return {step.key: step for step in await service.explain(request)}
+    except (MediaError, UnknownAsset):
+        return {}
+
+
+def _targets(steps: Mapping[str, ExplainedStep]) -> dict[tuple[str, str], list[ExplainedStep]]:
+    """Return the steps that were asked for, by feature and asset id."""
+    targets: dict[tuple[str, str], list[ExplainedStep]] = {}
+    for step in steps.values():
+        asset = asset_of(step.unit) if step.target else None
+        if asset is not None:
+            targets.setdefault((step.feature, asset.id), []).append(step)
+    return targets
+
+
+async def _identified(
+    service: Service, part: Sequence[Named], targets: Mapping[tuple[str, str], Sequence[ExplainedStep]]
+) -> dict[Named, str | AmberError]:
+    """Return each asset's id: the one given, that of the one asset read at its place, or what is there."""
+    places: dict[str, set[str]] = {}
+    for (_, id), steps in targets.items():
+        asset = asset_of(steps[0].unit)
+        if asset is not None and asset.uri:
+            places.setdefault(place_of(asset.uri), set()).add(id)
+    gate = asyncio.Semaphore(IDENTIFIED_AT_ONCE)
+
+    async def identified(named: Named) -> str | AmberError:
+        if named.ref.id is not None:
+            return named.ref.id
+        at = places.get(place_of(named.ref.uri or ""), set())
+        if len(at) == 1:
+            return min(at)
+        async with gate:
+            try:
+                return (await service.add_asset(named.ref.uri or "")).id
+            except (MediaError, UnknownAsset) as error:
+                return error
+
+    return dict(zip(part, await asyncio.gather(*map(identified, part)), strict=True))
 
 
 async def _explained(

@@ -10,17 +10,25 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 def render(stats: Mapping[str, float]) -> str:
-    """One `amber_` metric per number; a name that ends in `_total` is a counter, any other a gauge.
+    """One sample per number, in `amber_` metrics; one whose name ends in `_total` is a counter, else a gauge.
 
-    >>> print(render({"hits_total": 3}), end="")
+    Labels are part of a name, as `core.model.stats` writes them.
+
+    >>> print(render({'hits_total{tier="store"}': 3, "tasks_running": 1}), end="")
     # TYPE amber_hits_total counter
-    amber_hits_total 3
+    amber_hits_total{tier="store"} 3
+    # TYPE amber_tasks_running gauge
+    amber_tasks_running 1
     """
-    lines = []
-    for name, value in sorted(stats.items()):
+    metrics: dict[str, list[str]] = {}
+    for series, value in sorted(stats.items()):
+        name, brace, labels = series.partition("{")
         metric = "amber_" + re.sub(r"[^a-zA-Z0-9_]", "_", name)
+        metrics.setdefault(metric, []).append(f"{metric}{brace}{labels} {_number(value)}")
+    lines = []
+    for metric, samples in metrics.items():
         lines.append(f"# TYPE {metric} {'counter' if metric.endswith('_total') else 'gauge'}")
-        lines.append(f"{metric} {_number(value)}")
+        lines.extend(samples)
     return "\n".join(lines) + "\n"
 
 

@@ -23,6 +23,7 @@ BY_ANOTHER = {
     "test_an_engine_that_closes_leaves_what_was_promised": ONE,
     "test_another_engine_tells_the_events": ONE,
     "test_another_engine_cancels_too": ONE,
+    "test_each_engine_tells_what_all_have_counted": ONE,
     "test_a_refreshed_value_is_seen_by_every_engine": ONE,
     "test_a_purge_is_seen_by_every_engine": ONE,
 }
@@ -30,6 +31,7 @@ OVER_A_RESTART = {
     "test_a_refreshed_value_outlives_a_restart": NO_STORE,
     "test_what_was_purged_stays_purged_over_a_restart": NO_STORE,
     "test_a_restart_loses_nothing_and_repeats_nothing": NO_STORE,
+    "test_an_answer_that_is_read_back_is_a_hit_of_the_store": NO_STORE,
     "test_shards_that_die_lose_no_caller_and_no_stored_value": NO_STORE,
 }
 

@@ -36,6 +36,7 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "cold graph",
         "warm",
         "large arrays",
+        "export: with a server",
         "catalogue of no-ops",
         "many short steps",
         "restore: one value",

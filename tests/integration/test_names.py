@@ -6,7 +6,9 @@ name is seen, whoever put it there.
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -104,6 +106,40 @@ def test_a_server_lists_results_in_the_order_of_the_request(
             for later in [one.result(90) for one in waiting]:
                 assert [r["asset"] for r in later["results"]] == ids
                 assert [r["state"] for r in later["results"]] == ["ready"] * COUNT
+
+
+def hits(server: Server) -> float:
+    """How many answers were there already, as each of several new connections is told."""
+    told = set()
+    for _ in range(CONNECTIONS):
+        with server.client() as http:
+            lines = http.get("/metrics").text.splitlines()
+        told.add(sum(float(line.split()[1]) for line in lines if line.startswith("amber_hits_total{")))
+    assert len(told) == 1
+    return told.pop()
+
+
+def test_every_answer_counts_once_whichever_replica_gave_it(
+    server: Server, pictures: dict[str, float]
+) -> None:
+    body = {"features": ["brightness"], "assets": [{"uri": path} for path in list(pictures)[:10]]}
+
+    def asked(times: int) -> None:
+        for _ in range(times):
+            with server.client() as http:
+                view = http.post("/v1/compute", json=body, headers={"Prefer": "wait=60"}).json()
+                assert [r["state"] for r in view["results"]] == ["ready"] * 10
+
+    asked(1)
+    before = hits(server)
+    asked(30)
+    assert hits(server) == before + 300
+    replica, *others = [pid for pid, line in server.processes().items() if "ServeReplica" in line]
+    assert others
+    os.kill(replica, signal.SIGKILL)
+    assert hits(server) == before + 300
+    asked(10)
+    assert hits(server) == before + 400
 
 
 def asked_about(server: Server, id: str) -> Any:

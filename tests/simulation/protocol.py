@@ -22,7 +22,7 @@ from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard.purging import HOLD_SECONDS
 from amber_ray.fabric.shard.requests import SESSION_SECONDS
-from amber_ray.fabric.transport.messages import Found, MissingPlans, Reply, Updates, Values
+from amber_ray.fabric.transport.messages import NO_COUNTS, Counts, Found, MissingPlans, Reply, Updates, Values
 from tests.simulation.cluster import objects
 from tests.simulation.loop import Process
 
@@ -63,9 +63,11 @@ class SessionWatch:
                 self._withdrawing.pop(id, None)
                 self._withdrawn[session, attempt] = self._world.loop.time()
 
-        async def polled(session: str, stream: str, seen: int, timeout: float) -> Updates:
+        async def polled(
+            session: str, stream: str, seen: int, timeout: float, counts: Counts = NO_COUNTS
+        ) -> Updates:
             self._acknowledged[stream] = max(seen, self._acknowledged.get(stream, 0))
-            updates = await poll(session, stream, seen, timeout)
+            updates = await poll(session, stream, seen, timeout, counts)
             self._handed_out(session, updates)
             return updates
 

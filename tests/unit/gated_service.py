@@ -161,4 +161,4 @@ class GatedService(MemoryService):
         return await super().purge(asset=asset, feature=feature, version=version)
 
     async def stats(self) -> dict[str, float]:
-        return {"hits": 2.0, "hot_bytes": 1234.5}
+        return {**await super().stats(), "hits": 2.0, "hot_bytes": 1234.5}

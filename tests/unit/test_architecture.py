@@ -46,6 +46,7 @@ LEVELS = {
     "fabric.adapter": 45,
     "serving": 50,
     "client": 50,
+    "testing": 55,
     "cli": 60,
     "": 70,  # amber_ray/__init__.py
 }

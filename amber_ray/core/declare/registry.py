@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
+from types import ModuleType
 from typing import Any, Literal
 
 from amber_ray.core.declare.feature import FeatureSpec
@@ -58,7 +59,7 @@ class Registry:
         """
         specs: dict[int, FeatureSpec] = {}
         for name in names:
-            found = [spec for v in vars(load(name)).values() if (spec := _declared(v)) is not None]
+            found = declared(load(name))
             if not found:
                 raise DeclarationError(
                     f"module {name!r} declares no feature; decorate a function with @feature"
@@ -201,6 +202,12 @@ class Registry:
                     stack.append((name, True))
                     stack.extend((i, False) for i in reversed(self._specs[name].inputs))
         return list(done.values())
+
+
+def declared(module: ModuleType | None) -> list[FeatureSpec]:
+    """The features that a module holds under some name, its own and imported ones."""
+    held = () if module is None else vars(module).values()
+    return [spec for value in held if (spec := _declared(value)) is not None]
 
 
 def _declared(value: Any) -> FeatureSpec | None:

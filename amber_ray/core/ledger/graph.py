@@ -51,7 +51,8 @@ Charge = Literal["tries", "input_losses", "nobody"]
 """Whom a system fault is charged to: the step, its inputs (they could not be read), or nobody."""
 
 COUNTERS = (
-    *("computed", "hits", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost"),
+    *("hits_memory", "hits_store"),  # answers that were there already
+    *("computed", "joined", "failed", "retried", "superseded", "evicted", "restored", "lost"),
     "put_off",  # steps that asked to be tried again later
     *("unwritten", "unreadable"),  # values that the store did not take, or give, when asked to
 )

@@ -163,20 +163,21 @@ class Ledger:
         callers = self.graph.callers
         entry = self.entries.get(key)
         if (entry is None or self.graph.forgotten(entry, now)) and not event.load and key in self.index:
-            self.counters["hits"] += 1
+            self.counters["hits_store"] += event.counted
             callers.tell(request, key, ev.Ready(cached=True))
             return
-        joined = entry is not None and entry.state in LIVE
+        # What is being read back is a hit once it is there.
+        joined = entry is not None and entry.state in LIVE and entry.state is not State.RESTORING
         entry = self.graph.ensure(key, event.steps, request.rank, request.tenant, now)
         if entry.state in AVAILABLE:
-            self.counters["hits"] += 1
+            self.counters["hits_memory"] += event.counted
             entry.asked = True
             self.graph.release_interest(entry)
             callers.tell(request, key, ev.Ready(cached=True, seconds=entry.seconds))
         elif entry.failure is not None:
             callers.tell(request, key, entry.failure)
         else:
-            self.counters["joined"] += joined
+            self.counters["joined"] += joined and event.counted
             callers.wait(request, entry)
 
     def _refresh(
@@ -250,6 +251,7 @@ class Ledger:
             entry = self.entries.get(key)
             if entry is not None and entry.state is State.RESTORING:
                 self.counters["restored"] += 1
+                self.counters["hits_store"] += sum(self.requests[id].counted for id in entry.waiters)
                 self.graph.hold(entry, Cause.RESTORED, size, now)
                 self.graph.available(entry, ev.Ready(cached=True))
             elif entry is None or entry.state not in AVAILABLE:

@@ -14,15 +14,21 @@ from amber_ray.core.state.entry import Entry, Rank
 
 
 class Request:
-    """One caller's request: its unanswered targets, and the steps that it brought about (`created`)."""
+    """One caller's request: its unanswered targets, and the steps that it brought about (`created`).
 
-    __slots__ = ("created", "deadline", "id", "pending", "rank", "tenant")
+    `counted`: its answers are hits; see `Requested`.
+    """
 
-    def __init__(self, id: str, rank: Rank, tenant: str, deadline: float | None) -> None:
+    __slots__ = ("counted", "created", "deadline", "id", "pending", "rank", "tenant")
+
+    def __init__(
+        self, id: str, rank: Rank, tenant: str, deadline: float | None, *, counted: bool = True
+    ) -> None:
         self.id = id
         self.rank = rank
         self.tenant = tenant
         self.deadline = deadline
+        self.counted = counted
         self.pending: dict[str, Entry] = {}
         self.created: dict[str, None] = {}
 
@@ -41,7 +47,8 @@ class Callers:
         if event.priority not in (0, 1, 2):
             raise ValueError(f"request {event.id}: priority must be 0, 1 or 2, not {event.priority}")
         urgency = float("-inf") if event.deadline is None else -event.deadline
-        request = Request(event.id, (event.priority, urgency), event.tenant, event.deadline)
+        rank = (event.priority, urgency)
+        request = Request(event.id, rank, event.tenant, event.deadline, counted=event.counted)
         self.requests[event.id] = request
         return request
 

@@ -3,6 +3,7 @@
     units        `Asset`, `Segment`, `Collection`: what a value is computed for
     unit_codec   assets and units as JSON, for journals, records and HTTP
     request      what a caller asks and is told: `ComputeRequest`, `Result`, `Failure`, `RequestView`
+    stats        names of what is counted, with labels
     service      `Service`, the protocol that engine and clients implement; values, events of a request
 
 Must not know: how features are declared.

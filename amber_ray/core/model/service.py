@@ -144,7 +144,7 @@ class Service(Protocol):
         ...
 
     async def stats(self) -> dict[str, float]:
-        """Counters and gauges: a flat mapping of snake_case names (Prometheus-ready) to numbers."""
+        """Counters and gauges of the whole service, by name; see `core.model.stats` for those with labels."""
         ...
 
     async def aclose(self) -> None:

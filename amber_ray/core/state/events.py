@@ -24,6 +24,8 @@ class Requested:
       value is a hit as it is.
     - `located`: when the assets were found at their places (Unix time), 0 if that is not known. Of two places
       of an asset the one that was found later counts.
+    - `counted`: whether its answers are hits; not for what another shard asks on a caller's behalf, nor for
+      what was answered elsewhere already.
     """
 
     id: str
@@ -35,6 +37,7 @@ class Requested:
     refresh: bool = False
     load: bool = True
     located: float = 0.0
+    counted: bool = True
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ import amber_ray.errors as errors
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.stats import OF_ENGINES
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError
 from amber_ray.fabric.engine.cache import Answers, Cache
@@ -59,13 +61,21 @@ class Engine:
         self._cache = Cache(settings.replica_cache_bytes)
         answers = Answers(settings.replica_cache_bytes // 4)
         self._requests = RequestTracker(self._shards, answers, self._cache, ports.clock, self._spawn)
+        # The first shard adds up those of all engines.
+        counts = Counter(dict.fromkeys(OF_ENGINES, 0))
         self._flight = SingleFlight(
-            self._planner, self._requests, self._shards, ports.clock, self._spawn, told=settings.replicas > 1
+            self._planner,
+            self._requests,
+            self._shards,
+            ports.clock,
+            self._spawn,
+            counts,
+            told=settings.replicas > 1,
         )
-        self._reader = ValueReader(registry, self._shards, ports.objects, self._cache)
+        self._reader = ValueReader(registry, self._shards, ports.objects, self._cache, counts)
         session = ports.identity.new_id()
         self._unopened = [
-            ShardClient(number, port, session, blobs, ports.clock, self._requests)
+            ShardClient(number, port, session, blobs, ports.clock, self._requests, {} if number else counts)
             for number, port in enumerate(ports.shards)
         ]
         self._sweeping: asyncio.Task[None] | None = None
@@ -198,9 +208,9 @@ class Engine:
         return [failure for some in lists for failure in some]
 
     async def stats(self) -> dict[str, float]:
-        """Counters and gauges, summed over the shards."""
+        """Counters and gauges, summed over the shards; those of engines over all engines."""
         total: dict[str, float] = {"shards": float(len(self._shards))}
-        for stats in await asyncio.gather(*(shard.call("stats") for shard in self._shards)):
+        for stats in await asyncio.gather(*(shard.stats() for shard in self._shards)):
             for name, value in stats.items():
                 total[name] = total.get(name, 0.0) + value
         total["replica_cache_bytes"] = float(self._cache.bytes)

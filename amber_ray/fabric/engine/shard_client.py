@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, Protocol
 from amber_ray.errors import AmberError, StoreError, Unavailable
 from amber_ray.fabric.engine.ports import Clock, ShardGone, ShardPort
 from amber_ray.fabric.transport.messages import (
+    Counts,
     Hello,
     MissingPlans,
     PlanPart,
@@ -140,6 +141,7 @@ class ShardClient:
         blobs: Mapping[str, bytes],
         clock: Clock,
         listener: Listener,
+        counts: Mapping[str, int],
     ) -> None:
         self.number = number
         self._port = port
@@ -147,6 +149,10 @@ class ShardClient:
         self._blobs = blobs
         self._clock = clock
         self._listener = listener
+        self._counts = counts
+        self._counted_for = ""  # the incarnation that is told what was counted since `_counted_before`
+        self._counted_before: dict[str, int] = {}
+        self._told: dict[str, int] = {}
         self._incarnation = ""
         self._connection = 0  # counts reconnections, so that of many calls that fail together one reconnects
         self._doubt: asyncio.TimerHandle | None = None
@@ -186,10 +192,11 @@ class ShardClient:
         for digest, blob in self._blobs.items():
             if digest not in hello.registries:
                 await self._port.call("publish", digest, blob)
-        updates: Updates = await self._port.call("poll", self._session, "", 0, 0.0)
+        updates: Updates = await self._port.call("poll", self._session, "", 0, 0.0, self._counted())
         self._incarnation = hello.incarnation
         self._renew()
         self._stream, self._seen = updates.stream, updates.number
+        self._is_counted(Counts("", {}), updates.incarnation)
         self._apply(updates, Mark(self._epoch, updates.changes))
 
     def _renew(self) -> None:
@@ -217,7 +224,7 @@ class ShardClient:
         self._fail_cancellations(self._closing())
         try:
             async with asyncio.timeout(CLOSE_SECONDS):
-                await self._port.call("leave", self._session)
+                await self._port.call("leave", self._session, self._counted())
         except (ShardGone, AmberError, TimeoutError) as error:
             log.info("shard %d was not told that this engine leaves: %s", self.number, error)
 
@@ -354,6 +361,29 @@ class ShardClient:
         reply: Reply | None = await self.call("attach", self._session, id)
         return reply, epoch
 
+    # --- what is counted
+
+    async def stats(self) -> dict[str, float]:
+        """The shard's counters and gauges; the first shard's with what all engines have counted."""
+        asked = () if self.number else (self._session, self._counted())
+        stats: dict[str, float] = await self.call("stats", *asked)
+        return stats
+
+    def _counted(self) -> Counts:
+        """What this engine has counted since the shard began, as far as it is known to have."""
+        before = self._counted_before
+        totals = {name: total - before.get(name, 0) for name, total in self._counts.items()}
+        return Counts(self._counted_for, totals)
+
+    def _is_counted(self, counted: Counts, incarnation: str) -> None:
+        """The shard has heard this. One that started over begins at nought, as all its counters do."""
+        if counted.incarnation == incarnation:
+            for name, total in counted.totals.items():
+                self._told[name] = self._counted_before.get(name, 0) + total
+        elif incarnation != self._counted_for:
+            self._counted_for = incarnation
+            self._counted_before = dict(self._told)
+
     # --- values
 
     async def get(self, keys: Sequence[str]) -> tuple[Values, Mark]:
@@ -435,9 +465,11 @@ class ShardClient:
             connection, epoch = self._connection, self._epoch
             try:
                 async with asyncio.timeout(POLL_SECONDS + POLL_GRACE_SECONDS):
+                    counted = self._counted()
                     updates: Updates = await self._port.call(
-                        "poll", self._session, self._stream, self._seen, POLL_SECONDS
+                        "poll", self._session, self._stream, self._seen, POLL_SECONDS, counted
                     )
+                self._is_counted(counted, updates.incarnation)
                 mark = Mark(epoch, updates.changes)
                 if epoch == self._epoch:
                     if updates.stream != self._stream:

@@ -20,9 +20,11 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Sequence
 
 from amber_ray.core.model.request import AssetFailure, ComputeRequest, RequestView
+from amber_ray.core.model.stats import HITS_REPLICA
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Unavailable
 from amber_ray.fabric.engine.planner import Planned, RequestPlanner
@@ -44,7 +46,10 @@ CLOSE_SECONDS = 5.0
 
 
 class SingleFlight:
-    """Starts, joins, accepts and gives up requests. `told`: other engines may be asked about each of them."""
+    """Starts, joins, accepts and gives up requests. `told`: other engines may be asked about each of them.
+
+    Answers from this process's memory are added to `counts`.
+    """
 
     def __init__(
         self,
@@ -53,6 +58,7 @@ class SingleFlight:
         shards: Sequence[ShardClient],
         clock: Clock,
         spawn: Spawn,
+        counts: Counter[str],
         *,
         told: bool,
     ) -> None:
@@ -61,6 +67,7 @@ class SingleFlight:
         self._shards = shards
         self._clock = clock
         self._spawn = spawn
+        self._counts = counts
         self._told = told
         self._attempts = itertools.count(1)
         self._closed = False
@@ -135,6 +142,7 @@ class SingleFlight:
     ) -> RequestView:
         """A request that is answered as soon as it is asked."""
         steps = len(answers)
+        self._counts[HITS_REPLICA] += steps
         ended = Ended(
             id,
             planned.asked(request),
@@ -154,7 +162,8 @@ class SingleFlight:
             attempt = next(self._attempts)
             for number, part in planned.parts.items():
                 self._shards[number].submit(
-                    part.plan, _submission(id, request, ended.created, part, attempt, failed)
+                    part.plan,
+                    _submission(id, request, ended.created, part, attempt, failed, answered=True),
                 )
         return ended.view()
 
@@ -197,6 +206,7 @@ class SingleFlight:
         answers: Sequence[Answer],
     ) -> None:
         """Finish a request whose answers were here once its assets were known."""
+        self._counts[HITS_REPLICA] += len(answers)
         tracked.failed_assets = failed
         tracked.plan({n: part.part for n, part in planned.parts.items()}, planned.plan.targets)
         tracked.answer(answers)
@@ -207,7 +217,13 @@ class SingleFlight:
                 self._shards[number].submit(
                     part.plan,
                     _submission(
-                        tracked.id, interest.request, tracked.created, part, interest.attempt, failed
+                        tracked.id,
+                        interest.request,
+                        tracked.created,
+                        part,
+                        interest.attempt,
+                        failed,
+                        answered=True,
                     ),
                 )
 
@@ -333,6 +349,8 @@ def _submission(
     part: NamedPart,
     attempt: int,
     failed: Sequence[AssetFailure],
+    *,
+    answered: bool = False,
 ) -> Submission:
     return Submission(
         id=id,
@@ -347,6 +365,7 @@ def _submission(
         shards=part.shards,
         about={"features": list(request.features), "failed_assets": failures_to_json(failed)},
         attempt=attempt,
+        answered=answered,
     )
 
 

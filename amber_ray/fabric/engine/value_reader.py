@@ -12,12 +12,14 @@ Must not know: requests, how a shard finds a value.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.service import AbsentValue, Answered, StoredValue
+from amber_ray.core.model.stats import READS_MEMORY, READS_REPLICA, READS_STORE
 from amber_ray.core.values.size import size_of
 from amber_ray.errors import AmberError, Unavailable, UnknownKey
 from amber_ray.fabric.engine.cache import Cache, stored_value
@@ -36,15 +38,21 @@ LOST = "was lost with the node that held it, before it was stored; POST /v1/comp
 
 
 class ValueReader:
-    """Reads values by key for one engine."""
+    """Reads values by key for one engine, and adds to `counts` where they were."""
 
     def __init__(
-        self, registry: Registry, shards: Sequence[ShardClient], objects: Objects, cache: Cache
+        self,
+        registry: Registry,
+        shards: Sequence[ShardClient],
+        objects: Objects,
+        cache: Cache,
+        counts: Counter[str],
     ) -> None:
         self._registry = registry
         self._shards = shards
         self._objects = objects
         self._cache = cache
+        self._counts = counts
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """The values of ready keys, in order; see `Service.load`.
@@ -81,6 +89,7 @@ class ValueReader:
             cached = self._cache.get(key)
             if cached is not None:
                 loaded[key] = cached
+                self._counts[READS_REPLICA] += 1
         absent: dict[str, Failure] = {}
         gone: dict[str, Failure] = {}
         for _ in range(RELOADS):
@@ -158,6 +167,7 @@ class ValueReader:
         if all(shard.is_fresh(mark) for shard, mark in marks):
             self._cache.put(stored, size_of(value) if size is None else size)
         loaded[found.key] = stored
+        self._counts[READS_MEMORY if found.rank == OWN else READS_STORE] += 1
 
 
 def _unknown(key: str) -> str:

@@ -7,6 +7,7 @@
 
     requests      callers' requests and sessions: admitted (an id that two engines bring is one request),
                   withdrawn, journaled, resumed after a restart; tells engines of changed values
+    ├ tallies     what engines have counted by themselves, added up
     ├ records     one request as it is remembered and journaled; its answers outlive the ledger's request
     └ plan_cache  plans that engines have sent before, which they then name instead of sending again
 

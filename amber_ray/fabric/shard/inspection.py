@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
 from amber_ray.core.model.units import Collection, Segment, Unit
 from amber_ray.core.state.entry import State
 from amber_ray.fabric.shard.actor_pools import ActorPools
@@ -26,6 +27,8 @@ WORDS: Mapping[State, str] = {
     State.FAILED: "failed",
 }
 """States in the words of `ExplainedStep`."""
+HITS: Mapping[str, str] = {"hits_memory": HITS_MEMORY, "hits_store": HITS_STORE}
+"""The ledger's counters that have labels."""
 
 
 def states(ledger: Ledger, keys: Sequence[str]) -> dict[str, str]:
@@ -80,7 +83,9 @@ def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> d
     """Counters and gauges of one shard."""
     ledger = context.ledger
     by_state = collections.Counter(e.state for e in ledger.entries.values())
-    found: dict[str, float] = {f"{name}_total": float(n) for name, n in ledger.counters.items()}
+    found: dict[str, float] = {
+        HITS.get(name, f"{name}_total"): float(n) for name, n in ledger.counters.items()
+    }
     found |= {f"{name}_total": float(n) for name, n in pools.counters.items()}
     found |= {f"keys_{s.name.lower()}": float(by_state[s]) for s in State if s is not State.ABSENT}
     return found | {

@@ -27,8 +27,11 @@ from amber_ray.core.state import events as ev
 from amber_ray.errors import AmberError
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.records import Record
+from amber_ray.fabric.shard.tallies import Tallies
 from amber_ray.fabric.transport.messages import (
+    NO_COUNTS,
     Answer,
+    Counts,
     Inline,
     MissingPlans,
     PlanPart,
@@ -44,6 +47,8 @@ SESSION_SECONDS = 60.0
 """A session that has not polled for so long is gone, and its unaccepted requests with it."""
 BROKEN = 70
 """Exit code of a process whose ledger can't be trusted."""
+CENSUS_SECONDS = 2.0
+"""Longest wait for what engines have counted; one that said nothing is asked again only once it is heard."""
 RECORDS = 20_000
 """Requests remembered at most; finished ones leave first."""
 RECORD_SECONDS = 300.0
@@ -58,10 +63,14 @@ class Session:
     - `number`: of the updates that were handed out last; `sent`: all that were not acknowledged yet;
       `updates`: what happened since;
     - `seen`: when it was last heard;
-    - `withdrawn`: attempts that were withdrawn, and when: a call may come late, or twice.
+    - `withdrawn`: attempts that were withdrawn, and when: a call may come late, or twice;
+    - `hurry`: it is to poll again at once, to say what it has counted; `heard`: set by its next poll;
+      `silent`: it was asked to, and did not.
     """
 
-    __slots__ = ("number", "seen", "sent", "stream", "updates", "wake", "withdrawn")
+    __slots__ = (
+        *("heard", "hurry", "number", "seen", "sent", "silent", "stream", "updates", "wake", "withdrawn"),
+    )
 
     def __init__(self, stream: str, now: float) -> None:
         self.stream = stream
@@ -71,6 +80,8 @@ class Session:
         self.wake = asyncio.Event()
         self.seen = now
         self.withdrawn: dict[int, float] = {}
+        self.hurry = self.silent = False
+        self.heard = asyncio.Event()
 
 
 class RequestTable:
@@ -86,6 +97,7 @@ class RequestTable:
         self._running: collections.Counter[str] = collections.Counter()
         self._ends: dict[str, asyncio.Event] = {}
         self._registry: Registry | None = None
+        self._tallies = Tallies(context.incarnation)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -251,7 +263,14 @@ class RequestTable:
                 record.accepted, record.body, record.saved = old.accepted, old.body, old.saved
                 record.saving = old.saving
                 record.interest, record.followers = old.interest, old.followers
-            self._begin(record, part, priority=one.priority, load=one.load, located=one.created)
+            self._begin(
+                record,
+                part,
+                priority=one.priority,
+                load=one.load,
+                located=one.created,
+                answered=one.answered,
+            )
             if old is not None:
                 self._tell_replaced(record, session)
                 if record.accepted:
@@ -312,9 +331,16 @@ class RequestTable:
             del self._records[id]
 
     def _begin(
-        self, record: Record, part: PlanPart, *, priority: int, load: bool, located: float = 0.0
+        self,
+        record: Record,
+        part: PlanPart,
+        *,
+        priority: int,
+        load: bool,
+        located: float = 0.0,
+        answered: bool = False,
     ) -> None:
-        """Make a record's targets the ledger's business."""
+        """Make a record's targets the ledger's business; `answered`: they are no hits (see `Submission`)."""
         context = self._context
         self._count(record, +1)
         keys = [t.key for t in part.targets]
@@ -335,6 +361,7 @@ class RequestTable:
                 refresh=record.refresh,
                 load=load,
                 located=located,
+                counted=not (record.internal or answered),
             )
         )
 
@@ -378,18 +405,24 @@ class RequestTable:
             record.accepted = True
         return None
 
-    async def poll(self, session: str, stream: str, seen: int, timeout: float) -> Updates:
+    async def poll(
+        self, session: str, stream: str, seen: int, timeout: float, counts: Counts = NO_COUNTS
+    ) -> Updates:
         """What happened to a session's requests since updates number `seen`, which are acknowledged by this.
 
         Waits up to `timeout` seconds for something, unless the stream is not the one that the engine knows:
-        it polls for updates of a session that was given up, or that another incarnation had.
+        it polls for updates of a session that was given up, or that another incarnation had. `counts`: what
+        the engine has counted.
         """
         box = self._session(session)
+        self._tallies.note(session, counts)
+        box.hurry = box.silent = False
+        box.heard.set()
         known = stream == box.stream
         if known and box.sent.number == seen:
             box.sent = Updates()
         box.seen = self._context.clock.now()
-        if known and not (box.sent or box.updates):
+        if known and not (box.sent or box.updates or box.hurry):
             box.wake.clear()
             try:
                 async with asyncio.timeout(timeout):
@@ -400,9 +433,31 @@ class RequestTable:
         box.number += 1
         box.sent = _joined(box.sent, box.updates, self._context.changes)
         box.sent.stream, box.sent.number = box.stream, box.number
+        box.sent.incarnation = self._context.incarnation
         box.updates = Updates()
         box.seen = self._context.clock.now()
         return box.sent
+
+    async def counted(self, session: str, counts: Counts) -> dict[str, int]:
+        """What all engines have counted by themselves: this session, which says it here, and the others.
+
+        Those are asked, by ending the poll that they wait in: the next one says it. An engine that says
+        nothing within `CENSUS_SECONDS` has ended, and counts as it was last heard.
+        """
+        self._tallies.note(session, counts)
+        others = [box for id, box in self._sessions.items() if id != session and not box.silent]
+        for box in others:
+            box.heard.clear()
+            box.hurry = True
+            box.wake.set()
+        try:
+            async with asyncio.timeout(CENSUS_SECONDS):
+                for box in others:
+                    await box.heard.wait()
+        except TimeoutError:
+            for box in others:
+                box.silent = not box.heard.is_set()
+        return self._tallies.total()
 
     async def attach(self, session: str, id: str) -> Reply | None:
         """Tell a session all about a request, and from now on its updates; None if it is unknown here."""
@@ -549,9 +604,12 @@ class RequestTable:
             session.updates.purged |= keys is None
             session.wake.set()
 
-    def end(self, session: str) -> None:
+    def end(self, session: str, counts: Counts = NO_COUNTS) -> None:
         """A session is over: its requests that were not accepted have nobody left to answer."""
-        self._sessions.pop(session, None)
+        self._tallies.note(session, counts)
+        box = self._sessions.pop(session, None)
+        if box is not None:
+            box.heard.set()
         for record in list(self._records.values()):
             record.followers.pop(session, None)
             if record.interest.pop(session, None) is not None:

@@ -38,6 +38,8 @@ from amber_ray.fabric.shard.requests import BROKEN, RequestTable
 from amber_ray.fabric.shard.restore import RestoreReader
 from amber_ray.fabric.shard.spill import Spiller
 from amber_ray.fabric.transport.messages import (
+    NO_COUNTS,
+    Counts,
     Found,
     Hello,
     MissingPlans,
@@ -303,10 +305,12 @@ class Shard:
         await self._up()
         await self._requests.accept(bodies)
 
-    async def poll(self, session: str, stream: str, seen: int, timeout: float) -> Updates:
+    async def poll(
+        self, session: str, stream: str, seen: int, timeout: float, counts: Counts = NO_COUNTS
+    ) -> Updates:
         """A session's updates; see `RequestTable.poll`."""
         await self._up()
-        return await self._requests.poll(session, stream, seen, timeout)
+        return await self._requests.poll(session, stream, seen, timeout, counts)
 
     async def attach(self, session: str, id: str) -> Reply | None:
         """All about one request; see `RequestTable.attach`."""
@@ -327,9 +331,9 @@ class Shard:
         await self._up()
         self._requests.cancel(ids)
 
-    async def leave(self, session: str) -> None:
+    async def leave(self, session: str, counts: Counts = NO_COUNTS) -> None:
         """An engine ends: its requests that were not accepted end with it."""
-        self._requests.end(session)
+        self._requests.end(session, counts)
 
     # --- what engines ask: values
 
@@ -377,9 +381,10 @@ class Shard:
         """The failures remembered now."""
         return inspection.failures(self._ledger)
 
-    async def stats(self) -> dict[str, float]:
-        """Counters and gauges of this shard."""
-        return inspection.stats(self.context, self._requests, self._dispatcher.pools)
+    async def stats(self, session: str = "", counts: Counts = NO_COUNTS) -> dict[str, float]:
+        """Counters and gauges of this shard; asked by a session, with what all engines have counted."""
+        counted = await self._requests.counted(session, counts) if session else {}
+        return inspection.stats(self.context, self._requests, self._dispatcher.pools) | counted
 
     @property
     def late_parts(self) -> list[str]:

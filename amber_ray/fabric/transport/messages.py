@@ -134,7 +134,7 @@ class Submission:
     answer: `shards` are those. `about` is what whoever follows the request must know beside its targets.
     `attempt` is the sender's number for this interest in the request: a withdrawal names it, so one that is
     late ends nothing newer. `record`, when given, is journaled before the reply: the request is then accepted
-    for good.
+    for good. `answered`: the sender has answered it from its own memory, and only tells of it.
     """
 
     id: str
@@ -150,6 +150,7 @@ class Submission:
     shards: Sequence[int] = ()
     about: Mapping[str, Any] | None = None
     attempt: int = 0
+    answered: bool = False
 
 
 @dataclass(slots=True)
@@ -234,7 +235,8 @@ class Updates:
     - `changed`: keys whose values were made anew, so copies of them must go;
     - `purged`: values were purged, and copies of any value must go: an engine may hold one that no shard has;
     - `changes`: how many changes of values the shard has seen; what was read before the last of them may be
-      old.
+      old;
+    - `incarnation`: the shard's, to which what is counted from now on belongs (see `Counts`).
     """
 
     stream: str = ""
@@ -246,9 +248,23 @@ class Updates:
     changed: list[str] = field(default_factory=list)
     purged: bool = False
     changes: int = 0
+    incarnation: str = ""
 
     def __bool__(self) -> bool:
         return bool(self.about or self.finished or self.replaced or self.changed or self.purged)
+
+
+class Counts(NamedTuple):
+    """What an engine has counted by itself, by name (`core.model.stats`), since that incarnation began.
+
+    Totals and not differences: told twice, or late, they are counted once.
+    """
+
+    incarnation: str
+    totals: Mapping[str, int]
+
+
+NO_COUNTS = Counts("", {})
 
 
 class Found(NamedTuple):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from amber_ray.core.model.request import Priority
+from amber_ray.core.model.stats import HITS_REPLICA, HITS_STORE
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import UnknownFeature
 from amber_ray.wire.compute import MAX_DEADLINE, MAX_FEATURES, MAX_URI, TENANT
@@ -137,7 +138,7 @@ EXAMPLES: dict[str, Any] = {
         "target": True,
     },
     "Problem": problem(UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"), HTTP_REQUEST),
-    "Stats": {"hits_total": 1200, "computed_total": 34, "hot_bytes": 1048576},
+    "Stats": {HITS_REPLICA: 1200, HITS_STORE: 61, "computed_total": 34, "hot_bytes": 1048576},
     "Purged": {"purged": 12},
     "KeyList": {"keys": [KEY, "1c6a4d3bae9f801722334455667788a0"]},
     "Progress": {"done": 1, "total": 3},

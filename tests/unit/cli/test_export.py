@@ -309,3 +309,22 @@ def test_progress_tells_of_what_is_missing() -> None:
     tally.add(Results([ready, pending]))
     assert (tally.ready, tally.missing, tally.failed, tally.assets) == (1, 1, 0, 2)
     assert tally.about().endswith("100% were there, 0 failed, 1 missing")
+
+
+def test_what_is_there_is_found_by_one_question(service: StoredService) -> None:
+    uris = [f"/{i}.mp4" for i in range(20)]
+    service.compute_now("probe", *uris)
+    names = [*uris[:10], "/missing.mp4", "file:///copy/1.png", digest("/11.mp4"), "/1.png", *uris[10:]]
+
+    async def main() -> Any:
+        return await AsyncClient(service).stored("probe", names)
+
+    table = asyncio.run(main())
+    assert [row.asset for row in table.rows] == names
+    assert {row.asset: row.state for row in table.rows if row.state != "ready"} == {
+        "/missing.mp4": "failed",
+        "file:///copy/1.png": "pending",  # the same content as /1.png
+        "/1.png": "pending",
+    }
+    assert [len(request.assets) for request in service.asked_for("explain")] == [24]
+    assert sorted(service.asked_for("add_asset")) == ["/missing.mp4", "file:///copy/1.png"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
+from amber_ray.core.model.stats import HITS_MEMORY
 from amber_ray.errors import AmberError, Overloaded, StoreError, SystemFault, Unavailable
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
@@ -211,11 +212,13 @@ def test_health_stats_metrics_failures():
     service = MemoryService()
     assert ask("GET", "/healthz", service).json() == {"status": "ok"}
     assert service.asked == []
-    assert ask("GET", "/v1/stats", service).json() == {"computed_total": 0.0, "hot_bytes": 12.5}
+    stats = ask("GET", "/v1/stats", service).json()
+    assert (stats["computed_total"], stats["hot_bytes"], stats[HITS_MEMORY]) == (0.0, 12.5, 0.0)
     metrics = ask("GET", "/metrics", service)
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
     assert "# TYPE amber_computed_total counter\namber_computed_total 0\n" in metrics.text
     assert "# TYPE amber_hot_bytes gauge\namber_hot_bytes 12.5\n" in metrics.text
+    assert '# TYPE amber_hits_total counter\namber_hits_total{tier="memory"} 0\n' in metrics.text
     ask("POST", "/v1/compute", service, json=compute_body("broken"))
     assert [f["step"] for f in ask("GET", "/v1/failures", service).json()["failures"]] == ["broken"]
 

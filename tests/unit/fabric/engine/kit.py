@@ -25,9 +25,12 @@ from amber_ray.core.planning.plan import Target, home_of
 from amber_ray.errors import AmberError, MediaNotFound, StoreError
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.engine.ports import Ports, ShardGone
+from amber_ray.fabric.shard.tallies import Tallies
 from amber_ray.fabric.transport.messages import (
+    NO_COUNTS,
     OWN,
     Answer,
+    Counts,
     Found,
     Hello,
     MissingPlans,
@@ -197,6 +200,7 @@ class MemoryShard:
 
     def _start(self) -> None:
         self.incarnations += 1
+        self.tallies = Tallies(str(self.incarnations))
         self.sessions: dict[str, Session] = {}
         self.plans: dict[str, PlanPart] = {}
         self.registries: set[str] = set()
@@ -398,7 +402,8 @@ class MemoryShard:
     def _session(self, name: str) -> Session:
         return self.sessions.setdefault(name, Session())
 
-    async def poll(self, session: str, stream: str, seen: int, timeout: float) -> Updates:
+    async def poll(self, session: str, stream: str, seen: int, timeout: float, counts: Counts) -> Updates:
+        self.tallies.note(session, counts)
         box = self._session(session)
         known = stream == box.stream
         if known and box.sent.number == seen:
@@ -422,6 +427,7 @@ class MemoryShard:
             sent.changed + new.changed,
             sent.purged or new.purged,
             self.changes,
+            str(self.incarnations),
         )
         return box.sent
 
@@ -451,7 +457,8 @@ class MemoryShard:
             if id in self.records and self.records[id].state == "running":
                 self._end(self.records[id], "cancelled")
 
-    async def leave(self, session: str) -> None:
+    async def leave(self, session: str, counts: Counts) -> None:
+        self.tallies.note(session, counts)
         self.sessions.pop(session, None)
 
     async def get(self, keys: Sequence[str]) -> Values:
@@ -484,8 +491,9 @@ class MemoryShard:
     async def failures(self) -> list[Any]:
         return []
 
-    async def stats(self) -> dict[str, float]:
-        return {"keys_hot": float(len(self.values))}
+    async def stats(self, session: str = "", counts: Counts = NO_COUNTS) -> dict[str, float]:
+        self.tallies.note(session, counts)
+        return {"keys_hot": float(len(self.values))} | self.tallies.total()
 
 
 @dataclass

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from amber_ray.core.model.request import Failure, RequestView
+from amber_ray.core.model.stats import HITS_REPLICA, READS_MEMORY
 from amber_ray.errors import Unavailable, UnknownKey
 from amber_ray.fabric.engine import value_reader
 from amber_ray.fabric.transport.messages import OWN
@@ -55,6 +56,34 @@ def test_a_replica_tells_the_shards_of_what_it_answered_from_memory() -> None:
             assert values(again) == values(view)
             await until(lambda: "second" in w.shard.records)
             assert values(await second.status("second")) == values(view)
+            # It is a hit of this replica, and the shard counts none of its own.
+            answered = {s.id: s.answered for *_, some in w.shard.named("submit") for s in some}
+            assert answered == {"first": False, "second": True}
+
+    run(story())
+
+
+def test_a_shard_that_starts_over_is_told_what_was_counted_since() -> None:
+    """All its counters begin at nought, and these with them."""
+
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            view = await made(w, engine)
+            for id in "ab":
+                await engine.compute(ask(*w.films(0)), SECONDS, id)
+            assert (await engine.stats())[HITS_REPLICA] == 2
+            for polls in (count(w, "poll") + 1, count(w, "poll") + 2):  # one says it, and is answered
+                w.shard.change("nothing")
+                await until(lambda polls=polls: count(w, "poll") >= polls)
+            assert w.shard.named("poll")[-1][-1].totals[HITS_REPLICA] == 2
+            w.shard.restart()
+            await until(lambda: bool(w.shard.sessions))
+            w.shard.make_all()
+            w.shard.make(view.results[0].key)
+            await engine.load([view.results[0].key])
+            stats = await engine.stats()
+            assert (stats[HITS_REPLICA], stats[READS_MEMORY]) == (0, 1)
 
     run(story())
 
