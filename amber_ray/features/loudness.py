@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
 from amber_ray.media.locate import name_of
-from amber_ray.media.sound import heard
+from amber_ray.media.sound import Filters, form, heard, in_form, silence
 
 SILENCE = -70.0
 """LUFS below which nothing counts as sound (the absolute gate of ITU-R BS.1770)."""
+
+BLOCK = 0.4
+"""Seconds over which loudness is measured (BS.1770); shorter sounds are one block, as long as they are."""
+
+METER = "ebur128=peak=true:metadata=1:framelog=quiet"
+
+COMMON = "aresample=48000,aformat=channel_layouts=7.1"
+"""In which mono, stereo and surround lie side by side, each channel as loud as it was."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,40 +38,44 @@ def loudness(asset: Asset) -> Loudness:
 
     Measured by FFmpeg's `ebur128` filter over the best audio stream. Raises `MediaError` without sound.
     """
-    import av
-
-    last: dict[str, str] = {}
-    with heard(asset, "loudness") as (_, stream, frames):
-        graph = av.filter.Graph()
-        source = graph.add_abuffer(template=stream)
-        meter = graph.add("ebur128", "peak=true:metadata=1:framelog=quiet")
-        sink = graph.add("abuffersink")
-        graph.link_nodes(source, meter, sink).configure()
-        for frame in frames:
-            source.push(frame)
-            for told in _pulled(sink):
-                last = told
-        source.push(None)
-        for told in _pulled(sink):
-            last = told
-    if "lavfi.r128.I" not in last:
-        raise MediaError(f"{name_of(asset.uri)!r} has too little sound to measure; 0.1 s is needed at least")
-    peak = float(last["lavfi.r128.true_peak"])
+    told, seconds = _measured(asset, None) or _measured(asset, COMMON) or ({}, 0.0)
+    if "lavfi.r128.I" not in told:
+        raise MediaError(f"{name_of(asset.uri)!r} has too little sound to measure: {seconds:.3f} s")
+    integrated = float(told["lavfi.r128.I"])
+    if seconds < BLOCK and integrated > SILENCE:
+        # Silence filled the only block; its mean square is that of the sound, diluted.
+        integrated += 10 * math.log10(BLOCK / seconds)
+    peak = float(told["lavfi.r128.true_peak"])
     return Loudness(
-        integrated=max(SILENCE, float(last["lavfi.r128.I"])),
-        range=float(last["lavfi.r128.LRA"]),
+        integrated=max(SILENCE, integrated),
+        range=float(told["lavfi.r128.LRA"]),
         true_peak=20 * math.log10(peak) if peak > 0 else -math.inf,
     )
 
 
-def _pulled(sink: Any) -> Iterator[dict[str, str]]:
-    """The measurements of all frames that the meter has ready; they grow as it listens."""
-    import av
+def _measured(asset: Asset, common: str | None) -> tuple[dict[str, str], float] | None:
+    """What the meter says at the end, and how many seconds it heard.
 
-    while True:
-        try:
-            frame = sink.pull()
-        except (av.error.BlockingIOError, av.error.EOFError):
-            return
-        if frame.metadata:
-            yield frame.metadata
+    With `common` all sound is brought into that form first. None if the sound changes its form on the way,
+    as a mono programme with advertisements in stereo does, and there is no common one.
+    """
+    told: dict[str, str] = {}
+    seconds = 0.0
+    meter: Filters | None = None
+    with heard(asset, "loudness") as (_, _, frames):
+        for frame in in_form(frames, common) if common else frames:
+            if meter is None:
+                meter, first = Filters(frame, METER), frame
+            elif form(frame) != form(first):
+                return None
+            for measured in meter.filtered(frame):
+                told = measured.metadata or told
+            seconds += frame.samples / frame.sample_rate
+        if meter is not None:
+            missing = math.ceil((BLOCK - seconds) * first.sample_rate)
+            for frame in [silence(first, missing)] if missing > 0 else []:
+                for measured in meter.filtered(frame):
+                    told = measured.metadata or told
+            for measured in meter.filtered(None):
+                told = measured.metadata or told
+    return told, seconds

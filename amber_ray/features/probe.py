@@ -59,10 +59,8 @@ def probe(asset: Asset) -> Probe:
         StreamFacts(**{f.name: getattr(s, f.name) for f in dataclasses.fields(StreamFacts)})
         for s in asset.streams
     ]
-    picture = next((s for s in streams if s.kind == "video"), None)
-    size = (None, None) if picture is None else (picture.width, picture.height)
-    if picture is not None and picture.rotation in (90, 270):
-        size = size[::-1]
+    picture = asset.stream("video")
+    size = (picture and picture.displayed) or (None, None)
     return Probe(
         media_type=asset.media_type,
         bytes=asset.bytes,

@@ -9,29 +9,19 @@ Must not know: assets' ids, features, what the pictures are for.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from amber_ray.errors import MediaError, SystemFault
+from amber_ray.errors import MediaError
+from amber_ray.media.source import Watched
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.stream import VideoStream
-
-STILLS = {
-    "jpeg_pipe": "image/jpeg",
-    "png_pipe": "image/png",
-    "webp_pipe": "image/webp",
-    "webp": "image/webp",
-    "bmp_pipe": "image/bmp",
-    "tiff_pipe": "image/tiff",
-    "gif": "image/gif",
-    "apng": "image/png",
-}
-"""Demuxers of stills, and their media types. Moving GIF, WebP and PNG count as their first picture."""
 
 CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "avi", "mpeg", "mpegts", "flv", "asf", "mxf", "ogg", "nut",
@@ -43,31 +33,8 @@ CONTAINERS = (
 ESTIMATED = frozenset({"mp3", "aac", "ac3", "eac3", "dts", "amr", "flv", "mpegts", "mpeg"})
 """Formats whose header holds no duration: FFmpeg guesses it, by bit rate or the last timestamp it finds."""
 
-_FORMATS = ",".join((*CONTAINERS, *STILLS))
+_FORMATS = ",".join(CONTAINERS)
 _BUFFER = 1 << 18
-
-
-class _Bytes:
-    """A file without a name, so that no extension sways FFmpeg's guess; remembers a failed read."""
-
-    name = ""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.failure: Exception | None = None
-
-    def read(self, size: int) -> bytes:
-        try:
-            return self._file.read(size)
-        except Exception as error:
-            self.failure = error
-            raise
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self._file.tell()
 
 
 @contextlib.contextmanager
@@ -82,7 +49,7 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
     def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
         raise MediaError(f"{name!r} refers to another file or to the network, which media may not")
 
-    source = _Bytes(file)
+    source = Watched(file)
     options = {
         "format_whitelist": _FORMATS,
         "protocol_whitelist": "",
@@ -105,32 +72,48 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
                 stream.codec_context.options = {"max_pixels": str(limits.frame_pixels)}
             yield container
     except av.error.FFmpegError as error:
-        if source.failure is not None:
-            raise _unreadable(name, source.failure) from source.failure
+        source.check(name)
         raise MediaError(f"{name!r} is damaged: {reason(error)}") from error
     except OSError as error:
         if error is source.failure:
-            raise _unreadable(name, error) from error
+            source.check(name)
         raise
 
 
 def video_stream(container: InputContainer) -> VideoStream | None:
-    """The pictures to look at: FFmpeg's choice of best stream, cover art left out."""
+    """The pictures to look at: moving ones before a still, then the default track, then FFmpeg's best.
+
+    Cover art and thumbnails for seeking are left out. Everything that looks at a film asks here.
+    """
     from av.stream import Disposition
 
-    streams = [
-        s for s in container.streams.video if readable(s) and not s.disposition & Disposition.attached_pic
-    ]
-    best = container.streams.best("video")
-    chosen = next((s for s in streams if best is not None and s.index == best.index), None)
-    return chosen or (streams[0] if streams else None)
+    aside = Disposition.attached_pic | Disposition.timed_thumbnails
+    streams = [s for s in container.streams.video if readable(s) and not s.disposition & aside]
+    return min(streams, key=_rank(container.streams.best("video")), default=None)
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
-    """The sound to listen to: FFmpeg's choice of best stream."""
-    best = container.streams.best("audio")
+    """The sound to listen to: the default track, else FFmpeg's best."""
     streams = filter(readable, container.streams.audio)
-    return next((s for s in streams if best is not None and s.index == best.index), None)
+    return min(streams, key=_rank(container.streams.best("audio")), default=None)
+
+
+def _rank(best: Stream | None) -> Callable[[Any], tuple[bool, bool, bool, int]]:
+    from av.stream import Disposition
+
+    def rank(stream: Any) -> tuple[bool, bool, bool, int]:
+        # A phone's moving photograph has its still beside the film, in a track of one picture.
+        still = stream.type == "video" and 1 in (stream.frames, _counted(stream))
+        default = bool(stream.disposition & Disposition.default)
+        return still, not default, best is None or stream.index != best.index, stream.index
+
+    return rank
+
+
+def _counted(stream: Any) -> int | None:
+    """How many pictures Matroska's statistics tag tells of; it may be stale, and only orders tracks."""
+    told = next((v for k, v in stream.metadata.items() if k.startswith("NUMBER_OF_FRAMES")), "")
+    return int(told) if told.isdecimal() else None
 
 
 def readable(stream: Any) -> bool:
@@ -160,7 +143,3 @@ def reason(error: Exception) -> str:
     """FFmpeg's words for an error, without its code and the function's name."""
     text = getattr(error, "strerror", None) or type(error).__name__
     return str(text)[:1].lower() + str(text)[1:]
-
-
-def _unreadable(name: str, failure: Exception) -> SystemFault:
-    return SystemFault(f"{name!r} could not be read to its end: {type(failure).__name__}")

@@ -17,8 +17,9 @@ from amber_ray.core.model.units import MICRO, Asset, Segment
 from amber_ray.errors import MediaError, Unsuitable
 from amber_ray.media import bounds
 from amber_ray.media.container import demuxed, video_stream
+from amber_ray.media.cropping import missing
 from amber_ray.media.locate import name_of
-from amber_ray.media.reader import Reader
+from amber_ray.media.reader import Reader, Source
 from amber_ray.media.scale import Scaler, Size, native
 from amber_ray.media.source import opened
 from amber_ray.media.stills import still
@@ -119,14 +120,23 @@ def picture_times(asset: Asset, limits: Limits | None = None) -> np.ndarray:
 
 @contextlib.contextmanager
 def _reader(asset: Asset, limits: Limits) -> Iterator[Reader]:
-    name = name_of(asset.uri)
-    if not asset.has_video:
+    name, look = name_of(asset.uri), asset.stream("video")
+    if look is None:
         raise Unsuitable(f"{name!r} has no pictures, only sound")
-    with opened(asset) as file, demuxed(file, name, limits) as container:
-        stream = video_stream(container)
-        if stream is None:
-            raise MediaError(f"{name!r} has no video stream")
-        yield Reader(container, stream, name, limits)
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(opened(asset))
+        current = stack.enter_context(contextlib.ExitStack())
+
+        def anew() -> Source:
+            current.close()
+            file.seek(0)
+            container = current.enter_context(demuxed(file, name, limits))
+            stream = video_stream(container)
+            if stream is None:
+                raise MediaError(f"{name!r} has no video stream")
+            return container, stream
+
+        yield Reader(anew, look, name, limits, cut=missing(file) > 0)
 
 
 def _still(asset: Asset, size: Size, limits: Limits) -> np.ndarray:

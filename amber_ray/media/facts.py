@@ -5,27 +5,26 @@ Must not know: where the file lies, its identity, features.
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
+
+import numpy as np
 
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError, TooLarge
-from amber_ray.media.container import (
-    ESTIMATED,
-    STILLS,
-    audio_stream,
-    demuxed,
-    packets,
-    readable,
-    video_stream,
-)
-from amber_ray.media.stills import unseen
+from amber_ray.media.clock import Clock
+from amber_ray.media.container import ESTIMATED, audio_stream, demuxed, packets, readable, video_stream
+from amber_ray.media.cropping import Crop, crops
+from amber_ray.media.stills import still_facts
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.frame import VideoFrame
 
 _TYPES = {
     "avi": "video/x-msvideo", "mpeg": "video/mpeg", "mpegts": "video/mp2t", "flv": "video/x-flv",
@@ -36,13 +35,6 @@ _TYPES = {
     "dts": "audio/vnd.dts", "amr": "audio/amr", "ape": "audio/x-ape", "wv": "audio/x-wavpack",
     "tta": "audio/x-tta",
 }  # fmt: skip
-_BRANDS = {
-    "qt  ": "video/quicktime",
-    "avif": "image/avif",
-    "avis": "image/avif",
-    "heic": "image/heic",
-    "mif1": "image/heif",
-}
 _WEBM = {"vp8", "vp9", "av1", "vorbis", "opus"}
 
 
@@ -82,27 +74,27 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
     Raises `MediaError` when it is no media or nothing in it decodes, `TooLarge` when its duration or its
     picture is beyond `limits`.
     """
+    if (picture := still_facts(file, name, limits)) is not None:
+        return Facts(picture.media_type, None, (picture.stream,), picture.note)
+    file.seek(0)
     with demuxed(file, name, limits) as container:
         media_type = _media_type(container)
-        still = media_type.startswith("image/")
         for stream in filter(readable, container.streams.video):
             if stream.width * stream.height > limits.frame_pixels:
                 raise TooLarge(
                     f"{name!r} has pictures of {stream.width}x{stream.height}; "
                     f"at most {limits.frame_pixels} pixels are allowed"
                 )
-        rotation = _first_decoded(container, name, limits)
-        streams = tuple(_stream(s, rotation, still) for s in container.streams)
+        streams = _streams(
+            container, _first_decoded(container, name, limits), crops(file, container.format.name)
+        )
         declared = container.duration / 1_000_000 if container.duration else None
         estimated = container.format.name in ESTIMATED
-    if still:
-        file.seek(0)
-        return Facts(media_type, None, streams, unseen(file))
     duration = declared
     if declared is None or estimated:
         file.seek(0)
         with demuxed(file, name, limits) as container:
-            duration = _packet_duration(container)
+            duration = _packet_duration(container, name)
     if not duration or duration <= 0:
         raise MediaError(
             f"{name!r} has no timestamps, so its duration can't be known; put it into a container that has"
@@ -115,8 +107,6 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
 def _media_type(container: InputContainer) -> str:
     """By the demuxer that recognised the bytes, the brand of an MP4, and the kinds of streams inside."""
     form = container.format.name
-    if form in STILLS:
-        return STILLS[form]
     codecs = {
         s.codec_context.codec.canonical_name
         for s in (*container.streams.video, *container.streams.audio)
@@ -128,8 +118,8 @@ def _media_type(container: InputContainer) -> str:
         return f"{'video' if pictures else 'audio'}/{base}"
     if form.startswith("mov"):
         brand = container.metadata.get("major_brand", "")
-        if brand in _BRANDS and (pictures or not brand.startswith("qt")):
-            return _BRANDS[brand]
+        if brand.startswith("qt") and pictures:
+            return "video/quicktime"
         if brand.startswith("3gp"):
             return "video/3gpp" if pictures else "audio/3gpp"
         return "video/mp4" if pictures else "audio/mp4"
@@ -137,8 +127,8 @@ def _media_type(container: InputContainer) -> str:
     return found if pictures or found.startswith("audio/") else "audio/" + found.partition("/")[2]
 
 
-def _first_decoded(container: InputContainer, name: str, limits: Limits) -> int | None:
-    """Decode until one picture (else one piece of sound) comes out; the picture's rotation in degrees."""
+def _first_decoded(container: InputContainer, name: str, limits: Limits) -> VideoFrame | None:
+    """Decode until a picture, else a piece of sound, comes out; the picture, None if there is only sound."""
     import av
 
     picture, sound = video_stream(container), audio_stream(container)
@@ -150,7 +140,7 @@ def _first_decoded(container: InputContainer, name: str, limits: Limits) -> int 
         try:
             for frame in packet.decode():
                 if isinstance(frame, av.VideoFrame):
-                    return int(frame.rotation)
+                    return frame
                 heard = True
         except av.error.FFmpegError:
             continue  # A stream may begin in mid-picture; what follows decides.
@@ -174,17 +164,34 @@ def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:
         return
 
 
-def _packet_duration(container: InputContainer) -> float | None:
-    """Seconds from the first packet's time to the end of the last, over pictures and sound."""
+def _packet_duration(container: InputContainer, name: str) -> float | None:
+    """Seconds from the first packet's time to the end of the last, over pictures and sound.
+
+    Raises `MediaError` if a stream's clock jumps back on the way.
+    """
     chosen = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
+    clocks = {s.index: Clock(container, s, name) for s in chosen}
     first: Fraction | None = None
     last = Fraction(0)
+    stood: dict[int, Fraction] = {}
+    ended: dict[int, Fraction] = {}
     for packet in _packets(container, chosen):
-        if packet.pts is None or packet.time_base is None:
+        if packet.time_base is None or not packet.size:
             continue
-        start = packet.pts * packet.time_base
-        first = start if first is None else min(first, start)
-        last = max(last, start + _length(packet))
+        index = packet.stream_index
+        if packet.dts is not None:
+            decoded = packet.dts * packet.time_base - clocks[index].origin
+            clocks[index].check(stood.get(index, decoded), decoded)
+            stood[index] = decoded
+        if packet.pts is not None:
+            start = packet.pts * packet.time_base
+            first = start if first is None else min(first, start)
+        elif index in ended:
+            start = ended[index]  # Without a stamp of its own it follows the one before.
+        else:
+            continue
+        ended[index] = start + _length(packet)
+        last = max(last, ended[index])
     return None if first is None else float(last - first)
 
 
@@ -196,11 +203,33 @@ def _length(packet: Any) -> Fraction:
     return 1 / Fraction(rate) if rate else Fraction(0)
 
 
-def _stream(stream: Any, rotation: int | None, still: bool) -> Stream:
-    """One stream as it is told to callers; cover art, subtitles and data count as `other`.
+def _streams(
+    container: InputContainer, picture: VideoFrame | None, cropped: list[Crop | None]
+) -> tuple[Stream, ...]:
+    """The streams as they are told to callers; `picture` is the first one of the stream that is looked at."""
+    films = {s.index: n for n, s in enumerate(container.streams.video)}
+    shown, heard = video_stream(container), audio_stream(container)
+    found: list[Stream] = []
+    for stream in container.streams:
+        told = _stream(stream)
+        if shown is not None and stream.index == shown.index:
+            number = films[stream.index]
+            turn, mirrored = _turn(picture)
+            told = dataclasses.replace(
+                told,
+                rotation=turn,
+                mirrored=mirrored or None,
+                crop=cropped[number] if number < len(cropped) else None,
+                chosen=True,
+            )
+        elif heard is not None and stream.index == heard.index:
+            told = dataclasses.replace(told, chosen=True)
+        found.append(told)
+    return tuple(found)
 
-    `rotation` is how many degrees the picture is turned counter-clockwise for display, 0 to 359.
-    """
+
+def _stream(stream: Any) -> Stream:
+    """One stream; cover art, subtitles and data count as `other`."""
     from av.stream import Disposition
 
     if not readable(stream):
@@ -208,21 +237,41 @@ def _stream(stream: Any, rotation: int | None, still: bool) -> Stream:
     context = stream.codec_context
     codec = context.codec.canonical_name
     if stream.type == "video" and not stream.disposition & Disposition.attached_pic:
-        rate = None if still else stream.average_rate or stream.guessed_rate
+        rate = stream.average_rate or stream.guessed_rate
+        aspect = Fraction(stream.sample_aspect_ratio or 1)
         return Stream(
             kind="video",
             codec=codec,
             width=stream.width,
             height=stream.height,
             frame_rate=str(rate) if rate else None,
-            frames=1 if still else stream.frames or None,
-            rotation=(rotation or 0) % 360,
+            frames=stream.frames or None,
+            rotation=0,
             pixel_format=context.pix_fmt,
             color_primaries=_PRIMARIES.get(int(context.color_primaries)),
             color_transfer=_TRANSFERS.get(int(context.color_trc)),
             color_space=_MATRICES.get(int(context.colorspace)),
             color_range=_RANGES.get(int(context.color_range)),
+            pixel_aspect=str(aspect) if aspect not in (0, 1) else None,
         )
     if stream.type == "audio":
         return Stream(kind="audio", codec=codec, sample_rate=context.sample_rate, channels=context.channels)
     return Stream(kind="other", codec=codec)
+
+
+def _turn(picture: VideoFrame | None) -> tuple[int, bool]:
+    """What the display matrix of a picture, the container's or else the stream's, means.
+
+    That is degrees counter-clockwise, a multiple of 90, and whether the turned picture is mirrored left to
+    right. The matrix maps (x, y), y downward, to (a x + c y, b x + d y); see libavutil/display.h.
+    """
+    from av.sidedata.sidedata import Type
+
+    matrix = None if picture is None else cast(Any, picture.side_data).get(Type.DISPLAYMATRIX)
+    if matrix is None:
+        return 0, False
+    a, b, _, c, d = np.frombuffer(bytes(matrix), "<i4")[:5].astype(float)
+    mirrored = a * d - b * c < 0
+    if mirrored:
+        a = -a
+    return round(math.degrees(math.atan2(-b, a)) / 90) % 4 * 90, bool(mirrored)

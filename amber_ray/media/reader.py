@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError
+from amber_ray.media.clock import Clock
 from amber_ray.media.container import ESTIMATED, packets, reason, says_nothing
 from amber_ray.media.damage import Run
 from amber_ray.media.scale import Scaler, Size, upright
@@ -44,24 +46,48 @@ _SLACK = Fraction(1)
 _INSTANT = Fraction(1, 1_000_000)
 
 
-class Reader:
-    """Decoded frames of one video stream by time, in exact seconds from the container's beginning."""
+Source = tuple["InputContainer", "VideoStream"]
 
-    def __init__(self, container: InputContainer, stream: VideoStream, name: str, limits: Limits) -> None:
-        self._container = container
-        self._stream = stream
+
+class Reader:
+    """Decoded frames of one video stream by time, in exact seconds from the container's beginning.
+
+    `opened` opens the file anew, at its beginning: what a decoder and a demuxer know there they may lose by a
+    seek (palettes, a programme stream's first group of pictures). `look` is how the asset's pictures are
+    shown. `cut`: the file is shorter than its header says.
+    """
+
+    def __init__(
+        self, opened: Callable[[], Source], look: Stream, name: str, limits: Limits, *, cut: bool = False
+    ) -> None:
+        self._opened = opened
+        self._look = look
         self._name = name
         self._limits = limits
-        self._base = Fraction(stream.time_base or Fraction(1, 1_000_000))
-        self._origin = _origin(container)
+        self._cut = cut
         self._deadline = time.monotonic() + limits.decode_seconds
-        self._fresh = True
         self._unread: str | None = None
         self._run_of_at: Iterator[Timed] | None = None
         self._shown: Timed | None = None
         self._next: Timed | None = None
+        self._open()
+
+    def _open(self) -> None:
+        self._container, self._stream = self._opened()
+        self._clock = Clock(self._container, self._stream, self._name)
+        self._fresh = True
         # One thread: a task holds one CPU, and segments run side by side.
-        stream.codec_context.thread_count = 1
+        self._stream.codec_context.thread_count = 1
+
+    @property
+    def _seekable(self) -> bool:
+        """Whether what comes after a seek is what one pass gives.
+
+        Not where pictures are told apart by their number in display order, which a seek into a group of
+        pictures hides, nor where a palette was told once, at the beginning or along the way.
+        """
+        context = self._stream.codec_context
+        return not (self._clock.counts and context.has_b_frames) and context.pix_fmt != "pal8"
 
     def span(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end)."""
@@ -69,30 +95,39 @@ class Reader:
 
     def times(self) -> list[Fraction]:
         """When each frame of the film is, in order, as decoding all would tell; only packets are read."""
-        times: set[Fraction] = set()
-        for packet in self._packets():
+        found: set[Fraction] = set()
+        order: Fraction | None = None
+        for packet in self._packets() if self._seekable else ():
             if packet is None or packet.is_discard or not packet.size:
                 continue  # Edited out, empty, or the stream's end.
-            if packet.pts is None:
-                # A container that keeps only the order of decoding.
-                return [max(at, Fraction(0)) for at, _ in self.with_lead_frame(Fraction(0), None)]
-            times.add(max(packet.pts * self._base - self._origin, Fraction(0)))
-        return sorted(times)
+            at = self._clock.stamped(packet)
+            if at is None or (packet.pts is None and not self._clock.counts):
+                break
+            if packet.dts is not None:
+                decoded = packet.dts * self._clock.base
+                if order is not None:
+                    self._clock.check(order, decoded)
+                order = decoded
+            found.add(at)
+        else:
+            if found:
+                return sorted(found)
+        # Stamps are missing: only pictures in their order tell.
+        return [at for at, _ in self.with_lead_frame(Fraction(0), None)]
 
     def with_lead_frame(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end), and before them the one on screen just before `start`, if any."""
         before: Timed | None = None
         for at, frame in self._from(start - _INSTANT if start > 0 else start, end):
-            timed = max(at, Fraction(0)), frame
-            if at < start and start > 0:
-                before = timed
+            if at < start:
+                before = at, frame
                 continue
             if before is not None:
                 yield before
                 before = None
             if end is not None and at >= end:
                 return
-            yield timed
+            yield at, frame
         if before is not None:
             yield before
 
@@ -110,7 +145,7 @@ class Reader:
                 if chosen is not None:
                     yield *chosen, frame
                     chosen = None
-                    if position - at > _SKIP:
+                    if position - at > _SKIP and self._seekable:
                         break
                 if end is not None and at >= end:
                     return
@@ -118,8 +153,8 @@ class Reader:
                     continue
                 taken = slot
                 position = self._begin(taken + 1, fps)
-                if at >= start or start <= 0:
-                    chosen = max(at, Fraction(0)), frame
+                if at >= start:
+                    chosen = at, frame
             else:
                 if chosen is not None:
                     yield *chosen, None
@@ -127,7 +162,8 @@ class Reader:
 
     def at(self, moment: Fraction) -> Timed:
         """The frame on screen at `moment`: the last one not after it, else the first. Moments must ascend."""
-        if self._run_of_at is None or self._shown is None or moment - self._shown[0] > _SKIP:
+        far = self._shown is None or (moment - self._shown[0] > _SKIP and self._seekable)
+        if self._run_of_at is None or far:
             self._run_of_at = self._from(moment, None)
             self._shown = self._next = None
         while self._next is None or self._next[0] <= moment:
@@ -138,19 +174,19 @@ class Reader:
         chosen = self._shown or self._next
         if chosen is None:
             raise MediaError(f"{self._name!r} has no picture at {float(moment):.2f} s")
-        return max(chosen[0], Fraction(0)), chosen[1]
+        return chosen
 
     def rgb(self, frame: VideoFrame, size: Size, scaler: Scaler = "area") -> np.ndarray:
         """A frame as upright uint8[h, w, 3] RGB of the wanted size."""
-        return upright(frame, Fraction(self._stream.sample_aspect_ratio or 1), size, scaler)
+        return upright(frame, self._look, size, scaler)
 
     def _slot(self, at: Fraction, fps: Fraction) -> int:
         # Half a tick of the stream's clock: 0.033 counted in milliseconds stands for 1/30 s.
-        return math.floor((at + self._base / 2) * fps)
+        return math.floor((at + self._clock.base / 2) * fps)
 
     def _begin(self, slot: int, fps: Fraction) -> Fraction:
         """The earliest time that `_slot` counts into `slot`."""
-        return Fraction(slot) / fps - self._base / 2
+        return Fraction(slot) / fps - self._clock.base / 2
 
     def _from(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """Frames from one at or before `start`, where there is one, to the first at or after `end`.
@@ -158,7 +194,7 @@ class Reader:
         A seek may land behind its target (MPEG streams, open groups of pictures), so it is tried from
         further back until a whole key frame comes out in time.
         """
-        for back in _BACK_OFF:
+        for back in _BACK_OFF if self._seekable else ():
             if start - back <= 0:
                 break
             run = self._run(start - back, start, end)
@@ -177,6 +213,8 @@ class Reader:
         """
         self._seek(seek)
         run = Run(self._name, start, end, beginning=seek is None)
+        # What does not decode counts once something follows it: less than a frame may miss at the end.
+        bad: tuple[Fraction | None, str | None] | None = None
         for packet in self._packets():
             if time.monotonic() > self._deadline:
                 raise MediaError(
@@ -184,9 +222,12 @@ class Reader:
                     "ask for less of it"
                 )
             for at, frame, why in self._decoded(packet):
+                if bad is not None:
+                    run.hit(*bad)
+                    bad = None
                 if frame is None or at is None or frame.is_corrupt:
-                    run.hit(at, why)
-                elif run.frame(at, at + (frame.duration or 0) * self._base, bool(frame.key_frame)):
+                    bad = at, why
+                elif run.frame(at, at + (frame.duration or 0) * self._clock.base, bool(frame.key_frame)):
                     yield at, frame
                 elif at >= start:
                     return
@@ -199,21 +240,24 @@ class Reader:
     def _seek(self, to: Fraction | None) -> None:
         import av
 
-        fresh, self._fresh = self._fresh, False
-        if fresh and to is None:
-            return
-        target = self._origin + (to or 0)
-        try:
-            self._container.seek(math.floor(target / self._base), stream=self._stream)
-        except av.error.FFmpegError:
-            # No index to seek by: from the beginning, where nothing needs one.
-            self._container.seek(0)
-        self._stream.codec_context.flush_buffers()
+        if to is not None:
+            try:
+                target = (self._clock.origin + to) / self._clock.base
+                self._container.seek(math.floor(target), stream=self._stream)
+                self._stream.codec_context.flush_buffers()
+                self._clock.restart()
+                self._fresh = False
+                return
+            except av.error.FFmpegError:
+                pass  # No index to seek by: from the beginning, where nothing needs one.
+        if not self._fresh:
+            self._open()
 
     def _packets(self) -> Iterator[Packet[VideoStream] | None]:
         """The stream's packets; the last one, empty or None, makes the decoder give what it holds."""
         import av
 
+        self._fresh = False
         try:
             yield from packets(self._container, self._stream)
         except av.error.FFmpegError as error:
@@ -226,72 +270,69 @@ class Reader:
         """(time, frame, None) for each frame of a packet, or (time, None, why) where it does not decode."""
         import av
 
-        if packet is not None and says_nothing(packet):
-            return
+        if packet is not None:
+            if says_nothing(packet):
+                return
+            self._clock.fed(packet)
         try:
             frames = self._stream.decode(packet)
         except av.error.EOFError:
             return  # The decoder was emptied before; a seek will wake it.
         except av.error.FFmpegError as error:
-            stamp = None if packet is None else packet.pts if packet.pts is not None else packet.dts
-            yield (None if stamp is None else stamp * self._base - self._origin), None, reason(error)
+            at = None
+            if packet is not None:
+                at = self._clock.stamped(packet)
+                self._clock.lost(packet)
+            yield at, None, reason(error)
             return
         for frame in frames:
-            if frame.pts is not None:
-                yield frame.pts * self._base - self._origin, frame, None
+            at = self._clock.shown(frame)
+            if at is not None:
+                yield at, frame, None
 
     def _check_end(self, tail: Fraction | None, start: Fraction, end: Fraction | None) -> None:
         """Raise where the file ran out before the pictures that it declares and that were asked for."""
         reached = tail or Fraction(0)
-        declared = _declared_end(self._container, self._stream, self._origin)
+        declared = self._declared_end()
         if declared is None:
             if self._unread is None:
                 return
             declared = Fraction(self._container.duration or 0, 1_000_000)
         wanted = declared if end is None else min(declared, end)
-        if reached + max(_SLACK, _period(self._stream)) < wanted:
+        if reached + max(_SLACK, self._clock.period) < wanted:
             where = f"before {float(start):.2f} s" if tail is None else f"at {float(reached):.2f} s"
             raise MediaError(
                 f"{self._name!r} breaks off {where} of {float(declared):.2f} s; "
                 "the file is truncated or damaged"
             )
 
+    def _declared_end(self) -> Fraction | None:
+        """When the pictures should end by the container's own words; None where it only guesses.
 
-def _origin(container: InputContainer) -> Fraction:
-    """Time zero on the streams' clocks: the earliest stream's first timestamp, exactly.
-
-    The container tells it rounded to microseconds, which would shift every frame's time by up to one.
-    """
-    rounded = Fraction(container.start_time or 0, 1_000_000)
-    for stream in container.streams:
-        if stream.start_time is not None and stream.time_base:
-            exact = stream.start_time * Fraction(stream.time_base)
-            if abs(exact - rounded) <= Fraction(2, 1_000_000):
-                return exact
-    return rounded
-
-
-def _declared_end(container: InputContainer, stream: VideoStream, origin: Fraction) -> Fraction | None:
-    """When the pictures should end by the container's own words; None where it only guesses."""
-    form = container.format.name
-    if form in ESTIMATED:
-        return None
-    if form.startswith("matroska"):
-        tag = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), None)
-        return None if tag is None else _clock(tag)
-    if not stream.duration or not stream.time_base:
-        return None
-    return (stream.duration + (stream.start_time or 0)) * Fraction(stream.time_base) - origin
+        Matroska's header tells of the whole file only, its tags may be another film's: they count once the
+        file is known to be cut.
+        """
+        container, stream = self._container, self._stream
+        form = container.format.name
+        if form in ESTIMATED:
+            return None
+        if form.startswith("matroska"):
+            if not self._cut:
+                return None
+            tag = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), "")
+            return _seconds(tag) or Fraction(container.duration or 0, 1_000_000)
+        if self._clock.counts and stream.frames:
+            # FFmpeg shortens the duration to what is there.
+            return stream.frames * self._clock.period
+        if not stream.duration or not stream.time_base:
+            return None
+        return (stream.duration + (stream.start_time or 0)) * self._clock.base - self._clock.origin
 
 
-def _clock(text: str) -> Fraction | None:
+def _seconds(text: str) -> Fraction | None:
     """`00:01:02.5` in seconds; None for anything else."""
     try:
         hours, minutes, seconds = text.strip("\0 ").split(":")
         return int(hours) * 3600 + int(minutes) * 60 + Fraction(seconds)
     except ValueError:
         return None
-
-
-def _period(stream: VideoStream) -> Fraction:
-    return 1 / Fraction(stream.average_rate) if stream.average_rate else Fraction(0)

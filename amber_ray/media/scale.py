@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from amber_ray.core.model.units import Stream
+
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
@@ -53,34 +55,58 @@ Scaler = Literal["area", "bicubic"]
 """How pictures are made smaller: by averaging, exact and a little soft, or as FFmpeg does by itself."""
 
 
-def upright(frame: VideoFrame, aspect: Fraction, size: Size, scaler: Scaler = "area") -> np.ndarray:
-    """A frame as uint8[h, w, 3] full-range RGB: turned as its display matrix says, its pixels made square.
+def upright(frame: VideoFrame, look: Stream, size: Size, scaler: Scaler = "area") -> np.ndarray:
+    """A frame as uint8[h, w, 3] full-range RGB, as a viewer sees it, of the size that the film is shown at.
 
-    `aspect` is the shape of the stored pixels (width / height). Scaled down by `scaler`, up by
-    bicubic interpolation. The transfer curve stays the film's own (no HDR tone mapping).
+    `look` tells how its film is shown: cropped, its pixels made square, turned and mirrored. Transparency is
+    laid over white, as in stills. A frame of another size than its film's is stretched to that. Scaled down
+    by `scaler`, up by bicubic interpolation. The transfer curve stays the film's own (no HDR tone mapping).
     """
-    turns = round(frame.rotation / 90) % 4
-    w, h = frame.width, frame.height
-    if aspect > 1:
-        w = round(w * aspect)
-    elif 0 < aspect < 1:
-        h = round(h / aspect)
-    w, h = size(h, w)[::-1] if turns % 2 else size(w, h)
+    shown = look.displayed or (frame.width, frame.height)
+    turns = (look.rotation or 0) // 90
+    w, h = size(*shown)[::-1] if turns % 2 else size(*shown)
+    if look.crop or _transparent(frame):
+        frame = _opaque(frame, look)
+    kind = _AREA if scaler == "area" and w <= frame.width and h <= frame.height else _BICUBIC
+    picture = np.rot90(_rgb(frame, w, h, kind), turns)
+    return np.ascontiguousarray(picture[:, ::-1] if look.mirrored else picture)
+
+
+def _rgb(frame: VideoFrame, w: int, h: int, interpolation: int) -> np.ndarray:
     space = None
     if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
         # Untagged pictures are read as players do: high definition is BT.709, the rest BT.601.
         space = _BT709 if frame.height >= 720 else _BT601
-    kind = _AREA if scaler == "area" and w <= frame.width and h <= frame.height else _BICUBIC
-    picture = frame.reformat(
+    return frame.reformat(
         w,
         h,
-        "rgb24",
+        "rgba" if _transparent(frame) else "rgb24",
         src_colorspace=space,
         dst_color_range=_FULL_RANGE,
-        interpolation=kind | _EXACT,
+        interpolation=interpolation | _EXACT,
         threads=1,
     ).to_ndarray()
-    return np.ascontiguousarray(np.rot90(picture, turns))
+
+
+def _transparent(frame: VideoFrame) -> bool:
+    """Whether the pixels have an alpha of their own; entries of palettes are opaque in films."""
+    return not frame.format.has_palette and any(c.is_alpha for c in frame.format.components)
+
+
+def _opaque(frame: VideoFrame, look: Stream) -> VideoFrame:
+    """A frame without transparency and without what the container crops, in RGB."""
+    import av
+
+    picture = _rgb(frame, frame.width, frame.height, _BICUBIC)
+    if picture.shape[2] == 4:
+        alpha = picture[..., 3:].astype(np.uint16)
+        if look.codec == "rawvideo" and not alpha.any():
+            alpha[:] = 255  # The fourth byte of raw pictures is often filler.
+        picture = ((picture[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+    if look.crop and (frame.width, frame.height) == (look.width, look.height):
+        left, top, right, bottom = look.crop
+        picture = picture[top : frame.height - bottom, left : frame.width - right]
+    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
 def _scaled(w: int, h: int, by: Fraction) -> tuple[int, int]:

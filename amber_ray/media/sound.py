@@ -17,6 +17,7 @@ import numpy as np
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError, Unsuitable
 from amber_ray.media import bounds
+from amber_ray.media.clock import origin
 from amber_ray.media.container import audio_stream, demuxed, packets, reason, says_nothing
 from amber_ray.media.locate import name_of
 from amber_ray.media.source import opened
@@ -56,31 +57,48 @@ def heard(
 def _frames(
     container: InputContainer, stream: AudioStream, name: str, limits: Limits, wanted: float = 0.0
 ) -> Iterator[AudioFrame]:
-    """The frames from where the container stands. None is no error if all packets come before `wanted`."""
+    """The frames from where the container stands. None is no error if all packets come before `wanted`.
+
+    What does not decode is damage only if sound follows it, or if it is more than one packet: a recording may
+    end in mid-frame, and tags or zeros may stand behind the last one.
+    """
     import av
 
     deadline = time.monotonic() + limits.decode_seconds
+    zero = float(origin(container))
     began, at = False, 0.0
+    bad: list[str] = []
     for packet in packets(container, stream):
         if time.monotonic() > deadline:
             raise MediaError(f"the sound of {name!r} took longer to decode than {limits.decode_seconds:g} s")
         if packet.pts is not None and packet.time_base is not None:
-            at = float(packet.pts * packet.time_base)
+            at = float(packet.pts * packet.time_base) - zero
         if says_nothing(packet):
             continue
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            if not began:
-                continue  # A recording, or a seek, may begin in mid-frame.
-            raise MediaError(
-                f"the sound of {name!r} is damaged at about {at:.2f} s: {reason(error)}"
-            ) from error
+            # A recording, or a seek, may begin in mid-frame.
+            if began and not _padding(bytes(packet), behind=not bad):
+                bad.append(f"the sound of {name!r} is damaged at about {at:.2f} s: {reason(error)}")
+            continue
         for frame in frames:
+            if bad:
+                raise MediaError(bad[0])
             began = True
             yield frame
-    if not began and at >= wanted:
+    if len(bad) > 1:
+        raise MediaError(bad[0])
+    if not began and at + zero >= wanted:
         raise MediaError(f"no sound of {name!r} can be decoded")
+
+
+_TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS")
+
+
+def _padding(data: bytes, *, behind: bool) -> bool:
+    """Whether what does not decode is no sound: a tag, or nothing but zeros `behind` the last frame."""
+    return data.startswith(_TAGS) or (behind and not any(data))
 
 
 def mono(
@@ -149,36 +167,51 @@ def _placed(
     """Blocks of mono samples from before `start` seconds on, each with the number of its first sample."""
     with heard(asset, feature, limits) as (container, stream, frames):
         base = Fraction(stream.time_base or Fraction(1, rate))
-        origin = Fraction(container.start_time or 0, 1_000_000)
+        zero = Fraction(container.start_time or 0, 1_000_000)
         target = Fraction(start) - _RUN_UP
-        if target > 0:
-            container.seek(math.floor((target + origin) / base), stream=stream)
+        if target > 0 and _seekable(container, stream):
+            container.seek(math.floor((target + zero) / base), stream=stream)
             stream.codec_context.flush_buffers()
             # The sound may end before the picture: what is left to go back to is then too little to decode.
             name, limits = name_of(asset.uri), limits or bounds.current()
-            frames = _frames(container, stream, name, limits, float(Fraction(start) + origin))
+            frames = _frames(container, stream, name, limits, float(Fraction(start) + zero))
         resampler: Resampler | None = None
-        for began, frame in _anchored(frames, origin):
+        for began, frame in _anchored(frames, zero):
             if began is not None:
                 if resampler is not None:
                     yield from resampler.resample(None)
-                resampler = Resampler(stream, frame.sample_rate, rate, began)
+                resampler = Resampler(frame, rate, began)
             if resampler is not None:
                 yield from resampler.resample(frame)
         if resampler is not None:
             yield from resampler.resample(None)
 
 
-def _anchored(frames: Iterator[AudioFrame], origin: Fraction) -> Iterator[tuple[int | None, AudioFrame]]:
+_BY_BYTES = frozenset({"wav", "w64", "aiff", "au"})
+"""Formats in which FFmpeg seeks by the mean number of bytes a second, which holds for plain samples only."""
+
+
+def _seekable(container: InputContainer, stream: AudioStream) -> bool:
+    """Whether time stamps after a seek are those of one pass."""
+    return container.format.name not in _BY_BYTES or stream.codec_context.name.startswith("pcm_")
+
+
+def form(frame: AudioFrame) -> tuple[str, int, str]:
+    """What filters are made for: sample format, rate and channel layout. They may change along a stream."""
+    return frame.format.name, frame.sample_rate, frame.layout.name
+
+
+def _anchored(frames: Iterator[AudioFrame], zero: Fraction) -> Iterator[tuple[int | None, AudioFrame]]:
     """The frames from the first one with a time on; one that does not follow on the last has its place.
 
-    A place is the number of the frame's first sample, by the time stamps of all frames of the half second
-    that it begins: Matroska, FLV and ASF round each to a millisecond, and after a seek Ogg's first one is off
-    by a block. Frames before `origin` seconds have negative places.
+    Nor does one of another form. A place is the number of the frame's first sample, by the time stamps of all
+    frames of the half second that it begins: Matroska, FLV and ASF round each to a millisecond, and after a
+    seek the first one of Ogg and Opus is off by a block. Frames before `zero` seconds have negative places.
     """
     waiting: list[AudioFrame] = []
     began: list[int] = []  # Where the run would begin by each of its first frames.
     counted = 0
+    kind: tuple[str, int, str] | None = None
 
     def settled() -> Iterator[tuple[int | None, AudioFrame]]:
         place: int | None = _agreed(began, waiting[0].sample_rate) if waiting else None
@@ -190,10 +223,15 @@ def _anchored(frames: Iterator[AudioFrame], origin: Fraction) -> Iterator[tuple[
     for frame in frames:
         at = None
         if frame.pts is not None and frame.time_base is not None:
-            at = round((frame.pts * Fraction(frame.time_base) - origin) * frame.sample_rate)
+            at = round((frame.pts * Fraction(frame.time_base) - zero) * frame.sample_rate)
+        if form(frame) != kind and began and kind is not None:
+            # Without a stamp it begins where the run before has ended.
+            at = at if at is not None else (began[0] + counted) * frame.sample_rate // kind[1]
+            yield from settled()
+            began = []
         if at is not None and (not began or abs(at - began[0] - counted) > frame.sample_rate * _GAP):
             yield from settled()
-            waiting, began, counted = [frame], [at], frame.samples
+            waiting, began, counted, kind = [frame], [at], frame.samples, form(frame)
             continue
         if not began:
             continue
@@ -210,42 +248,90 @@ def _anchored(frames: Iterator[AudioFrame], origin: Fraction) -> Iterator[tuple[
 
 def _agreed(began: list[int], rate: int) -> int:
     """The middle of what most frames say, to within a millisecond: rounding errors lie on both sides."""
-    usual = sorted(began)[len(began) // 2]
-    near = [b for b in began if abs(b - usual) <= rate // 1000]
+    said = sorted(began[1:] if len(began) > 2 else began)
+    usual = said[len(said) // 2]
+    near = [b for b in said if abs(b - usual) <= rate // 1000]
     return (min(near) + max(near)) // 2
 
 
-class Resampler:
-    """Mono samples at `rate` from a stream's frames, the first of which begins at its sample number `began`.
+class Filters:
+    """A chain of FFmpeg's audio filters for frames of one form; `chain` is written as on its command line."""
 
-    Frames may begin anywhere, but the output's samples lie at whole multiples of 1 / `rate` on the asset's
-    clock: so many input samples are dropped first that one falls on such a multiple.
-    """
-
-    def __init__(self, stream: AudioStream, given: int, rate: int, began: int) -> None:
+    def __init__(self, first: AudioFrame, chain: str) -> None:
         import av
 
-        self._given = given
-        drop = -began % (given // math.gcd(given, rate))
-        self.place = (began + drop) * rate // given
         # Held: the filters only borrow it, and using one after it is gone crashes the process.
         self._graph = graph = av.filter.Graph()
-        self._source = graph.add_abuffer(template=stream)
-        trim = graph.add("atrim", f"start_sample={drop}")
-        mix = graph.add("aresample", f"osr={rate}:out_chlayout=mono:out_sample_fmt=fltp:rematrix_maxval=1")
+        self._source = graph.add_abuffer(
+            sample_rate=first.sample_rate,
+            format=first.format.name,
+            layout=first.layout.name,
+            time_base=first.time_base or Fraction(1, first.sample_rate),
+        )
         self._sink = graph.add("abuffersink")
-        graph.link_nodes(self._source, trim, mix, self._sink).configure()
+        filters = (graph.add(*part.split("=", 1)) for part in chain.split(","))
+        graph.link_nodes(self._source, *filters, self._sink).configure()
 
-    def resample(self, frame: AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks of samples, each with the number of its first one on the asset's clock; None flushes."""
+    def filtered(self, frame: AudioFrame | None) -> Iterator[AudioFrame]:
+        """The frames that are ready once `frame` is there; None is the end."""
         import av
 
         self._source.push(frame)
         while True:
             try:
-                block = self._sink.pull()
+                yield self._sink.pull()  # type: ignore[misc]
             except (av.error.BlockingIOError, av.error.EOFError):
                 return
-            data: np.ndarray = block.to_ndarray()[0]  # type: ignore[attr-defined]
+
+
+def in_form(frames: Iterator[AudioFrame], chain: str) -> Iterator[AudioFrame]:
+    """Frames whose form may change along the way, each run of one form through its own filters."""
+    filters: Filters | None = None
+    kind: tuple[str, int, str] | None = None
+    for frame in frames:
+        if filters is None or form(frame) != kind:
+            if filters is not None:
+                yield from filters.filtered(None)
+            filters, kind = Filters(frame, chain), form(frame)
+        yield from filters.filtered(frame)
+    if filters is not None:
+        yield from filters.filtered(None)
+
+
+def silence(like: AudioFrame, samples: int) -> AudioFrame:
+    """Silence of a frame's form that follows on it."""
+    import av
+
+    frame = av.AudioFrame(format=like.format.name, layout=like.layout.name, samples=samples)
+    frame.sample_rate, frame.time_base = like.sample_rate, like.time_base
+    frame.pts = None if like.pts is None else like.pts + like.samples
+    for plane in frame.planes:
+        # Unsigned bytes are the one format whose silence is not zero.
+        plane.update((b"\x80" if like.format.name.startswith("u8") else b"\0") * plane.buffer_size)
+    return frame
+
+
+class Resampler:
+    """Mono samples at `rate` from frames of one form, the first of which begins at its sample number `began`.
+
+    Frames may begin anywhere, but the output's samples lie at whole multiples of 1 / `rate` on the asset's
+    clock: so many input samples are dropped first that one falls on such a multiple. Channels of which
+    nothing tells where they stand are mixed evenly.
+    """
+
+    def __init__(self, first: AudioFrame, rate: int, began: int) -> None:
+        given, count = first.sample_rate, first.layout.nb_channels
+        drop = -began % (given // math.gcd(given, rate))
+        self.place = (began + drop) * rate // given
+        chain = [f"atrim=start_sample={drop}"]
+        if count > 2 and first.layout.name == f"{count} channels":
+            chain.append("pan=mono|c0=" + "+".join(f"{1 / count:.9f}*c{i}" for i in range(count)))
+        chain.append(f"aresample=osr={rate}:out_chlayout=mono:out_sample_fmt=fltp:rematrix_maxval=1")
+        self._filters = Filters(first, ",".join(chain))
+
+    def resample(self, frame: AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
+        """Blocks of samples, each with the number of its first one on the asset's clock; None flushes."""
+        for block in self._filters.filtered(frame):
+            data: np.ndarray = block.to_ndarray()[0]
             yield self.place, data
             self.place += len(data)

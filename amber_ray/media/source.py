@@ -29,6 +29,42 @@ def is_remote(uri: str) -> bool:
     return "://" in uri
 
 
+class Watched:
+    """A file without a name, so that no extension sways a guess at its kind; remembers a failed read.
+
+    Libraries that parse it make an error of their own of a disk's or a network's; `check` tells which it was.
+    """
+
+    name = ""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.failure: Exception | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any file; an error is remembered and raised."""
+        try:
+            return self._file.read(size)
+        except Exception as error:
+            self.failure = error
+            raise
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any file."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """As of any file."""
+        return self._file.tell()
+
+    def check(self, name: str) -> None:
+        """Raise `SystemFault` if a read has failed."""
+        if self.failure is not None:
+            raise SystemFault(
+                f"{name!r} could not be read to its end: {type(self.failure).__name__}"
+            ) from self.failure
+
+
 @contextlib.contextmanager
 def opened(asset: Asset) -> Iterator[BinaryIO]:
     """The asset's bytes as a seekable binary file.

@@ -1,63 +1,201 @@
-"""Still pictures through Pillow: orientation, transparency and deep greys as a viewer shows them.
+"""Still pictures through Pillow: what they are and how they look, by one reader, so that both always agree.
 
-Must not know: assets, features.
+A moving GIF, WebP, PNG or AVIF counts as its first picture. Orientation, transparency and deep greys are as a
+viewer shows them. Must not know: assets, features.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, BinaryIO
+import contextlib
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from amber_ray.errors import MediaError
+from amber_ray.core.model.units import Stream
+from amber_ray.errors import AmberError, MediaError, TooLarge
 from amber_ray.media.scale import Size
+from amber_ray.media.source import Watched
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-"""Pillow's plug-ins that may look at the bytes."""
+TYPES = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "PNG": "image/png",
+    "WEBP": "image/webp",
+    "GIF": "image/gif",
+    "BMP": "image/bmp",
+    "TIFF": "image/tiff",
+    "AVIF": "image/avif",
+    "HEIF": "image/heic",
+}
+"""Pillow's plug-ins that may look at the bytes, and the media types of what they read."""
+
+_CODECS = {"JPEG": "mjpeg", "MPO": "mjpeg", "AVIF": "av1", "HEIF": "hevc"}
+"""FFmpeg's names where they are not the format's own."""
+
+_PIXELS = {
+    "1": "monob",
+    "L": "gray",
+    "LA": "ya8",
+    "P": "pal8",
+    "RGB": "rgb24",
+    "RGBA": "rgba",
+    "CMYK": "cmyk",
+}
+"""FFmpeg's names of Pillow's modes."""
+
+_UNREAD = {
+    b"8BPS": "a Photoshop document",
+    b"\xff\x0a": "a JPEG XL picture",
+    b"\0\0\0\x0cJXL ": "a JPEG XL picture",
+    b"\0\0\0\x0cjP  ": "a JPEG 2000 picture",
+    b"%PDF": "a PDF document",
+    b"\0\0\x01\0": "an icon",
+    b"DDS ": "a DirectDraw surface",
+    b"v/1\x01": "an OpenEXR picture",
+    b"#?RADIANCE": "a Radiance HDR picture",
+}
+"""How pictures begin that people have and Amber does not read."""
+
+_HEIF = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+"""Brands of HEIF files (ISO/IEC 23008-12), which FFmpeg takes for films."""
+
+_TURNS = {2: (0, True), 3: (180, False), 4: (180, True), 5: (270, True), 6: (270, False), 7: (90, True),
+          8: (90, False)}  # fmt: skip
+"""EXIF's orientation: degrees counter-clockwise, and whether what was turned is mirrored left to right."""
+
+_ORIENTATION = 0x0112
+_PNG = b"\x89PNG\r\n\x1a\n"
+_XMP = b"XML:com.adobe.xmp\0\0"
+_TEXT = 64 << 10
+"""Bytes of a PNG's XMP that are looked at, for the orientation in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Still:
+    """What a still is; `note` says what of the file features do not see."""
+
+    media_type: str
+    stream: Stream
+    note: str
+
+
+def still_facts(file: BinaryIO, name: str, limits: Limits) -> Still | None:
+    """What a still is; None for what is no still, and FFmpeg may know.
+
+    Raises `MediaError` for a kind of picture that is not read, or one that does not decode, `TooLarge` for
+    one of too many pixels, `SystemFault` when the file can't be read.
+    """
+    head = file.read(32)
+    file.seek(0)
+    for magic, kind in _UNREAD.items():
+        if head.startswith(magic):
+            raise MediaError(f"{name!r} is {kind}, which is not read; {_READ}")
+    heif = head[4:8] == b"ftyp" and head[8:12] in _HEIF
+    if heif and not _reads_heif():
+        raise MediaError(
+            f"{name!r} is a HEIC picture, which is read only where pillow-heif is installed "
+            f"(pip install 'amber-ray[heif]'); {_READ}"
+        )
+    with _opened(file, name, limits) as image:
+        if image is None:
+            return None
+        rotation, mirrored = _turn(image)
+        kind = str(image.format)
+        stream = Stream(
+            kind="video",
+            codec=_CODECS.get(kind, kind.lower()),
+            width=image.width,
+            height=image.height,
+            frames=1,
+            rotation=rotation,
+            pixel_format=_PIXELS.get(
+                image.mode, "gray16" if image.mode.startswith("I") else image.mode.lower()
+            ),
+            mirrored=mirrored or None,
+            chosen=True,
+        )
+        _rgb(image, name)
+        return Still(TYPES[kind], stream, _unseen(image))
 
 
 def still(file: BinaryIO, name: str, size: Size, limits: Limits) -> np.ndarray:
     """The (first) picture of a file as upright uint8[h, w, 3] RGB.
 
-    EXIF orientation is honoured, transparency is laid over white, 16-bit greys are scaled to 8 bits.
-    Raises `MediaError` for a damaged or truncated file, one that is too large, or of no known kind.
-    """
-    from PIL import Image, ImageOps
-
-    try:
-        with Image.open(file, formats=[f for f in FORMATS if f in _known()]) as image:
-            if image.width * image.height > limits.frame_pixels:
-                raise MediaError(
-                    f"{name!r} has {image.width}x{image.height} pixels; "
-                    f"at most {limits.frame_pixels} are allowed"
-                )
-            image.load()
-            rgb = _rgb(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise MediaError(f"the picture {name!r} is truncated or damaged") from error
-    wanted = size(rgb.width, rgb.height)
-    if wanted != rgb.size:
-        rgb = rgb.resize(wanted, Image.Resampling.BICUBIC)
-    return np.asarray(rgb)
-
-
-def unseen(file: BinaryIO) -> str:
-    """What `still` does not read of a picture's file, in words: the others of a moving one, or other pages.
-
-    Empty where there is but one picture, and for a file that Pillow can't count, since it decodes or fails
-    elsewhere. JPEGs are not looked at: what some have beside their picture is made from the same one.
+    EXIF orientation is honoured, transparency is laid over white, 16-bit greys are scaled to 8 bits. Errors
+    as `still_facts`.
     """
     from PIL import Image
 
-    kinds = {"GIF": "moving", "PNG": "moving", "WEBP": "moving", "AVIF": "moving", "TIFF": "paged"}
+    with _opened(file, name, limits) as image:
+        if image is None:
+            raise MediaError(f"{name!r} is no picture of a kind that is read; {_READ}")
+        rotation, mirrored = _turn(image)
+        rgb = _rgb(image, name)
+        if rotation:
+            rgb = rgb.rotate(rotation, expand=True)
+        if mirrored:
+            rgb = rgb.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        wanted = size(rgb.width, rgb.height)
+        if wanted != rgb.size:
+            rgb = rgb.resize(wanted, Image.Resampling.BICUBIC)
+        return np.asarray(rgb)
+
+
+_READ = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF and HEIC pictures are read"
+
+
+@contextlib.contextmanager
+def _opened(file: BinaryIO, name: str, limits: Limits) -> Iterator[Image | None]:
+    """The decoded picture; None if none of the plug-ins knows the bytes."""
+    from PIL import Image, UnidentifiedImageError
+
+    known = _known()
+    source = Watched(file)
     try:
-        with Image.open(file, formats=[f for f in kinds if f in _known()]) as image:
-            count, kind = int(getattr(image, "n_frames", 1)), kinds[image.format or ""]
-    except Exception:  # noqa: BLE001 - Pillow's plug-ins raise all kinds for a damaged file
+        try:
+            image = Image.open(_pixels_of(source), formats=[f for f in TYPES if f in known])
+        except UnidentifiedImageError:
+            source.check(name)
+            yield None
+            return
+        with image:
+            if image.width * image.height > limits.frame_pixels:
+                raise TooLarge(
+                    f"{name!r} has a picture of {image.width}x{image.height}; "
+                    f"at most {limits.frame_pixels} pixels are allowed"
+                )
+            image.load()
+            yield image
+    except AmberError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise TooLarge(f"{name!r} has more pixels than Pillow reads: {error}") from error
+    except Exception as error:
+        # A plug-in raises whatever its parsing of strange bytes comes to.
+        source.check(name)
+        raise MediaError(f"the picture {name!r} is truncated or damaged") from error
+
+
+_OTHERS = {"GIF": "moving", "PNG": "moving", "WEBP": "moving", "AVIF": "moving", "TIFF": "paged"}
+
+
+def _unseen(image: Image) -> str:
+    """What features do not see of a picture's file, in words: the others of a moving one, or other pages.
+
+    Empty where there is but one picture, or where they can't be counted. Other kinds are not looked at: what
+    some JPEGs have beside their picture is made from the same one.
+    """
+    kind = _OTHERS.get(str(image.format))
+    try:
+        count = int(getattr(image, "n_frames", 1)) if kind else 1
+    except Exception:  # noqa: BLE001 - Pillow's plug-ins raise all kinds for what is damaged behind the first
         return ""
     if count < 2:
         return ""
@@ -70,15 +208,81 @@ def _known() -> set[str]:
     from PIL import Image
 
     Image.init()
+    _reads_heif()
     return set(Image.OPEN)
 
 
-def _rgb(image: Image) -> Image:
+def _reads_heif() -> bool:
+    """Whether HEIC pictures can be read; registers the plug-in, once."""
+    from PIL import Image
+
+    if "HEIF" in Image.OPEN:
+        return True
+    try:
+        import pillow_heif
+    except ImportError:
+        return False
+    pillow_heif.register_heif_opener()
+    return True
+
+
+def _turn(image: Image) -> tuple[int, bool]:
+    """The picture's orientation; upright where its metadata can't be read."""
+    try:
+        orientation = image.getexif().get(_ORIENTATION)
+    except Exception:  # noqa: BLE001
+        # As many kinds of errors as there are ways to write EXIF wrongly; none of them costs the picture.
+        return 0, False
+    return _TURNS.get(orientation, (0, False)) if isinstance(orientation, int) else (0, False)
+
+
+def _pixels_of(file: Watched) -> Any:
+    """The file; a PNG without texts and profiles, which may be larger than Pillow reads, and are not used."""
+    if file.read(8) != _PNG:
+        file.seek(0)
+        return file
+    kept, at = [(0, 8)], 8
+    while len(head := file.read(8)) == 8:
+        length, kind = int.from_bytes(head[:4], "big"), head[4:]
+        after = at + 12 + length
+        dropped = kind in (b"tEXt", b"zTXt", b"iCCP") or (
+            kind == b"iTXt" and (length > _TEXT or file.read(len(_XMP)) != _XMP)
+        )
+        if not dropped:
+            kept.append((at, after))
+        at = after
+        file.seek(at)
+    file.seek(0)
+    if kept[-1][1] == at and sum(b - a for a, b in kept) == at:
+        return file
+    rest = io.BytesIO()
+    for a, b in kept:
+        file.seek(a)
+        rest.write(file.read(b - a))
+    rest.seek(0)
+    return rest
+
+
+def _rgb(image: Image, name: str) -> Image:
     import PIL.Image
 
     if image.mode.startswith("I;16") or image.mode == "I":
         deep = np.asarray(image).astype(np.int64)
         return PIL.Image.fromarray((deep.clip(0, 65535) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise MediaError(
+            f"{name!r} has floating-point pixels, and nothing in it tells which of them is white"
+        )
+    if image.mode == "LAB":
+        from PIL import ImageCms
+
+        # TIFF's a and b are signed, those of colour management lie around 128.
+        light, a, b = image.split()
+        image = PIL.Image.merge("LAB", (light, *(c.point(lambda v: v ^ 128) for c in (a, b))))
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        shown = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
+        assert shown is not None  # It is None only where the picture is changed in place.
+        return shown
     if image.has_transparency_data:
         layer = image.convert("RGBA")
         white = PIL.Image.new("RGBA", layer.size, (255, 255, 255, 255))

@@ -43,7 +43,12 @@ def streams_to_json(streams: Iterable[Stream]) -> list[dict[str, Any]]:
 
 def streams_from_json(data: Iterable[Mapping[str, Any]]) -> tuple[Stream, ...]:
     """Return the streams that `streams_to_json` wrote."""
-    return tuple(Stream(**fields) for fields in data)
+    return tuple(_stream(fields) for fields in data)
+
+
+def _stream(fields: Mapping[str, Any]) -> Stream:
+    crop = fields.get("crop")
+    return Stream(**{**fields, "crop": None if crop is None else tuple(crop)})
 
 
 def unit_to_json(unit: Unit) -> list[Any]:

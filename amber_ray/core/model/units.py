@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Literal
 
 from amber_ray.errors import BadRequest
@@ -25,6 +26,11 @@ class Stream:
 
     `frame_rate` is a fraction, as 24000/1001. The colours are named as in ITU-T H.273 by FFmpeg (bt709,
     smpte2084, bt2020nc), None where the stream does not tell; `color_range` is limited or full.
+
+    How the stored `width` by `height` pixels are shown: `crop` pixels are cut off at the left, top, right and
+    bottom, each pixel is `pixel_aspect` times as wide as high (64/45; None: square), the picture is turned
+    counter-clockwise by `rotation` degrees (a multiple of 90), and then mirrored left to right if `mirrored`.
+    `chosen` is the stream of its kind that features look at or listen to.
     """
 
     kind: Literal["video", "audio", "other"]
@@ -41,6 +47,27 @@ class Stream:
     color_range: str | None = None
     sample_rate: int | None = None
     channels: int | None = None
+    crop: tuple[int, int, int, int] | None = None
+    pixel_aspect: str | None = None
+    mirrored: bool | None = None
+    chosen: bool | None = None
+
+    @property
+    def displayed(self) -> tuple[int, int] | None:
+        """Width and height of the pictures as a viewer sees them; None for what is no picture."""
+        if self.width is None or self.height is None:
+            return None
+        left, top, right, bottom = self.crop or (0, 0, 0, 0)
+        w, h = squared(self.width - left - right, self.height - top - bottom, self.pixel_aspect)
+        return (h, w) if (self.rotation or 0) % 180 else (w, h)
+
+
+def squared(width: int, height: int, pixel_aspect: str | None) -> tuple[int, int]:
+    """The size of a picture when its pixels are made square: one side grows, neither shrinks."""
+    aspect = Fraction(pixel_aspect or 1)
+    if aspect > 1:
+        return max(1, round(width * aspect)), height
+    return width, max(1, round(height / aspect))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +108,11 @@ class Asset:
     def has_audio(self) -> bool:
         """Whether there is sound to listen to."""
         return any(s.kind == "audio" for s in self.streams)
+
+    def stream(self, kind: Literal["video", "audio"]) -> Stream | None:
+        """The stream of a kind that features look at or listen to; None where there is none."""
+        of_kind = [s for s in self.streams if s.kind == kind]
+        return next((s for s in of_kind if s.chosen), of_kind[0] if of_kind else None)
 
 
 @dataclass(frozen=True, slots=True)

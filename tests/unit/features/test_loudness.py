@@ -10,7 +10,7 @@ import pytest
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
-from amber_ray.features.loudness import Loudness, loudness
+from amber_ray.features.loudness import SILENCE, Loudness, loudness
 from tests.media import RED, catalogue, damage, flat, tone, write_picture, write_sound, write_video
 
 
@@ -77,9 +77,11 @@ def test_without_sound_it_says_so(mute: list[Asset]) -> None:
             loudness(asset)
 
 
-def test_too_little_sound_says_so(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="too little sound"):
-        heard(tmp_path / "click.wav", tone(0.02))
+@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.3, 0.39])
+def test_a_sound_shorter_than_a_block_is_a_block_of_its_own(tmp_path: Path, seconds: float) -> None:
+    assert heard(tmp_path / "click.wav", tone(seconds)).integrated == pytest.approx(-23, abs=0.8)
+    silent = heard(tmp_path / "silence.flac", np.zeros(round(seconds * 48_000), np.float32))
+    assert silent.integrated == SILENCE
 
 
 def test_damaged_sound_says_where(tmp_path: Path) -> None:

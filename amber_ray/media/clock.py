@@ -1,0 +1,128 @@
+"""When a decoded picture is shown, where the file's own stamps say it, half say it, or say it wrongly.
+
+Three kinds of containers: those that stamp each picture, those that stamp some of them (the others follow at
+the film's rate), and those that keep only the order of decoding (AVI: the pictures, as they come out in
+display order, take the chunks' times in ascending order). Times ascend and each comes once.
+Must not know: features, what the pictures are for.
+"""
+
+from __future__ import annotations
+
+import heapq
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from amber_ray.errors import MediaError
+
+if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+JUMP = Fraction(1, 4)
+"""Seconds by which a stamp may lie before the one before it: encoders' sloppiness, not another recording."""
+
+ORDER_ONLY = frozenset({"avi"})
+"""Containers without stamps for display. FFmpeg invents some from the order of decoding."""
+
+
+GUESSED_AFTER_A_SEEK = frozenset({"mpeg"})
+"""Containers in which FFmpeg's stamps behind a seek are guesses, up to the next group of pictures."""
+
+
+class Clock:
+    """Times of one stream's pictures, in exact seconds from the container's beginning.
+
+    After a seek no time is known before a stamp has come: pictures up to there are left out, so that a
+    picture has the same time wherever reading began.
+    """
+
+    def __init__(self, container: InputContainer, stream: VideoStream | AudioStream, name: str) -> None:
+        self.base = Fraction(stream.time_base or Fraction(1, 1_000_000))
+        self.origin = origin(container)
+        self.counts = container.format.name in ORDER_ONLY
+        rate = stream.type == "video" and (stream.average_rate or stream.guessed_rate)
+        self.period = 1 / Fraction(rate) if rate else Fraction(0)
+        self._name = name
+        self._guesses = container.format.name in GUESSED_AFTER_A_SEEK
+        self._untimed_groups = 0
+        self._due: list[int] = []
+        self._last: Fraction | None = None
+
+    def restart(self) -> None:
+        """Forget everything: reading goes on behind a seek."""
+        self._untimed_groups = 2 if self._guesses else 0
+        self._due.clear()
+        self._last = None
+
+    def fed(self, packet: Packet[VideoStream]) -> None:
+        """Note a packet that the decoder was given."""
+        if self.counts and packet.dts is not None:
+            heapq.heappush(self._due, packet.dts)
+
+    def lost(self, packet: Packet[VideoStream]) -> None:
+        """Note that a packet, the last one fed, will never become a picture."""
+        if self.counts and packet.dts in self._due:
+            self._due.remove(packet.dts)
+            heapq.heapify(self._due)
+
+    def stamped(self, packet: Packet[VideoStream]) -> Fraction | None:
+        """The time at which a packet's picture is due, None where the packet does not tell."""
+        stamp = packet.dts if self.counts or packet.pts is None else packet.pts
+        return None if stamp is None else self._seconds(stamp)
+
+    def shown(self, frame: VideoFrame) -> Fraction | None:
+        """The time of the next picture in display order; None if it has none of its own and is left out.
+
+        Raises `MediaError` where the clock jumps back.
+        """
+        if self._untimed_groups:
+            self._untimed_groups -= bool(frame.key_frame)
+            if self._untimed_groups:
+                return None
+        at: Fraction | None = None
+        if self.counts:
+            at = self._seconds(heapq.heappop(self._due)) if self._due else None
+        elif frame.pts is not None:
+            at = self._seconds(frame.pts)
+        if at is None:
+            if self._last is None:
+                return None
+            length = frame.duration * self.base if frame.duration else self.period
+            at = self._last + length if length else None
+        if at is None or (self._last is not None and not self._follows(at)):
+            return None
+        self._last = at
+        return at
+
+    def check(self, before: Fraction, at: Fraction) -> None:
+        """Raise `MediaError` if a clock that stood at `before` jumps back when it says `at`."""
+        if before - at > JUMP:
+            raise MediaError(
+                f"the clock of {self._name!r} jumps back from {float(before):.2f} s to {float(at):.2f} s, as "
+                "where two recordings were joined: cut it there, or write its times anew"
+            )
+
+    def _follows(self, at: Fraction) -> bool:
+        assert self._last is not None
+        self.check(self._last, at)
+        return at > self._last
+
+    def _seconds(self, stamp: int) -> Fraction:
+        return max(stamp * self.base - self.origin, Fraction(0))
+
+
+def origin(container: InputContainer) -> Fraction:
+    """Time zero on the streams' clocks: the earliest stream's first timestamp, exactly.
+
+    The container tells it rounded to microseconds, which would shift every frame's time by up to one.
+    """
+    rounded = Fraction(container.start_time or 0, 1_000_000)
+    for stream in container.streams:
+        if stream.start_time is not None and stream.time_base:
+            exact = stream.start_time * Fraction(stream.time_base)
+            if abs(exact - rounded) <= Fraction(2, 1_000_000):
+                return exact
+    return rounded
