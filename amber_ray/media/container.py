@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from amber_ray.errors import MediaError
 from amber_ray.media.source import Watched
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.packet import Packet
     from av.stream import Stream
+    from av.video.codeccontext import VideoCodecContext
     from av.video.stream import VideoStream
 
 CONTAINERS = (
@@ -32,6 +33,9 @@ CONTAINERS = (
 
 ESTIMATED = frozenset({"mp3", "aac", "ac3", "eac3", "dts", "amr", "flv", "mpegts", "mpeg"})
 """Formats whose header holds no duration: FFmpeg guesses it, by bit rate or the last timestamp it finds."""
+
+MEASURED = ESTIMATED | {"ogg", "flac"}
+"""Formats whose packets are counted for their duration: guessed, or told of the first of several streams."""
 
 _FORMATS = ",".join(CONTAINERS)
 _BUFFER = 1 << 18
@@ -71,6 +75,8 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
             for stream in filter(readable, container.streams.video):
                 stream.codec_context.options = {"max_pixels": str(limits.frame_pixels)}
             yield container
+    except av.error.PatchWelcomeError as error:
+        raise MediaError(f"{name!r} can't be read to its end: FFmpeg does not do what it needs") from error
     except av.error.FFmpegError as error:
         source.check(name)
         raise MediaError(f"{name!r} is damaged: {reason(error)}") from error
@@ -114,6 +120,19 @@ def _counted(stream: Any) -> int | None:
     """How many pictures Matroska's statistics tag tells of; it may be stale, and only orders tracks."""
     told = next((v for k, v in stream.metadata.items() if k.startswith("NUMBER_OF_FRAMES")), "")
     return int(told) if told.isdecimal() else None
+
+
+def decoder(stream: VideoStream) -> VideoCodecContext:
+    """What decodes a stream's packets: libvpx where VP8 or VP9 is transparent, which FFmpeg's own ignore."""
+    import av
+
+    context = stream.codec_context
+    name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.codec.canonical_name)
+    if name and stream.metadata.get("alpha_mode") == "1" and name in av.codecs_available:
+        context = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
+    # One thread: a task holds one CPU, and segments run side by side.
+    context.thread_count = 1
+    return context
 
 
 def readable(stream: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -17,8 +18,8 @@ import numpy as np
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError, TooLarge
 from amber_ray.media.clock import Clock
-from amber_ray.media.container import ESTIMATED, audio_stream, demuxed, packets, readable, video_stream
-from amber_ray.media.cropping import Crop, crops
+from amber_ray.media.container import MEASURED, audio_stream, demuxed, packets, readable, video_stream
+from amber_ray.media.headers import Crop, crops, joined
 from amber_ray.media.stills import still_facts
 from amber_ray.settings import Limits
 
@@ -77,6 +78,11 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
     if (picture := still_facts(file, name, limits)) is not None:
         return Facts(picture.media_type, None, (picture.stream,), picture.note)
     file.seek(0)
+    if (second := joined(file)) is not None:
+        raise MediaError(
+            f"{name!r} holds two files, one behind the other, and only the first would be read: "
+            f"cut it at byte {second}, or join what is in them with FFmpeg's concat"
+        )
     with demuxed(file, name, limits) as container:
         media_type = _media_type(container)
         for stream in filter(readable, container.streams.video):
@@ -89,9 +95,9 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
             container, _first_decoded(container, name, limits), crops(file, container.format.name)
         )
         declared = container.duration / 1_000_000 if container.duration else None
-        estimated = container.format.name in ESTIMATED
+        measured = container.format.name in MEASURED
     duration = declared
-    if declared is None or estimated:
+    if declared is None or measured:
         file.seek(0)
         with demuxed(file, name, limits) as container:
             duration = _packet_duration(container, name)
@@ -171,28 +177,30 @@ def _packet_duration(container: InputContainer, name: str) -> float | None:
     """
     chosen = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
     clocks = {s.index: Clock(container, s, name) for s in chosen}
-    first: Fraction | None = None
-    last = Fraction(0)
-    stood: dict[int, Fraction] = {}
-    ended: dict[int, Fraction] = {}
+    begins: dict[int, Fraction] = {}
+    ends: dict[int, Fraction] = {}
+    decoded: dict[int, Fraction] = {}
+    unstamped: dict[int, bool] = {}
+    counted: dict[int, Fraction] = defaultdict(Fraction)
     for packet in _packets(container, chosen):
         if packet.time_base is None or not packet.size:
             continue
-        index = packet.stream_index
+        index, length = packet.stream_index, _length(packet)
+        counted[index] += length
         if packet.dts is not None:
-            decoded = packet.dts * packet.time_base - clocks[index].origin
-            clocks[index].check(stood.get(index, decoded), decoded)
-            stood[index] = decoded
-        if packet.pts is not None:
-            start = packet.pts * packet.time_base
-            first = start if first is None else min(first, start)
-        elif index in ended:
-            start = ended[index]  # Without a stamp of its own it follows the one before.
-        else:
+            at = max(packet.dts * packet.time_base - clocks[index].origin, Fraction(0))
+            clocks[index].check(decoded.get(index, at), at)
+            decoded[index] = at
+        if packet.pts is None:
+            unstamped[index] = True
             continue
-        ended[index] = start + _length(packet)
-        last = max(last, ended[index])
-    return None if first is None else float(last - first)
+        start = packet.pts * packet.time_base
+        begins[index] = min(begins.get(index, start), start)
+        ends[index] = max(ends.get(index, start), start + length)
+    for index in unstamped.keys() & begins.keys():
+        # Those without a stamp follow at the stream's rate, also behind the last stamp.
+        ends[index] = max(ends[index], begins[index] + counted[index])
+    return float(max(ends.values()) - min(begins.values())) if begins else None
 
 
 def _length(packet: Any) -> Fraction:

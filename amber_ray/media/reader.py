@@ -17,7 +17,7 @@ import numpy as np
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError
 from amber_ray.media.clock import Clock
-from amber_ray.media.container import ESTIMATED, packets, reason, says_nothing
+from amber_ray.media.container import ESTIMATED, decoder, packets, reason, says_nothing
 from amber_ray.media.damage import Run
 from amber_ray.media.scale import Scaler, Size, upright
 from amber_ray.settings import Limits
@@ -75,9 +75,8 @@ class Reader:
     def _open(self) -> None:
         self._container, self._stream = self._opened()
         self._clock = Clock(self._container, self._stream, self._name)
+        self._decoder = decoder(self._stream)
         self._fresh = True
-        # One thread: a task holds one CPU, and segments run side by side.
-        self._stream.codec_context.thread_count = 1
 
     @property
     def _seekable(self) -> bool:
@@ -244,7 +243,7 @@ class Reader:
             try:
                 target = (self._clock.origin + to) / self._clock.base
                 self._container.seek(math.floor(target), stream=self._stream)
-                self._stream.codec_context.flush_buffers()
+                self._decoder.flush_buffers()
                 self._clock.restart()
                 self._fresh = False
                 return
@@ -275,7 +274,7 @@ class Reader:
                 return
             self._clock.fed(packet)
         try:
-            frames = self._stream.decode(packet)
+            frames = self._decoder.decode(packet)
         except av.error.EOFError:
             return  # The decoder was emptied before; a seek will wake it.
         except av.error.FFmpegError as error:

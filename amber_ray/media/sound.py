@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 _RUN_UP = Fraction(1, 2)
 """Seconds decoded before the wanted span, for decoders and the resampler to settle."""
 
+_VOTES = 8
+"""Frames whose stamps are asked where a run begins, at least: each is rounded, to a millisecond in places."""
+
 _GAP = 0.05
 """Seconds by which a frame may begin off the end of the one before; codecs' rounding stays below."""
 
@@ -238,7 +241,7 @@ def _anchored(frames: Iterator[AudioFrame], zero: Fraction) -> Iterator[tuple[in
         if waiting:
             waiting.append(frame)
             began += [] if at is None else [at - counted]
-            if counted >= frame.sample_rate * _RUN_UP:
+            if counted >= frame.sample_rate * _RUN_UP and len(waiting) >= _VOTES:
                 yield from settled()
         else:
             yield None, frame

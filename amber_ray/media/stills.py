@@ -72,6 +72,9 @@ _TURNS = {2: (0, True), 3: (180, False), 4: (180, True), 5: (270, True), 6: (270
 
 _ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
+_BEGINNINGS = (_PNG, b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
+"""How nothing but the pictures that are read begins."""
+
 _XMP = b"XML:com.adobe.xmp\0\0"
 _TEXT = 64 << 10
 """Bytes of a PNG's XMP that are looked at, for the orientation in it."""
@@ -92,8 +95,7 @@ def still_facts(file: BinaryIO, name: str, limits: Limits) -> Still | None:
     Raises `MediaError` for a kind of picture that is not read, or one that does not decode, `TooLarge` for
     one of too many pixels, `SystemFault` when the file can't be read.
     """
-    head = file.read(32)
-    file.seek(0)
+    head = _head(file)
     for magic, kind in _UNREAD.items():
         if head.startswith(magic):
             raise MediaError(f"{name!r} is {kind}, which is not read; {_READ}")
@@ -105,6 +107,8 @@ def still_facts(file: BinaryIO, name: str, limits: Limits) -> Still | None:
         )
     with _opened(file, name, limits) as image:
         if image is None:
+            if heif or head.startswith(_BEGINNINGS):
+                raise MediaError(f"the picture {name!r} is truncated or damaged")
             return None
         rotation, mirrored = _turn(image)
         kind = str(image.format)
@@ -176,7 +180,8 @@ def _opened(file: BinaryIO, name: str, limits: Limits) -> Iterator[Image | None]
     except AmberError:
         raise
     except Image.DecompressionBombError as error:
-        raise TooLarge(f"{name!r} has more pixels than Pillow reads: {error}") from error
+        most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+        raise TooLarge(f"{name!r} has more than the {most} pixels that a picture may have") from error
     except Exception as error:
         # A plug-in raises whatever its parsing of strange bytes comes to.
         source.check(name)
@@ -202,6 +207,12 @@ def _unseen(image: Image) -> str:
     if kind == "paged":
         return f"of its {count} pages, features see the first only"
     return f"it moves: of its {count} pictures, features see the first only"
+
+
+def _head(file: BinaryIO) -> bytes:
+    head = file.read(32)
+    file.seek(0)
+    return head
 
 
 def _known() -> set[str]:

@@ -1,4 +1,4 @@
-"""Every file of `cases.json` has the values that it says, or is refused where it says so, for the true reason."""
+"""Every file of `cases.json` has the values that it says, or is refused where it may be, for the true reason."""
 
 from __future__ import annotations
 
@@ -25,12 +25,10 @@ def test_a_file_is_answered_as_it_should_be(case: dict[str, Any], tmp_path: Path
             register(path)
         return
     try:
-        asset = register(path)
+        found = complaints(register(path), expected)
     except (MediaError, TooLarge) as error:
-        assert "or" in expected, error
-        assert not UNTRUE.search(str(error)), error
-        return
-    assert complaints(asset, expected) == []
+        found = [str(error)] if "or" not in expected or UNTRUE.search(str(error)) else []
+    assert found == []
 
 
 def test_each_file_has_a_case() -> None:

@@ -1,4 +1,4 @@
-"""What PyAV does not pass on of a container's header: the crop, and whether the file is as long as it says.
+"""What PyAV does not pass on of a container's header: the crop, where the file should end, what follows it.
 
 Matroska (RFC 9559, elements `PixelCrop...`) and ISO base media files (ISO/IEC 14496-12, the box `clap`). A
 header that can't be followed crops nothing: FFmpeg, which reads the same bytes, decides what is damaged.
@@ -57,6 +57,70 @@ def missing(file: BinaryIO) -> int:
         return 0
     finally:
         file.seek(position)
+
+
+def joined(file: BinaryIO) -> int | None:
+    """Where a second film begins in the file, as after `cat a.mp4 b.mp4`; None if there is only one.
+
+    FFmpeg reads the first one and says nothing. Followed by structure: fragments and their repeated headers,
+    AVI's further parts and Matroska's live segments are one film.
+    """
+    position = file.tell()
+    try:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        head = file.read(12)
+        if head[:4] == b"RIFF":
+            return _second_riff(file, size, head[8:12])
+        if head[4:8] == b"ftyp":
+            return _second_movie(file, size)
+        if head[:4] == b"FLV\x01":
+            return _second_flv(file, size, int.from_bytes(head[5:9], "big"))
+        if head[:4] == _EBML.to_bytes(4, "big"):
+            _, end = _segment(file, size)
+            return end if 0 < end < size and _begins(file, end, _EBML.to_bytes(4, "big")) else None
+        return None
+    except (ValueError, struct.error):
+        return None
+    finally:
+        file.seek(position)
+
+
+def _second_riff(file: BinaryIO, size: int, kind: bytes) -> int | None:
+    at = 0
+    for _ in range(_BOXES):
+        file.seek(at)
+        head = file.read(12)
+        if len(head) < 12 or head[:4] != b"RIFF" or at >= size:
+            return None
+        if at and head[8:12] == kind:
+            return at
+        length = int.from_bytes(head[4:8], "little")
+        at += 8 + length + length % 2
+    return None
+
+
+def _second_movie(file: BinaryIO, size: int) -> int | None:
+    kinds = [(kind, first - 8) for kind, first, _ in _boxes(file, 0, size)]
+    if any(kind == b"moof" for kind, _ in kinds) or sum(kind == b"moov" for kind, _ in kinds) < 2:
+        return None
+    return next((at for kind, at in kinds[1:] if kind == b"ftyp"), None)
+
+
+def _second_flv(file: BinaryIO, size: int, at: int) -> int | None:
+    """Tag by tag, each with its length before and behind it."""
+    while at + 15 <= size:
+        file.seek(at + 4)
+        head = file.read(11)
+        if head[:4] == b"FLV\x01":
+            return at + 4
+        at += 15 + int.from_bytes(head[1:4], "big")
+    return None
+
+
+def _begins(file: BinaryIO, at: int, magic: bytes) -> bool:
+    file.seek(at)
+    return file.read(len(magic)) == magic
 
 
 def _matroska_crops(file: BinaryIO) -> Iterator[Crop | None]:
