@@ -31,7 +31,7 @@ from amber_ray.settings import Limits
 from amber_ray.store.assets import AssetPacks
 
 CHUNK = 4 << 20
-FORMAT = 1
+FORMAT = 2
 """Of what is kept in the store; raised when `facts` tells more or otherwise, which probes all media anew."""
 
 REMEMBERED = 32_768

@@ -1,4 +1,4 @@
-"""Every file of `cases.json` has the values that it says, or is refused where it may be, for the true reason."""
+"""Every file of `cases.json` has the values that it says, or is refused where it may be, for a true reason."""
 
 from __future__ import annotations
 

@@ -169,6 +169,9 @@ _END = r"\Z"
 _STREAM: dict[str, Schema] = {
     "kind": {"type": "string", "enum": ["video", "audio", "other"]},
     "rotation": {"type": "integer"},
+    "mirrored": {"type": "boolean"},
+    "chosen": {"type": "boolean"},
+    "crop": {"type": "array", "items": COUNT, "minItems": 4, "maxItems": 4},
     **dict.fromkeys(("width", "height", "frames", "sample_rate", "channels"), COUNT),
 }
 """Fields of a stream that are not texts; those that don't apply to one are left out."""
