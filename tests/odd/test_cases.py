@@ -1,4 +1,4 @@
-"""Every file of `cases.json` has the values that it says, or is refused where it may be, for a true reason."""
+"""Files of `cases.json` have the values said there, or are refused where they may be, for a true reason."""
 
 from __future__ import annotations
 
