@@ -12,14 +12,16 @@
     From an `Asset` to pictures and sound, as features call it:
     decode      the way in for pictures: those of a span, at given times, or of a still
     ├ reader    one video stream: seek to a key frame, decode, choose frames by time
+    ├ clock     when a picture is shown, where stamps are missing, wrong or of decoding only
     ├ damage    whether the frames of a damaged file can be relied on, or a `MediaError` is due
-    ├ stills    still pictures, by Pillow
+    ├ stills    still pictures, by Pillow: what they are (for `facts`) and how they look
     └ scale     the size that a picture comes out in, and its conversion to upright RGB
     sound       the way in for sound: mono samples of a span, resampled, and decoded frames
 
     Below both:
     source      opens an asset's bytes, local or remote, and checks that they are still those registered
-    container   FFmpeg's demuxers, which may open no other file and no network
+    container   FFmpeg's demuxers, which may open no other file and no network; the choice of streams
+    headers     what PyAV does not pass on of a container's header: crops, its end, a second file behind it
     bounds      the limits on media that hold for the step that runs now, by a context variable
 
 All of it blocks, so a server calls it in threads; only `Catalogue.at_hand` is fit for an event loop.
