@@ -21,6 +21,7 @@ from collections.abc import (
     Mapping,
     Sequence,
 )
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, NamedTuple
@@ -522,11 +523,24 @@ class MemoryService:
             moved = False
             for held in list(self.requests.values()):
                 if held.state == "running":
+                    needed = self._needed(held)
                     for step in held.steps.values():
-                        moved = self._advance(step) or moved
+                        moved = (step.key in needed and self._advance(step)) or moved
         for held in list(self.requests.values()):
             if held.state == "running":
                 self._answer(held)
+
+    def _needed(self, held: Held, anew: AbstractSet[str] = frozenset()) -> set[str]:
+        """The targets, and what is under those that have no value yet, or are to have one `anew`."""
+        needed: set[str] = set()
+        stack = [step.key for step in held.targets]
+        while stack:
+            key = stack.pop()
+            if key not in needed:
+                needed.add(key)
+                if key in anew or not (key in self.kept or key in self.failed):
+                    stack.extend(held.steps[key].needs)
+        return needed
 
     def _advance(self, step: Step) -> bool:
         """Begin a step whose inputs are there, and end it if no gate holds it; True if it has ended now."""
@@ -595,6 +609,8 @@ class MemoryService:
             failure = held.failed_assets[0].failure
             raise getattr(errors, failure.type)(failure.message)
         targets = {step.key for step in held.targets}
+        anew = targets if request.refresh else set()
+        needed = self._needed(held, anew)
         return [
             ExplainedStep(
                 step.feature,
@@ -606,9 +622,16 @@ class MemoryService:
                 None if step.feature in self.never_ran else 0.5,
                 {"CPU": 1.0},
                 step.key in targets,
+                self._action(step, anew) if step.key in needed else "skip",  # type: ignore[arg-type]
             )
             for step in held.steps.values()
         ]
+
+    def _action(self, step: Step, anew: set[str]) -> str:
+        does = {"kept": "use", "failed": "fail", "running": "wait", "missing": "run"}
+        state = "missing" if step.key in anew else self._state(step)
+        below = any(k in self.failed and k not in anew for k in step.needs)
+        return "fail" if state == "missing" and below else does[state]
 
     def _state(self, step: Step) -> str:
         if step.key in self.kept:

@@ -178,6 +178,10 @@ class Scene(abc.ABC):
 
         await self.eventually(found)
 
+    async def would(self, action: str, request: ComputeRequest) -> list[str]:
+        """The features of the steps with which asking would do this, in order."""
+        return [step.feature for step in await self.service.explain(request) if step.action == action]
+
     async def states(self, features: str, *uris: str) -> list[str]:
         """The states of the targets of a request, in order."""
         steps = await self.service.explain(self.ask(features, *uris))
@@ -1123,6 +1127,52 @@ class ServiceContract:
         assert (scene.runs("part", film), scene.runs("joined", film)) == (3, 1)
         with pytest.raises(errors.MediaNotFound):
             await scene.service.explain(scene.ask("label", scene.nothing()))
+
+    @case
+    async def test_what_is_explained_is_what_then_runs(self, scene: Scene) -> None:
+        film = scene.film()
+        request, anew = scene.ask("joined", film), scene.ask("joined", film, refresh=True)
+        assert await scene.would("run", request) == ["part"] * 3 + ["joined"]
+        await done(scene.service, request)
+        assert await scene.would("run", request) == []
+        # The inputs are gone, and nobody needs them as long as nothing is made anew.
+        assert await scene.service.purge(asset=scene.id_of(film), feature="part") == 3
+        steps = await scene.service.explain(request)
+        assert [(s.state, s.action) for s in steps[:3]] == [("missing", "skip")] * 3
+        assert steps[3].action in ("use", "read")
+        await done(scene.service, request)
+        assert (scene.runs("part", film), scene.runs("joined", film)) == (3, 1)
+        assert await scene.would("run", anew) == ["part"] * 3 + ["joined"]
+        await done(scene.service, anew)
+        assert (scene.runs("part", film), scene.runs("joined", film)) == (6, 2)
+        assert await scene.would("run", anew) == ["joined"]
+
+    @case
+    async def test_after_a_restart_nothing_is_said_to_run_for_what_is_stored(self, scene: Scene) -> None:
+        film = scene.film()
+        request = scene.ask("joined", film)
+        await done(scene.service, request)
+        await scene.stored()
+        assert await scene.service.purge(asset=scene.id_of(film), feature="part") == 3
+        await scene.restart()
+        steps = await scene.service.explain(request)
+        assert [s.action for s in steps] == ["skip"] * 3 + ["read"]
+        assert (await done(scene.service, request)).results[0].cached
+        assert (scene.runs("part", film), scene.runs("joined", film)) == (3, 1)
+
+    @case
+    async def test_a_set_over_shards_is_explained_as_it_then_runs(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        request = scene.ask("whole", *pictures)
+        await done(scene.service, scene.ask("label", *pictures[:2]))
+        assert await scene.would("run", request) == ["label"] * 4 + ["whole"]
+        await done(scene.service, request)
+        assert [scene.runs("label", uri) for uri in pictures] == [1] * 6
+        assert await scene.would("run", request) == []
+        assert await scene.service.purge(asset=scene.id_of(pictures[0]), feature="label") == 1
+        assert await scene.would("run", request) == []
+        run = await scene.would("run", scene.ask("whole", *pictures, refresh=True))
+        assert run == ["label", "whole"]
 
     @case
     async def test_explain_tells_what_runs(self, scene: Scene) -> None:

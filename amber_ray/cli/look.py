@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amber_ray.cli.graph import label
@@ -13,7 +13,7 @@ from amber_ray.cli.registered import infos_of, known
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, say, seconds, table
 from amber_ray.client.address import connect
-from amber_ray.core.model.request import ExplainedStep, Failure
+from amber_ray.core.model.request import ExplainedStep, Failure, StepAction
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.core.model.units import MICRO, Collection, Segment, Unit
 from amber_ray.wire import views
@@ -70,16 +70,43 @@ def explain(args: argparse.Namespace) -> int:
     if args.format == "json":
         say(json.dumps([views.encode_step(step) for step in steps], indent=1))
         return 0
-    rows = table("feature", "version", "unit", "state", ">expected", "needs")
+    rows = table("feature", "version", "unit", "state", "asking would", ">expected", "needs")
     for step in steps:
         name = f"[bold]{step.feature}[/]" if step.target else step.feature
         needs = ", ".join(f"{n} {a:g}" for n, a in step.resources.items())
-        rows.add_row(name, step.version, unit_label(step.unit), step.state, seconds(step.seconds), needs)
+        rows.add_row(
+            name,
+            step.version,
+            unit_label(step.unit),
+            step.state,
+            _WORDS[step.action],
+            seconds(step.seconds),
+            needs,
+        )
     console().print(rows)
-    run = [s for s in steps if s.state == "missing"]
-    there = f"{len(steps) - len(run)} of {len(steps)} steps are there or under way"
-    say(f"{there}; {len(run)} would run{_work(run)}")
+    run = [s for s in steps if s.action == "run"]
+    say(f"{len(run)} of {len(steps)} steps would run{_work(run)}{_others(steps)}")
     return 0
+
+
+_WORDS: Mapping[StepAction, str] = {
+    "run": "run it",
+    "wait": "wait for it",
+    "read": "read it",
+    "use": "use it",
+    "fail": "fail by it",
+    "skip": "",
+}
+"""What asking would do with a step."""
+
+
+def _others(steps: Sequence[ExplainedStep]) -> str:
+    """What becomes of the steps that would not run, where that is not plain."""
+    told = ""
+    for action, says in (("wait", "under way"), ("fail", "known to fail"), ("skip", "not needed")):
+        if count := sum(step.action == action for step in steps):
+            told += f"; {count} {'is' if count == 1 else 'are'} {says}"
+    return told
 
 
 def _work(run: Sequence[ExplainedStep]) -> str:

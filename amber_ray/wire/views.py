@@ -226,6 +226,7 @@ def encode_step(step: ExplainedStep) -> dict[str, Any]:
         "seconds": step.seconds,
         "resources": dict(step.resources),
         "target": step.target,
+        "action": step.action,
     }
 
 
@@ -242,4 +243,5 @@ def decode_step(data: Mapping[str, Any]) -> ExplainedStep:
             seconds=data["seconds"],
             resources=data["resources"],
             target=data["target"],
+            action=data["action"],
         )

@@ -112,6 +112,7 @@ Where to look:
     priority     ranks passed down to inputs, and lowered again
     alarms       times at which the ledger wants to be woken: retries, grace periods, deadlines
     invariants   I1 to I6 as code
+    foresight    what a request would do: the same code on copies, for `explain`
     story        the last changes of state, for messages of errors
 
 The vocabulary is in `core.state`, and which ready steps form a task is `core.scheduler`'s.

@@ -66,12 +66,19 @@ class Graph:
     looked at for it only of those that were found at two places, or may have been.
     """
 
-    def __init__(self, settings: Settings, index: Container[str], shard: int, scheduler: Scheduler) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        index: Container[str],
+        shard: int,
+        scheduler: Scheduler,
+        entries: dict[str, Entry] | None = None,
+    ) -> None:
         self.settings = settings
         self.index = index
         self.shard = shard
         self.scheduler = scheduler
-        self.entries: dict[str, Entry] = {}
+        self.entries: dict[str, Entry] = {} if entries is None else entries
         self.out: list[ev.Command] = []
         self.callers = Callers(self.out)
         self.urgency = PriorityPropagation(self.entries, self.callers.requests, scheduler)
@@ -152,6 +159,11 @@ class Graph:
         if self._forgotten if known is None else known[1].uri != asset.uri:
             self._moved.add(asset.id)
         return asset.id in self._moved
+
+    def located_as_in(self, other: Graph) -> None:
+        """Take over where another graph knows assets to be."""
+        self.places, self._moved = dict(other.places), set(other._moved)
+        self._forgotten = other._forgotten
 
     def _here(self, step: Step) -> Step:
         """Return the step with its assets where they were found last: the step itself if they are there."""

@@ -32,8 +32,15 @@ class Ledger:
     """The state machine of one shard. One caller at a time; its `now` never goes back."""
 
     def __init__(
-        self, settings: Settings, index: Container[str], *, shard: int = 0, costs: Costs | None = None
+        self,
+        settings: Settings,
+        index: Container[str],
+        *,
+        shard: int = 0,
+        costs: Costs | None = None,
+        entries: dict[str, Entry] | None = None,
     ) -> None:
+        """`index` says which keys are in Parquet, and `entries` is where entries are kept."""
         self.settings = settings
         self.index = index
         self.shard = shard
@@ -45,7 +52,7 @@ class Ledger:
             overtakes=settings.overtakes,
             shards=settings.shards,
         )
-        self.graph = Graph(settings, index, shard, self.scheduler)
+        self.graph = Graph(settings, index, shard, self.scheduler, entries)
         self.memory = self.graph.memory
         self.entries = self.graph.entries
         self.requests = self.graph.callers.requests
@@ -77,12 +84,8 @@ class Ledger:
         The order matters: a `Deliver` comes before the `Drop` of its value. Raises `IllegalTransition` with
         the key's story for an event that should be impossible; the ledger can't be used any more then.
         """
-        note = self.graph.story.note
-        note(type(event))
-        note(now)
         try:
-            self._handlers[type(event)](event, now)
-            self.graph.collect(now)
+            self.take_in(event, now)
             self._follow_up(now)
         except IllegalTransition as error:
             error.args = (f"{error}\nin {shown(event)} at {now}\n{self.story(error.key)}",)
@@ -90,6 +93,14 @@ class Ledger:
         commands = self.graph.out[:]
         self.graph.out.clear()
         return commands
+
+    def take_in(self, event: ev.Event, now: float) -> None:
+        """Take in an event without turning the new state into commands: `handle` does both."""
+        note = self.graph.story.note
+        note(type(event))
+        note(now)
+        self._handlers[type(event)](event, now)
+        self.graph.collect(now)
 
     def state_of(self, key: str) -> State:
         """Return a key's state: COLD for one that only the index has."""

@@ -132,9 +132,17 @@ class RequestView:
     features: tuple[str, ...] = ()
 
 
+StepAction = Literal["run", "wait", "read", "use", "fail", "skip"]
+
+
 @dataclass(frozen=True, slots=True)
 class ExplainedStep:
-    """One step of a plan and what asking for it would do; `seconds` is what it would take to run."""
+    """One step of a plan, and what asking would do with it.
+
+    `state` is where its value is now. `action` is what `compute` would do: run it, wait for work that is
+    under way, read it back from the store, use it as it is in memory, fail because of it, or skip it, as
+    nothing that would run needs it. `seconds` is what it takes to run; None if none of its feature has run.
+    """
 
     feature: str
     version: str
@@ -145,3 +153,4 @@ class ExplainedStep:
     seconds: float | None
     resources: Mapping[str, float]
     target: bool
+    action: StepAction

@@ -5,6 +5,7 @@ Amounts are in Ray's resource names. Must not know: which steps wait, Ray.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 
 from amber_ray.core.declare.feature import Resources
@@ -41,6 +42,12 @@ class Capacity:
             for name, amount in node.items():
                 self._total[name] = self._total.get(name, 0.0) + amount
         return True
+
+    def copied(self) -> Capacity:
+        """Return the same cluster, whose resources are held and released apart from this one's."""
+        made = copy.copy(self)
+        made.held = dict(self.held)
+        return made
 
     def fits_a_node(self, needs: Mapping[str, float]) -> bool:
         """Return whether some node has, or can get, all of these resources."""

@@ -6,6 +6,7 @@
     requests       which requests are tracked, their answers and events (progress, result, done); tells shards
                    that an interest has ended (`release`), has copies of changed values forgotten (`updated`)
     └ request      one of them: its state, and how callers wait for it to change; it makes no events
+    explaining     what a request would do, put together from what each shard foresees
     shard_client   what is told to a shard, and again after it restarted; the long poll for its updates
     value_reader   values by key: from this process's memory, a shard, or the object store
     └ cache        this process's memory: values that were read, and answers for repeated requests

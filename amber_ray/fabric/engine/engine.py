@@ -29,6 +29,7 @@ from amber_ray.core.model.stats import OF_ENGINES
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError
 from amber_ray.fabric.engine.cache import Answers, Cache
+from amber_ray.fabric.engine.explaining import explained
 from amber_ray.fabric.engine.planner import RequestPlanner
 from amber_ray.fabric.engine.ports import Ports
 from amber_ray.fabric.engine.requests import RequestTracker
@@ -159,28 +160,14 @@ class Engine:
         if failed and not assets:
             raise _as_error(failed[0].failure)
         plan = self._planner.plan(request, assets)[0].plan
-        homes: dict[int, list[str]] = {}
-        for key, step in plan.steps.items():
-            homes.setdefault(step.home, []).append(key)
-        told = await asyncio.gather(*(self._shards[n].call("states", keys) for n, keys in homes.items()))
-        states: dict[str, str] = {key: state for some in told for key, state in some.items()}
-        names = {(s.recipe.feature, s.recipe.version) for s in plan.steps.values()}
-        seconds = await self._shards[0].call("expected", sorted(names))
-        targets = {t.key for t in plan.targets}
-        return [
-            ExplainedStep(
-                feature=step.recipe.feature,
-                version=step.recipe.version,
-                key=key,
-                unit=step.unit,
-                state=states[key],  # type: ignore[arg-type]
-                inputs=step.needs,
-                seconds=seconds.get((step.recipe.feature, step.recipe.version)),
-                resources=step.recipe.resources.as_mapping(),
-                target=key in targets,
-            )
-            for key, step in plan.steps.items()
-        ]
+        return await explained(
+            plan,
+            self._shards,
+            refresh=request.refresh,
+            load=int(request.priority) > 0,
+            at=self._ports.clock.unix(),
+            answered=not request.refresh and self._requests.known(plan.targets) is not None,
+        )
 
     # --- values
 

@@ -21,7 +21,7 @@
     purging       purges and compaction over all shards: writes held off, parts rewritten, copies called back
 
     maintenance   runs what is due every few seconds or hours; `shard` lists what that is
-    inspection    states, expected costs, failures and counters, as they are told to engines
+    inspection    what a request would do, expected costs, failures and counters, as they are told to engines
 
 Who decides is always the ledger (`core.ledger`): what runs next, what is retried, written, evicted.
 

@@ -6,14 +6,17 @@ import collections
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 
+from amber_ray.core.ledger.foresight import foresee
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
 from amber_ray.core.model.units import Collection, Segment, Unit
+from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import State
 from amber_ray.fabric.shard.actor_pools import ActorPools
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.requests import RequestTable
+from amber_ray.fabric.transport.messages import Foreseen, PlanPart
 
 WORDS: Mapping[State, str] = {
     State.ABSENT: "missing",
@@ -31,9 +34,31 @@ HITS: Mapping[str, str] = {"hits_memory": HITS_MEMORY, "hits_store": HITS_STORE}
 """The ledger's counters that have labels."""
 
 
-def states(ledger: Ledger, keys: Sequence[str]) -> dict[str, str]:
-    """Each key's state."""
-    return {key: WORDS[ledger.state_of(key)] for key in keys}
+def foreseen(
+    ledger: Ledger,
+    part: PlanPart,
+    now: float,
+    *,
+    borrowed: Sequence[str] = (),
+    broken: Sequence[str] = (),
+    refresh: bool = False,
+    load: bool = True,
+    located: float = 0.0,
+) -> Foreseen:
+    """What the ledger would do with a request, and the states of the keys that this shard owns.
+
+    `borrowed`: keys that other shards would ask this one for. `broken`: those of other shards, asked for
+    here, that will have no value there.
+    """
+    owned = [key for key, step in part.steps.items() if step.home == ledger.shard]
+    targets = [target.key for target in part.targets]
+    requests = [
+        ev.Requested("explained", part.steps, targets, refresh=refresh, load=load, located=located),
+        ev.Requested("borrowed", part.steps, borrowed),
+    ]
+    why = Failure("system", "SystemFault", "another shard has no value of it", "", "", "", 503)
+    fates = foresee(ledger, requests, now, dict.fromkeys(broken, why))
+    return Foreseen({key: WORDS[ledger.state_of(key)] for key in owned}, fates)
 
 
 def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:

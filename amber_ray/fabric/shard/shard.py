@@ -40,6 +40,7 @@ from amber_ray.fabric.shard.spill import Spiller
 from amber_ray.fabric.transport.messages import (
     NO_COUNTS,
     Counts,
+    Foreseen,
     Found,
     Hello,
     MissingPlans,
@@ -357,10 +358,27 @@ class Shard:
         absent |= inspection.failed(self._ledger, left)
         return Values([found.get(key) for key in keys], changes, list(absent.items()))
 
-    async def states(self, keys: Sequence[str]) -> dict[str, str]:
-        """Each key's state, in the words of `ExplainedStep`."""
+    async def foresee(
+        self,
+        part: PlanPart,
+        borrowed: Sequence[str],
+        broken: Sequence[str],
+        refresh: bool,
+        load: bool,
+        located: float,
+    ) -> Foreseen:
+        """What a request would do; see `inspection.foreseen`. Changes nothing."""
         await self._up()
-        return inspection.states(self._ledger, keys)
+        return inspection.foreseen(
+            self._ledger,
+            part,
+            self.context.clock.now(),
+            borrowed=borrowed,
+            broken=broken,
+            refresh=refresh,
+            load=load,
+            located=located,
+        )
 
     async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
         """Mean seconds of one step of (feature, version), for those that have run."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+from amber_ray.core.ledger.foresight import Fate
 from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.codec import Packed, pack, unpack
 from amber_ray.core.planning.plan import Step, Target
@@ -169,6 +170,16 @@ class PlanPart:
 def _plan_part(packed: Packed, targets: Sequence[tuple[str, str]]) -> PlanPart:
     steps = {step.key: step for step in unpack(packed)}
     return PlanPart(steps, [Target(feature, steps[key].unit, key) for feature, key in targets])
+
+
+class Foreseen(NamedTuple):
+    """What one shard would do with the keys that a request touches, and the states of those that it owns.
+
+    Of the `fates` "ask" is of keys that other shards own: it would ask them.
+    """
+
+    states: Mapping[str, str]
+    fates: Mapping[str, Fate]
 
 
 class Answer(NamedTuple):

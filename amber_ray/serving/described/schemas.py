@@ -6,9 +6,9 @@ example to its schema and to what the code makes, and every answer of the app to
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
-from amber_ray.core.model.request import Priority
+from amber_ray.core.model.request import Priority, StepAction
 from amber_ray.core.model.stats import HITS_REPLICA, HITS_STORE
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import UnknownFeature
@@ -136,6 +136,7 @@ EXAMPLES: dict[str, Any] = {
         "seconds": 0.8,
         "resources": {"CPU": 1.0},
         "target": True,
+        "action": "run",
     },
     "Problem": problem(UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"), HTTP_REQUEST),
     "Stats": {HITS_REPLICA: 1200, HITS_STORE: 61, "computed_total": 34, "hot_bytes": 1048576},
@@ -330,7 +331,7 @@ SCHEMAS: dict[str, Schema] = {
         "nodes edges dependents", nodes=_list(TEXT), edges=_list(_list(TEXT)), dependents=_list(TEXT)
     ),
     "Step": _object(
-        "feature version asset unit key state inputs seconds resources target",
+        "feature version asset unit key state inputs seconds resources target action",
         feature=TEXT,
         version=TEXT,
         **UNIT_FIELDS,
@@ -340,6 +341,12 @@ SCHEMAS: dict[str, Schema] = {
         seconds=_maybe(NUMBER),
         resources={"type": "object", "additionalProperties": NUMBER},
         target=FLAG,
+        action={
+            "type": "string",
+            "enum": list(get_args(StepAction)),
+            "description": "what compute would do with it: run it, wait for work that is under way, read it "
+            "from the store, use it as it is in memory, fail because of it, or skip it: nothing needs it",
+        },
     ),
     "Problem": {
         **_object(

@@ -100,7 +100,7 @@ async def explain(context: AppContext, request: Request) -> Response:
     states: dict[str, int] = {}
     for step in steps:
         states[step.state] = states.get(step.state, 0) + 1
-    run = [step for step in steps if step.state in ("missing", "queued")]
+    run = [step for step in steps if step.action == "run" or (step.action, step.state) == ("wait", "queued")]
     data = {
         "steps": await asyncio.to_thread(lambda: [encode_step(step) for step in steps]),
         "states": states,

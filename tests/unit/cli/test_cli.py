@@ -306,18 +306,18 @@ def test_explain_says_what_would_run(amber: Amber) -> None:
     amber("get", "size", "/a.mp4", *SERVER)
     status, out, _ = amber("explain", "size,score", "/a.mp4", *SERVER)
     assert status == 0
-    assert "1 of 2 steps are there or under way; 1 would run, about 500 ms of work" in out
+    assert "1 of 2 steps would run, about 500 ms of work" in out
     steps = json.loads(amber("explain", "size,score", "/a.mp4", "--format", "json", *SERVER)[1])
-    assert [s["state"] for s in steps] == ["kept", "missing"]
+    assert [(s["state"], s["action"]) for s in steps] == [("kept", "use"), ("missing", "run")]
 
 
 def test_explain_counts_what_never_ran_as_unknown(amber: Amber, service: GatedService) -> None:
     service.never_ran = {"score"}
     told = amber("explain", "size,score", "/a.mp4", *SERVER)[1]
-    assert "2 would run, about 500 ms of work, unknown for 1 of 2 features" in told
+    assert "2 of 2 steps would run, about 500 ms of work, unknown for 1 of 2 features" in told
     service.never_ran = {"score", "size"}
     told = amber("explain", "size,score", "/a.mp4", *SERVER)[1]
-    assert "2 would run, which takes nobody knows how long" in told
+    assert "2 of 2 steps would run, which takes nobody knows how long" in told
 
 
 def test_status_and_failures(amber: Amber, service: GatedService) -> None:

@@ -309,7 +309,16 @@ def test_the_examples_are_what_the_code_makes(registry: Registry) -> None:
     assert theirs["version"] == f"auto-{theirs['code_digest'][:16]}"
     assert graph("redness", known) == EXAMPLES["Graph"]
     explained = ExplainedStep(
-        "redness", theirs["version"], step.key, step.unit, "missing", step.needs, 0.8, {"CPU": 1.0}, True
+        "redness",
+        theirs["version"],
+        step.key,
+        step.unit,
+        "missing",
+        step.needs,
+        0.8,
+        {"CPU": 1.0},
+        True,
+        "run",
     )
     assert without(views.encode_step(explained), "key", "inputs") == without(
         EXAMPLES["Step"], "key", "inputs"

@@ -31,6 +31,7 @@ from amber_ray.fabric.transport.messages import (
     OWN,
     Answer,
     Counts,
+    Foreseen,
     Found,
     Hello,
     MissingPlans,
@@ -477,8 +478,20 @@ class MemoryShard:
         for key in keys:
             self.values.pop(key, None)
 
-    async def states(self, keys: Sequence[str]) -> dict[str, str]:
-        return {key: "hot" if key in self.values else "missing" for key in keys}
+    async def foresee(
+        self,
+        part: PlanPart,
+        borrowed: Sequence[str],
+        broken: Sequence[str],
+        refresh: bool,
+        load: bool,
+        located: float,
+    ) -> Foreseen:
+        owned = [key for key, step in part.steps.items() if step.home == self.number]
+        return Foreseen(
+            {key: "hot" if key in self.values else "missing" for key in owned},
+            {key: "use" if key in self.values else "run" for key in owned},
+        )
 
     async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
         return {}

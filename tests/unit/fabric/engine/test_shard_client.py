@@ -530,11 +530,12 @@ def test_explain_asks_each_shard_about_its_own_steps() -> None:
         async with world(shards=2) as w:
             engine = await w.engine(registry)
             steps = await engine.explain(ask(*w.films(0, 1), features="longer"))
-            assert [s.state for s in steps] == ["missing"] * 4
+            assert [(s.state, s.action) for s in steps] == [("missing", "run")] * 4
             assert sorted(s.feature for s in steps if s.target) == ["longer", "longer"]
             for shard in w.shards:
-                ((keys,),) = shard.named("states")
-                assert len(keys) == 2
+                ((part, borrowed, broken, *_),) = shard.named("foresee")
+                assert [step.recipe.feature for step in part.steps.values()] == ["name_of", "longer"]
+                assert [*borrowed, *broken] == []
             assert all(isinstance(s.unit, Asset) for s in steps)
             assert w.shard.named("submit") == []
 
