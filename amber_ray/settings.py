@@ -49,8 +49,9 @@ class Settings:
     `features` modules or `.py` files registered beside the built-in ones; `memory_bytes` the budget of
     values held in the object store; `attainable` the resources of one more node that an autoscaler can add
     (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing; `overtakes` how many
-    tasks of more urgent classes go ahead of one that waits before it has a turn; `retry_later_seconds` for
-    how long in all a step may put itself off (`RetryLater`).
+    tasks of more urgent classes go ahead of one that waits before it has a turn; `allow_origins` the origins
+    of web pages (`https://app.example`) that may ask from a browser; `retry_later_seconds` for how long in
+    all a step may put itself off (`RetryLater`).
     """
 
     store: str = "amber-store"
@@ -66,6 +67,7 @@ class Settings:
     num_gpus: float | None = None
     attainable: Mapping[str, float] = field(default_factory=dict)
     tokens: tuple[str, ...] = ()
+    allow_origins: tuple[str, ...] = ()
     remote_schemes: tuple[str, ...] = ()
     etag_identity: bool = False
     memory_bytes: int = 1 * GIB
@@ -115,6 +117,10 @@ class Settings:
         names = {f.name for f in dataclasses.fields(cls)}
         if unknown := sorted(set(data) - names):
             raise BadRequest(f"unknown setting {unknown[0]!r}; the settings are {', '.join(sorted(names))}")
+        for f in dataclasses.fields(cls):
+            # A text is iterable too: every letter of it would be taken for a place, a token or an origin.
+            if isinstance(f.default, tuple) and isinstance(given := data.get(f.name), str):
+                raise BadRequest(f"{f.name} must be a list, such as [{given!r}], not {given!r}")
         values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         if isinstance(values.get("limits"), Mapping):
             values["limits"] = Limits(**values["limits"])

@@ -91,6 +91,11 @@ def check(answer: httpx.Response, root: str = "") -> None:
             fits_problem(answer)
         return
     operation = operation_of(request.method, path)
+    if operation is None and "Access-Control-Allow-Methods" in answer.headers:
+        return  # a browser asked whether a page may ask: the Fetch standard describes that
+    if operation is None and answer.status_code in (401, 403, 429):
+        fits_problem(answer)  # who asks may not; which methods there are is not told
+        return
     if operation is None:
         assert set(answer.headers["Allow"].split(", ")) == allowed(path)
         if request.method == "OPTIONS":

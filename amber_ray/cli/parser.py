@@ -43,6 +43,13 @@ def build() -> Parser:
         help="an API token to accept, any number of times (or AMBER_TOKENS, separated by commas)",
     )
     serve.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a web page's origin (https://app.example) that may ask from a browser, any number of times",
+    )
+    serve.add_argument(
         "--remote-scheme",
         action="append",
         default=[],

@@ -70,6 +70,7 @@ def served_settings(args: argparse.Namespace) -> Settings:
         shards=args.shards,
         replicas=args.replicas,
         tokens=tokens_of(args),
+        allow_origins=tuple(args.allow_origin),
         remote_schemes=tuple(s.removesuffix("://") for s in args.remote_scheme),
     )
 

@@ -6,6 +6,7 @@ What a request passes, from the outside inwards:
     deployment     the Serve replica, `build` for Serve's config files, and a server of one's own
     app            `create_app`: the Starlette app with all routes; needs no Ray, and tests drive it directly
     guard          the outermost layer: who is answered at all; makes every error a problem document
+    ├ origins      which pages of other sites may ask from a browser (CORS)
     └ peers        which addresses are this machine's own, for servers without tokens
     compression    gzip, for callers that accept it and answers that gain by it
     routes         one module for each path: its handlers, each with its OpenAPI operation

@@ -17,6 +17,7 @@ from amber_ray.serving.answers import error_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.compression import Compression
 from amber_ray.serving.guard import Guard
+from amber_ray.serving.origins import refuse_malformed
 from amber_ray.serving.peers import Locals
 from amber_ray.serving.presence import ClientGone
 from amber_ray.serving.routes import PATHS, page
@@ -43,7 +44,11 @@ def create_app(
         own: which peers count as this machine (for tests); by default the kernel is asked.
         ongoing: bound on requests under way at once.
         echo: whether answers carry `X-Request-Id`; off behind a server that adds it.
+
+    Raises:
+        BadRequest: an origin in the settings is none.
     """
+    refuse_malformed(settings.allow_origins, settings.tokens)
     context = AppContext(service, settings)
     app = Starlette(
         routes=[*(path.route(context) for path in PATHS), *page.routes(context)],

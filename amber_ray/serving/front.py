@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from amber_ray.errors import BadRequest, Unavailable
+from amber_ray.serving.origins import refuse_malformed
 from amber_ray.settings import Settings
 
 LOOPBACK = "127.0.0.1"
@@ -67,7 +68,7 @@ def is_loopback(host: str) -> bool:
 
 
 def refuse_unsafe(settings: Settings) -> None:
-    """Raise if the server would be open to other machines without a token to show."""
+    """Raise if the server would be open to other machines, or to any web page, without a token to show."""
     if not settings.tokens and not is_loopback(settings.host):
         raise BadRequest(
             f"host {settings.host} can be reached from other machines, so API tokens are needed; "
@@ -75,6 +76,7 @@ def refuse_unsafe(settings: Settings) -> None:
         )
     if any(not token or token != token.strip() or not token.isascii() for token in settings.tokens):
         raise BadRequest("an API token must be ASCII text without spaces around it, and not empty")
+    refuse_malformed(settings.allow_origins, settings.tokens)
 
 
 def refuse_taken(settings: Settings) -> None:

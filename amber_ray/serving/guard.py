@@ -3,7 +3,8 @@
 With API tokens, a caller shows one. Without, only this machine is answered, whichever port a request came
 by: the peer's address must be one of its own, the `Host` must name it (or a page elsewhere could have its
 own name resolve here), and nothing may have been forwarded, since behind a proxy the peer is the proxy.
-A page of another site may not write in either case. Must not know: routes, the service.
+A page of another site may not write in either case, unless its origin is allowed (`origins`).
+Must not know: routes, the service.
 """
 
 from __future__ import annotations
@@ -13,13 +14,13 @@ import hmac
 import logging
 import os
 import re
-from urllib.parse import urlsplit
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from amber_ray.errors import AmberError, Forbidden, Overloaded, Unauthorized
 from amber_ray.serving.answers import error_response
+from amber_ray.serving.origins import Origins
 from amber_ray.serving.peers import Locals
 from amber_ray.settings import Settings
 
@@ -30,7 +31,7 @@ OPEN_BELOW = "/page/"
 """Paths that show no data: answered without a token, so that probes and the pages' first load work."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
-WANTED = frozenset({b"host", b"authorization", b"origin", b"sec-fetch-site", b"x-request-id"}) | FORWARDED
+WANTED = Origins.WANTED | FORWARDED | {b"authorization", b"x-request-id"}
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
@@ -56,6 +57,7 @@ class Guard:
     ) -> None:
         self.app = app
         self._tokens = tuple(token.encode() for token in settings.tokens)
+        self._origins = Origins(settings.allow_origins)
         self._own = own or Locals()
         self._most = ongoing
         self._echo = echo
@@ -79,6 +81,7 @@ class Guard:
         extra = (*SECURITY, (b"x-request-id", request_id.encode())) if self._echo else SECURITY
         head = scope["method"] == "HEAD"
         started = False
+        told = self._origins.telling(scope, send)
 
         async def answer(message: Message) -> None:
             nonlocal started
@@ -87,12 +90,17 @@ class Guard:
                 message["headers"] = [*message["headers"], *extra]
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
-            await send(message)
+            await told(message)
 
         try:
-            self._admit(scope, found)
+            asks = self._origins.preflight(scope, found)
+            self._admit(scope, found, shown=asks is not None)
         except AmberError as error:
             await error_response(error, request_id)(scope, receive, answer)
+            return
+        if asks is not None:
+            told = send  # it says all that there is to say
+            await asks(scope, receive, answer)
             return
         self._ongoing += 1
         try:
@@ -108,15 +116,18 @@ class Guard:
         finally:
             self._ongoing -= 1
 
-    def _admit(self, scope: Scope, found: dict[bytes, bytes]) -> None:
-        """Raise for a request that must not be answered."""
+    def _admit(self, scope: Scope, found: dict[bytes, bytes], *, shown: bool) -> None:
+        """Raise for a request that must not be answered.
+
+        `shown`: no token need be shown, since a browser asks whether a page may ask, which it does without.
+        """
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if not self._tokens:
             self._from_this_machine(scope, found)
-        elif path not in OPEN and not path.startswith(OPEN_BELOW):
+        elif not shown and path not in OPEN and not path.startswith(OPEN_BELOW):
             self._authorized(found.get(b"authorization", b""))
         if scope["method"] not in SAFE:
-            _same_site(found)
+            self._origins.refuse_foreign(found)
         if self._ongoing >= self._most and path != "/healthz":
             raise Overloaded(f"{self._most:,} requests are under way here; try again in a second")
 
@@ -149,19 +160,3 @@ class Guard:
         if scheme.lower() != b"bearer" or not known:
             what = "the API token is not known" if header else "an API token is needed"
             raise Unauthorized(f"{what}; send it as 'Authorization: Bearer TOKEN'")
-
-
-def _same_site(found: dict[bytes, bytes]) -> None:
-    """Refuse a write that a page of another site makes a browser send."""
-    site = found.get(b"sec-fetch-site")
-    origin = found.get(b"origin")
-    foreign = site is not None and site not in (b"same-origin", b"none")
-    if origin is not None and not foreign:
-        try:
-            foreign = urlsplit(origin).netloc.lower() != found.get(b"host", b"").lower()
-        except ValueError:  # no URL at all (`http://[`): certainly not this server's
-            foreign = True
-    if foreign:
-        raise Forbidden(
-            "a page of another site may not write here; call from a program or this server's page"
-        )

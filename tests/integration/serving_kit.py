@@ -16,6 +16,9 @@ from amber_ray.serving import deployment, front
 from amber_ray.settings import Settings
 from tests.memory_service import Held, MemoryService
 
+PAGE = "https://app.example"
+"""The origin whose pages may ask."""
+
 
 def log(line: str) -> None:
     with open(os.environ["KIT_LOG"], "a") as file:
@@ -45,7 +48,7 @@ async def start(settings: Settings) -> Told:
 
 
 def main(port: int, serve_host: str | None) -> None:
-    settings = Settings(port=port)
+    settings = Settings(port=port, allow_origins=(PAGE,))
     os.environ.update(deployment.environment(settings), RAY_USAGE_STATS_ENABLED="0")
     import ray
 

@@ -17,6 +17,7 @@ import httpx
 import pytest
 
 from tests.http_app import compute_body
+from tests.integration.serving_kit import PAGE
 
 ROOT = Path(__file__).parents[2]
 KIT = Path(__file__).parent / "serving_kit.py"
@@ -208,6 +209,28 @@ def test_an_upload_larger_than_all_buffers_on_the_way_arrives_whole(http: httpx.
     size = 40 << 20
     kept = http.post("/v1/assets", content=bytes(size), headers={"Content-Type": "video/mp4"})
     assert (kept.status_code, kept.json()["bytes"]) == (201, size)
+
+
+def test_a_form_larger_than_all_buffers_on_the_way_arrives_whole(http: httpx.Client) -> None:
+    size = 40 << 20
+    kept = http.post("/v1/assets", files={"file": ("a.mp4", bytes(size), "video/mp4")})
+    assert (kept.status_code, kept.json()["bytes"]) == (201, size)
+
+
+def test_a_page_of_another_site_asks_as_a_browser_does_and_long_answers_are_compressed(
+    http: httpx.Client,
+) -> None:
+    page = {"Origin": PAGE, "Sec-Fetch-Site": "cross-site"}
+    may = http.options("/v1/compute", headers={**page, "Access-Control-Request-Method": "POST"})
+    assert (may.status_code, may.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
+    answer = http.post("/v1/compute", json=compute_body("brightness"), headers=page)
+    assert (answer.status_code, answer.headers["Access-Control-Allow-Origin"]) == (200, PAGE)
+    features = http.get("/v1/features", headers=page)
+    assert (features.headers["Content-Encoding"], len(features.json()["features"])) == ("gzip", 6)
+    foreign = http.options(
+        "/v1/compute", headers={"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
+    )
+    assert foreign.status_code == 403
 
 
 def test_without_tokens_nothing_of_it_answers_another_machine(served: Served) -> None:

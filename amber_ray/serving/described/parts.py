@@ -54,12 +54,14 @@ HEADERS: dict[str, Part] = {
     "X-Request-Id": header("This HTTP request's id: the caller's own, or a new one", required=True),
     "X-Content-Type-Options": header("For browsers", "nosniff", required=True),
     "Cross-Origin-Resource-Policy": header("For browsers", "same-origin", required=True),
+    "Vary": header("What the answer hangs on beside its address"),
+    "Access-Control-Allow-Origin": header("For a page of another site that may ask here (`allow_origins`)"),
+    "Access-Control-Expose-Headers": header("For such a page: it may read every header", "*"),
 }
 """Headers of every answer."""
 COMMON = {name: {"$ref": f"#/components/headers/{name}"} for name in HEADERS}
 CODED = {
     "Content-Encoding": header("Text of some length, for a caller that accepts gzip", "gzip"),
-    "Vary": header("What the answer hangs on beside its address"),
 }
 """Headers that an answer in text may have."""
 UNCACHED = {"Cache-Control": header("No cache keeps it", NO_STORE, required=True)}

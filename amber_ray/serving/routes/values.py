@@ -58,7 +58,7 @@ ONLY: Part = {**KNOWN, "name": "If-Match", "description": "ETags of which it mus
 CACHED: Part = {
     "ETag": header("Of this representation of this making of the value; strong", required=True),
     "Cache-Control": header("A copy is asked about before it is used", "no-cache", required=True),
-    "Vary": header("What the answer hangs on", VARY, required=True),
+    "Vary": header("What the answer hangs on: at least Accept and Accept-Encoding", required=True),
 }
 ABOUT: Part = {
     "Amber-Feature": header("The feature that it is a value of", required=True),

@@ -18,6 +18,7 @@ from amber_ray import errors
 from amber_ray.cli import main, options, status_of
 from amber_ray.cli.graph import dot, mermaid, tree
 from amber_ray.cli.parser import build
+from amber_ray.cli.serve import served_settings
 from amber_ray.cli.summary import size, summary
 from amber_ray.cli.terminal import seconds
 from amber_ray.client import AsyncClient, Client
@@ -489,6 +490,17 @@ def test_serve_tokens_come_from_words_and_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv("AMBER_TOKENS", "b, c,,b")
     args = build().parse_args(["serve", "--token", "a", "--token", "b"])
     assert options.tokens_of(args) == ("a", "b", "c")
+
+
+def test_serve_takes_the_origins_of_pages_and_refuses_what_is_none(amber: Amber) -> None:
+    args = build().parse_args(
+        ["serve", "--allow-origin", "https://a.example", "--allow-origin", "http://b:3000"]
+    )
+    assert served_settings(args).allow_origins == ("https://a.example", "http://b:3000")
+    status, out, err = amber("serve", "--allow-origin", "https://a.example/page")
+    assert (status, out) == (2, "")
+    assert "an allowed origin is a scheme and a host" in err
+    assert err.count("\n") == 1
 
 
 # Ends
