@@ -1,13 +1,24 @@
-"""Pages that list things list all of them."""
+"""Pages that list things list all of them, and what they say of types is so."""
 
 from __future__ import annotations
 
 import ast
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
+import jaxtyping
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from amber_ray import Jpeg, MediaType, Png
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.values.annotations import parse
 from amber_ray.features import BUILTINS
+from amber_ray.store.types import arrow_type
+from tests.pages import ROOT, Block, blocks, unsaid
 
 DOCS = Path(__file__).parents[2] / "docs"
 PACKAGE = Path(__file__).parents[2] / "amber_ray"
@@ -39,3 +50,38 @@ def test_every_room_lists_its_modules() -> None:
             if is_module and child.stem[0] != "_" and not re.search(entry, listed, re.MULTILINE):
                 missing.append(f"{init.relative_to(PACKAGE)} does not say what {child.stem} is for")
     assert missing == []
+
+
+GUIDE = DOCS / "write-a-feature.md"
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", GUIDE], ids=lambda page: page.name)
+def test_every_block_says_what_it_is(page: Path) -> None:
+    assert unsaid(page) == []
+
+
+def test_a_block_that_says_nothing_is_found() -> None:
+    assert blocks("```bash\nls\n```\n")[0].directive == ""
+    assert blocks("<!-- readme: run -->\n```bash\nls\n```\n") == [Block("run", "bash", "ls\n")]
+
+
+@dataclass
+class Reddest:
+    segment: int
+    redness: float
+
+
+def test_what_the_guide_says_of_types_is_so() -> None:
+    names: dict[str, Any] = {name: getattr(jaxtyping, name) for name in ("Bool", "Float32", "Int16", "UInt8")}
+    names |= {"Annotated": Annotated, "Jpeg": Jpeg, "MediaType": MediaType, "Png": Png, "Reddest": Reddest}
+    names |= {"np": np, "pa": pa}
+    rows = re.search(r"\| annotation \| column.*?\n\n", GUIDE.read_text(), re.DOTALL)
+    assert rows is not None
+    told = 0
+    for line in rows[0].strip().splitlines()[2:]:
+        annotations, column = re.split(r"(?<!\\)\|", line)[1:3]
+        for annotation in re.findall(r"`(.+?)`", annotations):
+            kind = parse(eval(annotation.replace("\\|", "|"), names))
+            assert f"`{arrow_type(kind)}`" in column, annotation
+            told += 1
+    assert told > 20
