@@ -28,11 +28,11 @@ from amber_ray.media.mounts import is_local
 from amber_ray.media.source import GONE, open_uri
 from amber_ray.media.uploads import Uploads
 from amber_ray.settings import Limits
-from amber_ray.store.assets import AssetPacks
+from amber_ray.store.assets import AssetPacks, AssetRecord
 
 CHUNK = 4 << 20
 FORMAT = 2
-"""Of what is kept in the store; raised when `facts` tells more or otherwise, which probes all media anew."""
+"""Of what is kept in the store. Raised when `facts` tells more or otherwise: media are probed anew then."""
 
 REMEMBERED = 32_768
 """URIs and assets held in memory; the least recently used go first, their records stay on disk."""
@@ -160,11 +160,15 @@ class Catalogue:
             return _Found(seen.asset, seen)
         with self._stripes[hash(location.uri) % len(self._stripes)]:
             # Look again: whoever held the lock may have found it for us.
-            asset, new = self._recorded(location), None
-            if asset is None:
-                asset, new = self._identify(location)
-            elif self._unwritten.get(location.uri) is not None:
+            asset, new = self._unwritten_at(location), None
+            if asset is not None:
                 new = asset  # of a call that has not written it yet: this one may not be answered sooner
+            else:
+                known = self._recorded(location)
+                if known is not None and known.facts == FORMAT:
+                    asset = dataclasses.replace(known.asset, uri=location.uri)
+                else:
+                    asset, new = self._identify(location, None if known is None else known.asset.id)
             if new is not None and new.signature:
                 with self._lock:
                     self._unwritten[location.uri] = new
@@ -188,7 +192,7 @@ class Catalogue:
         Where it is nowhere to be found any more the asset is given all the same, since its values can be
         read without it; features that need its bytes then fail with `MediaNotFound`. Raises `UnknownAsset`.
         """
-        places = self._packs.of(id) if _ID.match(id) else []
+        places = [record.asset for record in self._packs.of(id)] if _ID.match(id) else []
         if not places:
             raise UnknownAsset(f"no asset has the id {id[:64]!r}; register its URI first")
         for place in reversed(places):
@@ -238,25 +242,28 @@ class Catalogue:
             while len(self._seen) > REMEMBERED:
                 self._seen.popitem(last=False)
 
-    def _recorded(self, location: Location) -> Asset | None:
-        """What this or an earlier run, or another process, found at a place that has not changed since."""
-        if location.signature is None:
-            return None
+    def _unwritten_at(self, location: Location) -> Asset | None:
+        """What another call of this process found at a place that has not changed since."""
         new = self._unwritten.get(location.uri)
-        if new is not None and new.signature == location.signature:
-            return new
-        return self._packs.at(location.uri, location.signature)
+        return new if new is not None and new.signature == location.signature else None
 
-    def _identify(self, location: Location) -> tuple[Asset, Asset]:
-        """Digest and probe: the asset, and what to write of it: without a signature that can't be trusted."""
+    def _recorded(self, location: Location) -> AssetRecord | None:
+        """What an earlier run, or another process, found at a place that has not changed since."""
+        return None if location.signature is None else self._packs.at(location.uri, location.signature)
+
+    def _identify(self, location: Location, known: str | None) -> tuple[Asset, Asset]:
+        """Digest and probe: the asset, and what to write of it: without a signature that can't be trusted.
+
+        What has been digested, and is `known` by its id, is only probed.
+        """
         for _ in range(_ATTEMPTS):
             began = time.time_ns()
             with open_uri(location.uri) as (file, size):
                 before = _signature(file, location)
-                id = self._identity(file, location)
-                known = self._packs.of(id)
-                if known:
-                    last = known[-1]
+                id = known or self._identity(file, location)
+                told = [record.asset for record in self._packs.of(id) if record.facts == FORMAT]
+                if told:
+                    last = told[-1]
                     found = Facts(last.media_type, last.duration, last.streams, last.note)
                 else:
                     file.seek(0)

@@ -92,10 +92,14 @@ _SCHEMA = pa.schema(
 _READ = [name for name in _SCHEMA.names if name != "lookup"]
 
 
-class _Row(NamedTuple):
-    """A row as it was read, and when it was written, in microseconds."""
+class AssetRecord(NamedTuple):
+    """What was found at a place. `facts` is the version of what is told of it, which its writer said.
+
+    `seen` is when it was written, in microseconds.
+    """
 
     asset: Asset
+    facts: int
     seen: int
 
 
@@ -139,9 +143,9 @@ class _Batch:
 class AssetPacks:
     """The packs of one store, local or at any fsspec URL. Thread-safe; many processes may share it.
 
-    `facts` is the version of what is told of assets: rows of another one are not found. `fence` is called
-    before packs of others are joined, and raises `StoreError` if this process may not be sure any more that
-    it owns the store (`Lease.guard`).
+    `facts` is the version of what this process tells of assets. `fence` is called before packs of others are
+    joined, and raises `StoreError` if this process may not be sure any more that it owns the store
+    (`Lease.guard`).
     """
 
     def __init__(self, url: str, facts: int = 1, fence: Callable[[], None] | None = None) -> None:
@@ -163,46 +167,48 @@ class AssetPacks:
 
     # --- reading
 
-    def at(self, uri: str, signature: str) -> Asset | None:
+    def at(self, uri: str, signature: str) -> AssetRecord | None:
         """Return the asset that was found at a place when it had this signature; None if none was.
 
         Raises `StoreError` if that can't be read now.
         """
 
-        def look(packs: _Packs) -> Asset | None:
+        def look(packs: _Packs) -> AssetRecord | None:
             rows = self._find(packs, _PLACE, _place_head(uri))
             rows = [r for r in rows if (r.asset.uri, r.asset.signature) == (uri, signature)]
-            return max(rows, key=lambda r: r.seen).asset if rows else None
+            return max(rows, key=lambda r: r.seen) if rows else None
 
-        return self._looked(look, FRESH_SECONDS) or self._older.at(uri, signature, self._facts)
+        found = self._looked(look, FRESH_SECONDS)
+        if found is None and (old := self._older.at(uri, signature)) is not None:
+            found = AssetRecord(*old, 0)
+        return found
 
-    def of(self, id: str) -> list[Asset]:
+    def of(self, id: str) -> list[AssetRecord]:
         """Return an asset as it was found at its latest places, in order; nothing for an unknown one.
 
         Raises `StoreError` if that can't be read now.
         """
 
-        def look(packs: _Packs) -> list[Asset]:
+        def look(packs: _Packs) -> list[AssetRecord]:
             rows = sorted(self._find(packs, _ASSET, _asset_head(id)), key=lambda r: r.seen)
-            places: dict[str, Asset] = {}
+            places: dict[str, AssetRecord] = {}
             for row in rows:
                 if row.asset.id == id:
                     places.pop(row.asset.uri, None)
-                    places[row.asset.uri] = row.asset
+                    places[row.asset.uri] = row
             return list(places.values())[-PLACES:]
 
         self._refresh(FRESH_SECONDS)  # it may be at another place by now
         found = self._looked(look)
         if not found and self._older.there():
             # What is not there any more may have been taken over just now: into a pack first.
-            found = self._older.of(id, self._facts) or self._looked(look)
+            found = [AssetRecord(*old, 0) for old in self._older.of(id)] or self._looked(look)
         if not found and self._late:
             raise next(iter(self._late.values()))
         return found
 
-    def _find(self, packs: _Packs, column: int, head: int) -> list[_Row]:
-        rows = [self._row(name, pack, i) for name, pack in packs.items() for i in pack.find(column, head)]
-        return [row for row in rows if row is not None]
+    def _find(self, packs: _Packs, column: int, head: int) -> list[AssetRecord]:
+        return [self._row(name, pack, i) for name, pack in packs.items() for i in pack.find(column, head)]
 
     def _looked(self, look: Callable[[_Packs], T], seconds: float = 0.0) -> T:
         """Return what `look` finds in the packs that there are.
@@ -224,8 +230,8 @@ class AssetPacks:
                 return found
         raise self._changing()
 
-    def _row(self, name: str, pack: _Pack, row: int) -> _Row | None:
-        """Return a row, None if its facts are of another version. Raises `FileNotFoundError`."""
+    def _row(self, name: str, pack: _Pack, row: int) -> AssetRecord:
+        """Return a row. Raises `FileNotFoundError` if the pack was joined to others."""
         group = int(np.searchsorted(pack.starts, row, "right")) - 1
         with self._lock:
             table = self._groups.get((name, group))
@@ -238,11 +244,9 @@ class AssetPacks:
                 if len(self._groups) > GROUPS:
                     self._groups.popitem(last=False)
         told = table.slice(row - int(pack.starts[group]), 1)
-        if told.column("facts")[0].as_py() != self._facts:
-            return None
-        return _Row(
-            _asset(told.drop_columns("seen").to_pylist()[0]), told.column("seen").cast("int64")[0].as_py()
-        )
+        seen = told.column("seen").cast("int64")[0].as_py()
+        data = told.drop_columns("seen").to_pylist()[0]
+        return AssetRecord(_asset(data), data["facts"], seen)
 
     def _use(self, name: str, call: Callable[[SealedFile], T]) -> T:
         """Call with an open pack; after a failure once more, with the pack opened anew.
@@ -373,7 +377,7 @@ class AssetPacks:
 
     def _publish(self, assets: Sequence[Asset]) -> None:
         """Write rows, together with those of the pack that was written last if there is room in it."""
-        table = _table(assets, time.time_ns() // 1000, self._facts)
+        table = _table([(asset, self._facts) for asset in assets], time.time_ns() // 1000)
         before = self._own
         if before is not None and len(before[1]) + len(table) > OWN_ROWS:
             before = None
@@ -426,9 +430,9 @@ class AssetPacks:
         while self._join():
             pass
         taken = 0
-        for assets, names in self._older.batches(self._facts):
-            self._write([_newest(_table(assets, taken, self._facts))])  # as if they were seen in 1970
-            taken += len(assets)
+        for records, names in self._older.batches():
+            self._write([_newest(_table(records, taken))])  # as if they were seen in 1970
+            taken += len(records)
             self._guard()
             self._older.remove(names)
             self._join()
@@ -532,8 +536,9 @@ def _layout(_: pa.Table) -> dict[str, Any]:
     }
 
 
-def _table(assets: Sequence[Asset], seen: int, facts: int) -> pa.Table:
-    """Return rows for assets, one after the other in time."""
+def _table(records: Sequence[tuple[Asset, int]], seen: int) -> pa.Table:
+    """Return rows for assets and the version of what is told of each, one after the other in time."""
+    assets = [asset for asset, _ in records]
     return pa.table(
         [
             [a.uri for a in assets],
@@ -546,7 +551,7 @@ def _table(assets: Sequence[Asset], seen: int, facts: int) -> pa.Table:
             [a.note for a in assets],
             [a.signature for a in assets],
             pa.array([*range(seen, seen + len(assets))], pa.int64()).cast(pa.timestamp("us")),
-            [facts] * len(assets),
+            [facts for _, facts in records],
             [_head(_place_head(a.uri)) + _head(_asset_head(a.id)) for a in assets],
         ],
         schema=_SCHEMA,

@@ -27,7 +27,11 @@ IDS, PLACES = "assets/id", "assets/uri"
 READERS = 16
 """Files of an object store that are read at once."""
 
+Old = tuple[Asset, int]
+"""An asset at a place, and the version of what is told of it."""
+
 _NAME = re.compile(r"[0-9a-f]{32}\.json")
+_FIELDS = {"format", "id", "bytes", "media_type", "duration", "streams", "uris"}
 
 
 class OlderRecords:
@@ -43,20 +47,20 @@ class OlderRecords:
             self._over = not self._files.has_folder(IDS)
         return not self._over
 
-    def at(self, uri: str, signature: str, facts: int) -> Asset | None:
+    def at(self, uri: str, signature: str) -> Old | None:
         """See `AssetPacks.at`."""
         place = self._read(_place(uri)) if self.there() else None
         if place is None or place.get("signature") != signature:
             return None
-        record = self._read(_id(str(place.get("id"))))
-        return None if record is None or record.get("format") != facts else _asset(record, uri, signature)
+        record = self._record(_id(str(place.get("id"))))
+        return None if record is None else _old(record, uri, signature)
 
-    def of(self, id: str, facts: int) -> list[Asset]:
+    def of(self, id: str) -> list[Old]:
         """See `AssetPacks.of`."""
-        record = self._read(_id(id)) if self.there() else None
-        return [] if record is None or record.get("format") != facts else self._places(record)
+        record = self._record(_id(id)) if self.there() else None
+        return [] if record is None else self._places(record)
 
-    def batches(self, facts: int) -> Iterator[tuple[list[Asset], list[str]]]:
+    def batches(self) -> Iterator[tuple[list[Old], list[str]]]:
         """Yield all assets at all their places, some at a time, with the names of the files that say so."""
         if not self.there():
             return
@@ -64,13 +68,11 @@ class OlderRecords:
             folder = f"{IDS}/{number:02x}"
             names = sorted(self._files.sizes(_NAME, folder, 1))
             with concurrent.futures.ThreadPoolExecutor(1 if self._files.local else READERS) as pool:
-                records = [
-                    r for r in pool.map(self._read, names) if r is not None and r.get("format") == facts
-                ]
-                assets = [asset for places in pool.map(self._places, records) for asset in places]
-            if assets:
+                records = [record for record in pool.map(self._record, names) if record is not None]
+                found = [old for places in pool.map(self._places, records) for old in places]
+            if found:
                 # Assets first: one that was taken over, but for its place, would be taken for one that moved.
-                yield assets, [*names, *dict.fromkeys(_place(a.uri) for a in assets if a.signature)]
+                yield found, [*names, *dict.fromkeys(_place(a.uri) for a, _ in found if a.signature)]
 
     def remove(self, names: Sequence[str]) -> None:
         """Delete files that were taken over; fine if they are gone."""
@@ -83,14 +85,18 @@ class OlderRecords:
             self._files.remove_folder(IDS)
             self._files.remove_folder(PLACES)
 
-    def _places(self, record: dict[str, Any]) -> list[Asset]:
+    def _places(self, record: dict[str, Any]) -> list[Old]:
         """Return an asset at each of its places; without a signature where there is another asset by now."""
-        found: list[Asset] = []
+        found: list[Old] = []
         for uri in record["uris"]:
             place = self._read(_place(uri)) or {}
             signature = place.get("signature") if place.get("id") == record["id"] else None
-            found.append(_asset(record, uri, signature or ""))
+            found.append(_old(record, uri, signature or ""))
         return found
+
+    def _record(self, name: str) -> dict[str, Any] | None:
+        record = self._read(name)
+        return record if record is not None and record.keys() >= _FIELDS else None
 
     def _read(self, name: str) -> dict[str, Any] | None:
         try:
@@ -109,5 +115,5 @@ def _place(uri: str) -> str:
     return f"{PLACES}/{digest[:2]}/{digest}.json"
 
 
-def _asset(record: dict[str, Any], uri: str, signature: str) -> Asset:
-    return asset_from_json({**record, "uri": uri, "signature": signature})
+def _old(record: dict[str, Any], uri: str, signature: str) -> Old:
+    return asset_from_json({**record, "uri": uri, "signature": signature}), int(record["format"])

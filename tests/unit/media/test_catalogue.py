@@ -308,6 +308,24 @@ def test_an_asset_is_not_told_before_it_is_written_whoever_found_it(
     assert opened == [str(film), str(other)]
 
 
+def test_what_an_older_version_found_is_probed_anew_and_not_digested(
+    tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalogue_module, "FORMAT", catalogue_module.FORMAT - 1)
+    first = catalogue(tmp_path).add(str(film))
+    gone = catalogue(tmp_path).add(str(settled(write_video(tmp_path / "gone.mp4", [textured(1)] * 24))))
+    (tmp_path / "gone.mp4").unlink()
+    monkeypatch.undo()
+    monkeypatch.setattr(Catalogue, "_identity", lambda *_: pytest.fail("digested again"))
+    probed: list[str] = []
+    real = catalogue_module.facts
+    monkeypatch.setattr(catalogue_module, "facts", lambda *a: (probed.append(a[1]), real(*a))[1])
+    assert catalogue(tmp_path).get(first.id) == first
+    assert catalogue(tmp_path).add(str(film)) == first
+    assert probed == ["film.mp4"]
+    assert catalogue(tmp_path).get(gone.id) == gone
+
+
 def test_assets_that_can_not_be_written_are_refused_and_found_anew(
     tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
