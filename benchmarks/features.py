@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 
+import httpx
 import numpy as np
 from jaxtyping import Float32
 
@@ -153,3 +154,26 @@ def link_9(link_8: int) -> int:
 def noise(seed: int, megabytes: int) -> np.ndarray:
     """The same noise for the same seed."""
     return np.random.default_rng(seed).random(megabytes << 18, dtype=np.float32)
+
+
+@feature(version="1", concurrency=100)
+class Asked:
+    """What a service at `server` says, with one HTTP client for all calls."""
+
+    def __init__(self, server: str = "") -> None:
+        everyone = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+        self.client = httpx.AsyncClient(base_url=server, timeout=120.0, limits=everyone)
+
+    async def __call__(self, asset: Asset) -> str:
+        """One call."""
+        answer = await self.client.get(f"/{asset.id}")
+        return answer.text
+
+
+@feature(version="1", concurrency=100, rate="20/s")
+class AskedSlowly(Asked):
+    """The same, at most 20 times a second."""
+
+    async def __call__(self, asset: Asset) -> str:
+        """One call."""
+        return await super().__call__(asset)

@@ -23,6 +23,7 @@ def run(session: Session) -> list[Measured]:
     from benchmarks import (
         arrays,
         bulk_write,
+        calls,
         catalogue,
         cold_graph,
         core,
@@ -40,7 +41,7 @@ def run(session: Session) -> list[Measured]:
     )
 
     measured: list[Measured] = []
-    small_things = (stampede, hot_read, get_many, export, arrays, noop_graph, volume)
+    small_things = (stampede, hot_read, get_many, export, arrays, noop_graph, volume, calls)
     large_things = (spill_restore, bulk_write, start, cold_graph, catalogue, warm, core, scaling, growth)
     for module in (*small_things, *large_things):
         for one in module.run(session):

@@ -35,6 +35,8 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "restore",
         "cold graph",
         "warm",
+        "calls: a slow service",
+        "calls: a rate",
         "large arrays",
         "export: with a server",
         "catalogue of no-ops",

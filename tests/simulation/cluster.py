@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state import events as ev
-from amber_ray.fabric.shard.ports import CallFailed, Fault, Ref, TaskResult
+from amber_ray.fabric.shard.ports import CallFailed, Fault, Ref, TaskResult, WarmActor
 from amber_ray.fabric.transport.messages import Made, StepResult, Work
 from amber_ray.fabric.worker import tasks
 from amber_ray.fabric.worker.warm import WarmModel
@@ -353,8 +353,12 @@ class SimCluster:
         """A task's life."""
         return Run(self, work, slots, needs)
 
-    def start_actor(self, recipe: Recipe, needs: Mapping[str, float]) -> SimWarmActor:
+    def start_actor(self, recipe: Recipe, needs: Mapping[str, float]) -> WarmActor:
         """See `Cluster.start_actor`."""
+        if recipe.calls.concurrency:
+            from tests.simulation.calls import CallPort, SimCallActor
+
+            return CallPort(SimCallActor(self, recipe))
         return SimWarmActor(self, recipe, needs)
 
     async def nodes(self) -> list[Mapping[str, float]]:

@@ -7,6 +7,7 @@ array, into which `look` tries to write, as users' features do by mistake.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import functools
 import hashlib
@@ -15,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from amber_ray.core.declare.calls import Calls, Rate, RetryLater
 from amber_ray.core.declare.feature import Resources, feature
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.units import Asset, Collection, Segment
 from amber_ray.core.planning.plan import Planner, Step
 from amber_ray.errors import MediaError, MediaNotFound
 from tests.simulation.draws import Draws
-from tests.simulation.scenario import Scenario
+from tests.simulation.scenario import CALLED, Scenario
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -65,13 +67,22 @@ def film(scene: list[str], probe: str) -> str: ...
 def sound(probe: str) -> str: ...
 
 
+@feature(version="1", per="segment", timeout=20.0)
+async def caption(look: str) -> str: ...
+
+
+@feature(version="1", timeout=20.0)
+class Judge:
+    async def __call__(self, caption: list[str], probe: str) -> str: ...
+
+
 @feature(version="1", per="collection")
 def match(film: list[str], sound: list[str]) -> str: ...
 
 
 SPECS = {
     f.__amber__.name: f.__amber__  # type: ignore[attr-defined]
-    for f in (probe, frames, look, Embed, mood, scene, film, sound, match)
+    for f in (probe, frames, look, Embed, mood, scene, film, sound, match, caption, Judge)
 }
 
 
@@ -87,6 +98,27 @@ class Model:
 
     def batch(self, frames: list[np.ndarray]) -> list[str]:
         return [self(one) for one in frames]
+
+
+class Judged:
+    """What an actor makes calls with for `judge`."""
+
+    def __init__(self, world: World, version: str) -> None:
+        self._call = functools.partial(called, world, "judge", version)
+
+    async def __call__(self, caption: list[str], probe: str) -> str:
+        made: str = await self._call(caption=caption, probe=probe)
+        return made
+
+
+async def called(world: World, name: str, version: str, **given: Any) -> Any:
+    """What every feature does that calls a service: it takes a while, and now and then for ever."""
+    digest = digest_of(name, version, None, [_digests(given[n]) for n in SPECS[name].inputs])
+    await asyncio.sleep(0.05 + 2.0 * world.draws.unit("call", digest))
+    if world.chance("hang", f"call {digest}"):
+        world.saw("a call ran past its timeout")
+        await asyncio.sleep(10_000.0)
+    return body(world, name, version, **given)
 
 
 def body(world: World, name: str, version: str, **given: Any) -> Any:
@@ -178,11 +210,11 @@ class Media:
 
     def _spec(self, name: str, generation: int) -> Any:
         version = self._versions[name]
-        make = (
-            functools.partial(Model, self._world, version)
-            if name == "embed"
-            else functools.partial(body, self._world, name, version)
-        )
+        model = {"embed": Model, "judge": Judged}.get(name)
+        function = called if name == "caption" else body
+        make: Any = functools.partial(function, self._world, name, version)
+        if model is not None:
+            make = functools.partial(model, self._world, version)
         return dataclasses.replace(
             SPECS[name],
             version=version,
@@ -257,6 +289,9 @@ class Media:
         if self._world.chance("step", digest):
             self._world.saw("a step failed")
             raise RuntimeError("a feature's own fault")
+        if self._world.chance("later", digest):
+            self._world.saw("a step asked to be tried later")
+            raise RetryLater(self._draws.pick("later", digest, (0.0, 0.5, 3.0, 20.0)))
         if self._world.chance("system", digest):
             self._world.saw("a step had a system fault")
             raise MemoryError("out of memory")
@@ -317,6 +352,10 @@ def _options(draws: Draws, name: str) -> dict[str, Any]:
     if name == "embed":
         gpu = Resources(**GPU, gpu=draws.pick("gpu", name, ("preferred", "required")))
         return made | {"batch": draws.pick("batch", name, (1, 3)), "resources": gpu}
+    if name in CALLED:
+        concurrency = draws.pick("concurrency", name, (1, 2, 3))
+        rate = draws.pick("rate", name, (None, Rate(2.0, 1.0), Rate(600.0, 60.0)))
+        return made | {"calls": Calls(concurrency, rate)}
     cpus = Resources(num_cpus=draws.pick("cpus", name, (0.0, 1.0, 1.0, 2.0)))
     store = draws.pick("store", name, ("parquet",) * 4 + ("memory", "never"))
     return made | {"resources": cpus, "store": store}

@@ -25,6 +25,7 @@ from amber_ray.fabric.transport.messages import Inline, Slot, Work
 from tests.simulation.cluster import Object, objects
 from tests.simulation.features import digest_in, serial_in
 from tests.simulation.loop import Process
+from tests.simulation.patience import CallWatch
 from tests.simulation.protocol import RewriteWatch, SessionWatch
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ class Oracle:
 
         sessions = SessionWatch(self._world, shard)
         rewrites = RewriteWatch(self._world, shard, process)
+        patience = CallWatch(self._world, ledger)
 
         def handle(event: ev.Event, now: float) -> list[ev.Command]:
             nonlocal begun
@@ -83,7 +85,9 @@ class Oracle:
                 self._restarted(process, shard)
             self._before(ledger, event, process, shard)
             running = dict(ledger.tasks)
+            patience.before(event)
             commands = plain(event, now)
+            patience.after(event, commands, now)
             self._after(ledger, event, shard)
             sessions.said(commands)
             told = Counter((c.request, c.key) for c in commands if isinstance(c, ev.Deliver))

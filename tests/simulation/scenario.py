@@ -17,6 +17,8 @@ SMALL = {"CPU": 2.0}
 SMALL_GPU = {"CPU": 2.0, "GPU": 1.0}
 CLUSTERS = ((SMALL,), (SMALL_GPU,), (SMALL_GPU, SMALL), ({"CPU": 1.0},), ({"CPU": 8.0}, SMALL_GPU))
 FEATURES = ("probe", "frames", "look", "embed", "mood", "scene", "film", "sound", "match")
+CALLED = ("caption", "judge")
+"""Features that call services."""
 
 CHANCES = (
     *("step", "system", "die", "mute", "slow", "hang"),  # of a task
@@ -126,9 +128,13 @@ class Scenario:
             chances[name] *= 0.3
         if theme == "losses":  # what one shard says of them is heard by the others
             chances["lost"] = chances["reply lost"] = 0.0
+        calls = random.Random(f"{seed}/calls")  # of their own, so that older seeds are what they were
+        chances["later"] = danger * calls.choice((0.0, 0.1, 0.3))
+        settings["retry_later_seconds"] = calls.choice((15.0, 1000.0))
         stimuli: list[Stimulus] = []
         for n in range(rng.choice((5, 15, 40))):
-            stimuli.append(_ask(rng, f"r{n}", assets, shards, engines, theme))
+            ask = _ask(rng, f"r{n}", assets, shards, engines, theme)
+            stimuli.append(_with_calls(calls, ask))
         for _ in range(rng.choice((0, 10, 40))):
             stimuli.append(
                 Read(
@@ -205,6 +211,13 @@ def _settings(rng: random.Random, theme: str) -> dict[str, Any]:
         "input_failure_seconds": 60.0,
         "quarantine_seconds": 30.0,
     }
+
+
+def _with_calls(rng: random.Random, ask: Ask) -> Ask:
+    """The same question, or one that also asks for what calls services."""
+    if rng.random() < 0.6:
+        return ask
+    return dataclasses.replace(ask, features=(*ask.features, rng.choice(CALLED)))
 
 
 def _ask(rng: random.Random, id: str, assets: int, shards: int, engines: int, theme: str) -> Ask:

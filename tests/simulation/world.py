@@ -36,7 +36,7 @@ from tests.simulation.features import SEGMENT_SECONDS, Media
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Gone, Message, Node
 from tests.simulation.oracle import NEWS_SECONDS, Oracle
-from tests.simulation.scenario import FEATURES, SMALL_GPU, Ask, Read, Scenario
+from tests.simulation.scenario import CALLED, FEATURES, SMALL_GPU, Ask, Read, Scenario
 from tests.simulation.store import SimJournal, SimLease, SimParts, Store
 
 START = 1000.0
@@ -236,7 +236,14 @@ class World:
         """Somebody asks for everything there is."""
         everything = tuple(range(self.scenario.assets))
         asks = [
-            Ask(0.0, f"last{len(self.callers)}-{number}", FEATURES, everything, engine=number, wait=300.0)
+            Ask(
+                0.0,
+                f"last{len(self.callers)}-{number}",
+                (*FEATURES, *CALLED),
+                everything,
+                engine=number,
+                wait=300.0,
+            )
             for number in range(self.scenario.engines)
         ]
         return [task for ask in asks for task in self._ask(ask)]
@@ -326,7 +333,7 @@ class World:
 
     def chance(self, fault: str, about: object) -> bool:
         """Whether the fault happens this time."""
-        likely = self.chances[fault]
+        likely = self.chances.get(fault, 0.0)  # kept worlds are older than some faults
         return likely > 0.0 and self.draws.unit(fault, about) < likely
 
     # --- what happened

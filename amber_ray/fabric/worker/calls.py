@@ -34,6 +34,7 @@ from amber_ray.fabric.worker.tasks import (
     give_up,
     registry_of,
 )
+from amber_ray.fabric.worker.watchdog import Watchdog
 from amber_ray.media import bounds
 
 
@@ -44,8 +45,11 @@ class CallMaker:
     over one after the other, while the actor was starting.
     """
 
-    def __init__(self, spec: FeatureSpec, model: tuple[tuple[str, Any], ...]) -> None:
+    def __init__(
+        self, spec: FeatureSpec, model: tuple[tuple[str, Any], ...], watchdog: Watchdog = WATCHDOG
+    ) -> None:
         self._spec = spec
+        self._watchdog = watchdog
         self._model_params = dict(model)
         self._model: Any = None
         self._turns = asyncio.Semaphore(spec.calls.concurrency)
@@ -87,7 +91,7 @@ class CallMaker:
     async def _call(self, work: Work, step: Step, values: Inputs) -> Snapshot:
         spec = self._spec
         seconds = work.limits.step_seconds if step.recipe.timeout is None else step.recipe.timeout
-        with _watched(work, step, seconds):
+        with self._watched(work, step, seconds):
             if spec.is_class and self._model is None:
                 self._model = spec.target(**self._model_params)
             call = self._model if spec.is_class else spec.target
@@ -102,23 +106,23 @@ class CallMaker:
                 raise StepTimeout(late) from error
             return snapshot.take(held, work.inline_bytes)
 
+    @contextlib.contextmanager
+    def _watched(self, work: Work, step: Step, seconds: float) -> Iterator[None]:
+        """End this process if a step does not heed its timeout: it blocks the loop, or swallows the end.
 
-@contextlib.contextmanager
-def _watched(work: Work, step: Step, seconds: float) -> Iterator[None]:
-    """End this process if a step does not heed its timeout: it blocks the event loop, or swallows the end.
-
-    Work that names no actor is run in somebody's own process (`amber_ray.testing`), which is not ended.
-    """
-    if not work.actor:
-        with bounds.within(work.limits):
-            yield
-        return
-    number = WATCHDOG.arm(seconds + KILL_GRACE_SECONDS, functools.partial(give_up, work, step.key))
-    try:
-        with bounds.within(work.limits):
-            yield
-    finally:
-        WATCHDOG.disarm(number)
+        Work that names no actor is run in somebody's own process (`amber_ray.testing`), which is not ended.
+        """
+        if not work.actor:
+            with bounds.within(work.limits):
+                yield
+            return
+        act = functools.partial(give_up, work, step.key)
+        number = self._watchdog.arm(seconds + KILL_GRACE_SECONDS, act)
+        try:
+            with bounds.within(work.limits):
+                yield
+        finally:
+            self._watchdog.disarm(number)
 
 
 class Calling:
