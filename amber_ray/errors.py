@@ -10,6 +10,8 @@
     │   ├── UnknownAsset (404)
     │   ├── TooLarge (413)
     │   ├── NotAcceptable (406)
+    │   ├── FeatureMismatch (412)   the service's feature is not the one that was meant
+    │   ├── UnknownRegistry (412)   the registry that a request names is not known here (any more)
     │   └── RequestMismatch (422)   the id given belongs to another request
     ├── DeclarationError (500)      a feature or a registry that can't be right; found before Ray is asked
     ├── MediaError (422)            the media itself: missing, corrupt, not what it claims to be
@@ -52,6 +54,7 @@ __all__ = [
     "DeclarationError",
     "Expired",
     "FeatureError",
+    "FeatureMismatch",
     "Forbidden",
     "MediaChanged",
     "MediaError",
@@ -72,6 +75,7 @@ __all__ = [
     "UnknownFeature",
     "UnknownKey",
     "UnknownParameter",
+    "UnknownRegistry",
     "UnknownRequest",
     "Unsuitable",
 ]
@@ -145,6 +149,18 @@ class NotAcceptable(BadRequest):
     """The value can't be given in any of the media types asked for."""
 
     status = 406
+
+
+class FeatureMismatch(BadRequest):
+    """The service's feature of that name is not the one that the caller meant; nothing was run."""
+
+    status = 412
+
+
+class UnknownRegistry(BadRequest):
+    """A request is to be planned with features that were registered once, and are not known here any more."""
+
+    status = 412
 
 
 class RequestMismatch(BadRequest):

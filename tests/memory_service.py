@@ -122,6 +122,7 @@ def info(name: str, made: Made) -> FeatureInfo:
         pinned=True,
         code_digest=digest(name),
         is_class=name == "embedding",
+        digest=digest(f"meaning of {name}"),
     )
 
 
@@ -467,6 +468,9 @@ class MemoryService:
         for name in request.features:
             if name not in self.made:
                 raise UnknownFeature(f"there is no feature {name!r}")
+        for name, wanted in request.expect.items():
+            if name not in self.made or info(name, self.made[name]).digest != wanted:
+                raise errors.FeatureMismatch(f"feature {name!r} is another one here, not {wanted}")
         for given, value in request.params.items():
             name, _, param = given.partition(".")
             if name not in self.made or param not in self.made[name].params:

@@ -1018,6 +1018,26 @@ class ServiceContract:
     # --- values
 
     @case
+    async def test_a_feature_that_is_not_the_one_meant_is_refused_and_runs_nothing(
+        self, scene: Scene
+    ) -> None:
+        [uri] = scene.pictures(1)
+        digests = {info.name: info.digest for info in await scene.service.features()}
+        for expect in ({"label": "0" * 32}, {"label": digests["label"], "no_such": digests["label"]}):
+            request = scene.ask("label", uri, expect=expect)
+            with pytest.raises(errors.FeatureMismatch, match=list(expect)[-1]):
+                await scene.service.compute(request, WAIT)
+            with pytest.raises(errors.FeatureMismatch, match=list(expect)[-1]):
+                await scene.service.explain(request)
+        assert scene.runs("label", uri) == 0
+        id = scene.new_id()
+        meant = scene.ask("label", uri, expect={name: digests[name] for name in ("label", "part")})
+        view = await done(scene.service, meant, id)
+        assert await values(scene.service, view.results) == [scene.id_of(uri)]
+        with pytest.raises(errors.RequestMismatch):
+            await scene.service.compute(scene.ask("label", uri), WAIT, id)
+
+    @case
     async def test_values_are_loaded_in_the_order_of_their_keys(self, scene: Scene) -> None:
         pictures = scene.pictures(6)
         view = await done(scene.service, scene.ask("label,large", *pictures))

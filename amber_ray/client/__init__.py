@@ -16,6 +16,8 @@
     ├ windows      cuts a list of assets into requests that a server takes
     ├ stored       what is stored already, and the loading of values in batches; computes nothing
     ├ selection    what the caller asked for, and the part of the answers that `get` returns
+    ├ registered   which features a request means by decorated objects; `register`, where that can be
+    │ └ declared   decorated objects: their code as it is now, their inputs, how they differ from others
     ├ names        how features and assets may be named, and what is sent for each name
     ├ results      `Results`: answers under the caller's own names
     └ progress     the progress bar on stderr
@@ -30,6 +32,7 @@ Importing this loads neither ray, torch nor pyarrow.
 from amber_ray.client.address import aconnect, connect
 from amber_ray.client.api import AsyncClient
 from amber_ray.client.futures import AsyncFuture, Progress
+from amber_ray.client.registered import Registration
 from amber_ray.client.results import Results, Row
 from amber_ray.client.sync import Client, Future
 
@@ -39,6 +42,7 @@ __all__ = [
     "Client",
     "Future",
     "Progress",
+    "Registration",
     "Results",
     "Row",
     "aconnect",

@@ -12,17 +12,18 @@ Must not know: what lies behind an address; each way is imported only when taken
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
+from collections.abc import Callable, Coroutine, Generator, Iterable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Self
 
 from amber_ray.client.api import DEFAULT_TIMEOUT, AsyncClient
+from amber_ray.client.declared import FeatureSource
 from amber_ray.client.loop import Loop
 from amber_ray.client.names import feature_name
+from amber_ray.client.registered import Opened
 from amber_ray.client.sync import Client
 from amber_ray.client.version_lock import remember
-from amber_ray.core.model.service import Service
 from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.settings import Settings
 
@@ -30,9 +31,6 @@ PROBE_SECONDS = 3.0
 """How long somebody at an address without a scheme may take to say that it speaks HTTP."""
 WEB = ("http://", "https://")
 REMOTE = (*WEB, "ray://")
-
-FeatureSource = str | ModuleType | Callable[..., Any]
-"""Where features come from: a module's name, a `.py` file, a module, or a decorated function or class."""
 
 
 def connect(
@@ -64,11 +62,11 @@ def connect(
     way = _Way.of(address, features, media_roots, store, settings, token)
     loop = Loop()
     try:
-        service, closing = loop.run(way.open())
+        client = loop.run(way.client(timeout, tenant))
     except BaseException:
         loop.close()
         raise
-    return Client(AsyncClient(service, timeout=timeout, tenant=tenant, closing=closing), loop)
+    return Client(client, loop)
 
 
 def aconnect(
@@ -87,12 +85,7 @@ def aconnect(
     Await it, or use it in an `async with`, which also closes the client.
     """
     way = _Way.of(address, features, media_roots, store, settings, token)
-
-    async def opened() -> AsyncClient:
-        service, closing = await way.open()
-        return AsyncClient(service, timeout=timeout, tenant=tenant, closing=closing)
-
-    return Connecting(opened)
+    return Connecting(lambda: way.client(timeout, tenant))
 
 
 class Connecting:
@@ -160,8 +153,21 @@ class _Way:
         )
         return cls(address, made, functions, own, token)
 
-    async def open(self) -> tuple[Service, Callable[[], Awaitable[None]] | None]:
-        """The service at the address, and what is left to do once it is closed."""
+    async def client(self, timeout: float, tenant: str) -> AsyncClient:
+        """A client of the service at the address."""
+        opened = await self.open()
+        return AsyncClient(
+            opened.service,
+            timeout=timeout,
+            tenant=tenant,
+            closing=opened.closing,
+            registrar=opened.registrar,
+            own=tuple(map(feature_name, self.functions)),
+            place=self.address or "this Amber",
+        )
+
+    async def open(self) -> Opened:
+        """The service at the address, what is left to do once it is closed, and what takes features."""
         if self.address is None:
             return await self._embedded()
         if self.address.startswith(WEB):
@@ -169,7 +175,8 @@ class _Way:
         if self.address.startswith("ray://"):
             from amber_ray.client.ray import connect_ray
 
-            return await connect_ray(self.address, self.settings), None
+            service = await connect_ray(self.address, self.settings)
+            return Opened(service, None, service)
         if ":" in self.address and await _speaks_http(self.address):
             if self.own:
                 raise BadRequest(_of_the_server(self.address))
@@ -178,7 +185,7 @@ class _Way:
 
         return await join(self.address, self.settings, self.functions, own=self.own)
 
-    async def _web(self, url: str) -> tuple[Service, None]:
+    async def _web(self, url: str) -> Opened:
         from amber_ray.client.http import HttpService
 
         http = HttpService(url, self.token)
@@ -187,19 +194,18 @@ class _Way:
         except BaseException:
             await http.aclose()
             raise
-        return http, None
+        return Opened(http)
 
-    async def _embedded(self) -> tuple[Service, Callable[[], Awaitable[None]]]:
+    async def _embedded(self) -> Opened:
         from amber_ray.client.embedded import start
 
-        service, closing = await start(self.settings, self.functions)
+        opened = await start(self.settings, self.functions)
         try:
-            await remember(self.settings.store, await service.features())
+            await remember(self.settings.store, await opened.service.features())
         except BaseException:
-            await service.aclose()
-            await closing()
+            await opened.aclose()
             raise
-        return service, closing
+        return opened
 
 
 def _of_the_server(address: str) -> str:

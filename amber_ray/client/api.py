@@ -11,10 +11,11 @@ import dataclasses
 import mimetypes
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Any, Self
 
+from amber_ray.client.declared import FeatureSource, objects_of
 from amber_ray.client.exchange import answered, now
 from amber_ray.client.futures import AsyncFuture
 from amber_ray.client.names import (
@@ -27,8 +28,9 @@ from amber_ray.client.names import (
     priority_of,
 )
 from amber_ray.client.progress import ProgressBar
+from amber_ray.client.registered import ClientFeatures, Registrar, Registration
 from amber_ray.client.results import Results, Row, joined
-from amber_ray.client.selection import Selection, asked_for
+from amber_ray.client.selection import Selection, asked_features, asked_for
 from amber_ray.client.stored import load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
@@ -60,15 +62,21 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT,
         tenant: str = "default",
         closing: Callable[[], Awaitable[None]] | None = None,
+        registrar: Registrar | None = None,
+        own: Collection[str] = (),
+        place: str = "the server",
     ) -> None:
         """`timeout` and `tenant` stand where a call names none.
 
         The client owns `service` and closes it; `closing` is what is then left to do, such as stopping Ray.
+        `registrar` takes features that are given as decorated objects, if there is one; `own` are names of
+        those that it has from this program already. `place` is where the service is, for messages.
         """
         self.service = service
         self.timeout = timeout
         self.tenant = tenant
         self._closing = closing
+        self._features = ClientFeatures(service, registrar, own, place)
 
     async def get(
         self,
@@ -103,9 +111,10 @@ class AsyncClient:
                 f"get takes one feature, not {len(names)} ({', '.join(names)}); get_many takes several"
             )
         asked = asked_for(feature, assets)
-        request = self._request(asked, params, range, timeout, refresh, priority, tenant)
+        request = await self._request(asked, params, range, timeout, refresh, priority, tenant)
         seconds = self.timeout if timeout is None else timeout
-        results, late = await answered(self.service, asked, request, now() + seconds)
+        async with self._features.explaining(asked.declared):
+            results, late = await answered(self.service, asked, request, now() + seconds)
         if late:
             raise Expired(
                 f"{names[0]} was not ready after {seconds:g} s, so request {results.id} was withdrawn"
@@ -139,7 +148,7 @@ class AsyncClient:
         whole request: unknown features and parameters, a server that can't be reached.
         """
         asked = asked_for(features, assets)
-        request = self._request(asked, params, range, timeout, refresh, priority, tenant)
+        request = await self._request(asked, params, range, timeout, refresh, priority, tenant)
         until = now() + (self.timeout if timeout is None else timeout)
         parts = windows(asked.assets, window)
         if len(parts) > 1:
@@ -154,7 +163,8 @@ class AsyncClient:
                     got, _ = await answered(self.service, some, mine, until, meter.part(), load=values)
                     return got
 
-            return joined(await _all([one(part) for part in parts]))
+            async with self._features.explaining(asked.declared):
+                return joined(await _all([one(part) for part in parts]))
 
     async def sweep(
         self,
@@ -175,11 +185,12 @@ class AsyncClient:
         asset once with all its rows, whose values may be MISSING. Raises what concerns the whole call, after
         withdrawing what is under way; what is stored stays, so that the same call again goes on from there.
         """
-        names = feature_names(features)
-        await self._check_per_asset(names)
-        request = self._request(Selection(names, (), ()), params, None, timeout, False, priority, tenant)
+        asked = asked_features(features)
+        request = await self._request(asked, params, None, timeout, False, priority, tenant)
+        await self._check_per_asset(asked.features)
         until = now() + (self.timeout if timeout is None else timeout)
-        await swept(self.service, request, assets, told, until, window)
+        async with self._features.explaining(asked.declared):
+            await swept(self.service, request, assets, told, until, window)
 
     async def stored(
         self,
@@ -194,9 +205,11 @@ class AsyncClient:
         service remembers a failure or the asset can't be read, and "pending" where nobody has computed it
         yet.
         """
-        names = feature_names(features)
-        await self._check_per_asset(names)
-        return Results(await look_up(self.service, names, named_assets(assets), dict(params or {})))
+        asked = asked_features(features)
+        request = await self._request(asked, params, None, None, False, Priority.INTERACTIVE, None)
+        await self._check_per_asset(asked.features)
+        async with self._features.explaining(asked.declared):
+            return Results(await look_up(self.service, request, named_assets(assets)))
 
     async def load(self, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
         """Load the values of rows, a batch at a time; rows that are not "ready" stay as they are.
@@ -239,8 +252,9 @@ class AsyncClient:
         list of features. `timeout` is the request's own deadline.
         """
         asked = asked_for(features, assets)
-        request = self._request(asked, params, range, timeout, refresh, priority, tenant)
-        view = await self.service.compute(request, 0.0, uuid.uuid4().hex)
+        request = await self._request(asked, params, range, timeout, refresh, priority, tenant)
+        async with self._features.explaining(asked.declared):
+            view = await self.service.compute(request, 0.0, uuid.uuid4().hex)
         return AsyncFuture(self.service, view, asked, self.timeout)
 
     async def future(self, id: str) -> AsyncFuture:
@@ -262,12 +276,31 @@ class AsyncClient:
     ) -> list[ExplainedStep]:
         """What asking would do, step by step in dependency order; runs nothing."""
         asked = asked_for(features, assets)
-        request = self._request(asked, params, range, None, refresh, Priority.INTERACTIVE, None)
-        return await self.service.explain(request)
+        request = await self._request(asked, params, range, None, refresh, Priority.INTERACTIVE, None)
+        async with self._features.explaining(asked.declared):
+            return await self.service.explain(request)
+
+    async def register(self, *features: FeatureSource) -> Registration:
+        """Add features to those of this client, or put them in the place of those of the same names.
+
+        Takes what `connect(features=[...])` takes: decorated functions and classes, modules, `.py` files.
+        Other clients go on with what they have. A feature that takes a replaced one has other values from
+        then on, since keys follow the code. It is seldom needed: a decorated function that is given to `get`
+        and its like is registered as it is.
+
+        Raises `DeclarationError` for what can't be: inputs that are no features, a circle, the name of a
+        built-in feature, other code under a version given by hand. `BadRequest` over HTTP, where nothing that
+        comes is ever run.
+        """
+        if any(isinstance(given, str) for given in features):
+            objects = await asyncio.to_thread(objects_of, features)  # what a module imports may take long
+        else:
+            objects = objects_of(features)
+        return await self._features.register(objects)
 
     async def features(self) -> list[FeatureInfo]:
         """Every registered feature, by name."""
-        return await self.service.features()
+        return await self._features.infos()
 
     async def failures(self) -> list[Failure]:
         """The failures that are remembered now."""
@@ -321,7 +354,7 @@ class AsyncClient:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    def _request(
+    async def _request(
         self,
         asked: Selection,
         params: Params | None,
@@ -334,6 +367,7 @@ class AsyncClient:
         """The request as it is sent; a caller's own timeout is its deadline there too."""
         if timeout is not None and timeout < 0:
             raise BadRequest(f"timeout must be 0 or more seconds, not {timeout:g}")
+        meaning = await self._features.meaning(asked.features, asked.declared)
         return ComputeRequest(
             features=asked.features,
             assets=tuple(a.ref for a in asked.assets),
@@ -343,11 +377,13 @@ class AsyncClient:
             tenant=self.tenant if tenant is None else tenant,
             refresh=refresh,
             deadline_seconds=timeout or None,
+            expect=meaning.expect,
+            registry=meaning.registry,
         )
 
     async def _check_splittable(self, asked: Selection) -> None:
         """Raise `TooLarge` if a feature per collection needs in one request what takes several."""
-        per = {info.name: info.per for info in await self.service.features()}
+        per = {info.name: info.per for info in await self.features()}
         for name in asked.features:
             if per.get(name) == "collection":
                 raise TooLarge(
@@ -356,7 +392,7 @@ class AsyncClient:
 
     async def _check_per_asset(self, names: Iterable[str]) -> None:
         """Raise `BadRequest` for a feature per collection, which has no value of one asset after another."""
-        per = {info.name: info.per for info in await self.service.features()}
+        per = {info.name: info.per for info in await self.features()}
         for name in names:
             if per.get(name) == "collection":
                 raise BadRequest(f"{name} is about a set of assets together: ask for it with get")

@@ -9,18 +9,15 @@ import asyncio
 import os
 import secrets
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from amber_ray.core.model.service import Service
+from amber_ray.client.registered import Opened
 from amber_ray.errors import Unavailable
 from amber_ray.settings import Settings
 
 TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Where a user names the token of a Ray: the token itself, or a file."""
-
-Opened = tuple[Service, Callable[[], Awaitable[None]]]
-"""A service, and what is left to do once it is closed."""
 
 
 async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
@@ -29,7 +26,7 @@ async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
     Raises `StoreBusy` if another Amber has the store open, `DeclarationError` for impossible features.
     """
     prepare()
-    cluster, start_engine = _doors("an embedded Amber")
+    cluster, start_engine, registrar = _doors("an embedded Amber")
 
     async def stop() -> None:
         try:
@@ -39,10 +36,11 @@ async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
 
     await asyncio.to_thread(launch, settings)
     try:
-        return await start_engine(settings, features=features), stop
+        engine = await start_engine(settings, features=features)
     except BaseException:
         await stop()
         raise
+    return Opened(engine, stop, registrar(engine))
 
 
 def prepare() -> None:
@@ -53,7 +51,7 @@ def prepare() -> None:
     """
     if "ray" not in sys.modules:
         os.environ.setdefault("RAY_AUTH_MODE", "token")
-    cluster, _ = _doors("a local Ray")
+    cluster, _, _ = _doors("a local Ray")
     for name, value in cluster.environment().items():
         if name != "RAY_AUTH_MODE":
             os.environ.setdefault(name, value)
@@ -66,7 +64,7 @@ def launch(settings: Settings) -> None:
     later finds it and asks for it too. The processes of this Ray inherit the variable, and Ray has read it
     here by the end; then it goes, since this process may join other clusters later, with tokens of their own.
     """
-    cluster, _ = _doors("a local Ray")
+    cluster, _, _ = _doors("a local Ray")
     named = any(map(os.environ.get, TOKEN)) or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token"
     if not named:
         os.environ[TOKEN[0]] = secrets.token_hex(32)
@@ -83,7 +81,7 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
     One that runs there is joined as it is; if there is none, or `own` settings were given, one is made (or
     found to have the same settings).
     """
-    cluster, start_engine = _doors("joining a cluster")
+    cluster, start_engine, registrar = _doors("joining a cluster")
 
     async def leave() -> None:
         """Ray stays connected: other clients of this process may use it."""
@@ -91,16 +89,19 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
     await asyncio.to_thread(cluster.connect, address, settings.namespace)
     if not own:
         try:
-            return await start_engine(settings, features=features, create=False), leave
+            engine = await start_engine(settings, features=features, create=False)
+            return Opened(engine, leave, registrar(engine))
         except Unavailable:
             pass  # None runs here yet; several programs may make it at once, and get the same one.
-    return await start_engine(settings, features=features), leave
+    engine = await start_engine(settings, features=features)
+    return Opened(engine, leave, registrar(engine))
 
 
-def _doors(what: str) -> tuple[Any, Any]:
+def _doors(what: str) -> tuple[Any, Any, Any]:
     try:
         from amber_ray.fabric.adapter import cluster
         from amber_ray.fabric.adapter.engine_ports import start_engine
+        from amber_ray.fabric.adapter.registering import EngineRegistrar
     except ModuleNotFoundError as error:
         raise Unavailable(f"{what} needs the package {error.name!r}; install it") from error
-    return cluster, start_engine
+    return cluster, start_engine, EngineRegistrar

@@ -57,6 +57,13 @@ def feature_names(features: FeatureLike | Iterable[FeatureLike]) -> tuple[str, .
     return names
 
 
+def decorated(features: FeatureLike | Iterable[FeatureLike]) -> list[Callable[..., Any]]:
+    """Return those of the features that are given as decorated objects, not by name."""
+    if isinstance(features, str):
+        return []
+    return [features] if callable(features) else [f for f in features if not isinstance(f, str)]
+
+
 def asset_name(asset: AssetLike) -> str:
     """Return what the caller wrote for an asset, which its results are found by."""
     if isinstance(asset, Asset):

@@ -6,12 +6,19 @@ Must not know: Ray.
 
 from __future__ import annotations
 
+from typing import Protocol
+
+from amber_ray.client.registered import Registrar
 from amber_ray.core.model.service import Service
 from amber_ray.errors import Unavailable
 from amber_ray.settings import Settings
 
 
-async def connect_ray(address: str, settings: Settings) -> Service:
+class RayService(Service, Registrar, Protocol):
+    """What a cluster offers through Ray Client."""
+
+
+async def connect_ray(address: str, settings: Settings) -> RayService:
     """Return the service of the cluster at `ray://host:port`, through its named gateway actor.
 
     Raises `Unavailable` if the cluster can't be reached or serves no Amber, and if Ray is not installed here.

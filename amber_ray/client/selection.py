@@ -5,7 +5,8 @@ Must not know: how it is sent and answered.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import dataclasses
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from amber_ray.client.names import (
     Named,
     as_list,
     asset_name,
+    decorated,
     feature_names,
     is_one,
     named_assets,
@@ -26,13 +28,15 @@ from amber_ray.client.results import Results
 class Selection:
     """What a caller asked for, in the caller's words.
 
-    `names` are the assets' names as given, repeats included. `one_feature` and `one_asset` say whether a lone
+    `names` are the assets' names as given, repeats included; `declared` are features given as decorated
+    objects. `one_feature` and `one_asset` say whether a lone
     name was given rather than a list: then `get` answers with a value rather than a table.
     """
 
     features: tuple[str, ...]
     assets: tuple[Named, ...]
     names: tuple[str, ...]
+    declared: tuple[Callable[..., Any], ...] = ()
     one_feature: bool = False
     one_asset: bool = False
 
@@ -48,15 +52,23 @@ class Selection:
         return [results.value(feature, name) for name in self.names]
 
 
+def asked_features(features: FeatureLike | Iterable[FeatureLike]) -> Selection:
+    """Return what a caller asked for of assets that are named later. Raises `BadRequest`."""
+    if not (isinstance(features, str) or callable(features)):
+        features = list(features)  # looked at twice
+    return Selection(feature_names(features), (), (), tuple(decorated(features)))
+
+
 def asked_for(
     features: FeatureLike | Iterable[FeatureLike], assets: AssetLike | Iterable[AssetLike]
 ) -> Selection:
     """Return what a caller asked for. Raises `BadRequest` for names that are none."""
     given = as_list(assets)
-    return Selection(
-        feature_names(features),
-        named_assets(given),
-        tuple(map(asset_name, given)),
+    named = asked_features(features)
+    return dataclasses.replace(
+        named,
+        assets=named_assets(given),
+        names=tuple(map(asset_name, given)),
         one_feature=callable(features) or (isinstance(features, str) and "," not in features),
         one_asset=is_one(assets),
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
-from typing import Any
 
 from amber_ray.client.exchange import filled
 from amber_ray.client.names import Named, place_of
@@ -25,13 +25,14 @@ THERE = frozenset({"hot", "kept", "cold"})
 IDENTIFIED_AT_ONCE = 16
 
 
-async def look_up(
-    service: Service, features: Sequence[str], named: Sequence[Named], params: dict[str, Any]
-) -> list[Row]:
-    """Return a row for each feature, asset and unit; values are MISSING. See `AsyncClient.stored`."""
+async def look_up(service: Service, request: ComputeRequest, named: Sequence[Named]) -> list[Row]:
+    """Return a row for each of `request`'s features, asset and unit; values are MISSING.
+
+    See `AsyncClient.stored`.
+    """
     rows: list[Row] = []
     for part in windows(named):
-        rows += await _looked_up(service, features, part, params)
+        rows += await _looked_up(service, request, part)
     return rows
 
 
@@ -71,15 +72,13 @@ async def _load(service: Service, rows: list[Row], told: Callable[[Sequence[Row]
                 tell()
 
 
-async def _looked_up(
-    service: Service, features: Sequence[str], part: Sequence[Named], params: dict[str, Any]
-) -> list[Row]:
+async def _looked_up(service: Service, request: ComputeRequest, part: Sequence[Named]) -> list[Row]:
     """Ask about all assets together; what that leaves out is asked about by itself."""
-    steps = await _explained_together(service, features, part, params)
+    steps = await _explained_together(service, request, part)
     ids = await _identified(service, part, _targets(steps))
     seen = {asset for _, asset in _targets(steps)}
     left = list(dict.fromkeys(id for id in ids.values() if isinstance(id, str) and id not in seen))
-    more, refused = await _explained(service, features, left, params)
+    more, refused = await _explained(service, request, left)
     steps |= more
     targets = _targets(steps)
     failures: dict[str, Failure] = {}
@@ -88,7 +87,7 @@ async def _looked_up(
     rows = []
     for named, id in ids.items():
         error = id if isinstance(id, AmberError) else refused.get(id)
-        for feature in features:
+        for feature in request.features:
             found = [] if error is not None else targets.get((feature, str(id)), [])
             if not found:
                 gone = error or UnknownAsset(f"there is no asset {id}")
@@ -99,12 +98,12 @@ async def _looked_up(
 
 
 async def _explained_together(
-    service: Service, features: Sequence[str], part: Sequence[Named], params: dict[str, Any]
+    service: Service, request: ComputeRequest, part: Sequence[Named]
 ) -> dict[str, ExplainedStep]:
     """Return the steps of those assets that can be read, by key."""
-    request = ComputeRequest(tuple(features), tuple(named.ref for named in part), params)
+    together = dataclasses.replace(request, assets=tuple(named.ref for named in part))
     try:
-        return {step.key: step for step in await service.explain(request)}
+        return {step.key: step for step in await service.explain(together)}
     except (MediaError, UnknownAsset):
         return {}
 
@@ -146,20 +145,20 @@ async def _identified(
 
 
 async def _explained(
-    service: Service, features: Sequence[str], ids: Sequence[str], params: dict[str, Any]
+    service: Service, request: ComputeRequest, ids: Sequence[str]
 ) -> tuple[dict[str, ExplainedStep], dict[str, AmberError]]:
     """Return the assets' steps by key, and the errors of the assets that were refused."""
     if not ids:
         return {}, {}
     try:
-        request = ComputeRequest(tuple(features), tuple(AssetRef(id=id) for id in ids), params)
-        return {step.key: step for step in await service.explain(request)}, {}
+        some = dataclasses.replace(request, assets=tuple(AssetRef(id=id) for id in ids))
+        return {step.key: step for step in await service.explain(some)}, {}
     except (MediaError, UnknownAsset) as error:
         if len(ids) == 1:
             return {}, {ids[0]: error}
     half = len(ids) // 2
-    steps, refused = await _explained(service, features, ids[:half], params)
-    more, others = await _explained(service, features, ids[half:], params)
+    steps, refused = await _explained(service, request, ids[:half])
+    more, others = await _explained(service, request, ids[half:])
     return steps | more, refused | others
 
 

@@ -33,6 +33,7 @@ FIELDS = (
     "tenant",
     "refresh",
     "deadline",
+    "expect",
 )
 MAX_URI = 4096
 MAX_FEATURES = 1000
@@ -52,6 +53,7 @@ def decode_request(data: Any, limits: Limits | None = None) -> ComputeRequest:
         tenant=_given(fields, "tenant", _tenant, "default"),
         refresh=_given(fields, "refresh", _refresh, False),
         deadline_seconds=_given(fields, "deadline", _deadline, None),
+        expect=_given(fields, "expect", _expect, {}),
     )
 
 
@@ -73,6 +75,8 @@ def encode_request(request: ComputeRequest) -> dict[str, Any]:
         data["refresh"] = True
     if request.deadline_seconds is not None:
         data["deadline"] = request.deadline_seconds
+    if request.expect:
+        data["expect"] = dict(request.expect)
     return data
 
 
@@ -135,6 +139,21 @@ def _params(value: Any) -> dict[str, Any]:
             )
         if isinstance(given, str) and given:
             text(given, f"params[{quote(name)}]", MAX_URI)
+    return value
+
+
+def _expect(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise BadRequest(f"expect must be an object of features and their digests, not {describe(value)}")
+    if len(value) > MAX_FEATURES:
+        raise TooLarge(f"expect has {len(value):,} features; at most {MAX_FEATURES:,} are taken")
+    for name, digest in value.items():
+        text(name, "a name in expect")
+        if not (isinstance(digest, str) and KEY.match(digest)):
+            raise BadRequest(
+                f"expect[{quote(name)}] must be 32 lower-case hex digits, as GET /v1/features tells them, "
+                f"not {describe(digest)}"
+            )
     return value
 
 

@@ -101,6 +101,86 @@ print(forgotten.get_many(doubled, clip).rows[0].cached)
     assert (programs.folder / "amber-store/code.json").exists()
 
 
+NOTEBOOK = """
+from IPython.core.interactiveshell import InteractiveShell
+
+shell = InteractiveShell.instance()
+
+def cell(text):
+    shell.run_cell(text, silent=True).raise_error()
+
+def value(text):
+    cell(f"shown = {text}")
+    print(shell.user_ns["shown"])
+"""
+CELLS = """
+cell("import amber_ray as amber")
+cell("def helper(n):\\n    return n * 0")
+low = '''
+@amber.feature
+def low(asset: amber.Asset) -> int:
+    return helper(asset.bytes) + %d
+'''
+cell(low % 1)
+cell("@amber.feature\\ndef high(low: int) -> int:\\n    return low * 10")
+cell("client = amber.connect(features=[low])")
+value("client.get(low, clip), client.get(high, clip)")
+cell("old = low")
+cell(low % 2)
+value("client.get(low, clip), client.get(high, clip), client.get('high', clip), client.get(old, clip)")
+cell("def helper(n):\\n    return n * 0 + 100")
+value("client.get('low', clip), client.get(high, clip), client.get(old, clip), client.get(low, clip)")
+cell("def helper(n):\\n    return n * 0 + 100  # as it was")
+value("client.register(low).replaced, client.get_many([low, high], clip).rows[1].cached")
+cell('''
+@amber.feature
+class Scaled:
+    def __init__(self, by: int = 3):
+        self.by = by
+    def __call__(self, low: int) -> int:
+        return scale(low) * self.by
+''')
+cell("def scale(n):\\n    return n")
+value("client.get(Scaled, clip)")
+cell("def scale(n):\\n    return n * 2")
+value("client.get(Scaled, clip), client.get('scaled', clip)")
+pinned = '''
+@amber.feature(version="1")
+def pinned(asset: amber.Asset) -> int:
+    return %d
+'''
+cell(pinned % 1)
+value("client.get(pinned, clip)")
+cell(pinned % 2)
+cell('''
+try:
+    client.get(pinned, clip)
+except amber.AmberError as error:
+    said = str(error)
+''')
+value("said")
+cell("client.close()")
+"""
+
+
+def test_a_notebook_gets_what_its_cells_say_now(programs: Programs) -> None:
+    """Functions, helpers, classes and inputs defined again, an older object, and a warm model's helper."""
+    programs.environment["IPYTHONDIR"] = str(programs.folder / "ipython")
+    program = f"{NOTEBOOK}\nshell.user_ns['clip'] = {str(CLIP)!r}\n{CELLS}"
+    assert programs.run(program).splitlines() == [
+        "(1, 10)",
+        "(2, 20, 20, 1)",
+        "(1, 1020, 101, 102)",
+        "((), True)",
+        "306",
+        "(612, 612)",
+        "1",
+        "feature 'pinned' changed and its version is still '1', under which values of the old code are "
+        "stored; give it a new version, or none, so that it follows the code",
+    ]
+    programs.server.until(lambda: not programs.server.processes(), 20)
+
+
 @pytest.fixture
 def head(programs: Programs) -> Iterator[dict[str, str]]:
     """A Ray of its own with tokens, outside any of the programs; its addresses."""
@@ -195,6 +275,29 @@ with amber_ray.connect({head["outside"]!r}) as client:
     results = client.get_many(["gated", "thumbnail"], clip)
     print([row.cached for row in results.rows], results["thumbnail", clip][:3])
     print(client.submit("size", clip).result(60), client.explain("size", clip)[0].feature)
+
+    @amber_ray.feature
+    def mine(size: int) -> int:
+        return size + more()
+
+    def more():
+        return 1
+    print(client.get(mine, clip), client.get("mine", clip))
+
+    def more():
+        return 2
+    print(client.get(mine, clip), client.register(mine))
+    print([info.name for info in client.features() if info.name == "mine"])
 """
-    assert programs.run(outside).splitlines() == ["[True, False] b'\\xff\\xd8\\xff'", f"{size} size"]
+    said = programs.run(outside).splitlines()
+    assert said[:2] == ["[True, False] b'\\xff\\xd8\\xff'", f"{size} size"]
+    assert said[2] == f"{size + 1} {size + 1}"
+    assert said[3].startswith(f"{size + 2} <Registration mine auto-")
+    assert said[4] == "['mine']"
+    another = f"""
+import amber_ray
+with amber_ray.connect({head["outside"]!r}) as client:
+    print([info.name for info in client.features() if info.name == "mine"])
+"""
+    assert programs.run(another) == "[]\n"  # each client has its own
     assert programs.server.runs("gated") == 1

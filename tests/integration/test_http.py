@@ -17,9 +17,12 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import amber_ray
+from amber_ray import errors
+from amber_ray.core.declare.loading import load
 from tests.generated import generate
 from tests.media import flat, write_video
-from tests.server import CLIP, Server, running
+from tests.server import CLIP, KIT, Server, running
 
 pytestmark = pytest.mark.timeout(240)
 JSON = {"content-type": "application/json"}
@@ -73,6 +76,48 @@ def test_what_is_asked_twice_is_computed_once_and_said_to_be_cached(server: Serv
     assert (first["cached"], again["cached"]) == (False, True)
     assert first["value"] == again["value"] == os.path.getsize(CLIP)
     assert server.runs("size") == 1
+
+
+def test_a_decorated_function_is_the_one_meant_or_nothing_is_run(server: Server, tmp_path: Path) -> None:
+    def edited(name: str, was: str, becomes: str) -> ModuleType:
+        path = tmp_path / name / "feature_kit.py"
+        path.parent.mkdir()
+        text = Path(KIT).read_text()
+        assert text.count(was)
+        path.write_text(text.replace(was, becomes))
+        return load(str(path))
+
+    @amber_ray.feature
+    def only_here(size: int) -> int:
+        return size
+
+    size = os.path.getsize(CLIP)
+    with amber_ray.connect(server.url) as client:
+        assert client.get(load(KIT).size, CLIP) == size
+        spaced = edited("spaced", "    return asset.bytes", "    # as many\n    return  asset.bytes")
+        assert client.get(spaced.size, CLIP) == size
+        for module, feature, said in (
+            (edited("body", "return asset.bytes", "return -asset.bytes"), "size", "differ in its code"),
+            (edited("helper", "{what}\\n", "{what}!\\n"), "size", "differ in its code"),
+            (edited("version", '"1"', '"2"'), "size", "differ in its version ('2' here, '1' there)"),
+            (edited("input", ".arange(10", ".arange(11"), "left", "'root' is not the one at http"),
+        ):
+            given = getattr(module, feature)
+            with pytest.raises(errors.FeatureMismatch, match=re.escape(said)) as refused:
+                client.get(given, CLIP)
+            assert f"or ask for the server's own by name ('{feature}'" in str(refused.value)
+            for ask in (client.submit, client.explain, client.get_many, client.stored):
+                with pytest.raises(errors.FeatureMismatch, match=re.escape(said)):
+                    ask([given], CLIP)
+            with pytest.raises(errors.FeatureMismatch, match=re.escape(said)):
+                client.sweep(given, [CLIP], print)
+        with pytest.raises(errors.FeatureMismatch, match="'only_here' is not registered at http"):
+            client.get(only_here, CLIP)
+        with pytest.raises(errors.BadRequest, match="takes no features from its clients; give the module"):
+            client.register(only_here)
+        assert client.get("size", CLIP) == size
+    assert server.runs("size") == 1
+    assert server.runs("left") == 0
 
 
 @pytest.mark.parametrize("way", ["poll", "long poll", "events"])

@@ -16,10 +16,16 @@ from typing import Any, Literal
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.loading import load
 from amber_ray.core.declare.signature import UNIT_ARGUMENT
-from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.service import FeatureInfo, RegistryView
 from amber_ray.core.model.units import RANK
 from amber_ray.core.values.annotations import Json, ListOf, Optional, ValueType
-from amber_ray.errors import DeclarationError, UnknownFeature, UnknownParameter, did_you_mean
+from amber_ray.errors import (
+    DeclarationError,
+    FeatureMismatch,
+    UnknownFeature,
+    UnknownParameter,
+    did_you_mean,
+)
 
 
 class Registry:
@@ -48,7 +54,8 @@ class Registry:
                 self._check(spec, name)
         self._order = self._sorted()
         text = "\n".join(map(_declaration, sorted(self._order, key=lambda s: s.name)))
-        self.digest = hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+        self.digest = _digest(text)
+        self._meanings = {spec.name: meaning(spec) for spec in self._order}
 
     @classmethod
     def from_modules(cls, names: Iterable[str]) -> Registry:
@@ -139,6 +146,44 @@ class Registry:
         )
         return f"; {did_you_mean(str(name), known, none_near)}"
 
+    def confirm(self, expect: Mapping[str, str]) -> None:
+        """Raise `FeatureMismatch` if a feature is not the one that the caller means, by its `meaning`."""
+        for name, wanted in expect.items():
+            here = self._meanings.get(name)
+            if here is None:
+                raise FeatureMismatch(f"there is no feature {name!r} here, so none with the digest {wanted}")
+            if here != wanted:
+                raise FeatureMismatch(
+                    f"feature {name!r} is another one here: its digest is {here}, not {wanted}"
+                )
+
+    def replaced(self, specs: Iterable[FeatureSpec]) -> Registry:
+        """Return a registry with these features added, or put in the place of those of the same names.
+
+        Raises `DeclarationError` for what a registry can't hold, for the name of a built-in feature, and for
+        other code under a version that was given by hand: values of the old code are stored under it.
+        """
+        new = {spec.name: spec.sealed() for spec in specs}
+        for name, spec in new.items():
+            old = self._specs.get(name)
+            if old is None or _declaration(old) == _declaration(spec):
+                continue
+            if _built_in(old):
+                raise DeclarationError(
+                    f"{name!r} is a built-in feature; give yours ({_where(spec)}) another name"
+                )
+            if old.pinned and spec.pinned and old.version == spec.version and meaning(old) != meaning(spec):
+                raise DeclarationError(
+                    f"feature {name!r} changed and its version is still {spec.version!r}, under which values "
+                    "of the old code are stored; give it a new version, or none, so that it follows the code"
+                )
+        return Registry({**self._specs, **new}.values())
+
+    def view(self) -> RegistryView:
+        """As told to callers who may add to it."""
+        declared = {spec.name: declaration(spec) for spec in self._order}
+        return RegistryView(self.digest, tuple(self.info()), declared)
+
     def info(self) -> list[FeatureInfo]:
         """As told to callers."""
         return [
@@ -155,6 +200,7 @@ class Registry:
                 pinned=s.pinned,
                 code_digest=s.code_digest,
                 is_class=s.is_class,
+                digest=self._meanings[s.name],
             )
             for s in sorted(self._order, key=lambda s: s.name)
         ]
@@ -207,22 +253,44 @@ class Registry:
 def declared(module: ModuleType | None) -> list[FeatureSpec]:
     """The features that a module holds under some name, its own and imported ones."""
     held = () if module is None else vars(module).values()
-    return [spec for value in held if (spec := _declared(value)) is not None]
+    return [spec for value in held if (spec := spec_of(value)) is not None]
 
 
-def _declared(value: Any) -> FeatureSpec | None:
+def spec_of(value: Any) -> FeatureSpec | None:
     """The spec that hangs on a function or class itself; a subclass is no feature by its base."""
     own = getattr(value, "__dict__", None)
     spec = own.get("__amber__") if isinstance(own, Mapping) else None
     return spec if isinstance(spec, FeatureSpec) else None
 
 
+def meaning(spec: FeatureSpec) -> str:
+    """The digest of what a sealed feature's values depend on, all but the code of its inputs."""
+    return _digest(repr(_meant(spec)))
+
+
+def declaration(spec: FeatureSpec) -> str:
+    """The digest of all that a sealed feature declares: its meaning, and how it is run and kept."""
+    return _digest(_declaration(spec))
+
+
+def _meant(spec: FeatureSpec) -> tuple[Any, ...]:
+    params = [(p.name, p.type.__name__, p.default, p.optional, p.of_init, p.choices) for p in spec.params]
+    graph = (spec.per, spec.inputs, spec.unit_argument, params, spec.returns.spec())
+    return spec.name, spec.version, spec.code_digest, spec.is_class, graph
+
+
 def _declaration(spec: FeatureSpec) -> str:
     """All that a spec says, as text that is the same in every process."""
-    params = [(p.name, p.type.__name__, p.default, p.optional, p.of_init, p.choices) for p in spec.params]
     how = (spec.resources, spec.store, spec.timeout, spec.retries, spec.batch, spec.calls)
-    graph = (spec.per, spec.inputs, spec.unit_argument, params, spec.returns.spec())
-    return repr((spec.name, spec.version, spec.code_digest, spec.is_class, graph, how))
+    return repr((*_meant(spec), how))
+
+
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _built_in(spec: FeatureSpec) -> bool:
+    return spec.module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _same(one: FeatureSpec, other: FeatureSpec) -> bool:

@@ -6,6 +6,7 @@ memory: a file that was edited after it was imported is not what runs. Must not 
 """
 
 from __future__ import annotations
+import __future__
 
 import ast
 import copy
@@ -25,13 +26,22 @@ Chain = tuple[str, ...]
 """A dotted name as its parts: `("helpers", "f")`."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_FUTURE = __future__.annotations.compiler_flag
+"""The one `from __future__` that still changes what Python compiles."""
 
 
 def read(file: str, namespace: dict[str, Any] | None = None) -> Source | None:
     """The source of a file as it is now; None where there is none to read (a REPL, `exec`, an extension)."""
     linecache.checkcache(file)
     lines = linecache.getlines(file, namespace)
-    return parse("".join(lines)) if lines else None
+    known = _READ.get(file)
+    if known is None or known[0] is not lines:  # linecache keeps a list as long as the file is the same
+        known = _READ[file] = lines, parse("".join(lines)) if lines else None
+    return known[1]
+
+
+_READ: dict[str, tuple[list[str], Source | None]] = {}
+"""What was read of each file last: joining and comparing long texts takes longer than looking at the file."""
 
 
 @functools.lru_cache(maxsize=512)
@@ -54,21 +64,32 @@ class Source:
         self._nodes: dict[tuple[str, int], list[Definition | ast.Lambda]] = {}
         self._codes: dict[types.CodeType, types.CodeType] = {}
         self._texts: dict[int, str] = {}
-        for code in codes(compile(tree, "<source>", "exec", dont_inherit=True)):
-            self._codes.setdefault(code, code)
+        self._compile(tree)
+        self._flags: set[int] = {0}
         self._bind(tree.body)
         self._index(tree, "")
         self._declares = _declarers(tree)
         self.tree = tree
 
     def holds(self, code: types.CodeType) -> bool:
-        """Whether code in memory was compiled from this very source."""
+        """Whether code in memory was compiled from this very source.
+
+        A cell of a notebook is compiled under the `from __future__` of the cells before it.
+        """
+        flags = code.co_flags & _FUTURE
+        if code not in self._codes and flags not in self._flags:
+            self._flags.add(flags)
+            self._compile(self.tree, flags)
         return code in self._codes
 
     def definition(self, code: types.CodeType) -> Definition | ast.Lambda | None:
         """What a function in memory was made from; None if that is not (or no longer) in this source."""
-        nodes = self._nodes.get((code.co_name, code.co_firstlineno), ()) if code in self._codes else ()
+        nodes = self._nodes.get((code.co_name, code.co_firstlineno), ()) if self.holds(code) else ()
         return nodes[0] if len(nodes) == 1 else None
+
+    def _compile(self, tree: ast.Module, flags: int = 0) -> None:
+        for code in codes(compile(tree, "<source>", "exec", flags, dont_inherit=True)):
+            self._codes.setdefault(code, code)
 
     def codes_of(self, node: Definition) -> list[types.CodeType]:
         """The code of a definition, as compiled here."""
@@ -200,10 +221,12 @@ class Uses:
     imports: frozenset[tuple[int, str, Chain]]
 
 
+@functools.lru_cache(maxsize=8192)
 def uses(code: types.CodeType) -> Uses:
     """What a function's (or class body's) code uses, that of its nested functions included.
 
-    Read off the bytecode, where a local variable can't be taken for a global of the same name.
+    Read off the bytecode, where a local variable can't be taken for a global of the same name. A notebook
+    asks for the same code again and again, and this takes longer than all else here.
     """
     chains: set[tuple[str, Chain]] = set()
     aliases: dict[str, tuple[int, str, Chain]] = {}

@@ -41,7 +41,10 @@ class AssetRef:
 class ComputeRequest:
     """Many features of many assets.
 
-    `params` maps `"feature.name"` to a JSON value; `range` is [A, B) in seconds.
+    - `params` maps `"feature.name"` to a JSON value; `range` is [A, B) in seconds;
+    - `expect` maps features to the digests (`FeatureInfo.digest`) that they must have, or nothing is run;
+    - `registry` is the digest of the registry to plan with, which a caller brought before; empty: the
+      service's own. It never travels over HTTP.
     """
 
     features: tuple[str, ...]
@@ -52,6 +55,8 @@ class ComputeRequest:
     tenant: str = "default"
     refresh: bool = False
     deadline_seconds: float | None = None
+    expect: Mapping[str, str] = field(default_factory=dict)
+    registry: str = ""
 
 
 @dataclass(frozen=True, slots=True)

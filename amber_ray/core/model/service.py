@@ -19,7 +19,11 @@ from amber_ray.core.values.annotations import ValueType
 
 @dataclass(frozen=True, slots=True)
 class FeatureInfo:
-    """A feature as told to callers. `params` maps name to (type name, default)."""
+    """A feature as told to callers. `params` maps name to (type name, default).
+
+    `digest` says what its values mean, all but its inputs' own code: the name, version, unit, inputs,
+    parameters, type and `code_digest`. Resources and the like are not part of it.
+    """
 
     name: str
     version: str
@@ -33,6 +37,20 @@ class FeatureInfo:
     pinned: bool
     code_digest: str
     is_class: bool
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryView:
+    """A registry as told to a caller who may add to it.
+
+    `digest` names it in `ComputeRequest.registry`; `declared` has for each feature a digest of all that was
+    declared, resources included.
+    """
+
+    digest: str
+    features: tuple[FeatureInfo, ...]
+    declared: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@
     cache_actor    one `Shard` as a detached Ray actor: adds the process, and nothing else
     shard_ports    a shard's ports: Ray tasks and actors, parts, journal, lease, clock
     engine_ports   an engine's ports, and `start_engine`, by which every way in gets an engine
+    registering    features given by a program to the engine in it: pickled as they are then
     gateway        `ray://`: an engine in an actor of the cluster, and the `Service` outside that calls it
     faults         what a death in Ray means: each of Ray's exceptions as a `Fault`, which says what to retry
 

@@ -17,12 +17,28 @@ from typing import Any
 
 import ray
 
+from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
+from amber_ray.core.model.service import (
+    Answered,
+    FeatureInfo,
+    RegistryView,
+    RequestEvent,
+    Service,
+    StoredValue,
+)
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.size import size_of
-from amber_ray.errors import AmberError, TooLarge, Unavailable, UnknownRequest
+from amber_ray.errors import (
+    AmberError,
+    DeclarationError,
+    TooLarge,
+    Unavailable,
+    UnknownRegistry,
+    UnknownRequest,
+)
 from amber_ray.fabric.adapter.engine_ports import start_engine
+from amber_ray.fabric.transport import registry_blob
 from amber_ray.fabric.transport.names import GATEWAY
 from amber_ray.settings import Settings
 
@@ -90,6 +106,22 @@ class Gateway:
                 if size >= most:
                     break
         return found
+
+    async def register(self, base: str, names: Sequence[str], code: bytes) -> RegistryView:
+        """Keep a caller's registry, for requests that name it; see `Engine.register`.
+
+        The code comes pickled, and is loaded here as workers load it: a caller inside the cluster's walls.
+        """
+        engine = await self._service()
+        try:
+            specs = (await asyncio.to_thread(registry_blob.load_layer, code)).values() if names else ()
+        except Exception as error:
+            raise DeclarationError(
+                f"the code of {', '.join(map(repr, names))} can't be loaded in the cluster: "
+                f"{type(error).__name__}: {error}; what it imports must be installed there"
+            ) from error
+        view: RegistryView = await engine.register(base, tuple(specs), code)  # type: ignore[attr-defined]
+        return view
 
     async def upload(self, data: bytes, media_type: str | None) -> Asset:
         """Keep bytes that came in one piece."""
@@ -166,6 +198,38 @@ class GatewayService:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
+        self._brought: dict[str, tuple[str, Sequence[str], bytes]] = {}
+
+    async def register(self, base: str, specs: Sequence[FeatureSpec]) -> RegistryView:
+        """Implements `client.registered.Registrar`. Nothing is awaited before the code is pickled."""
+        code = registry_blob.pack_layer(specs) if specs else b""
+        names = [spec.name for spec in specs]
+        view: RegistryView = await self._get(self._handle.register.remote(base, names, code))
+        if names:
+            self._brought[view.digest] = base, names, code
+        return view
+
+    async def _planned(self, method: str, request: ComputeRequest, *arguments: Any, wait: float = 0.0) -> Any:
+        """Call a method that plans; a gateway that started over is brought this client's features again."""
+        try:
+            return await self._call(method, request, *arguments, wait=wait)
+        except UnknownRegistry:
+            await self._bring(request.registry)
+            return await self._call(method, request, *arguments, wait=wait)
+
+    async def _bring(self, digest: str) -> None:
+        """Register again what a registry was made of. Raises `Unavailable` if it can't be made any more."""
+        steps: list[tuple[str, Sequence[str], bytes]] = []
+        while digest in self._brought:
+            steps.append(self._brought[digest])
+            digest = steps[-1][0]
+        try:
+            for step in reversed(steps):
+                await self._get(self._handle.register.remote(*step))
+        except UnknownRegistry as error:
+            raise Unavailable(
+                "the cluster has other features than when this client registered its own; connect again"
+            ) from error
 
     async def _call(self, method: str, *arguments: Any, wait: float = 0.0, **named: Any) -> Any:
         return await self._get(self._handle.call.remote(method, arguments, named), wait)
@@ -209,7 +273,7 @@ class GatewayService:
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         """See `Service.compute`."""
-        view: RequestView = await self._call("compute", request, wait, id, wait=wait)
+        view: RequestView = await self._planned("compute", request, wait, id, wait=wait)
         return view
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
@@ -237,7 +301,7 @@ class GatewayService:
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """See `Service.explain`."""
-        return list(await self._call("explain", request))
+        return list(await self._planned("explain", request))
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """See `Service.load`."""

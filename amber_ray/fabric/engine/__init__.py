@@ -2,6 +2,7 @@
 
     engine         `Engine`: each method of `Service`, and which of the modules below answers it
     single_flight  starts, joins, accepts and gives up requests; where a caller's hang-up withdraws one
+    registries     what is planned with: the service's own registry, and those that callers brought
     planner        assets resolved, the plan made, and split into each shard's part
     requests       which requests are tracked, their answers and events (progress, result, done); tells shards
                    that an interest has ended (`release`), has copies of changed values forgotten (`updated`)

@@ -11,10 +11,9 @@ from collections import OrderedDict
 from collections.abc import Iterable
 from typing import Any
 
-from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.service import StoredValue
 from amber_ray.core.values.annotations import of_value
-from amber_ray.errors import UnknownFeature
+from amber_ray.fabric.engine.registries import Registries
 from amber_ray.fabric.transport.messages import Answer, Found
 
 ANSWER_BYTES = 512
@@ -105,11 +104,7 @@ class Answers:
         self._bytes = 0
 
 
-def stored_value(registry: Registry, found: Found, value: Any) -> StoredValue:
+def stored_value(registries: Registries, found: Found, value: Any) -> StoredValue:
     """A value with its type: the declared one, or one read off the value if its feature is now unknown."""
-    try:
-        spec = registry.get(found.feature)
-        type = spec.returns if spec.version == found.version else of_value(value)
-    except UnknownFeature:
-        type = of_value(value)
+    type = registries.returns(found.feature, found.version) or of_value(value)
     return StoredValue(found.key, found.feature, found.version, type, value, found.made)

@@ -22,9 +22,10 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Corout
 from typing import Any
 
 import amber_ray.errors as errors
+from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
 from amber_ray.core.model.stats import OF_ENGINES
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError
@@ -32,6 +33,7 @@ from amber_ray.fabric.engine.cache import Answers, Cache
 from amber_ray.fabric.engine.explaining import explained
 from amber_ray.fabric.engine.planner import RequestPlanner
 from amber_ray.fabric.engine.ports import Ports
+from amber_ray.fabric.engine.registries import Registries
 from amber_ray.fabric.engine.requests import RequestTracker
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.engine.single_flight import SingleFlight
@@ -47,18 +49,19 @@ PURGE_SECONDS = 3600.0
 class Engine:
     """Implements `Service`. Use `open` first, on the event loop that it belongs to from then on.
 
-    `blobs` is the code of registries by digest, which the shards are brought.
+    `registry` is the service's own; `blobs` is the code of registries by digest, which the shards are
+    brought.
     """
 
     def __init__(
         self, settings: Settings, registry: Registry, blobs: Mapping[str, bytes], ports: Ports
     ) -> None:
         self.settings = settings
-        self.registry = registry
+        self._registries = Registries(registry, blobs)
         self._ports = ports
         self._shards: list[ShardClient] = []
         self._background: set[asyncio.Task[None]] = set()
-        self._planner = RequestPlanner(settings, registry, ports.assets)
+        self._planner = RequestPlanner(settings, self._registries, ports.assets)
         self._cache = Cache(settings.replica_cache_bytes)
         answers = Answers(settings.replica_cache_bytes // 4)
         self._requests = RequestTracker(self._shards, answers, self._cache, ports.clock, self._spawn)
@@ -73,13 +76,26 @@ class Engine:
             counts,
             told=settings.replicas > 1,
         )
-        self._reader = ValueReader(registry, self._shards, ports.objects, self._cache, counts)
+        self._reader = ValueReader(self._registries, self._shards, ports.objects, self._cache, counts)
         session = ports.identity.new_id()
         self._unopened = [
-            ShardClient(number, port, session, blobs, ports.clock, self._requests, {} if number else counts)
+            ShardClient(
+                number,
+                port,
+                session,
+                self._registries.blobs,
+                ports.clock,
+                self._requests,
+                {} if number else counts,
+            )
             for number, port in enumerate(ports.shards)
         ]
         self._sweeping: asyncio.Task[None] | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """The service's own features."""
+        return self._registries.own
 
     async def open(self) -> None:
         """Connect to the shards; leave none of them open if one fails.
@@ -120,7 +136,20 @@ class Engine:
 
     async def features(self) -> list[FeatureInfo]:
         """Every registered feature, by name."""
-        return self.registry.info()
+        return self._registries.own.info()
+
+    async def register(self, base: str, specs: Sequence[FeatureSpec], code: bytes) -> RegistryView:
+        """Keep a registry with `specs` added to that of `base` or replaced in it, for requests that name it.
+
+        `base` is a digest, empty for the service's own, which stays as it is; `code` is the pickle of the
+        specs. The shards have the code when this returns. Raises `DeclarationError`, `UnknownRegistry`.
+        """
+        registry = self._registries.get(base)
+        if specs:
+            registry = self._registries.derive(base, specs, code, self._requests.registries())
+            blob = self._registries.blobs[registry.digest]
+            await asyncio.gather(*(s.call("publish", registry.digest, blob) for s in self._shards))
+        return registry.view()
 
     async def add_asset(self, uri: str) -> Asset:
         """Identify and probe the media at `uri`."""

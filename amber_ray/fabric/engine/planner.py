@@ -15,13 +15,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import AssetFailure, AssetRef, ComputeRequest, Failure
 from amber_ray.core.model.unit_codec import asset_to_json
 from amber_ray.core.model.units import Asset, Collection, Segment
 from amber_ray.core.planning.plan import Plan, Planner, Target, closure
 from amber_ray.errors import AmberError, BadRequest, TooLarge
 from amber_ray.fabric.engine.ports import Assets
+from amber_ray.fabric.engine.registries import Registries
 from amber_ray.fabric.engine.request import (
     NamedPart,
     Part,
@@ -58,11 +58,11 @@ class Planned:
 
 
 class RequestPlanner:
-    """Plans requests for one registry and settings; remembers recent plans."""
+    """Plans requests, each with the registry that it names; remembers recent plans."""
 
-    def __init__(self, settings: Settings, registry: Registry, assets: Assets) -> None:
+    def __init__(self, settings: Settings, registries: Registries, assets: Assets) -> None:
         self._settings = settings
-        self._registry = registry
+        self._registries = registries
         self._assets = assets
         self._plans: OrderedDict[Any, Planned] = OrderedDict()
 
@@ -106,7 +106,10 @@ class RequestPlanner:
 
         Raises `BadRequest` and kin for what is wrong with the request whatever its assets.
         """
+        registry = self._registries.get(request.registry)
+        registry.confirm(request.expect)
         name = (
+            registry.digest,
             request.features,
             tuple([(a.id, a.uri, a.signature) for a in assets]),
             named_params(request),
@@ -117,7 +120,7 @@ class RequestPlanner:
             self._plans.move_to_end(name)
             return known, ()
         planner = Planner(
-            self._registry,
+            registry,
             features=request.features,
             params=request.params,
             segment_seconds=self._settings.segment_seconds,
@@ -162,7 +165,8 @@ class RequestPlanner:
             "refresh": request.refresh,
             "deadline": deadline,
             "tenant": request.tenant,
-            "registry": self._registry.digest,
+            "registry": self._registries.get(request.registry).digest,
+            "expect": dict(request.expect),
             "assets": {a.id: asset_to_json(a) for a in assets},
             "failed_assets": failures_to_json(failed),
         }

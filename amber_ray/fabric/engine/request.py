@@ -341,6 +341,8 @@ def same_request(one: ComputeRequest, other: ComputeRequest) -> bool:
         and one.refresh == other.refresh
         and one.tenant == other.tenant
         and named_params(one) == named_params(other)
+        and one.expect == other.expect
+        and one.registry == other.registry
     )
 
 

@@ -67,6 +67,10 @@ class RequestTracker:
         """The requests that are under way."""
         return [r for r in self._requests.values() if isinstance(r, TrackedRequest) and r.running]
 
+    def registries(self) -> set[str]:
+        """The digests that requests under way name as what they are planned with."""
+        return {r.asked.registry for r in self.running() if r.asked is not None}
+
     def known(self, targets: Collection[Target]) -> list[Answer] | None:
         """Answers to all targets from this process's memory; None if one of them is not here."""
         answers: list[Answer] = []

@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
-from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.service import AbsentValue, Answered, StoredValue
 from amber_ray.core.model.stats import READS_MEMORY, READS_REPLICA, READS_STORE
@@ -24,6 +23,7 @@ from amber_ray.core.values.size import size_of
 from amber_ray.errors import AmberError, Unavailable, UnknownKey
 from amber_ray.fabric.engine.cache import Cache, stored_value
 from amber_ray.fabric.engine.ports import Objects
+from amber_ray.fabric.engine.registries import Registries
 from amber_ray.fabric.engine.shard_client import Mark, ShardClient
 from amber_ray.fabric.transport import pickled
 from amber_ray.fabric.transport.messages import OWN, Found
@@ -42,13 +42,13 @@ class ValueReader:
 
     def __init__(
         self,
-        registry: Registry,
+        registries: Registries,
         shards: Sequence[ShardClient],
         objects: Objects,
         cache: Cache,
         counts: Counter[str],
     ) -> None:
-        self._registry = registry
+        self._registries = registries
         self._shards = shards
         self._objects = objects
         self._cache = cache
@@ -162,7 +162,7 @@ class ValueReader:
         size: int | None,
         loaded: dict[str, StoredValue],
     ) -> None:
-        stored = stored_value(self._registry, found, value)
+        stored = stored_value(self._registries, found, value)
         # Whoever has said where it is, it is another one that makes it anew.
         if all(shard.is_fresh(mark) for shard, mark in marks):
             self._cache.put(stored, size_of(value) if size is None else size)

@@ -656,7 +656,11 @@ def _joined(first: Updates, second: Updates, changes: int) -> Updates:
 def _plan(
     registry: Registry, settings: Settings, body: Mapping[str, Any], assets: Sequence[Any], shard: int
 ) -> tuple[PlanPart, tuple[int, ...], tuple[int, ...]]:
-    """The part of a request that a shard owns, its targets' positions, and all shards that have a part."""
+    """The part of a request that a shard owns, its targets' positions, and all shards that have a part.
+
+    Raises `FeatureMismatch` if the registry's features are not those that were meant.
+    """
+    registry.confirm(body.get("expect") or {})
     planner = Planner(
         registry,
         features=body["features"],

@@ -3,7 +3,8 @@
     messages        every message, as plain data; a value is inline or a place in a Ray object (`Slot`)
     pickled         the one place that unpickles small values
     names           the names of the cache actors
-    registry_blob   the code of a registry as one pickle, with the user's modules, and its unpacking
+    registry_blob   the code of a registry as one blob, with the user's modules, and its unpacking
+    └ layers        the blob's parts: features are pickled when they are registered, and never again
 
 Must not know: who sends or receives it.
 """

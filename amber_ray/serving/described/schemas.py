@@ -52,6 +52,7 @@ NUMBER: Schema = {"type": "number"}
 FLAG: Schema = {"type": "boolean"}
 ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 VERSION = "auto-a881ee23ad9653ac"
+DIGEST = "5f0c9e5f3a1d4f1e8b7c6a5d4e3f2a1b"
 NOTE: Schema = {
     **TEXT,
     "description": "what of the asset features do not see, as all but the first picture of one that moves",
@@ -73,6 +74,7 @@ EXAMPLES: dict[str, Any] = {
         "tenant": "search",
         "refresh": False,
         "deadline": 600,
+        "expect": {"redness": DIGEST},
     },
     "Failure": {
         "kind": "feature",
@@ -118,6 +120,7 @@ EXAMPLES: dict[str, Any] = {
         "pinned": False,
         "code_digest": "a881ee23ad9653acd1ad07e9c6f3171d",
         "is_class": False,
+        "digest": DIGEST,
     },
     "Graph": {
         "nodes": ["frames", "redness"],
@@ -211,6 +214,16 @@ SCHEMAS: dict[str, Schema] = {
                     "description": "seconds from now",
                 }
             ),
+            expect=_maybe(
+                {
+                    "type": "object",
+                    "description": "features to the digests that they must have (`digest` of a feature), "
+                    "else the answer is 412 and nothing is run",
+                    "propertyNames": _text(MAX_NAME),
+                    "maxProperties": MAX_FEATURES,
+                    "additionalProperties": ID,
+                }
+            ),
         ),
         "additionalProperties": False,
     },
@@ -283,7 +296,7 @@ SCHEMAS: dict[str, Schema] = {
         note=NOTE,
     ),
     "Feature": _object(
-        "name version per inputs params returns resources store doc pinned code_digest is_class",
+        "name version per inputs params returns resources store doc pinned code_digest is_class digest",
         name=TEXT,
         version=TEXT,
         per={"type": "string", "enum": ["segment", "asset", "collection"]},
@@ -296,6 +309,7 @@ SCHEMAS: dict[str, Schema] = {
         pinned=FLAG,
         code_digest=TEXT,
         is_class=FLAG,
+        digest={**ID, "description": "what its values mean, all but the code of its inputs"},
         graph={**ref("Graph"), "description": "only where one feature is asked for"},
     ),
     "Param": _object("type default", type=TEXT, default={}),

@@ -26,6 +26,7 @@ from amber_ray.errors import AmberError, MediaNotFound, StoreError
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.engine.ports import Ports, ShardGone
 from amber_ray.fabric.shard.tallies import Tallies
+from amber_ray.fabric.transport import layers
 from amber_ray.fabric.transport.messages import (
     NO_COUNTS,
     OWN,
@@ -611,7 +612,8 @@ class World:
 
     def unopened(self, registry: Registry = REGISTRY) -> Engine:
         ports = Ports(list(map(Port, self.shards)), self.objects, self.assets, LoopClock(), self._identity)
-        engine = Engine(self.settings, registry, {registry.digest: b"code"}, ports)
+        blob = layers.bottom(registry.digest, registry.names(), b"code")
+        engine = Engine(self.settings, registry, {registry.digest: blob}, ports)
         self.engines.append(engine)
         return engine
 

@@ -13,6 +13,7 @@ from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
 from amber_ray.core.model.units import Asset, Clip
 from amber_ray.errors import BadRequest, TooLarge
 from amber_ray.fabric.engine.planner import Planned, RequestPlanner
+from amber_ray.fabric.engine.registries import Registries
 from amber_ray.settings import Limits, Settings
 from tests.unit.fabric.engine.kit import REGISTRY, SECONDS, MemoryAssets, ask, film, run, until, world
 
@@ -24,7 +25,7 @@ def start(clip: Clip) -> float:
 
 
 def planner(**settings: object) -> RequestPlanner:
-    return RequestPlanner(Settings(**settings), REGISTRY, MemoryAssets())  # type: ignore[arg-type]
+    return RequestPlanner(Settings(**settings), Registries(REGISTRY, {}), MemoryAssets())  # type: ignore[arg-type]
 
 
 def places(planned: Planned) -> list[str]:
@@ -101,7 +102,7 @@ def test_finished_requests_share_what_they_were_asked() -> None:
 def test_a_range_that_fits_no_asset_is_an_error_and_one_that_fits_some_is_not() -> None:
     plans = RequestPlanner(
         Settings(segment_seconds=10.0),
-        Registry([start.__amber__]),  # type: ignore[attr-defined]
+        Registries(Registry([start.__amber__]), {}),  # type: ignore[attr-defined]
         MemoryAssets(),
     )
     short, long = film("a"), dataclasses.replace(film("b"), duration=100.0)
