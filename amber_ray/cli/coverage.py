@@ -10,7 +10,7 @@ from typing import Any
 
 from amber_ray.cli.shards import asset_of, uri_of
 from amber_ray.cli.terminal import cell, console, table
-from amber_ray.client.results import Row
+from amber_ray.client.row import Row
 
 GROUP = 10_000
 """Lines in one row group, and the most that are held unwritten."""

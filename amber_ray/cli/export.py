@@ -20,7 +20,8 @@ from amber_ray.cli.options import client_of, params_of
 from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.cli.shards import Shards
 from amber_ray.cli.terminal import note, say
-from amber_ray.client.results import Results, Row
+from amber_ray.client.results import Results
+from amber_ray.client.row import Row
 from amber_ray.client.sync import Client
 from amber_ray.errors import BadRequest
 

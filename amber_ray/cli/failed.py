@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from amber_ray.cli.look import show_failures
 from amber_ray.cli.terminal import say
-from amber_ray.client.results import Results, Row
+from amber_ray.client.results import Results
+from amber_ray.client.row import Row
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset, Segment
 from amber_ray.errors import Unsuitable

@@ -18,7 +18,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from amber_ray.cli.values import Types, as_json, as_table
-from amber_ray.client.results import Results, Row
+from amber_ray.client.results import Results
+from amber_ray.client.row import Row
 from amber_ray.core.model.units import Segment
 from amber_ray.errors import BadRequest
 
@@ -135,7 +136,8 @@ def _json(data: Any) -> bytes:
 def _npy(row: Row) -> bytes:
     import numpy as np
 
-    array = np.asarray(row.value)
+    # As plain bytes: numpy takes a `Picture` for a number.
+    array = np.asarray(bytes(row.value) if isinstance(row.value, bytes) else row.value)
     if array.dtype.hasobject or array.dtype.kind in "SUV":
         raise BadRequest(f"the value of {row.feature} is no array: ask for --format json")
     buffer = io.BytesIO()

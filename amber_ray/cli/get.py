@@ -13,7 +13,8 @@ from amber_ray.cli.options import client_of, params_of, range_of, wanted
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, note, say, seconds, table, write_bytes
 from amber_ray.cli.values import Types, as_json
-from amber_ray.client.results import Results, Row
+from amber_ray.client.results import Results
+from amber_ray.client.row import Row
 from amber_ray.errors import BadRequest
 
 

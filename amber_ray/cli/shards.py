@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from amber_ray.client.results import Row
+from amber_ray.client.row import Row
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.core.model.units import MICRO, Asset, Segment
 from amber_ray.core.values.annotations import from_spec

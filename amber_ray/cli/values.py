@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from amber_ray.client.results import Results, Row
+from amber_ray.client.results import Results
+from amber_ray.client.row import Row
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.core.model.units import Segment
 from amber_ray.core.values.annotations import ValueType, from_spec

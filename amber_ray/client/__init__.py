@@ -20,6 +20,11 @@
     │ └ declared   decorated objects: their code as it is now, their inputs, how they differ from others
     ├ names        how features and assets may be named, and what is sent for each name
     ├ results      `Results`: answers under the caller's own names
+    │ ├ row        `Row`: one feature for one unit
+    │ ├ params     one mapping of parameters, or a list of them
+    │ ├ tables     results for pandas, polars and Arrow
+    │ ├ display    results as HTML, for notebooks
+    │ └ pictures   values that are pictures, as notebooks show them
     └ progress     the progress bar on stderr
 
     sync           `Client` and `Future` for threads, made from the async ones
@@ -33,7 +38,8 @@ from amber_ray.client.address import aconnect, connect
 from amber_ray.client.api import AsyncClient
 from amber_ray.client.futures import AsyncFuture, Progress
 from amber_ray.client.registered import Registration
-from amber_ray.client.results import Results, Row
+from amber_ray.client.results import Results
+from amber_ray.client.row import Row
 from amber_ray.client.sync import Client, Future
 
 __all__ = [

@@ -11,7 +11,7 @@ import dataclasses
 import mimetypes
 import os
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import aclosing
 from typing import Any, Self
 
@@ -27,9 +27,12 @@ from amber_ray.client.names import (
     named_assets,
     priority_of,
 )
+from amber_ray.client.params import Params, ParamSet, one_set, param_sets
+from amber_ray.client.pictures import pictured
 from amber_ray.client.progress import ProgressBar
 from amber_ray.client.registered import ClientFeatures, Registrar, Registration
-from amber_ray.client.results import Results, Row, joined
+from amber_ray.client.results import Results, by_asset, joined
+from amber_ray.client.row import Row
 from amber_ray.client.selection import Selection, asked_features, asked_for
 from amber_ray.client.stored import load, look_up
 from amber_ray.client.sweep import swept
@@ -37,14 +40,14 @@ from amber_ray.client.windows import Window, windows
 from amber_ray.core.model.request import MISSING, ComputeRequest, ExplainedStep, Failure, Priority
 from amber_ray.core.model.service import FeatureInfo, Service, StoredValue
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import BadRequest, Expired, MediaNotFound, TooLarge
+from amber_ray.core.values.annotations import ValueType, from_spec
+from amber_ray.errors import AmberError, BadRequest, Expired, MediaNotFound, TooLarge
 
 DEFAULT_TIMEOUT = 86_400.0
 """Seconds that a call without a `timeout` of its own may take."""
 WINDOWS_AT_ONCE = 2
 CHUNK = 1 << 20
 
-Params = Mapping[str, Any]
 Range = tuple[float, float]
 
 
@@ -77,6 +80,8 @@ class AsyncClient:
         self.tenant = tenant
         self._closing = closing
         self._features = ClientFeatures(service, registrar, own, place)
+        self._types: dict[str, ValueType] = {}
+        self._types_of = ""
 
     async def get(
         self,
@@ -119,14 +124,14 @@ class AsyncClient:
             raise Expired(
                 f"{names[0]} was not ready after {seconds:g} s, so request {results.id} was withdrawn"
             )
-        return asked.pick(results)
+        return asked.pick(await self._typed(results))
 
     async def get_many(
         self,
         features: FeatureLike | Iterable[FeatureLike],
         assets: AssetLike | Iterable[AssetLike],
         *,
-        params: Params | None = None,
+        params: Params | Sequence[Params] | None = None,
         range: Range | None = None,
         timeout: float | None = None,
         refresh: bool = False,
@@ -139,6 +144,8 @@ class AsyncClient:
         """Many features of many assets; a failure of one is an entry of the table, never an exception.
 
         Takes what `get` takes, and:
+            params: also a list of mappings: the values under each of them, in one table, where a key is
+                (feature, asset, parameters) and `to_pandas` has a column for each parameter.
             progress: show a progress bar on stderr; by default, if that is a terminal.
             values: fetch values that did not come along with the answer; False when only their being
                 stored matters.
@@ -148,23 +155,27 @@ class AsyncClient:
         whole request: unknown features and parameters, a server that can't be reached.
         """
         asked = asked_for(features, assets)
-        request = await self._request(asked, params, range, timeout, refresh, priority, tenant)
+        sets = param_sets(params)
+        given = [one_set(params)] if sets is None else sets
+        request = await self._request(asked, None, range, timeout, refresh, priority, tenant)
         until = now() + (self.timeout if timeout is None else timeout)
         parts = windows(asked.assets, window)
         if len(parts) > 1:
             await self._check_splittable(asked)
         gate = asyncio.Semaphore(WINDOWS_AT_ONCE)
-        with ProgressBar(progress, label=", ".join(asked.features), parts=len(parts)) as meter:
+        calls = [(part, one) for one in given for part in parts]
+        with ProgressBar(progress, label=", ".join(asked.features), parts=len(calls)) as meter:
 
-            async def one(part: Window) -> Results:
+            async def one(part: Window, params: Params) -> Results:
                 some = Selection(asked.features, part, tuple(a.name for a in part))
-                mine = dataclasses.replace(request, assets=tuple(a.ref for a in part))
+                mine = dataclasses.replace(request, assets=tuple(a.ref for a in part), params=dict(params))
                 async with gate:
                     got, _ = await answered(self.service, some, mine, until, meter.part(), load=values)
-                    return got
+                return got.under(params) if isinstance(params, ParamSet) else got
 
             async with self._features.explaining(asked.declared):
-                return joined(await _all([one(part) for part in parts]))
+                table = joined(await _all([one(*call) for call in calls]))
+        return await self._typed(table if sets is None else by_asset(table, sets))
 
     async def sweep(
         self,
@@ -231,7 +242,10 @@ class AsyncClient:
         async with aclosing(self.service.values(wanted)) as batches:
             async for batch in batches:
                 for one in batch:
-                    found[one.key] = one.value if isinstance(one, StoredValue) else one.failure
+                    if isinstance(one, StoredValue):
+                        found[one.key] = pictured(one.type, one.value)
+                    else:
+                        found[one.key] = one.failure
         return found
 
     async def submit(
@@ -255,7 +269,7 @@ class AsyncClient:
         request = await self._request(asked, params, range, timeout, refresh, priority, tenant)
         async with self._features.explaining(asked.declared):
             view = await self.service.compute(request, 0.0, uuid.uuid4().hex)
-        return AsyncFuture(self.service, view, asked, self.timeout)
+        return AsyncFuture(self.service, view, asked, self.timeout, self._typed)
 
     async def future(self, id: str) -> AsyncFuture:
         """The future of a request submitted earlier, here or elsewhere. Raises `UnknownRequest`.
@@ -263,7 +277,8 @@ class AsyncClient:
         Its `result()` is a table that names assets by their ids, since the caller's own names are not known.
         Places where the assets were read are taken too: `results["shots", "/media/a.mp4"]`.
         """
-        return AsyncFuture(self.service, await self.service.status(id), None, self.timeout)
+        view = await self.service.status(id)
+        return AsyncFuture(self.service, view, None, self.timeout, self._typed)
 
     async def explain(
         self,
@@ -371,7 +386,7 @@ class AsyncClient:
         return ComputeRequest(
             features=asked.features,
             assets=tuple(a.ref for a in asked.assets),
-            params=dict(params or {}),
+            params=one_set(params),
             range=None if range is None else (float(range[0]), float(range[1])),
             priority=priority_of(priority),
             tenant=self.tenant if tenant is None else tenant,
@@ -380,6 +395,19 @@ class AsyncClient:
             expect=meaning.expect,
             registry=meaning.registry,
         )
+
+    async def _typed(self, results: Results) -> Results:
+        """Tell a table the types of its features, which are asked for once for each registry."""
+        names = {row.feature for row in results.rows}
+        registry = self._features.registry
+        if registry != self._types_of or not names <= self._types.keys():
+            try:
+                infos = await self.features()
+            except AmberError:
+                return results  # It has its values; their types are then read off them.
+            self._types = {info.name: from_spec(info.returns) for info in infos}
+            self._types_of = registry
+        return results.typed({name: self._types[name] for name in names & self._types.keys()})
 
     async def _check_splittable(self, asked: Selection) -> None:
         """Raise `TooLarge` if a feature per collection needs in one request what takes several."""

@@ -12,7 +12,8 @@ import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
-from amber_ray.client.results import Results, Row, assigned, by_id, matched
+from amber_ray.client.results import Results, assigned, by_id, matched
+from amber_ray.client.row import Row
 from amber_ray.client.selection import Selection
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView
 from amber_ray.core.model.service import Answered, RequestEvent, Service, StoredValue

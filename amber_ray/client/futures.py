@@ -7,7 +7,7 @@ Must not know: which service carries it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,13 +35,24 @@ class AsyncFuture:
     cancellation, does not withdraw the request: `cancel` does.
     """
 
-    def __init__(self, service: Service, view: RequestView, asked: Selection | None, timeout: float) -> None:
-        """Made by `submit` and `future`; `asked` is None where the caller's words are not known any more."""
+    def __init__(
+        self,
+        service: Service,
+        view: RequestView,
+        asked: Selection | None,
+        timeout: float,
+        typed: Callable[[Results], Awaitable[Results]],
+    ) -> None:
+        """Made by `submit` and `future`; `asked` is None where the caller's words are not known any more.
+
+        `typed` tells a table the types of its features.
+        """
         self.id = view.id
         self._service = service
         self._view = view
         self._asked = asked
         self._timeout = timeout
+        self._typed = typed
         self._results: Results | None = None
         self._watchers: set[asyncio.Task[None]] = set()
 
@@ -68,7 +79,7 @@ class AsyncFuture:
                 raise Expired(
                     f"request {self.id} is still running after {seconds:g} s; ask again, or cancel it"
                 )
-            self._results = await collected(self._service, self._view, self._asked)
+            self._results = await self._typed(await collected(self._service, self._view, self._asked))
         return self._results
 
     async def result(self, timeout: float | None = None) -> Any:

@@ -103,6 +103,11 @@ class ClientFeatures:
         self._below: dict[tuple[str, ...], dict[str, str]] = {}
         self._turn = asyncio.Lock()
 
+    @property
+    def registry(self) -> str:
+        """The registry that this client's requests name; empty for the service's own."""
+        return self._registry
+
     async def infos(self) -> list[FeatureInfo]:
         """Every feature that this client can ask for, by name."""
         if self._registry and self._view is not None:

@@ -11,9 +11,12 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from amber_ray.client.names import AssetLike, FeatureLike, asset_name, feature_name, place_of
+from amber_ray.client.params import Params, ParamSet
+from amber_ray.client.pictures import is_picture, pictured
+from amber_ray.client.row import Row
 from amber_ray.core.model.request import (
     MISSING,
     AssetRef,
@@ -21,36 +24,35 @@ from amber_ray.core.model.request import (
     RequestState,
     RequestView,
     Result,
-    ResultState,
 )
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.core.values.annotations import ValueType
 from amber_ray.errors import AmberError, MediaChanged
 from amber_ray.wire.problems import error_of_failure
 
-Key = tuple[str, str | None]
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow
+
+Key = tuple[Any, ...]
+"""(feature, asset as named), and the `ParamSet` as a third, where several sets of them were asked for."""
+Asked = tuple[FeatureLike, AssetLike | None] | tuple[FeatureLike, AssetLike | None, Params]
+"""A key as callers write it."""
 RESOLVED_AT_ONCE = 16
 """Assets that the service is asked about at a time, where only their ids tell them apart."""
-
-
-class Row(NamedTuple):
-    """One feature for one unit. `asset` is the caller's name for it, None for a collection."""
-
-    feature: str
-    asset: str | None
-    unit: Unit | None
-    key: str
-    state: ResultState
-    value: Any = MISSING
-    failure: Failure | None = None
-    seconds: float | None = None
-    cached: bool = False
 
 
 class Results(Mapping[Key, Any]):
     """Values and failures by (feature, asset), assets in the order asked for, then features.
 
     `results["thumbnail", "a.mp4"]` takes what the request took: paths, ids and assets, names and functions.
-    An asset is also found by its id and by the place where the service read it.
+    An asset is also found by its id and by the place where the service read it. Where several sets of
+    parameters were asked for, a key has its set as well:
+    `results["embedding", "a.mp4", {"embedding.size": 224}]`.
+
+    `to_pandas`, `to_polars` and `to_arrow` give one table with a line for each unit and a column for each
+    feature; in a notebook a table is shown with its pictures.
     """
 
     def __init__(self, rows: Sequence[Row], id: str = "", state: RequestState = "done") -> None:
@@ -59,12 +61,15 @@ class Results(Mapping[Key, Any]):
         self.state: RequestState = state
         self.rows = tuple(rows)
         self._entries: dict[Key, Any] = {}
+        self._types: Mapping[str, ValueType] = {}
         for row in self.rows:
             self._add(row)
 
     def _add(self, row: Row) -> None:
         """Add a row to its entry: a segment's value to a list. The first failure replaces the entry."""
-        key = (row.feature, row.asset)
+        key: Key = (row.feature, row.asset)
+        if row.params is not None:
+            key = (row.feature, row.asset, row.params)
         known = self._entries.get(key, MISSING)
         if isinstance(known, Failure):
             return
@@ -77,11 +82,16 @@ class Results(Mapping[Key, Any]):
         else:
             known.append(row.value)
 
-    def __getitem__(self, key: tuple[FeatureLike, AssetLike | None]) -> Any:
+    def __getitem__(self, key: Asked) -> Any:
         feature, asset = feature_name(key[0]), None if key[1] is None else asset_name(key[1])
-        if (feature, asset) in self._entries or asset is None:
-            return self._entries[feature, asset]
-        return self._entries[feature, self._also.get(asset) or self._also.get(place_of(asset)) or asset]
+        params = ParamSet(key[2]) if len(key) > 2 else None
+
+        def entry(name: str | None) -> Key:
+            return (feature, name) if params is None else (feature, name, params)
+
+        if entry(asset) in self._entries or asset is None:
+            return self._entries[entry(asset)]
+        return self._entries[entry(self._also.get(asset) or self._also.get(place_of(asset)) or asset)]
 
     @functools.cached_property
     def _also(self) -> dict[str, str | None]:
@@ -103,8 +113,61 @@ class Results(Mapping[Key, Any]):
         return len(self._entries)
 
     def __repr__(self) -> str:
+        return f"<Results {self._summary()}>"
+
+    def _repr_html_(self) -> str:
+        """Return the table as notebooks show it."""
+        from amber_ray.client.display import table_html
+
+        return table_html(self.rows, self._summary())
+
+    def _summary(self) -> str:
         bad = len(self.failures)
-        return f"<Results {len(self) - bad} ready, {bad} failed, request {self.id or 'none'}>"
+        return f"{len(self) - bad} ready, {bad} failed, request {self.id or 'none'}"
+
+    def to_arrow(self) -> pyarrow.Table:
+        """Return a `pyarrow.Table`: a row for each unit, a column for each feature (`client.tables`).
+
+        Columns have the types that the store's Parquet files have, so nested values stay nested. A unit
+        without a value has null there, and the column `error` says why.
+        """
+        from amber_ray.client.tables import to_arrow
+
+        return to_arrow(self.rows, self._types)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """Return a `pandas.DataFrame` with the rows and columns of `to_arrow`.
+
+        Numbers, booleans and text are columns of their own kind, anything else is as `results[...]` gives
+        it: arrays are numpy arrays, pictures bytes. Raises `Unavailable` if pandas is not installed.
+        """
+        from amber_ray.client.tables import to_pandas
+
+        return to_pandas(self.rows, self._types)
+
+    def to_polars(self) -> polars.DataFrame:
+        """Return a `polars.DataFrame` of `to_arrow`. Raises `Unavailable` if polars is not installed."""
+        from amber_ray.client.tables import to_polars
+
+        return to_polars(self.rows, self._types)
+
+    def under(self, params: ParamSet) -> Results:
+        """Return the same table as what one set of parameters gave."""
+        return Results([row._replace(params=params) for row in self.rows], self.id, self.state)
+
+    def typed(self, types: Mapping[str, ValueType]) -> Self:
+        """Learn the types that the features declare, for the tables; pictures become `Picture`s."""
+        self._types = types
+        pictures = {name for name, type in types.items() if is_picture(type)}
+        if any(row.feature in pictures for row in self.rows):
+            self.rows = tuple(
+                r._replace(value=pictured(types[r.feature], r.value)) if r.feature in pictures else r
+                for r in self.rows
+            )
+            self._entries = {}
+            for row in self.rows:
+                self._add(row)
+        return self
 
     @property
     def ready(self) -> dict[Key, Any]:
@@ -116,9 +179,11 @@ class Results(Mapping[Key, Any]):
         """Return the entries that failed, in order."""
         return {k: v for k, v in self._entries.items() if isinstance(v, Failure)}
 
-    def value(self, feature: FeatureLike, asset: AssetLike | None = None) -> Any:
+    def value(
+        self, feature: FeatureLike, asset: AssetLike | None = None, params: Params | None = None
+    ) -> Any:
         """Return one entry's value. Raises its failure, as the error's class, if it has none."""
-        found = self[feature, asset]
+        found = self[feature, asset] if params is None else self[feature, asset, params]
         if isinstance(found, Failure):
             raise raised(found)
         return found
@@ -143,6 +208,19 @@ def joined(tables: Sequence[Results]) -> Results:
         "cancelled" if "cancelled" in states else "failed" if states == {"failed"} else "done"
     )
     return Results([row for table in tables for row in table.rows], tables[0].id, state)
+
+
+def by_asset(results: Results, sets: Sequence[ParamSet]) -> Results:
+    """Return a table of several sets of parameters with each asset's rows together, the sets in order."""
+    assets: dict[str | None, int] = {}
+    for row in results.rows:
+        assets.setdefault(row.asset, len(assets))
+    places = {params: i for i, params in enumerate(sets)}
+
+    def place(row: Row) -> tuple[bool, int, int]:
+        return row.asset is None, assets[row.asset], places[row.params] if row.params is not None else -1
+
+    return Results(sorted(results.rows, key=place), results.id, results.state)
 
 
 def raised(failure: Failure) -> AmberError:

@@ -13,7 +13,8 @@ from contextlib import aclosing
 
 from amber_ray.client.exchange import filled
 from amber_ray.client.names import Named, place_of
-from amber_ray.client.results import Row, asset_of
+from amber_ray.client.results import asset_of
+from amber_ray.client.row import Row
 from amber_ray.client.windows import windows
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, ExplainedStep, Failure
 from amber_ray.core.model.service import Answered, Service

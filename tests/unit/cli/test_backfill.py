@@ -14,7 +14,8 @@ from amber_ray.cli import catalogue
 from amber_ray.cli.failed import SHOWN, FailureFile
 from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.client import AsyncClient
-from amber_ray.client.results import Results, Row
+from amber_ray.client.results import Results
+from amber_ray.client.row import Row
 from amber_ray.core.model.request import ComputeRequest, Failure
 from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.model.units import Asset

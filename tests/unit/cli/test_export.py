@@ -18,7 +18,8 @@ from amber_ray.cli import main, shards
 from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.client import AsyncClient, Client
 from amber_ray.client.loop import Loop
-from amber_ray.client.results import Results, Row
+from amber_ray.client.results import Results
+from amber_ray.client.row import Row
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure
 from amber_ray.core.model.service import AbsentValue, Answered
 from amber_ray.core.values.annotations import parse

@@ -1,0 +1,30 @@
+"""`Row`: what is known of one feature for one unit, under the caller's name for the asset.
+
+Must not know: tables of rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from amber_ray.client.params import ParamSet
+from amber_ray.core.model.request import MISSING, Failure, ResultState
+from amber_ray.core.model.units import Unit
+
+
+class Row(NamedTuple):
+    """One feature for one unit. `asset` is the caller's name for it, None for a collection.
+
+    `params` are those that it was asked with, where several sets of them were.
+    """
+
+    feature: str
+    asset: str | None
+    unit: Unit | None
+    key: str
+    state: ResultState
+    value: Any = MISSING
+    failure: Failure | None = None
+    seconds: float | None = None
+    cached: bool = False
+    params: ParamSet | None = None
