@@ -139,11 +139,9 @@ def test_a_wrong_question_is_refused(body: Any, status: int, words: str) -> None
     assert (answer.status_code, words in answer.json()["detail"]) == (status, True), answer.text
 
 
-def test_it_is_had_as_arrow_only() -> None:
-    answer = ask(holding(float, [0.5]), [key(0)], Accept="application/json")
-    assert answer.status_code == 406
-    assert ARROW_TYPE in answer.json()["detail"]
-    assert ask(holding(float, [0.5]), [key(0)], Accept="*/*").status_code == 200
+@pytest.mark.parametrize("accept", ["application/json", "*/*", "", "image/png;q=0", ARROW_TYPE])
+def test_it_is_arrow_whatever_is_accepted(accept: str) -> None:
+    assert table(ask(holding(float, [0.5]), [key(0)], Accept=accept))["value"].to_pylist() == [0.5]
 
 
 def test_an_answer_has_bounded_bytes_and_says_what_is_left() -> None:

@@ -162,8 +162,6 @@ def cases() -> Iterator[tuple[str, str, Case]]:
         yield name, "404", GOOD[name].but(path=GOOD[name].path.replace("rq-000000", "rq-999999"))
     yield "feature", "404", GOOD["feature"].but(path="/v1/features/nope")
     yield "purge", "400", GOOD["purge"].but(path="/v1/values")
-    unread = {"json": {"keys": [KEY]}, "headers": {"Accept": "application/json"}}
-    yield "values", "406", GOOD["values"].but(options=unread)
     value = GOOD["value"]
     yield "value", "304", value.but(options={"headers": {"If-None-Match": "*"}})
     yield "value", "400", value.but(path="/v1/values/x")
