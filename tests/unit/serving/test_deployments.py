@@ -75,7 +75,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def test_every_import_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    light = [*PROJECT["dependencies"], *extras["models"], *extras["s3"]]
+    light = [*PROJECT["dependencies"], *extras["models"], *extras["notebooks"], *extras["s3"]]
     assert undeclared(ROOT / "amber_ray", light) == {}
     assert undeclared(ROOT / "tests", [*light, *extras["dev"]]) == {}
     # The peers have an environment of their own, and read a function that the benchmark writes for them.
