@@ -14,10 +14,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 
-from amber_ray.core.model.units import Per
+from amber_ray.core.model.units import Asset, Collection, Per, Segment
 from amber_ray.errors import BadParameter, DeclarationError
 
 UNIT_ARGUMENT: dict[str, Per] = {"clip": "segment", "asset": "asset", "collection": "collection"}
+UNIT_TYPES: dict[str, type] = {"clip": Segment, "asset": Asset, "collection": Collection}
 PARAMETER_TYPES = (bool, int, float, str)
 MAX_TEXT = 4096
 INT64 = 1 << 63
@@ -110,6 +111,7 @@ def read(feature: str, function: Callable[..., Any], *, bound: bool, of_init: bo
                 f"feature {feature!r}: argument {name!r} must be an ordinary argument, passed by its name"
             )
         hint = hints.get(name, inspect.Parameter.empty)
+        _check_unit(feature, name, hint)
         if argument.default is not inspect.Parameter.empty:
             params.append(_param(feature, name, hint, argument.default, of_init))
         elif name in UNIT_ARGUMENT:
@@ -124,6 +126,17 @@ def read(feature: str, function: Callable[..., Any], *, bound: bool, of_init: bo
     returns = hints.get("return")
     return Signature(
         unit, tuple(inputs), tuple(params), tuple(layers), None if returns is type(None) else returns
+    )
+
+
+def _check_unit(feature: str, name: str, hint: Any) -> None:
+    """Refuse an argument that is annotated as a unit and will not be given one, or another one."""
+    given = next((unit for unit, kind in UNIT_TYPES.items() if hint is kind), None)
+    if given is None or given == name:
+        return
+    raise DeclarationError(
+        f"feature {feature!r}: argument {name!r} is annotated {hint.__name__}; the "
+        f"{UNIT_ARGUMENT[given]} itself is what an argument named {given!r} is given"
     )
 
 

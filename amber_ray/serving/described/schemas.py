@@ -113,7 +113,7 @@ EXAMPLES: dict[str, Any] = {
         "per": "segment",
         "inputs": ["frames"],
         "params": {},
-        "returns": {"type": "float"},
+        "returns": {"type": "optional", "item": {"type": "float"}},
         "resources": {"CPU": 1.0},
         "store": "parquet",
         "doc": "How much more red than green and blue there is.",

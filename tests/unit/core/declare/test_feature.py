@@ -189,6 +189,14 @@ def two_units(asset: Asset, clip: Clip) -> int:
     return 1
 
 
+def film_as_a_unit(film: Asset) -> int:
+    return 1
+
+
+def other_unit(asset: Clip) -> int:
+    return 1
+
+
 def starred(asset: Asset, *frames: int) -> int:
     return 1
 
@@ -302,6 +310,16 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a return of None": (returns_none, {}, "'returns_none' needs a return annotation"),
     "a return of a union": (returns_union, {}, "'returns_union': a value can't be one of several types"),
     "two units": (two_units, {}, "takes two units, 'asset' and 'clip'; one is allowed"),
+    "a unit by another name": (
+        film_as_a_unit,
+        {},
+        "argument 'film' is annotated Asset; the asset itself is what an argument named 'asset' is given",
+    ),
+    "another unit": (
+        other_unit,
+        {},
+        "argument 'asset' is annotated Segment; the segment itself is what an argument named 'clip' is given",
+    ),
     "starred arguments": (starred, {}, "argument 'frames' must be an ordinary argument"),
     "arguments by any name": (keyworded, {}, "argument 'options' must be an ordinary argument"),
     "arguments without a name": (positional, {}, "argument 'asset' must be an ordinary argument"),
