@@ -4,6 +4,7 @@ What a request passes, from the outside inwards:
 
     front          HAProxy before the replicas: its configuration, its ports, its temporary files
     deployment     the Serve replica, `build` for Serve's config files, and a server of one's own
+    └ inflow       slows a sender down whose body comes faster than it is read
     app            `create_app`: the Starlette app with all routes; needs no Ray, and tests drive it directly
     guard          the outermost layer: who is answered at all; makes every error a problem document
     ├ origins      which pages of other sites may ask from a browser (CORS)

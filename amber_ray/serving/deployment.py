@@ -23,6 +23,7 @@ from amber_ray.core.model.service import Service
 from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.serving import front
 from amber_ray.serving.app import ONGOING, create_app
+from amber_ray.serving.inflow import slow_down
 from amber_ray.settings import Settings
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ APPLICATION = "amber"
 READY_SECONDS = 120.0
 """Longest wait for an answer through the front port: replicas read the registry and find the cache actors."""
 CLOSE_SECONDS = 10.0
-QUEUED_MESSAGES = 16
-"""Pieces of a body that wait in memory for an upload to be written."""
 TOKENS = "AMBER_TOKENS"
 """API tokens separated by commas, for `build`: secrets come to containers by their environment."""
 
@@ -225,11 +224,7 @@ class Replica:
         heap.settle()
 
         async def bounded(scope: Any, receive: Any, send: Any) -> None:
-            # Serve reads a body as fast as it comes into a queue without end; with an end, a slow disk slows
-            # the sender down instead of filling this process's memory.
-            queue = getattr(receive, "queue", None)
-            if isinstance(queue, asyncio.Queue):
-                queue._maxsize = QUEUED_MESSAGES  # type: ignore[attr-defined]
+            slow_down(receive)
             await app(scope, receive, send)
 
         return bounded
