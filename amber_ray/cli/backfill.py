@@ -22,11 +22,13 @@ INTERRUPTED = 130
 
 
 def run(args: argparse.Namespace) -> int:
-    """Compute and store; values stay where they are. 1 if anything failed, and a table of what did."""
+    """Compute and store; values stay where they are. 1 if anything failed or has a name of no use."""
     if args.window < 1:
         raise BadRequest(f"--window must be at least 1 asset, not {args.window}")
     survey = surveyed(args.assets)
     features = feature_names(",".join(args.features_wanted))
+    for line in survey.notes() if not args.quiet else ():
+        note(f"amber: {line}")
     if not args.quiet:
         many = "the assets" if survey.total is None else f"{survey.total:,} assets"
         note(f"{', '.join(features)} of {many}")
@@ -78,4 +80,4 @@ def run(args: argparse.Namespace) -> int:
             f"amber: {tally.unsuitable:,} of these failed since their assets are of a kind that can't have "
             "the feature; --skip-unsuitable leaves such out"
         )
-    return 1 if tally.failed else 0
+    return 1 if tally.failed or survey.refused else 0

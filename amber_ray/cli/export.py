@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
     if os.path.lexists(out) and (not os.path.isdir(out) or os.listdir(out)):
         raise BadRequest(f"--out {args.out} is there already and not an empty folder")
     survey = surveyed(args.assets)
+    for line in survey.notes():
+        note(f"amber: {line}")
     partial = out + ".partial"
     os.makedirs(os.path.dirname(partial), exist_ok=True)
     try:

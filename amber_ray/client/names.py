@@ -93,6 +93,10 @@ def asset_ref(asset: AssetLike) -> AssetRef:
     text = asset_name(asset)
     if not text:
         raise BadRequest("an asset's path or URI is empty")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise BadRequest(f"{text!a} has a name that is not UTF-8, which can't be sent; rename it") from None
     if "://" in text:
         return AssetRef(uri=text)
     path = os.path.abspath(os.path.expanduser(text))

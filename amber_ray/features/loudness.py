@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 
 from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
-from amber_ray.media.locate import name_of
 from amber_ray.media.sound import Filters, form, heard, in_form, silence
 
 SILENCE = -70.0

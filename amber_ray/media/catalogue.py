@@ -20,10 +20,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, MediaError, TooLarge, UnknownAsset
 from amber_ray.media.facts import Facts, facts
-from amber_ray.media.locate import Location, Locator, name_of, signature_of
+from amber_ray.media.locate import Location, Locator, signature_of
 from amber_ray.media.mounts import is_local
 from amber_ray.media.source import GONE, open_uri
 from amber_ray.media.uploads import Uploads

@@ -13,12 +13,12 @@ from fractions import Fraction
 
 import numpy as np
 
+from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import MICRO, Asset, Segment
 from amber_ray.errors import MediaError, Unsuitable
 from amber_ray.media import bounds
 from amber_ray.media.container import demuxed, video_stream
 from amber_ray.media.headers import missing
-from amber_ray.media.locate import name_of
 from amber_ray.media.reader import Reader, Source
 from amber_ray.media.scale import Scaler, Size, native
 from amber_ray.media.source import opened

@@ -9,7 +9,6 @@ Must not know: what is inside the files.
 from __future__ import annotations
 
 import os
-import posixpath
 import re
 import stat
 import urllib.parse
@@ -17,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from amber_ray.core.model.naming import plain
 from amber_ray.errors import BadRequest, Forbidden, MediaError, MediaNotFound, SystemFault
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
@@ -111,17 +111,17 @@ class Locator:
         under_root = any(uri.startswith(prefix) for prefix in self.prefixes)
         if parts is None or not (scheme in self.remote_schemes or under_root):
             if any(prefix.startswith(f"{scheme}://") for prefix in self.prefixes):
-                raise Forbidden(f"{_plain(uri)!r} is outside the media roots; move it into one")
+                raise Forbidden(f"{plain(uri)!r} is outside the media roots; move it into one")
             raise Forbidden(
-                f"{_plain(uri)!r} uses the scheme {scheme!r}, which is switched off; "
+                f"{plain(uri)!r} uses the scheme {scheme!r}, which is switched off; "
                 "use a file inside the media roots, or allow the scheme in the settings"
             )
         if "::" in uri:
-            raise Forbidden(f"{_plain(uri)!r} chains URLs with '::', which is not allowed")
+            raise Forbidden(f"{plain(uri)!r} chains URLs with '::', which is not allowed")
         if "@" in parts.netloc:
-            raise Forbidden(f"{_plain(uri)!r} carries credentials; configure them on the server instead")
+            raise Forbidden(f"{plain(uri)!r} carries credentials; configure them on the server instead")
         if ".." in re.split(r"[/\\]", urllib.parse.unquote(parts.path)):
-            raise Forbidden(f"{_plain(uri)!r} contains '..', which is not allowed in a URL")
+            raise Forbidden(f"{plain(uri)!r} contains '..', which is not allowed in a URL")
         return uri
 
     def _local(self, uri: str, path: str) -> Location:
@@ -157,7 +157,7 @@ class Locator:
         return Location(real, False, status.st_size, signature_of(status), None, _changed(status))
 
     def _remote(self, uri: str, url: str) -> Location:
-        shown = _plain(uri)
+        shown = plain(uri)
         info = _remote_info(url, shown)
         if info.get("type") == "directory":
             raise MediaError(f"{shown!r} is a directory; name one media object")
@@ -211,15 +211,6 @@ def _file_path(uri: str) -> str:
     return path
 
 
-def _plain(url: str) -> str:
-    """A URL without its user, password and query, which may be secrets."""
-    head, mark, tail = url.partition("://")
-    if not mark:
-        return url
-    host, slash, path = tail.partition("/")
-    return f"{head}://{host.rpartition('@')[2]}{slash}{path.partition('?')[0]}"
-
-
 def _remote_info(url: str, shown: str) -> Mapping[str, Any]:
     import fsspec
 
@@ -246,8 +237,3 @@ def _strong_etag(info: Mapping[str, Any]) -> str | None:
     if isinstance(etag, str) and etag and not etag.startswith("W/"):
         return etag.strip('"') + (f";{version}" if version and version != "null" else "")
     return str(version) if version and version != "null" else None
-
-
-def name_of(uri: str) -> str:
-    """The last part of a path or URL, for messages."""
-    return posixpath.basename(_plain(uri).rstrip("/")) or _plain(uri)

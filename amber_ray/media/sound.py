@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError, Unsuitable
 from amber_ray.media import bounds
 from amber_ray.media.clock import origin
 from amber_ray.media.container import audio_stream, demuxed, packets, reason, says_nothing
-from amber_ray.media.locate import name_of
 from amber_ray.media.source import opened
 from amber_ray.settings import Limits
 

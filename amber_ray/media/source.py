@@ -13,9 +13,10 @@ import stat
 from collections.abc import Iterator
 from typing import BinaryIO, cast
 
+from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Forbidden, MediaChanged, MediaError, MediaNotFound, SystemFault
-from amber_ray.media.locate import name_of, signature_of
+from amber_ray.media.locate import signature_of
 
 GONE = "gone:"
 """Stands before the URI of an asset whose media has left every place where it was seen."""

@@ -25,6 +25,7 @@ from amber_ray.core.declare.calls import NO_CALLS, RetryLater
 from amber_ray.core.declare.feature import FeatureSpec, feature
 from amber_ray.core.declare.loading import load
 from amber_ray.core.declare.registry import Registry, declared
+from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import RANK, Asset
 from amber_ray.core.planning.plan import Plan, Planner, Step
@@ -295,9 +296,10 @@ class _Tasks:
     loop of their own, since a test may run in one.
     """
 
-    def __init__(self, registry: Registry, limits: Limits) -> None:
+    def __init__(self, registry: Registry, limits: Limits, assets: Iterable[Asset]) -> None:
         self.failed: dict[str, Failure] = {}
         self.later: dict[str, RetryLater] = {}
+        self._assets = tuple(assets)
         self._registry = registry
         self._limits = limits
         self._inline: dict[str, bytes] = {}
@@ -378,9 +380,10 @@ class _Tasks:
     def _keep(self, report: Sequence[StepResult], made: Sequence[Any]) -> None:
         for result in report:
             if result.failure is not None:
-                self.failed[result.key] = result.failure
+                failure = result.failure.told(self._assets)
+                self.failed[result.key] = failure
                 if result.later is not None:
-                    self.later[result.failure.key] = RetryLater(result.later, result.failure.message)
+                    self.later[failure.key] = RetryLater(result.later, failure.message)
             elif result.inline is not None:
                 self._inline[result.key] = result.inline
             elif result.slot >= 0:
@@ -400,7 +403,8 @@ def _values(registry: Registry, plan: Plan, given: Mapping[str, Any], limits: Li
     keys = tuple(dict.fromkeys(target.key for target in plan.targets))
     found: list[Any] = []
     reader = _reader(found)
-    machine = _Tasks(Registry((*registry, reader)), limits)
+    assets = {asset.id: asset for step in plan.steps.values() for asset in assets_of(step.unit)}
+    machine = _Tasks(Registry((*registry, reader)), limits, assets.values())
     steps = []
     for step in plan.steps.values():
         if step.recipe.feature in given:

@@ -2,6 +2,7 @@
 
     units        `Asset`, `Segment`, `Collection`: what a value is computed for
     unit_codec   assets and units as JSON, for journals, records and HTTP
+    naming       what media is called in the texts of failures, which are kept without names
     request      what a caller asks and is told: `ComputeRequest`, `Result`, `Failure`, `RequestView`
     stats        names of what is counted, with labels
     service      `Service`, the protocol that engine and clients implement; values, events of a request

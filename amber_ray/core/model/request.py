@@ -5,11 +5,13 @@ Must not know: HTTP, Ray, how anything is computed.
 
 from __future__ import annotations
 
+import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
+from amber_ray.core.model.naming import named
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 
 
@@ -66,7 +68,8 @@ class Failure:
     `kind` is input, feature or system (`errors`); `type` the error class's name; `step` the feature
     that failed and `key` its key, which for a blocked descendant is an ancestor; `traceback` is the
     feature's own, as text; `attempts` how often it was tried; `blocked` the features that have no value
-    because of it and `uri` the place of its asset, where failures are listed.
+    because of it and `uri` the place of its asset, where failures are listed. Inside the cluster the texts
+    of a step's failure name no media (`core.model.naming`): `told` puts the reader's names there.
     """
 
     kind: Literal["input", "feature", "system"]
@@ -80,6 +83,14 @@ class Failure:
     attempts: int = 1
     blocked: tuple[str, ...] = ()
     uri: str = ""
+
+    def told(self, assets: Iterable[Asset] = ()) -> Failure:
+        """Return it as it is told to whoever asks for `assets`, by their names for them."""
+        uris = {asset.id: asset.uri for asset in assets}
+        message, traceback = named(self.message, uris), named(self.traceback, uris)
+        if message == self.message and traceback == self.traceback:
+            return self
+        return dataclasses.replace(self, message=message, traceback=traceback)
 
 
 RequestState = Literal["running", "done", "failed", "cancelled"]

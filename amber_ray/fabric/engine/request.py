@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import (
     MISSING,
     AssetFailure,
@@ -355,7 +356,8 @@ def _result(target: Target, answer: Answer | None, cancelled: bool) -> Result:
     if answer is None:
         return Result(target.feature, target.key, target.unit, "cancelled" if cancelled else "pending")
     if answer.failure is not None:
-        return Result(target.feature, target.key, target.unit, "failed", failure=answer.failure)
+        failure = answer.failure.told(assets_of(target.unit))
+        return Result(target.feature, target.key, target.unit, "failed", failure=failure)
     return Result(
         target.feature,
         target.key,

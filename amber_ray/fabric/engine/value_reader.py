@@ -106,7 +106,7 @@ class ValueReader:
                 answers[key] = loaded[key]
             else:
                 why = absent.get(key) or gone.get(key) or _failure(UnknownKey, key, _unknown(key))
-                answers[key] = AbsentValue(key, why)
+                answers[key] = AbsentValue(key, why.told())
         return answers
 
     async def _load(

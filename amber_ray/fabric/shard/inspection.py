@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from amber_ray.core.ledger.foresight import foresee
 from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
 from amber_ray.core.model.units import Collection, Segment, Unit
@@ -87,7 +88,7 @@ def failures(ledger: Ledger) -> list[Failure]:
             continue
         root = entry.failure.key
         if root == entry.key or root not in found:
-            found[root] = entry.failure
+            found[root] = entry.failure.told(assets_of(entry.step.unit))
             places[root] = _place(entry.step.unit)
         if root != entry.key:
             blocked[root].add(entry.step.recipe.feature)

@@ -23,6 +23,7 @@ from typing import Any
 
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.naming import assets_of, unnamed
 from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.plan import Nested, Step, leaves
 from amber_ray.errors import AmberError
@@ -196,7 +197,11 @@ class Outbox:
         if wish is not None:
             # What is told should the step have been put off for too long; meant for nobody before that.
             failure = dataclasses.replace(
-                failure, kind="system", type="SystemFault", message=str(wish)[:2000], status=503
+                failure,
+                kind="system",
+                type="SystemFault",
+                message=unnamed(str(wish)[:2000], assets_of(step.unit)),
+                status=503,
             )
         self.failed(step, failure, None if wish is None else wish.seconds)
         return failure
@@ -207,7 +212,7 @@ class Outbox:
 
 
 def failure_of(step: Step, error: BaseException) -> Failure:
-    """A feature's exception as a failure, with its own traceback.
+    """A feature's exception as a failure, with its own traceback, in which media has no names.
 
     A write into a read-only array is explained: the exception does not say why it is read-only or what to do.
     """
@@ -228,15 +233,16 @@ def failure_of(step: Step, error: BaseException) -> Failure:
                 " are read-only, because other features read the same memory: copy an array before you change"
                 f" it, as in {one} = {one}.copy() ({message})"
             )
+    assets = assets_of(step.unit)
     return Failure(
         kind=kind if kind in ("input", "feature", "system") else "feature",
         type=type(error).__name__ if amber else "FeatureError",
-        message=message[:2000],
+        message=unnamed(message[:2000], assets),
         step=step.recipe.feature,
         key=step.key,
         unit=step.unit_id,
         status=getattr(error, "status", 422) if amber else 422,
-        traceback=text[-8000:],
+        traceback=unnamed(text[-8000:], assets),
     )
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,79 @@ def test_a_survey_finds_folders_behind_links_and_schemes(media: Path) -> None:
     with pytest.raises(errors.BadRequest, match="holds no media"):
         catalogue.surveyed(["m/*.nope"])
     assert catalogue.surveyed(["s3://bucket/films/", "m/a.mp4"]).total is None
+
+
+KINDS = (
+    "mp4 m4v mov mkv webm ts mts m2ts mpg vob avi nut wav w64 flac m4a mp3 ogg oga opus mka aac caf aiff wv "
+    "jpg jfif png webp gif tiff avif mpo mxf heic"
+)
+NO_MEDIA = "notes.txt clip.srt Thumbs.db clip.nfo movie.mp4.part"
+
+
+def test_a_folder_holds_the_same_media_on_every_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mimetypes.knownfiles", [])
+    media = [f"clip.{kind}" for kind in KINDS.split()] + ["CLIP2.MP4"]
+    for name in (*media, *NO_MEDIA.split()):
+        (tmp_path / name).touch()
+    assert sorted(os.path.basename(a) for a in listed(str(tmp_path))) == sorted(media)
+    survey = catalogue.surveyed([str(tmp_path)])
+    assert survey.total == len(media)
+    [note] = survey.notes()
+    assert note.startswith("left out, since not named like media: 5 files (.")
+    assert survey.others == dict.fromkeys(("txt", "srt", "db", "nfo", "part"), 1)
+
+
+def test_linked_folders_are_followed_once_and_named_where_they_lead_round(tmp_path: Path) -> None:
+    for name in ("far/c.mp4", "m/a.mp4", "m/sub/b.mp4"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    root = tmp_path / "m"
+    for link, to in (("one", "far"), ("two", "far"), ("again", "m/sub"), ("sub/up", "m"), ("all", ".")):
+        (root / link).symlink_to(tmp_path / to)
+    (root / "gone").symlink_to(tmp_path / "nothing")
+    survey = catalogue.surveyed([str(root)])
+    assert [os.path.basename(a) for a in listed(str(root))] == ["a.mp4", "c.mp4", "b.mp4"]
+    assert survey.total == 3
+    assert sorted(survey.unusable) == [
+        f"{root}/all is a link to a folder that it lies in",
+        f"{root}/gone is a link to nothing",
+    ]
+
+
+def test_a_name_that_is_not_utf8_is_left_out_by_name(tmp_path: Path) -> None:
+    for name in (b"a.wav", b"caf\xe9.wav"):
+        (tmp_path / os.fsdecode(name)).touch()
+    survey = catalogue.surveyed([str(tmp_path)])
+    assert listed(str(tmp_path)) == [f"{tmp_path}/a.wav"]
+    assert (survey.total, survey.refused) == (1, 1)
+    assert list(survey.notes()) == [
+        f"left out: '{tmp_path}/caf\\udce9.wav' has a name that is not UTF-8; rename it"
+    ]
+    with pytest.raises(errors.BadRequest, match=r"none of the media can be used: .* not UTF-8"):
+        catalogue.surveyed([f"{tmp_path}/{os.fsdecode(bytes([99, 97, 102, 233]))}.wav"])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_lists_are_read_as_people_write_them(media: Path, encoding: str, end: str) -> None:
+    lines = ["# films", "m/a.mp4", "", "  m/sub/b.mp3  ", "m/caf\u00e9.mp4"]
+    (media / "windows.txt").write_bytes(end.join(lines).encode(encoding))
+    assert listed("@windows.txt") == ["m/a.mp4", "m/sub/b.mp3", "m/caf\u00e9.mp4"]
+
+
+def test_an_object_is_itself_before_it_is_a_pattern() -> None:
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    names = ("x[1].wav", "x1.wav", "star*.wav", "start.wav", "what?.wav")
+    for name in names:
+        memory.pipe(f"/odd/{name}", b"x")
+    for name in names:
+        assert listed(f"memory://odd/{name}") == [f"memory://odd/{name}"]
+    assert listed("memory://odd/x[0-9].wav") == ["memory://odd/x1.wav"]
+    assert listed("memory://odd/") == sorted(f"memory://odd/{name}" for name in names)
 
 
 def test_a_prefix_is_listed_as_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
