@@ -45,6 +45,9 @@ _SLACK = Fraction(1)
 
 _INSTANT = Fraction(1, 1_000_000)
 
+_COARSEST = Fraction(1, 1000)
+"""Seconds of the coarsest clock that rounds times: Matroska's and FLV's."""
+
 
 Source = tuple["InputContainer", "VideoStream"]
 
@@ -180,12 +183,17 @@ class Reader:
         return upright(frame, self._look, size, scaler)
 
     def _slot(self, at: Fraction, fps: Fraction) -> int:
-        # Half a tick of the stream's clock: 0.033 counted in milliseconds stands for 1/30 s.
-        return math.floor((at + self._clock.base / 2) * fps)
+        # Half a tick of the stream's clock: 0.033 counted in milliseconds stands for 1/30 s. A coarser clock
+        # than that is the film's own rate, and exact.
+        return math.floor((at + self._rounding) * fps)
+
+    @property
+    def _rounding(self) -> Fraction:
+        return min(self._clock.base, _COARSEST) / 2
 
     def _begin(self, slot: int, fps: Fraction) -> Fraction:
         """The earliest time that `_slot` counts into `slot`."""
-        return Fraction(slot) / fps - self._clock.base / 2
+        return Fraction(slot) / fps - self._rounding
 
     def _from(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """Frames from one at or before `start`, where there is one, to the first at or after `end`.

@@ -98,6 +98,43 @@ def test_a_step_that_writes_into_its_input_fails_alone(amber, clip, tmp_path, fu
     run(story())
 
 
+NAMING = """
+from amber_ray import Asset, feature
+
+@feature(version="1")
+def spoken(asset: Asset) -> str:
+    raise ValueError(f"{asset.uri} has no words; {asset.uri.rpartition('/')[2]!r} is silent")
+
+@feature(version="1")
+def words(spoken: str) -> int:
+    return len(spoken)
+"""
+
+
+def test_a_failure_names_the_file_of_whoever_is_told_it(amber, clip, tmp_path):
+    (tmp_path / "naming.py").write_text(NAMING)
+    mine, yours = (shutil.copy(clip, tmp_path / name) for name in ("mine.mp4", "yours.mp4"))
+
+    async def story():
+        async with amber(features=(str(tmp_path / "naming.py"),), media_roots=(str(tmp_path),)) as engine:
+            told = []
+            for uri, tenant in ((mine, "one"), (yours, "two"), (mine, "one")):
+                view = await engine.compute(ask("words,spoken", str(uri), tenant=tenant), 60)
+                told.append([r.failure for r in view.results])
+            for (uri, other), failures in zip(
+                ((mine, yours), (yours, mine), (mine, yours)), told, strict=True
+            ):
+                for failure in failures:
+                    assert f"{uri} has no words; {Path(uri).name!r} is silent" in failure.message
+                    assert Path(uri).name in failure.traceback
+                    assert Path(other).name not in failure.message + failure.traceback
+            # Who asks by the key alone has no name for it.
+            [rows] = [batch async for batch in engine.values([told[0][1].key])]
+            assert "the media has no words; the media is silent" in rows[0].failure.message
+
+    run(story())
+
+
 def test_a_second_leaf_joins_what_is_in_flight(amber, traces, clip):
     async def story():
         async with amber() as engine:

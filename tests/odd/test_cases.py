@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 
 from amber_ray.errors import MediaError, TooLarge
 from tests.odd.judge import UNTRUE, complaints, register
+from tests.odd.made import MADE
 
 HERE = Path(__file__).parent
 CASES: list[dict[str, Any]] = json.loads((HERE / "cases.json").read_text())["files"]
@@ -18,10 +20,20 @@ CASES: list[dict[str, Any]] = json.loads((HERE / "cases.json").read_text())["fil
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["file"])
 def test_a_file_is_answered_as_it_should_be(case: dict[str, Any], tmp_path: Path) -> None:
-    path = Path(shutil.copy(HERE / "files" / case["file"], tmp_path))
-    expected = case["expected"]
+    check(Path(shutil.copy(HERE / "files" / case["file"], tmp_path)), case["expected"])
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_file_of_our_own_is_answered_as_it_should_be(name: str, tmp_path: Path) -> None:
+    make, expected = MADE[name]
+    make(tmp_path / name)
+    check(tmp_path / name, expected)
+
+
+def check(path: Path, expected: dict[str, Any] | str) -> None:
+    """Hold the answers for a file to what is expected."""
     if isinstance(expected, str):
-        with pytest.raises(MediaError, match=expected.removeprefix("refused: it ")):
+        with pytest.raises(MediaError, match=re.escape(expected.removeprefix("refused: it "))):
             register(path)
         return
     try:

@@ -1,0 +1,505 @@
+"""Odd media of our own making, of the same kinds as the files of `cases.json` in other containers and codecs.
+
+`MADE` maps each file's name to what makes it and to what a user should get, in the words of `cases.json`.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image, PngImagePlugin
+
+from tests.media import textured, tone
+
+FPS = 25
+GREYS = (40, 190, 90, 230, 65, 140, 210, 50)
+CORNERS = {"tl": "red", "tr": "green", "bl": "blue", "br": "white"}
+SAME = {"times": "ascending, each once", "in_segments_of_1_s": "the same"}
+SOUND = {"in_segments_of_1_s": "the same"}
+REFUSED = {"or": "refused in a sentence that gives the true reason"}
+
+Make = Callable[[Path], Any]
+MADE: dict[str, tuple[Make, dict[str, Any] | str]] = {}
+
+
+def corners(width: int = 96, height: int = 72) -> np.ndarray:
+    """Four quarters of four colours: uint8[h, w, 3]."""
+    picture = np.zeros((height, width, 3), np.uint8)
+    picture[: height // 2, : width // 2] = (255, 0, 0)
+    picture[: height // 2, width // 2 :] = (0, 255, 0)
+    picture[height // 2 :, : width // 2] = (0, 0, 255)
+    picture[height // 2 :, width // 2 :] = 255
+    return picture
+
+
+def greys(seconds: int, width: int = 96, height: int = 72, first: int = 0) -> list[np.ndarray]:
+    """A film of another grey each second."""
+    return [
+        np.full((height, width, 3), GREYS[(first + i // FPS) % len(GREYS)], np.uint8)
+        for i in range(seconds * FPS)
+    ]
+
+
+def moving(seconds: int, width: int = 96, height: int = 72) -> list[np.ndarray]:
+    """A film in which no two pictures are alike."""
+    count = seconds * FPS
+    wide = textured(7, width + 8 * count, height)
+    return [np.ascontiguousarray(wide[:, 4 * i : 4 * i + width]) for i in range(count)]
+
+
+def logo(seconds: int = 1) -> list[np.ndarray]:
+    """A dark box on a clear ground: uint8[h, w, 4]."""
+    picture = np.zeros((72, 96, 4), np.uint8)
+    picture[18:54, 24:72] = (20, 20, 20, 255)
+    return [picture] * (seconds * FPS)
+
+
+def film(
+    path: Path,
+    pictures: Sequence[np.ndarray],
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    *,
+    options: dict[str, str] | None = None,
+    container: dict[str, str] | None = None,
+    b_frames: int = 0,
+    gop: int = 12,
+    aspect: Fraction | None = None,
+    matrix: tuple[int, ...] | None = None,
+    form: str | None = None,
+    sound: np.ndarray | None = None,
+    sound_codec: str = "aac",
+) -> Path:
+    """Encode pictures at 25 a second, and mono sound at 48 kHz."""
+    with av.open(str(path), "w", format=form, options=container or {}) as out:
+        stream: Any = out.add_stream(codec, rate=FPS, options=options or {})
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = pixels
+        stream.codec_context.gop_size = gop
+        if b_frames:
+            stream.codec_context.max_b_frames = b_frames
+        if aspect:
+            stream.sample_aspect_ratio = aspect
+        if matrix:
+            stream.set_display_matrix(matrix)
+        voice: Any = None
+        if sound is not None:
+            voice = out.add_stream(sound_codec, rate=48_000)
+            voice.layout = "mono"
+        for number, picture in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            out.mux(stream.encode(frame))
+        out.mux(stream.encode(None))
+        if sound is not None:
+            _voice(out, voice, sound, 48_000, 1)
+    return path
+
+
+def voice(
+    path: Path, sound: np.ndarray, codec: str, rate: int = 48_000, channels: int = 1, **options: str
+) -> Path:
+    """Encode float32[n], the same in all channels."""
+    with av.open(str(path), "w", options=options) as out:
+        stream: Any = out.add_stream(codec, rate=rate)
+        stream.layout = "mono" if channels == 1 else "stereo"
+        _voice(out, stream, sound, rate, channels)
+    return path
+
+
+def _voice(out: Any, stream: Any, sound: np.ndarray, rate: int, channels: int) -> None:
+    for start in range(0, len(sound), 1024):
+        block = np.repeat(sound[None, start : start + 1024], channels, axis=0)
+        frame = av.AudioFrame.from_ndarray(
+            np.ascontiguousarray(block), format="fltp", layout="mono" if channels == 1 else "stereo"
+        )
+        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
+        out.mux(stream.encode(frame))
+    out.mux(stream.encode(None))
+
+
+def joined(path: Path, *makes: Make) -> Path:
+    """Files one behind the other, as `cat` joins them."""
+    parts = []
+    for number, make in enumerate(makes):
+        part = path.with_name(f"part{number}{path.suffix}")
+        make(part)
+        parts.append(part.read_bytes())
+        part.unlink()
+    path.write_bytes(b"".join(parts))
+    return path
+
+
+def changed(path: Path, make: Make, change: Callable[[bytes], bytes]) -> Path:
+    """A file whose bytes are changed after it was made."""
+    make(path)
+    path.write_bytes(change(path.read_bytes()))
+    return path
+
+
+def unstamped(data: bytes, keep: int) -> bytes:
+    """A transport stream of which only each `keep`-th picture has a time stamp (ISO/IEC 13818-1, PES)."""
+    stream, count = bytearray(data), 0
+    for at in range(0, len(stream), 188):
+        if not stream[at + 1] & 0x40:
+            continue
+        pes = at + 4 + (1 + stream[at + 4] if stream[at + 3] & 0x20 else 0)
+        if stream[pes : pes + 3] == b"\0\0\1" and stream[pes + 3] & 0xF0 == 0xE0:
+            if count % keep:
+                length = stream[pes + 8]
+                stream[pes + 7] &= 0x3F
+                stream[pes + 9 : pes + 9 + length] = b"\xff" * length
+            count += 1
+    return bytes(stream)
+
+
+def clean_aperture(data: bytes, width: int, height: int) -> bytes:
+    """An MP4 whose index is behind its media, cropped evenly by a box `clap` in its description."""
+    box = struct.pack(">I4sIIIIiIiI", 40, b"clap", width, 1, height, 1, 0, 1, 0, 1)
+    at = data.index(b"avcC") - 4
+    grown = bytearray(data[:at] + box + data[at:])
+    for kind in (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"avc1"):
+        place = grown.rindex(kind) - 4
+        size = int.from_bytes(grown[place : place + 4], "big")
+        grown[place : place + 4] = (size + len(box)).to_bytes(4, "big")
+    return bytes(grown)
+
+
+def jpeg(**options: Any) -> bytes:
+    """The corners as a JPEG."""
+    into = io.BytesIO()
+    Image.fromarray(corners()).save(into, "JPEG", quality=95, **options)
+    return into.getvalue()
+
+
+def with_exif(
+    entries: Sequence[tuple[int, int, int, bytes]], behind: bytes = b"", following: int = 0
+) -> bytes:
+    """A JPEG with an EXIF directory of raw entries: tag, type, count, four bytes."""
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHI4s", *e) for e in entries)
+    body = b"Exif\0\0II*\0\x08\0\0\0" + directory + struct.pack("<I", following) + behind
+    data = jpeg()
+    return data[:2] + b"\xff\xe1" + struct.pack(">H", len(body) + 2) + body + data[2:]
+
+
+def still(path: Path, image: Image.Image | None = None, **options: Any) -> None:
+    """The corners, or another picture, by the name's ending."""
+    (image or Image.fromarray(corners())).save(path, **options)
+
+
+def _made(name: str, make: Make, expected: dict[str, Any] | str) -> None:
+    MADE[name] = make, expected
+
+
+def _bright(seconds: int) -> dict[str, Any]:
+    return {"at": {f"{s}.5": GREYS[s % len(GREYS)] / 255 for s in range(seconds)}, "within": 0.02}
+
+
+def _film(seconds: int, grey: bool = True, **more: Any) -> dict[str, Any]:
+    expected: dict[str, Any] = {"pictures": seconds * FPS, **SAME, **more}
+    return expected | ({"brightness": _bright(seconds)} if grey else {})
+
+
+_ONE = 1 << 16
+_HFLIP = (-_ONE, 0, 0, 0, _ONE, 0, 0, 0, 1 << 30)
+_VFLIP = (_ONE, 0, 0, 0, -_ONE, 0, 0, 0, 1 << 30)
+_TRANSPOSE = (0, _ONE, 0, _ONE, 0, 0, 0, 0, 1 << 30)
+_TURN = (0, _ONE, 0, -_ONE, 0, 0, 0, 0, 1 << 30)
+_TURNED = {"tl": "blue", "tr": "red", "bl": "white", "br": "green"}
+
+# Turn and mirror.
+for _name, _codec, _matrix, _size, _seen in (
+    ("hflip.mov", "mpeg4", _HFLIP, "96x72", {"tl": "green", "tr": "red", "bl": "white", "br": "blue"}),
+    ("vflip.mov", "libx264", _VFLIP, "96x72", {"tl": "blue", "tr": "white", "bl": "red", "br": "green"}),
+    (
+        "transpose.mp4",
+        "mpeg4",
+        _TRANSPOSE,
+        "72x96",
+        {"tl": "red", "tr": "blue", "bl": "green", "br": "white"},
+    ),
+    ("turn.mkv", "libx264", _TURN, "72x96", _TURNED),
+):
+    _made(
+        _name,
+        lambda path, codec=_codec, matrix=_matrix: film(path, [corners()] * FPS, codec, matrix=matrix),
+        {"size_as_displayed": _size, "corners_as_seen": _seen, **SAME},
+    )
+
+# Size.
+for _name, _codec, _aspect, _size in (
+    ("wide.mp4", "libx264", Fraction(4, 3), "128x72"),
+    ("wide.mkv", "mpeg4", Fraction(16, 11), "140x72"),
+    ("high.avi", "mpeg4", Fraction(2, 3), "96x108"),
+):
+    _made(
+        _name,
+        lambda path, codec=_codec, aspect=_aspect: film(path, greys(2), codec, aspect=aspect),
+        _film(2, size_as_displayed=_size),
+    )
+_made(
+    "wide_turned.mp4",
+    lambda path: film(path, [corners()] * FPS, aspect=Fraction(4, 3), matrix=_TURN),
+    {"size_as_displayed": "72x128", "corners_as_seen": _TURNED, **SAME},
+)
+_made(
+    "cropped.mp4",
+    lambda path: changed(
+        path, lambda p: film(p, [corners()] * FPS, form="mp4"), lambda d: clean_aperture(d, 64, 48)
+    ),
+    {"size_as_displayed": "64x48", "corners_as_seen": CORNERS, **SAME},
+)
+
+# Stamps, order, seeking.
+_made(
+    "every_third.ts",
+    lambda path: changed(
+        path, lambda p: film(p, greys(4), options={"bf": "0"}, gop=10), lambda d: unstamped(d, 3)
+    ),
+    _film(4, duration={"seconds": 4.0, "within": 0.01}),
+)
+_made(
+    "every_fourth_hevc.ts",
+    lambda path: changed(
+        path,
+        lambda p: film(p, greys(4), "libx265", options={"x265-params": "bframes=0:log-level=none"}),
+        lambda d: unstamped(d, 4),
+    ),
+    _film(4),
+)
+_made(
+    "every_twelfth_mpeg2.ts",
+    lambda path: changed(
+        path, lambda p: film(p, moving(4), "mpeg2video", b_frames=2), lambda d: unstamped(d, 12)
+    ),
+    _film(4, grey=False),
+)
+_made("b_mpeg4.avi", lambda path: film(path, greys(4), "mpeg4", b_frames=2, gop=25), _film(4))
+_made(
+    "b_h264.avi",
+    lambda path: film(path, greys(4), options={"bf": "3", "b-adapt": "0"}, gop=25),
+    _film(4, first_and_last_time={"seconds": [0.0, 3.96], "within": 0.001}),
+)
+for _name, _codec, _form in (
+    ("b.mpg", "mpeg2video", None),
+    ("b.vob", "mpeg2video", "vob"),
+    ("b1.mpg", "mpeg1video", None),
+):
+    _made(
+        _name,
+        lambda path, codec=_codec, form=_form: film(path, moving(4), codec, b_frames=2, form=form),
+        _film(4, grey=False),
+    )
+_made("grey8.mov", lambda path: film(path, greys(4), "qtrle", "gray"), _film(4))
+_made("raw.avi", lambda path: film(path, greys(4), "rawvideo", "bgra"), _film(4))
+
+# Clocks and joined files.
+for _name, _codec in (("clock.ts", "mpeg2video"), ("clock.mpg", "mpeg2video")):
+    _made(
+        _name,
+        lambda path, codec=_codec: joined(
+            path, lambda p: film(p, greys(3), codec), lambda p: film(p, greys(3, first=3), codec)
+        ),
+        "refused: it jumps back from 2.9",
+    )
+for _name, _codec in (
+    ("two.mp4", "libx264"),
+    ("two.mkv", "libx264"),
+    ("two.avi", "mpeg4"),
+    ("two.flv", "flv1"),
+):
+    _made(
+        _name,
+        lambda path, codec=_codec: joined(path, *[lambda p: film(p, greys(3), codec)] * 2),
+        "refused: it holds two files, one behind the other",
+    )
+_made(
+    "fragments.mp4",
+    lambda path: film(path, moving(4), container={"movflags": "frag_keyframe+empty_moov"}),
+    _film(4, grey=False),
+)
+
+# Transparency.
+for _name, _codec, _pixels in (
+    ("logo.webm", "libvpx-vp9", "yuva420p"),
+    ("logo_prores.mov", "prores_ks", "yuva444p10le"),
+    ("logo_png.mov", "png", "rgba"),
+    ("logo.mkv", "ffv1", "bgra"),
+):
+    _made(
+        _name,
+        lambda path, codec=_codec, pixels=_pixels: film(path, logo(), codec, pixels),
+        {"brightness": {"at": {"0": 0.77}, "within": 0.02}, **SAME},
+    )
+
+# Sound that changes its form, ends early, is short.
+_TONE = tone(2.0, 1000.0)
+_LOUD = {"loudness_LUFS": {"least": -23.6, "most": -22.6}}
+for _ending, _codec in (("ac3", "ac3"), ("aac", "aac"), ("eac3", "eac3"), ("mp3", "libmp3lame")):
+    _made(
+        f"mono_stereo.{_ending}",
+        lambda path, codec=_codec: joined(
+            path, lambda p: voice(p, _TONE, codec), lambda p: voice(p, _TONE, codec, channels=2)
+        ),
+        {"loudness_LUFS": {"least": -22.4, "most": -20.5}, **SOUND},
+    )
+for _ending, _codec in (("flac", "flac"), ("opus", "libopus")):
+    _made(
+        f"chained.{_ending}",
+        lambda path, codec=_codec: joined(path, *[lambda p: voice(p, _TONE, codec)] * 2),
+        "refused: it jumps back from",
+    )
+for _ending, _codec in (
+    ("aac", "aac"),
+    ("ac3", "ac3"),
+    ("flac", "flac"),
+    ("opus", "libopus"),
+    ("mp2", "mp2"),
+):
+    _made(
+        f"cut.{_ending}",
+        lambda path, codec=_codec: changed(path, lambda p: voice(p, _TONE, codec), lambda d: d[:-60]),
+        {**_LOUD, **SOUND},
+    )
+    _made(
+        f"zeros.{_ending}",
+        lambda path, codec=_codec: changed(
+            path, lambda p: voice(p, _TONE, codec), lambda d: d + bytes(30_000)
+        ),
+        {**_LOUD, **SOUND},
+    )
+    _made(
+        f"tagged.{_ending}",
+        lambda path, codec=_codec: changed(
+            path,
+            lambda p: voice(p, _TONE, codec),
+            lambda d: d + b"APETAGEX" + b"\1" * 192 + b"TAG" + b"x" * 125,
+        ),
+        {**_LOUD, **SOUND},
+    )
+    _made(
+        f"short.{_ending}",
+        lambda path, codec=_codec: voice(path, tone(0.2, 1000.0), codec),
+        {"loudness_LUFS": {"least": -24.0, "most": -22.5}, **SOUND},
+    )
+_made(
+    "cut.m4a",
+    lambda path: changed(path, lambda p: voice(p, _TONE, "aac", movflags="faststart"), lambda d: d[:-60]),
+    {**_LOUD, **SOUND},
+)
+for _name, _codec, _rate in (
+    ("burst_ms.wav", "adpcm_ms", 44_100),
+    ("burst_ima.wav", "adpcm_ima_wav", 22_050),
+    ("burst_ima.aiff", "adpcm_ima_qt", 44_100),
+    ("burst_ima.mov", "adpcm_ima_qt", 44_100),
+    ("burst.au", "pcm_mulaw", 8_000),
+    ("burst.mka", "libopus", 48_000),
+    ("burst.m4a", "alac", 44_100),
+    ("burst.wv", "wavpack", 44_100),
+    ("burst_mp3.mka", "libmp3lame", 44_100),
+):
+    _made(
+        _name,
+        lambda path, codec=_codec, rate=_rate: voice(
+            path,
+            np.concatenate(
+                [np.zeros(4 * rate, np.float32), tone(1.0, 1000.0, -10.0, rate), np.zeros(rate, np.float32)]
+            ),
+            codec,
+            rate,
+        ),
+        {"burst_begins": {"seconds": 4.0, "within": 0.015}, **SOUND},
+    )
+
+# Stills.
+_UPRIGHT = {"size_as_displayed": "96x72", "corners_as_seen": CORNERS}
+_SIX = {"size_as_displayed": "72x96", "corners_as_seen": _TURNED}
+_GREY = {"size_as_displayed": "80x60", "brightness": {"at": {"0": 0.7843}, "within": 0.02}}
+for _ending in ("jpg", "png", "webp", "avif"):
+
+    def _turned(path: Path) -> None:
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        still(path, exif=exif)
+
+    _made(f"six.{_ending}", _turned, _SIX)
+for _ending in ("gif", "webp", "png", "avif", "tiff"):
+
+    def _several(path: Path) -> None:
+        first, *rest = (Image.fromarray(np.full((60, 80, 3), v, np.uint8)) for v in (200, 100, 50))
+        still(path, first, save_all=True, append_images=rest, duration=100)
+
+    _made(f"several.{_ending}", _several, _GREY)
+
+
+def _heic(path: Path) -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    still(path)
+
+
+_made("photo.heic", _heic, _UPRIGHT)
+_made(
+    "pair.mpo", lambda path: still(path, save_all=True, append_images=[Image.fromarray(corners())]), _UPRIGHT
+)
+_made(
+    "motion.jpg",
+    lambda path: path.write_bytes(jpeg() + film(path.with_suffix(".mkv"), greys(1)).read_bytes()),
+    _UPRIGHT,
+)
+
+
+def _wordy(path: Path) -> None:
+    words = PngImagePlugin.PngInfo()
+    words.add_text("workflow", "x" * 3_000_000, zip=True)
+    words.add_itxt("prompt", "y" * 2_000_000)
+    still(path, pnginfo=words, icc_profile=bytes(3_000_000))
+
+
+_made("wordy.png", _wordy, _UPRIGHT)
+_six = (0x0112, 3, 1, struct.pack("<HH", 6, 0))
+for _name, _entries, _behind, _next, _expected in (
+    ("round.jpg", [_six, (0x8769, 4, 1, struct.pack("<I", 8))], b"", 8, _SIX),
+    ("strange_type.jpg", [_six, (0x011A, 99, 1, b"\1\2\3\4")], b"", 0, _SIX),
+    ("endless.jpg", [_six, (0x011A, 5, 0xFFFFFFFF, b"\1\2\3\4")], b"", 0, _SIX),
+    ("signed.jpg", [_six, (0x011A, 10, 1, struct.pack("<I", 38))], struct.pack("<ii", -1, 0), 0, _SIX),
+    ("text.jpg", [(0x0112, 2, 4, b"abc\0")], b"", 0, _UPRIGHT),
+    ("float.jpg", [(0x0112, 11, 1, struct.pack("<f", 6.0))], b"", 0, _UPRIGHT),
+):
+    _made(
+        _name,
+        lambda path, e=_entries, b=_behind, n=_next: path.write_bytes(with_exif(e, b, n)),
+        _expected,
+    )
+_made(
+    "float.tiff",
+    lambda path: still(path, Image.fromarray(np.full((72, 96), 0.5, np.float32))),
+    "refused: it has floating-point pixels",
+)
+for _name, _head, _kind in (
+    ("layers.psd", b"8BPS\0\1", "a Photoshop document"),
+    ("new.jxl", b"\xff\x0a", "a JPEG XL picture"),
+    ("old.jp2", b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 picture"),
+    ("paper.pdf", b"%PDF-1.7", "a PDF document"),
+):
+    _made(
+        _name,
+        lambda path, head=_head: path.write_bytes(head + bytes(100)),
+        f"refused: it is {_kind}, which is not",
+    )
+for _ending in ("png", "jpg", "gif", "tiff"):
+    _made(
+        f"half.{_ending}",
+        lambda path: changed(
+            path, lambda p: still(p, Image.fromarray(textured(1, 640, 480))), lambda d: d[: len(d) // 2]
+        ),
+        "refused: it is truncated or damaged",
+    )
