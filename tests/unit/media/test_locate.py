@@ -10,9 +10,10 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from amber_ray.core.model.naming import name_of
 from amber_ray.errors import AmberError, BadRequest, Forbidden, MediaError, MediaNotFound
 from amber_ray.media import locate
-from amber_ray.media.locate import Locator, name_of
+from amber_ray.media.locate import Locator
 
 
 @pytest.fixture
