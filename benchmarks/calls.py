@@ -1,6 +1,6 @@
 """A thousand calls of a service that takes a second for each, a hundred in flight; and a rate that is held.
 
-The service is a process of its own on the same machine, asked by HTTP with one httpx client.
+The service is a process of its own on the same machine, asked by HTTP.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ class _Server:
 
     async def run(self, line: Connection) -> None:
         server = await asyncio.start_server(self._talk, "127.0.0.1", 0, backlog=1000)
-        line.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        line.send(f"127.0.0.1:{server.sockets[0].getsockname()[1]}")
         while True:
             await asyncio.to_thread(line.recv)
             came = self._came

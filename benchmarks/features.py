@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 
-import httpx
 import numpy as np
 from jaxtyping import Float32
 
@@ -158,16 +158,25 @@ def noise(seed: int, megabytes: int) -> np.ndarray:
 
 @feature(version="1", concurrency=100)
 class Asked:
-    """What a service at `server` says, with one HTTP client for all calls."""
+    """What a service at `server` (a host and a port) says, over connections that are used again.
+
+    By hand, since httpx's pool of a hundred connections alone takes 5 ms of processor time for each call.
+    """
 
     def __init__(self, server: str = "") -> None:
-        everyone = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-        self.client = httpx.AsyncClient(base_url=server, timeout=120.0, limits=everyone)
+        self.host, _, self.port = server.partition(":")
+        self.idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def __call__(self, asset: Asset) -> str:
         """One call."""
-        answer = await self.client.get(f"/{asset.id}")
-        return answer.text
+        talk = self.idle.pop() if self.idle else await asyncio.open_connection(self.host, int(self.port))
+        reader, writer = talk
+        writer.write(f"GET /{asset.id} HTTP/1.1\r\nHost: {self.host}\r\n\r\n".encode())
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = int(head.lower().partition(b"content-length:")[2].split()[0])
+        text = (await reader.readexactly(length)).decode()
+        self.idle.append(talk)
+        return text
 
 
 @feature(version="1", concurrency=100, rate="20/s")
