@@ -11,16 +11,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from amber_ray.core.declare.calls import Calls, Rate
 from amber_ray.core.declare.feature import Resources
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
 from tests.core_kit import GPU_NODE, Graph, Story, asset, broken, clip, fault
 
-KEYS = ("probe", "frames", "look", "embed", "hash", "film", "far", "match")
+KEYS = ("probe", "frames", "look", "embed", "hash", "film", "far", "match", "ask0", "ask1", "ask2", "told")
 
 
 def graph() -> Graph:
-    """Never-stored, memory-only, class, GPU and foreign steps over one asset."""
+    """Never-stored, memory-only, class, GPU and foreign steps over one asset; and calls, at a rate."""
     made = Graph()
     made.add("probe")
     made.add("frames", store="never")
@@ -30,6 +31,12 @@ def graph() -> Graph:
     made.add("film", "look", "embed", "probe", unit=clip(asset(), 0), key="film")
     made.add("far", home=1)
     made.add("match", "film", "far", resources=Resources(num_gpus=1))
+    calls = Calls(1, Rate(1, 1.0))
+    asked = [
+        made.add("ask", "look", unit=clip(asset(), i), key=f"ask{i}", calls=calls, resources=Resources(0.0))
+        for i in range(3)
+    ]
+    made.add("told", *asked, calls=Calls(rate=Rate(1, 1.0)))
     return made
 
 
@@ -58,6 +65,7 @@ class LedgerMachine(RuleBasedStateMachine):
             sizes=1000,
             pack_seconds=1.0,
             feature_failure_seconds=5.0,
+            retry_later_seconds=10.0,
         )
         self.asked: dict[str, set[str]] = {}
         self.left: set[str] = set()
@@ -118,14 +126,17 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def task_ends(self, data: st.DataObject) -> None:
         task = self.story.ledger.tasks[data.draw(st.sampled_from(sorted(self.story.ledger.tasks)))]
-        kind = data.draw(st.sampled_from((None, None, None, "input", "feature", "system")))
+        kind = data.draw(st.sampled_from((None, None, None, "input", "feature", "system", "later")))
         first = data.draw(st.sampled_from(task.steps))
         bad = {first.key} if kind is not None else set()
         reports = []
         for step in task.steps:
             if step.key in bad or bad & set(step.needs):
                 bad.add(step.key)
-                reports.append(ev.StepReport(step.key, kept=False, failure=broken(first, kind)))
+                later = kind == "later"
+                failure = broken(first, "system" if later else kind)
+                seconds = data.draw(st.sampled_from((0.0, 0.3, 20.0))) if later and step is first else None
+                reports.append(ev.StepReport(step.key, kept=False, failure=failure, later=seconds))
             else:
                 reports.append(ev.StepReport(step.key, 1000, 0.5, step.key in task.outputs))
         if len(reports) > 1 and data.draw(st.booleans()):

@@ -114,7 +114,9 @@ def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> d
     }
     found |= {f"{name}_total": float(n) for name, n in pools.counters.items()}
     found |= {f"keys_{s.name.lower()}": float(by_state[s]) for s in State if s is not State.ABSENT}
+    put_off = sum(1 for e in ledger.entries.values() if e.paused and e.laters)
     return found | {
+        "keys_put_off": float(put_off),  # wait for the time at which they asked to be tried again
         "keys_indexed": float(len(context.index)),
         "index_bytes": float(context.index.nbytes),
         "hot_bytes": float(ledger.hot_bytes),

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+from amber_ray.core.declare.calls import Calls
 from amber_ray.core.declare.feature import Resources
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard.actor_pools import TENURE_SECONDS, ActorPools
@@ -36,12 +37,12 @@ class Stage:
         return [a for a in self.actors if not a.killed]
 
     async def give(
-        self, feature: str, *, isolated: bool = False, **needs: float
+        self, feature: str, *, isolated: bool = False, concurrency: int = 0, **needs: float
     ) -> tuple[int, asyncio.Task[Any]]:
-        """One more batch, of which the pools have heard; its number and its end."""
+        """One more batch, or call, of which the pools have heard; its number and its end."""
         self._last += 1
         step = chain(feature, is_class=True, resources=Resources())[feature]
-        made = recipe(feature, is_class=True)
+        made = recipe(feature, is_class=True, calls=Calls(concurrency))
         task = ev.Task(self._last, (step,), frozenset([feature]), needs, made, pool=True, isolated=isolated)
         work = Work(task.id, task.steps, task.outputs, {}, {}, 1, 0, "r", "n", "a")
         end = asyncio.ensure_future(self.pools.run(task, work, []))
@@ -226,5 +227,71 @@ def test_an_actor_for_what_an_autoscaler_can_add_is_asked_of_ray() -> None:
         await stage.give("f", GPU=1.0)
         await stage.give("f", GPU=1.0)
         assert len(stage.actors) == 1
+
+    run(story())
+
+
+# --- calls
+
+
+def test_one_actor_is_given_as_many_calls_as_run_and_as_stand_in_line() -> None:
+    async def story() -> None:
+        stage = Stage({"CPU": 8.0})
+        tasks = [(await stage.give("asks", concurrency=2))[0] for _ in range(5)]
+        assert [stage.where(t) for t in tasks] == [0, 0, 0, 0, None]
+        await stage.done(tasks[2])
+        assert stage.where(tasks[4]) == 0
+        assert len(stage.actors) == 1
+
+    run(story())
+
+
+def test_of_the_calls_of_an_actor_that_dies_those_in_flight_are_suspected() -> None:
+    async def story() -> None:
+        stage = Stage({"CPU": 8.0})
+        calls = [await stage.give("asks", concurrency=2) for _ in range(4)]
+        await stage.done(calls[0][0])  # so the second and the third are in flight
+        stage.actors[0].dies()
+        await turns()
+        faults = [fault_of(end) for _, end in calls[1:]]
+        assert [(f.crashed, f.shared, f.started) for f in faults] == [
+            (True, True, True),
+            (True, True, True),
+            (False, False, False),
+        ]
+        _, end = await stage.give("asks", concurrency=2)
+        stage.actors[1].dies()
+        await turns()
+        assert fault_of(end) == GONE  # it was the only one
+
+    run(story())
+
+
+def test_a_call_that_is_suspected_is_made_alone_and_those_behind_it_wait() -> None:
+    async def story() -> None:
+        stage = Stage({"CPU": 8.0})
+        first, _ = await stage.give("asks", concurrency=2)
+        suspect, _ = await stage.give("asks", isolated=True, concurrency=2)
+        behind, _ = await stage.give("asks", concurrency=2)
+        assert [stage.where(t) for t in (first, suspect, behind)] == [0, None, None]
+        await stage.done(first)
+        assert [stage.where(t) for t in (suspect, behind)] == [0, None]
+        await stage.done(suspect)
+        assert stage.where(behind) == 0
+
+    run(story())
+
+
+def test_a_call_is_asked_to_end_and_takes_no_other_along() -> None:
+    async def story() -> None:
+        stage = Stage({"CPU": 8.0})
+        (first, one), (_, two) = [await stage.give("asks", concurrency=2) for _ in range(2)]
+        stage.pools.cancel(first, force=False)
+        stage.pools.cancel(first, force=True)
+        await turns()
+        assert not stage.actors[0].killed
+        assert not one.done()
+        assert not two.done()
+        assert stage.actors[0].calls[first].cancels == [False]
 
     run(story())
