@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import gzip
 import json
 import re
 from dataclasses import dataclass
@@ -50,6 +51,11 @@ class Answer:
     headers: dict[str, str]
     body: bytes
 
+    @property
+    def content(self) -> bytes:
+        """The body as it was before it was coded."""
+        return gzip.decompress(self.body) if self.headers.get("content-encoding") == "gzip" else self.body
+
 
 @cache
 def _validator(reference: str) -> jsonschema.Draft202012Validator:
@@ -75,12 +81,12 @@ def judge(call: Call, answer: Answer) -> None:
     contents = declared.get("content", {})
     kind = answer.headers.get("content-type", "").partition(";")[0]
     if answer.status < 300 and kind == "application/json":
-        _fits(json.loads(answer.body), contents[kind]["schema"])
+        _fits(json.loads(answer.content), contents[kind]["schema"])
 
 
 def _judge_refusal(call: Call, answer: Answer) -> None:
     assert answer.headers.get("content-type") == PROBLEM, (call, answer)
-    problem = json.loads(answer.body)
+    problem = json.loads(answer.content)
     _fits(problem, {"$ref": "#/components/schemas/Problem"})
     detail = problem["detail"]
     assert problem["status"] == answer.status, (call, answer)
@@ -169,7 +175,34 @@ def _body(operation: dict[str, Any]) -> st.SearchStrategy[bytes]:
     whole = example.map(_written)
     cut = st.tuples(whole, st.integers(1, 40)).map(lambda pair: pair[0][: -pair[1]])
     other = example.map(lambda value: json.dumps(value).encode("utf-16"))
-    return st.one_of(whole, whole, whole, cut, other, _junk)
+    forms = [_forms] if "multipart/form-data" in content else []
+    return st.one_of(whole, whole, whole, cut, other, _junk, *forms)
+
+
+_FILE = (
+    b'Content-Disposition: form-data; name="file"; filename="a.mp4"\r\nContent-Type: video/mp4\r\n\r\nbytes'
+)
+_forms = st.lists(
+    st.sampled_from(
+        [
+            *(
+                b"--edge\r\n" + _FILE + b"\r\n",
+                b"--edge--\r\n",
+                b"--edge\r\n",
+                b"--edge",
+                b"\r\n",
+                b"--",
+                b":",
+            ),
+            *(
+                _FILE.replace(b"file", b"x" * 5000),
+                b"Content-Disposition: form-data\r\n\r\n",
+                b"a: b\r\n" * 9,
+            ),
+        ]
+    ),
+    max_size=6,
+).map(b"".join)
 
 
 _types = st.sampled_from(
@@ -185,6 +218,9 @@ _types = st.sampled_from(
     + [
         "application/x-www-form-urlencoded",
         "multipart/form-data",
+        "multipart/form-data; boundary=edge",
+        "multipart/form-data; boundary=edge",
+        'multipart/form-data; boundary="' + "x" * 300,
         "application/octet-stream",
         "image/svg+xml",
     ]
@@ -208,11 +244,13 @@ _values: dict[str, list[str]] = {
     "range": ["bytes=0-1", "bytes=9-1", "bytes=-", "bytes=" + "0-1," * 300, "lines=1"],
     "content-length": ["0", "7", "-1", "1e3", "9" * 30, "\u00b2", " 5 "],
     "content-encoding": ["gzip", "br", "identity", "deflate, gzip"],
-    "accept-encoding": ["gzip;q=0", "*", "x"],
+    "accept-encoding": ["gzip;q=0", "*", "x", "gzip", "gzip;q=0.5, identity;q=2", ",;q"],
     "x-amber-request-id": ["abcdef", "a", "../../etc", "x" * 5000, "rq-000000", "\u00e9"],
     "x-request-id": ["a b", "x" * 400, "\u00fc"],
     "host": ["localhost", "localhost:99999", "[::1", "evil.example", ""],
     "origin": ["null", "http://localhost", "http://[", "://", "http://evil.example"],
+    "access-control-request-method": ["POST", "BREW", ""],
+    "access-control-request-headers": ["authorization, x", "\u00e9"],
     "authorization": ["Bearer", "Bearer \u00e9", "Basic Og=="],
     "transfer-encoding": ["chunked", "gzip"],
     "expect": ["100-continue"],

@@ -89,7 +89,7 @@ def sound(app: App) -> None:
     headers = ((b"content-type", b"application/json"),)
     body = json.dumps(compute_body("probe")).encode()
     answer = app(Call("POST", "/v1/compute", headers, body, "/v1/compute"))
-    assert (answer.status, json.loads(answer.body)["results"][0]["value"]) == (200, "h264")
+    assert (answer.status, json.loads(answer.content)["results"][0]["value"]) == (200, "h264")
     assert app(Call("GET", "/healthz")).status == 200
 
 

@@ -42,7 +42,12 @@ FORMS: Part = {
     JSON_TYPE: {"schema": {}, "example": 0.42},
     ARROW_TYPE: BINARY,
     NPY_TYPE: BINARY,
-    "*/*": {**BINARY, "description": "the medium itself, where a feature makes one: image/jpeg"},
+    "*/*": {
+        "schema": {
+            **BINARY["schema"],
+            "description": "the medium itself, where a feature makes one: image/jpeg",
+        }
+    },
 }
 STREAMS = (ARROW_TYPE, "application/octet-stream")
 """What many values are sent as: Arrow, also under a name that every generator of clients knows."""

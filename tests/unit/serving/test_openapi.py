@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import jsonschema
+import openapi_spec_validator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,8 @@ OPERATIONS = {
 
 def test_it_is_an_openapi_document() -> None:
     assert DOCUMENT["openapi"].startswith("3.1.")
+    for bearer, base in ((False, ""), (True, "/amber")):
+        openapi_spec_validator.validate(document(bearer, base))
     for schema in DOCUMENT["components"]["schemas"].values():
         jsonschema.Draft202012Validator.check_schema(schema)
     assert len(OPERATIONS) == sum(len(methods) for methods in DOCUMENT["paths"].values())
