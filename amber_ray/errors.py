@@ -9,6 +9,7 @@
     │   ├── UnknownRequest (404)
     │   ├── UnknownAsset (404)
     │   ├── TooLarge (413)
+    │   ├── VersionGone (410)       a value of a version whose code is not here, and that is not stored
     │   ├── NotAcceptable (406)
     │   ├── FeatureMismatch (412)   the service's feature is not the one that was meant
     │   ├── UnknownRegistry (412)   the registry that a request names is not known here (any more)
@@ -78,6 +79,7 @@ __all__ = [
     "UnknownRegistry",
     "UnknownRequest",
     "Unsuitable",
+    "VersionGone",
 ]
 
 
@@ -143,6 +145,12 @@ class TooLarge(BadRequest):
     """A bound on what one caller may cost: body, depth, assets, media size or duration."""
 
     status = 413
+
+
+class VersionGone(BadRequest):
+    """There is no stored value of an older version of a feature, and its code is not here to make one."""
+
+    status = 410
 
 
 class NotAcceptable(BadRequest):

@@ -83,7 +83,7 @@ class Writer:
         if self._format == "npy":
             return f"{stem}.npy", lambda: _npy(row)
         if isinstance(value, bytes | bytearray | memoryview):
-            kind = self._types[row.feature].media_type or ""
+            kind = self._types.of(row.feature, [value]).media_type or ""
             extension = _EXTENSIONS.get(kind) or mimetypes.guess_extension(kind) or ".bin"
             return stem + extension, lambda: bytes(value)
         if hasattr(value, "dtype") and hasattr(value, "shape"):

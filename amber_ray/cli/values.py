@@ -9,22 +9,29 @@ from amber_ray.client.results import Results
 from amber_ray.client.row import Row
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.core.model.units import Segment
-from amber_ray.core.values.annotations import ValueType, from_spec
+from amber_ray.core.values.annotations import ListOf, ValueType, from_spec, of_value
 from amber_ray.wire import views
 
 
 class Types:
-    """The declared type of each feature's value."""
+    """The type of each feature's values: as declared, or as they are, of a version that is not made now."""
 
     def __init__(self, infos: Iterable[FeatureInfo]) -> None:
-        self._types = {info.name: from_spec(info.returns) for info in infos}
+        self._types: dict[str, ValueType] = {}
+        for info in infos:
+            self._types[info.name] = self._types[f"{info.name}@{info.version}"] = from_spec(info.returns)
 
-    def __getitem__(self, feature: str) -> ValueType:
-        return self._types[feature]
+    def of(self, feature: str, values: Sequence[Any]) -> ValueType:
+        """The one type of some values of a feature."""
+        known = self._types.get(feature)
+        if known is not None:
+            return known
+        several = of_value(list(values))
+        return several.item if isinstance(several, ListOf) else several
 
     def to_json(self, feature: str, value: Any) -> Any:
         """A value as JSON-able data: bytes in base64, NaN and infinities as text."""
-        return self._types[feature].to_json(value)
+        return self.of(feature, [value]).to_json(value)
 
 
 def as_json(results: Results, types: Types) -> dict[str, Any]:
@@ -64,7 +71,7 @@ def as_table(rows: Sequence[Row], types: Types) -> Any:
 
     ready = [row for row in rows if row.failure is None]
     spans = [(r.unit.start, r.unit.end) if isinstance(r.unit, Segment) else (None, None) for r in ready]
-    type = types[rows[0].feature]
+    type = types.of(rows[0].feature, [row.value for row in ready])
     return pa.table(
         {
             "asset": pa.array([r.asset for r in ready], pa.string()),

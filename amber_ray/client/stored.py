@@ -89,13 +89,28 @@ async def _looked_up(service: Service, request: ComputeRequest, part: Sequence[N
     for named, id in ids.items():
         error = id if isinstance(id, AmberError) else refused.get(id)
         for feature in request.features:
-            found = [] if error is not None else targets.get((feature, str(id)), [])
+            found = [] if error is not None else _of(feature, str(id), request.features, targets)
             if not found:
                 gone = error or UnknownAsset(f"there is no asset {id}")
                 rows.append(Row(feature, named.name, None, "", "failed", failure=_failure(gone, named)))
             for step in sorted(found, key=_start):
-                rows.append(_row(step, named.name, steps, failures))
+                rows.append(_row(step, named.name, steps, failures)._replace(feature=feature))
     return rows
+
+
+def _of(
+    asked: str,
+    asset: str,
+    features: Sequence[str],
+    targets: Mapping[tuple[str, str], Sequence[ExplainedStep]],
+) -> list[ExplainedStep]:
+    """Return an asset's steps of a feature as it was asked for: `shots`, or `shots@2` for one version."""
+    feature, _, version = asked.partition("@")
+    steps = targets.get((feature, asset), ())
+    if version:
+        return [step for step in steps if step.version == version]
+    pinned = {name.partition("@")[2] for name in features if name.startswith(f"{feature}@")}
+    return [step for step in steps if step.version not in pinned] or list(steps)
 
 
 async def _explained_together(

@@ -24,7 +24,10 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
+from amber_ray.core.model.units import Per
 from amber_ray.core.values import annotations as vt
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.store import part as pt
@@ -236,6 +239,46 @@ class ValueStore:
         """Return the keys of a part: uint8[n, 16]. Raises what `read` raises."""
         return self.with_part(part, PartFile.keys)
 
+    def versions(self) -> list[StoredVersion]:
+        """Return what is stored of each feature and version, by name; see `StoredVersion`.
+
+        Parts that can't be read now count with their bytes alone. Raises what `sizes` raises.
+        """
+        parts: dict[tuple[str, str], list[tuple[int, int]]] = collections.defaultdict(list)
+        sizes = self.sizes()
+        rows = dict(self._each(list(sizes), lambda name: self.with_part(name, lambda file: file.rows)))
+        for name, size in sizes.items():
+            count = rows.get(name, 0)
+            parts[pt.feature_and_version(name)].append((0 if isinstance(count, StoreError) else count, size))
+        return [
+            StoredVersion(feature, version, len(its), sum(n for n, _ in its), sum(size for _, size in its))
+            for (feature, version), its in sorted(parts.items())
+        ]
+
+    def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
+        """Return the rows of one version that are about these assets and collections, by their units' text.
+
+        Values are not read, and no other feature's parts. A part that can't be read now raises `StoreError`:
+        what it has must not count as missing.
+        """
+        every = self.files.sizes(pt.NAME, f"values/{feature}", 2)
+        names = [name for name in sorted(every, key=pt.order) if pt.feature_and_version(name)[1] == version]
+        wanted = pa.array(sorted(units), pa.large_utf8())
+        rows: dict[str, list[KeptRow]] = collections.defaultdict(list)
+        per: Per | None = None
+
+        def look(name: str) -> tuple[Per, list[KeptRow]]:
+            return self.with_part(name, lambda file: _kept_of(file, wanted))
+
+        for _, found in self._each(names, look):
+            if isinstance(found, StoreError):
+                raise found
+            per = found[0]
+            for row in found[1]:
+                rows[row.unit].append(row)
+        versions = {pt.feature_and_version(name)[1] for name in every}
+        return Kept(rows, per, tuple(sorted(versions)))
+
     def costs(self) -> dict[tuple[str, str], tuple[float, float]]:
         """Return mean seconds and bytes per value of each (feature, version), by its newest parts."""
         newest: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
@@ -368,6 +411,20 @@ class ValueStore:
         for name in names:
             self.close(name)
             self.files.remove(name)
+
+
+def _kept_of(file: PartFile, wanted: pa.Array) -> tuple[Per, list[KeptRow]]:
+    """Return what the rows of a part are for, and those about some assets or collections."""
+    table = file.columns(["key", "asset", "unit", "params", "created"])
+    about = pc.coalesce(table.column("asset").cast(pa.large_utf8()), table.column("unit"))
+    per = unit_per(table.column("unit")[0].as_py())
+    table = table.filter(pc.is_in(about, value_set=wanted))
+    made = table.column("created").cast(pa.int64()).to_pylist()
+    columns = (table.column(name).to_pylist() for name in ("key", "unit", "params"))
+    return per, [
+        KeptRow(key.hex(), unit, params, at / 1e6)
+        for key, unit, params, at in zip(*columns, made, strict=True)
+    ]
 
 
 def _read(file: PartFile, rows: Sequence[int], declared: vt.ValueType | None) -> list[StoredRow]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
+from amber_ray.core.model.units import Per
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.fabric.shard.ports import CallFailed, Fault, PartKeys, Ref, Rewritten
 from amber_ray.fabric.transport.messages import ReadReport, RowWork, Wanted, Work
@@ -43,6 +45,8 @@ class StoredValue:
     seconds: float
     device: str
     created: float
+    unit: str
+    params: str
 
 
 @dataclass(slots=True)
@@ -225,7 +229,8 @@ class SimParts:
             value = bundle.load(row.key)
         made = row.made
         data = pickle.dumps(value, protocol=5)
-        return StoredValue(row.key, row.asset, data, made.seconds, made.device, made.created)
+        how = made.seconds, made.device, made.created
+        return StoredValue(row.key, row.asset, data, *how, row.unit, row.params)
 
     async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
         """See `Parts.read_here`."""
@@ -272,6 +277,32 @@ class SimParts:
     async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
         """See `Parts.costs`."""
         return {feature_and_version(name): (1.0, 100.0) for name in self._store.names()}
+
+    async def versions(self) -> list[StoredVersion]:
+        """See `Parts.versions`."""
+        await self._takes("versions", "parts")
+        found: dict[tuple[str, str], list[Part]] = {}
+        for name in self._store.names():
+            found.setdefault(feature_and_version(name), []).append(self._store.parts[name])
+        rows = {pair: [len(row.data) for part in parts for row in part.rows] for pair, parts in found.items()}
+        return [
+            StoredVersion(*pair, len(found[pair]), len(rows[pair]), sum(rows[pair])) for pair in sorted(found)
+        ]
+
+    async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
+        """See `Parts.kept`."""
+        await self._takes("kept", feature)
+        names = [name for name in self._store.names() if feature_and_version(name)[0] == feature]
+        rows: dict[str, list[KeptRow]] = {}
+        per: Per | None = None
+        for name in names:
+            if feature_and_version(name)[1] != version:
+                continue
+            for row in self._store.open(name).rows:
+                per = unit_per(row.unit)
+                if (row.asset or row.unit) in units:
+                    rows.setdefault(row.unit, []).append(KeptRow(row.key, row.unit, row.params, row.created))
+        return Kept(rows, per, tuple(sorted({feature_and_version(name)[1] for name in names})))
 
     async def sweep(self) -> None:
         """See `Parts.sweep`."""

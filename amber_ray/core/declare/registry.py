@@ -119,8 +119,8 @@ class Registry:
         self, features: Iterable[str], given: Mapping[str, Any]
     ) -> Mapping[str, tuple[tuple[str, Any], ...]]:
         """Every parameter of the features and all they need, defaults filled in and values checked."""
-        specs = {s.name: s for name in features for s in self.ancestors(name)}
-        known = {f"{s.name}.{p.name}" for s in specs.values() for p in s.params}
+        specs = self._with_ancestors(features)
+        known = self.parameters(specs)
         for name in given:
             if name not in known:
                 raise UnknownParameter(f"unknown parameter {name!r}{self._hint(name, known)}")
@@ -131,6 +131,13 @@ class Registry:
             )
             for s in specs.values()
         }
+
+    def parameters(self, features: Iterable[str]) -> set[str]:
+        """Return the names of all parameters of the features and of all they need, as `feature.name`."""
+        return {f"{s.name}.{p.name}" for s in self._with_ancestors(features).values() for p in s.params}
+
+    def _with_ancestors(self, features: Iterable[str]) -> dict[str, FeatureSpec]:
+        return {s.name: s for name in features for s in self.ancestors(name)}
 
     def _hint(self, name: str, known: set[str]) -> str:
         """What may have been meant by a parameter that is not known."""

@@ -32,6 +32,9 @@ from amber_ray.settings import Settings
 QUARANTINED = "Quarantined"
 """The type of failure of a step that kills its worker whenever it runs."""
 
+GONE = "VersionGone"
+"""The type of failure of a step whose value is not stored, and whose code is not here."""
+
 NOT_THERE = frozenset({"MediaNotFound", "MediaChanged"})
 """The types of failure that say that an asset is not, or no longer, at its place."""
 
@@ -106,6 +109,8 @@ class Graph:
         if entry is not None:
             if entry.origin is None:
                 entry.origin = origin
+            if entry.step.recipe.gone and not origin[key].recipe.gone:  # by now somebody has its code
+                entry.step, entry.origin = self._here(origin[key]), origin
             if entry.state in LIVE:
                 self.urgency.raise_to(entry, rank, tenant)
             return entry
@@ -216,6 +221,10 @@ class Graph:
             # Another shard owns it and its inputs: one question asks for all such steps of this event.
             self.to_ask[entry.key] = entry
             return
+        if step.recipe.gone:
+            failure = failure_of(entry, GONE, step.recipe.gone, 410)
+            self.fail(entry, dataclasses.replace(failure, kind="input"), now)
+            return
         lacking = self.scheduler.lacking(step.recipe)
         if lacking is not None:
             self.fail(entry, failure_of(entry, "MissingResource", lacking, 503), now)
@@ -298,6 +307,8 @@ class Graph:
     def _remembered(self, failure: Failure) -> float:
         if failure.type == QUARANTINED:
             return self.settings.quarantine_seconds
+        if failure.type == GONE:
+            return 0.0  # it is found out anew at no cost, and others may have the code
         return {
             "input": self.settings.input_failure_seconds,
             "feature": self.settings.feature_failure_seconds,

@@ -4,6 +4,7 @@
     unit_codec   assets and units as JSON, for journals, records and HTTP
     naming       what media is called in the texts of failures, which are kept without names
     request      what a caller asks and is told: `ComputeRequest`, `Result`, `Failure`, `RequestView`
+    kept         what is stored of versions of features, today's or not
     stats        names of what is counted, with labels
     service      `Service`, the protocol that engine and clients implement; values, events of a request
 

@@ -1,6 +1,7 @@
 """A request and a registry become a plan: every step that could be needed, each under its key.
 
 - `plan`: `Planner`, recipes and steps;
+- `pins`: features asked for by version; what to look for of those that are not made any more;
 - `keys`: the Merkle digest that names a value;
 - `codec`: steps as plain tuples for messages.
 

@@ -18,8 +18,10 @@ from typing import Any
 from amber_ray.core.declare.calls import NO_CALLS, Calls
 from amber_ray.core.declare.feature import FeatureSpec, Resources, Store
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.kept import Kept
 from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit, segments
 from amber_ray.core.planning import keys
+from amber_ray.core.planning.pins import Pin, gone, nothing_kept, pin
 from amber_ray.errors import BadRequest, TooLarge
 
 Nested = str | tuple[Any, ...]
@@ -31,7 +33,8 @@ class Recipe:
     """How the steps of one feature with one set of parameters are run. Equal recipes are interchangeable.
 
     `registry` is the digest of the registry whose code runs it. `model` holds the constructor parameters of a
-    class feature, which choose its warm pool.
+    class feature, which choose its warm pool, and `above` the parameters of all that it is made from, by
+    `feature.name`. `gone` says why it can't be run, of a version whose code is not here; else it is empty.
     """
 
     registry: str
@@ -49,6 +52,8 @@ class Recipe:
     inputs: tuple[str, ...]
     code: str
     calls: Calls = NO_CALLS
+    above: tuple[tuple[str, Any], ...] = ()
+    gone: str = ""
 
     @property
     def pooled(self) -> bool:
@@ -146,23 +151,34 @@ class Planner:
         segment_seconds: float,
         shards: int = 1,
         max_steps: int = 500_000,
+        kept: Mapping[str, Kept] | None = None,
     ) -> None:
-        """Raises `UnknownFeature`, `UnknownParameter` and `BadParameter` before any unit is looked at."""
+        """`kept`: what is stored of the versions that the registry does not make, by the names asked for.
+
+        Raises `UnknownFeature`, `UnknownParameter`, `BadParameter` and `VersionGone` before any unit is
+        looked at.
+        """
         if not features:
             raise BadRequest("ask for at least one feature")
         self.registry = registry
         self.features = tuple(dict.fromkeys(features))
+        self._pins = {name: pin(registry, name) for name in self.features}
+        self._kept = kept or {}
         self.segment_seconds = segment_seconds
         self.shards = shards
         self.max_steps = max_steps
-        for name in self.features:
+        made = [one.feature for one in self._pins.values() if not one.version]
+        for name in made:
             registry.get(name)
-        given = registry.params_for(self.features, params)
+        self._given = {one.asked: self._of_kept(one, params) for one in self._pins.values() if one.version}
+        theirs = {name for given in self._given.values() for name in given}
+        known = registry.parameters(made)
+        given = registry.params_for(made, {n: v for n, v in params.items() if n in known or n not in theirs})
         self._recipes: dict[str, Recipe] = {}
         self._prefixes: dict[str, keys.Prefix] = {}
         for name, values in given.items():
             spec = registry.get(name)
-            self._recipes[name] = _recipe(registry, spec, values)
+            self._recipes[name] = _recipe(registry, spec, values, _above(registry, name, given))
             self._prefixes[name] = keys.prefix(name, spec.version, values)
         self._steps: dict[str, Step] = {}
         self._seen: dict[tuple[str, str], Step] = {}
@@ -178,7 +194,7 @@ class Planner:
         """
         found: list[Target] = []
         for name in self.features:
-            per = self.registry.get(name).per
+            per = self._per(name)
             if per == "segment":
                 units: tuple[Unit, ...] = (
                     segments(asset, self.segment_seconds, span) if span else self._grid(asset)
@@ -187,23 +203,93 @@ class Planner:
                 units = (asset,)
             else:
                 continue
-            found.extend(Target(name, unit, self._step(name, unit).key) for unit in units)
+            found.extend(self._target(name, unit) for unit in units)
         self._targets.extend(found)
         return tuple(found)
 
     def add_collection(self, assets: Iterable[Asset]) -> tuple[Target, ...]:
         """Plan the requested features per collection. Return the new targets, if any."""
-        names = [n for n in self.features if self.registry.get(n).per == "collection"]
+        names = [n for n in self.features if self._per(n) == "collection"]
         if not names:
             return ()
         unit = Collection.of(assets)
-        found = [Target(name, unit, self._step(name, unit).key) for name in names]
+        found = [self._target(name, unit) for name in names]
         self._targets.extend(found)
         return tuple(found)
 
     def plan(self) -> Plan:
         """Return what has been added so far."""
         return Plan(self._steps, tuple(self._targets))
+
+    def _per(self, asked: str) -> Per:
+        """What values of a feature are for: of a version that is not made here, as the stored ones are."""
+        one = self._pins[asked]
+        per = self._kept[asked].per if one.version else self.registry.get(one.feature).per
+        assert per is not None
+        return per
+
+    def _target(self, asked: str, unit: Unit) -> Target:
+        one = self._pins[asked]
+        step = self._kept_step(one, unit) if one.version else self._step(one.feature, unit)
+        return Target(asked, unit, step.key)
+
+    def _of_kept(self, one: Pin, params: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters of a request that are about a version which is not made here.
+
+        Raises `VersionGone` if nothing is stored of it.
+        """
+        kept = self._kept.get(one.asked, Kept())
+        if kept.per is None:
+            raise nothing_kept(self.registry, one, kept)
+        has = kept.params()
+        return {
+            name: value
+            for name, value in params.items()
+            if name.partition(".")[0] == one.feature or name in has
+        }
+
+    def _usual(self, one: Pin) -> Mapping[str, Any]:
+        """The parameters that today's code of a feature takes by default, as its rows name them."""
+        if one.feature not in self.registry:
+            return {}
+        usual = self.registry.params_for([one.feature], {})
+        return dict((*usual[one.feature], *_above(self.registry, one.feature, usual)))
+
+    def _kept_step(self, one: Pin, unit: Unit) -> Step:
+        """The step of a version that is not made here: it can be read, or not be had at all."""
+        unit_id = unit.unit_id
+        made = self._seen.get((one.asked, unit_id))
+        if made is not None:
+            return made
+        given = {name.removeprefix(f"{one.feature}."): v for name, v in self._given[one.asked].items()}
+        row = self._kept[one.asked].best(unit_id, given, self._usual(one))
+        recipe = self._recipes.get(one.asked)
+        if recipe is None:
+            what = f"this {self._per(one.asked)}{' with these parameters' if given else ''}"
+            recipe = self._recipes[one.asked] = Recipe(
+                registry=self.registry.digest,
+                feature=one.feature,
+                version=one.version,
+                per=self._per(one.asked),
+                params=(),
+                model=(),
+                resources=Resources(),
+                store="parquet",
+                timeout=None,
+                retries=0,
+                batch=1,
+                is_class=False,
+                inputs=(),
+                code="",
+                gone=f"{one.asked} is not stored for {what}, and {gone(self.registry, one)}",
+            )
+        # A key that no value has: no feature's name has an "@".
+        absent = keys.prefix(one.asked, one.version, tuple(given.items()))
+        key = absent.key(unit, ()) if row is None else row.key
+        step = Step(key, recipe, unit, unit_id, (), 0, home_of(unit, self.shards))
+        self._seen[one.asked, unit_id] = step
+        self._steps.setdefault(key, step)
+        return step
 
     def _grid(self, asset: Asset) -> tuple[Segment, ...]:
         grid = self._grids.get(asset.id)
@@ -265,7 +351,20 @@ def leaves(nested: Nested) -> Iterator[str]:
             yield from leaves(part)
 
 
-def _recipe(registry: Registry, spec: FeatureSpec, values: Sequence[tuple[str, Any]]) -> Recipe:
+def _above(
+    registry: Registry, name: str, given: Mapping[str, Sequence[tuple[str, Any]]]
+) -> tuple[tuple[str, Any], ...]:
+    """Return the parameters of all that a feature is made from, by `feature.name`."""
+    below = [spec.name for spec in registry.ancestors(name) if spec.name != name]
+    return tuple((f"{one}.{param}", value) for one in below for param, value in given[one])
+
+
+def _recipe(
+    registry: Registry,
+    spec: FeatureSpec,
+    values: Sequence[tuple[str, Any]],
+    above: tuple[tuple[str, Any], ...],
+) -> Recipe:
     """Return what the steps of one feature with these parameters share."""
     of_init = {p.name for p in spec.params if p.of_init}
     return Recipe(
@@ -284,4 +383,5 @@ def _recipe(registry: Registry, spec: FeatureSpec, values: Sequence[tuple[str, A
         inputs=spec.inputs,
         code=spec.code_digest,
         calls=spec.calls,
+        above=above,
     )

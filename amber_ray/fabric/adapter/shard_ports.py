@@ -12,11 +12,12 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 import ray
 
+from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import slots
@@ -218,6 +219,14 @@ class StoreParts:
     async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
         """See `Parts.costs`."""
         return await asyncio.to_thread(self._store.costs)
+
+    async def versions(self) -> list[StoredVersion]:
+        """See `Parts.versions`."""
+        return await asyncio.to_thread(self._store.versions)
+
+    async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
+        """See `Parts.kept`."""
+        return await asyncio.to_thread(self._store.kept, feature, version, units)
 
     async def sweep(self) -> None:
         """See `Parts.sweep`."""

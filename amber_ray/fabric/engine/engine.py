@@ -24,6 +24,7 @@ from typing import Any
 import amber_ray.errors as errors
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.kept import Kept, joined
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
 from amber_ray.core.model.stats import OF_ENGINES
@@ -61,7 +62,7 @@ class Engine:
         self._ports = ports
         self._shards: list[ShardClient] = []
         self._background: set[asyncio.Task[None]] = set()
-        self._planner = RequestPlanner(settings, self._registries, ports.assets)
+        self._planner = RequestPlanner(settings, self._registries, ports.assets, self._kept)
         self._cache = Cache(settings.replica_cache_bytes)
         answers = Answers(settings.replica_cache_bytes // 4)
         self._requests = RequestTracker(self._shards, answers, self._cache, ports.clock, self._spawn)
@@ -188,7 +189,8 @@ class Engine:
         assets, failed = await self._planner.resolve(request.assets)
         if failed and not assets:
             raise _as_error(failed[0].failure)
-        plan = self._planner.plan(request, assets)[0].plan
+        kept = await self._planner.kept(request, assets) if self._planner.looks_back(request) else None
+        plan = self._planner.plan(request, assets, kept)[0].plan
         return await explained(
             plan,
             self._shards,
@@ -199,6 +201,10 @@ class Engine:
         )
 
     # --- values
+
+    async def _kept(self, feature: str, version: str, units: Sequence[str]) -> Kept:
+        """What there is of a feature's version, of assets and collections: in memory, and stored."""
+        return joined(await asyncio.gather(*(s.call("kept", feature, version, units) for s in self._shards)))
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
         """The values of ready keys, in order; see `Service.load`."""

@@ -9,15 +9,18 @@ Must not know: shards, how assets are found.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from amber_ray.core.model.kept import Kept
 from amber_ray.core.model.request import AssetFailure, AssetRef, ComputeRequest, Failure
 from amber_ray.core.model.unit_codec import asset_to_json
 from amber_ray.core.model.units import Asset, Collection, Segment
+from amber_ray.core.planning.pins import Pin, gone, old
 from amber_ray.core.planning.plan import Plan, Planner, Target, closure
 from amber_ray.errors import AmberError, BadRequest, TooLarge
 from amber_ray.fabric.engine.ports import Assets
@@ -36,6 +39,9 @@ PLANS = 512
 """Plans remembered: services ask the same of the same again and again."""
 PLAN_STEPS = 4096
 """Largest plan that is remembered."""
+
+Look = Callable[[str, str, Sequence[str]], Awaitable[Kept]]
+"""Says what is stored of a feature's version, of assets and collections."""
 
 AT_HAND = 32
 """Most assets that are looked up without waiting: each costs a `stat` on the event loop."""
@@ -60,7 +66,8 @@ class Planned:
 class RequestPlanner:
     """Plans requests, each with the registry that it names; remembers recent plans."""
 
-    def __init__(self, settings: Settings, registries: Registries, assets: Assets) -> None:
+    def __init__(self, settings: Settings, registries: Registries, assets: Assets, look: Look) -> None:
+        self._look = look
         self._settings = settings
         self._registries = registries
         self._assets = assets
@@ -99,12 +106,38 @@ class RequestPlanner:
                 assets.append(asset)
         return _distinct(assets), tuple(failed)
 
+    def looks_back(self, request: ComputeRequest) -> bool:
+        """Whether a request is for a version that the registry does not make: `kept` has to be asked then."""
+        return any("@" in name for name in request.features) and bool(self._old(request))
+
+    def _old(self, request: ComputeRequest) -> list[Pin]:
+        return old(self._registries.get(request.registry), request.features)
+
+    async def kept(self, request: ComputeRequest, assets: Sequence[Asset]) -> Mapping[str, Kept]:
+        """What is stored of the versions in a request that the registry does not make, by the names asked.
+
+        Raises `BadRequest` if it is to be made anew.
+        """
+        pins = self._old(request)
+        if pins and request.refresh:
+            why = gone(self._registries.get(request.registry), pins[0])
+            raise BadRequest(f"{pins[0].asked} can't be made anew: {why}")
+        units = [asset.id for asset in assets]
+        if len(assets) > 0:
+            units.append(Collection.of(assets).unit_id)
+        found = await asyncio.gather(*(self._look(one.feature, one.version, units) for one in pins))
+        return {one.asked: kept for one, kept in zip(pins, found, strict=True)}
+
     def plan(
-        self, request: ComputeRequest, assets: Sequence[Asset]
+        self,
+        request: ComputeRequest,
+        assets: Sequence[Asset],
+        kept: Mapping[str, Kept] | None = None,
     ) -> tuple[Planned, tuple[AssetFailure, ...]]:
         """The plan and its parts, and a failure for each asset that the request's range does not fit.
 
-        Raises `BadRequest` and kin for what is wrong with the request whatever its assets.
+        `kept` is what `kept` said of older versions. Raises `BadRequest` and kin for what is wrong with the
+        request whatever its assets.
         """
         registry = self._registries.get(request.registry)
         registry.confirm(request.expect)
@@ -115,7 +148,7 @@ class RequestPlanner:
             named_params(request),
             request.range,
         )
-        known = self._plans.get(name)
+        known = None if kept else self._plans.get(name)
         if known is not None:
             self._plans.move_to_end(name)
             return known, ()
@@ -126,6 +159,7 @@ class RequestPlanner:
             segment_seconds=self._settings.segment_seconds,
             shards=self._settings.shards,
             max_steps=self._settings.limits.steps_per_request,
+            kept=kept,
         )
         refused: list[AssetFailure] = []
         for asset in assets:
@@ -142,7 +176,7 @@ class RequestPlanner:
             planner.add_collection(assets)
         plan = planner.plan()
         planned = Planned(plan, split(plan), request)
-        if not refused and len(plan.steps) <= PLAN_STEPS:
+        if not (refused or kept) and len(plan.steps) <= PLAN_STEPS:
             self._plans[name] = planned
             if len(self._plans) > PLANS:
                 self._plans.popitem(last=False)

@@ -113,7 +113,8 @@ class SingleFlight:
 
     async def _first(self, request: ComputeRequest, wait: float, id: str) -> RequestView:
         """The first caller of an id. Up to the last line nothing is awaited."""
-        assets = self._planner.at_hand(request.assets)
+        looks_back = self._planner.looks_back(request)
+        assets = None if looks_back else self._planner.at_hand(request.assets)
         planned: Planned | None = None
         refused: tuple[AssetFailure, ...] = ()
         if assets is not None:
@@ -179,9 +180,10 @@ class SingleFlight:
         request = interest.request
         try:
             assets, failed = await self._planner.resolve(request.assets)
+            kept = await self._planner.kept(request, assets) if self._planner.looks_back(request) else None
             if tracked.interest is not interest or tracked.cancelled:
                 return
-            planned, refused = self._planner.plan(request, assets)
+            planned, refused = self._planner.plan(request, assets, kept)
             failed = (*failed, *refused)
             answers = None
             if not (request.refresh or tracked.attached):

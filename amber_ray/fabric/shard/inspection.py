@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 
 from amber_ray.core.ledger.foresight import foresee
 from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.kept import Kept, KeptRow
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
-from amber_ray.core.model.units import Collection, Segment, Unit
+from amber_ray.core.model.units import Collection, Per, Segment, Unit
 from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import State
+from amber_ray.core.state.entry import AVAILABLE, State
 from amber_ray.fabric.shard.actor_pools import ActorPools
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.requests import RequestTable
+from amber_ray.fabric.shard.spill import params_of
 from amber_ray.fabric.transport.messages import Foreseen, PlanPart
 
 WORDS: Mapping[State, str] = {
@@ -60,6 +62,24 @@ def foreseen(
     why = Failure("system", "SystemFault", "another shard has no value of it", "", "", "", 503)
     fates = foresee(ledger, requests, now, dict.fromkeys(broken, why))
     return Foreseen({key: WORDS[ledger.state_of(key)] for key in owned}, fates)
+
+
+def kept(context: ShardContext, feature: str, version: str, units: Container[str]) -> Kept:
+    """The values of one version that are in memory, of these assets and collections, by their units' text."""
+    rows: dict[str, list[KeptRow]] = {}
+    per: Per | None = None
+    for key, entry in context.ledger.entries.items():
+        step = entry.step
+        recipe = step.recipe
+        if (recipe.feature, recipe.version) != (feature, version) or recipe.gone:
+            continue
+        if entry.state not in AVAILABLE or (handle := context.values.get(key)) is None:
+            continue
+        per = recipe.per
+        if (step.asset_id or step.unit_id) in units:
+            row = KeptRow(key, step.unit_id, params_of(recipe), handle.made.created)
+            rows.setdefault(step.unit_id, []).append(row)
+    return Kept(rows, per, (version,) if per is not None else ())
 
 
 def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:

@@ -9,12 +9,13 @@ Every coroutine here may be cancelled, and may be abandoned for good when the sh
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state import events as ev
@@ -160,6 +161,14 @@ class Parts(Protocol):
 
     async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
         """Mean seconds and bytes per value of each (feature, version)."""
+        ...
+
+    async def versions(self) -> list[StoredVersion]:
+        """What is stored of each feature and version."""
+        ...
+
+    async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
+        """The rows of one version that are about these assets and collections, by their units' text."""
         ...
 
     async def sweep(self) -> None:

@@ -20,8 +20,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.kept import Kept
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.unit_codec import asset_from_json
+from amber_ray.core.model.units import Collection
+from amber_ray.core.planning.pins import old
 from amber_ray.core.planning.plan import Planner, Target, closure
 from amber_ray.core.state import events as ev
 from amber_ray.errors import AmberError
@@ -567,7 +570,12 @@ class RequestTable:
             log.warning("request %s goes on with its assets as they were: %s", record.id, error)
             moved = {}
         assets.update({i: asset for i, asset in moved.items() if i in assets})
-        return _plan(registry, self._settings, body, list(assets.values()), self._context.shard)
+        units = [*assets, Collection.of(assets.values()).unit_id] if assets else []
+        kept = {
+            one.asked: await self._context.parts.kept(one.feature, one.version, units)
+            for one in old(registry, body["features"])
+        }
+        return _plan(registry, self._settings, body, list(assets.values()), self._context.shard, kept)
 
     # --- sessions
 
@@ -654,7 +662,12 @@ def _joined(first: Updates, second: Updates, changes: int) -> Updates:
 
 
 def _plan(
-    registry: Registry, settings: Settings, body: Mapping[str, Any], assets: Sequence[Any], shard: int
+    registry: Registry,
+    settings: Settings,
+    body: Mapping[str, Any],
+    assets: Sequence[Any],
+    shard: int,
+    kept: Mapping[str, Kept],
 ) -> tuple[PlanPart, tuple[int, ...], tuple[int, ...]]:
     """The part of a request that a shard owns, its targets' positions, and all shards that have a part.
 
@@ -668,6 +681,7 @@ def _plan(
         segment_seconds=settings.segment_seconds,
         shards=settings.shards,
         max_steps=settings.limits.steps_per_request,
+        kept=kept,
     )
     span = tuple(body["range"]) if body.get("range") else None
     for asset in assets:

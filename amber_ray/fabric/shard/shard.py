@@ -24,6 +24,7 @@ from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
+from amber_ray.core.model.kept import Kept, joined
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard import forwarding, inspection
@@ -389,6 +390,17 @@ class Shard:
         """A reader could not get these values from the object store."""
         await self._up()
         self._feed(ev.Lost([k for k in keys if self.context.in_object_store(k)]))
+
+    async def kept(self, feature: str, version: str, units: Sequence[str]) -> Kept:
+        """What there is of one version of a feature, of these assets and collections, by their units' text.
+
+        Every shard tells what it has in memory, the first one what is stored, too.
+        """
+        await self._up()
+        stored = Kept()
+        if self.context.shard == 0:
+            stored = await self.context.parts.kept(feature, version, units)
+        return joined([stored, inspection.kept(self.context, feature, version, set(units))])
 
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         """Forget values in all shards and on disk; returns their keys. Only the first shard is asked this."""

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE
 from amber_ray.errors import Unavailable
@@ -86,7 +87,7 @@ class Spiller:
             key=key,
             asset=step.asset_id,
             unit=step.unit_id,
-            params=_params(recipe.model, recipe.params),
+            params=params_of(recipe),
             inputs=step.needs,
             code=recipe.code,
             made=handle.made,
@@ -212,7 +213,15 @@ def packed(keys: Sequence[str]) -> np.ndarray:
     return np.frombuffer(bytes.fromhex("".join(keys)), dtype=np.uint8).reshape(-1, 16)
 
 
+def params_of(recipe: Recipe) -> str:
+    """A recipe's parameters as its rows have them, in JSON: its own, then its inputs' by `feature.name`."""
+    return _params(recipe.model, recipe.params, recipe.above)
+
+
 @functools.lru_cache(maxsize=1024)
-def _params(model: tuple[tuple[str, Any], ...], params: tuple[tuple[str, Any], ...]) -> str:
-    """All parameters of a recipe as JSON, the same for all its rows."""
-    return json.dumps(dict(sorted((*model, *params))))
+def _params(
+    model: tuple[tuple[str, Any], ...],
+    params: tuple[tuple[str, Any], ...],
+    above: tuple[tuple[str, Any], ...],
+) -> str:
+    return json.dumps(dict((*sorted((*model, *params)), *sorted(above))))

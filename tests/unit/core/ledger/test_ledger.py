@@ -319,3 +319,29 @@ def test_what_a_ring_has_of_an_event_that_fell_out_of_it_is_told_as_earlier() ->
         ring.note("a" if i == stories.KEPT - 1 else "b")
         ring.note(Cause.NEED)
     assert ring.of({"a"}) == ["earlier: a NEED (WAITING)"]
+
+
+# --- versions whose code is not here
+
+
+def test_what_can_not_run_is_read_or_fails_and_that_is_not_remembered() -> None:
+    gone = Graph()
+    gone.add("old", gone="old@1 is not stored")
+    story = Story(stored=["old"])
+    story.ask("a", gone.steps)
+    story.restored("old")
+    assert isinstance(story.answer("a", "old"), ev.Ready)
+    story.purge("old")
+    story.ask("b", gone.steps)
+    failure = story.answer("b", "old")
+    assert isinstance(failure, Failure)
+    assert (failure.type, failure.status, failure.kind) == ("VersionGone", 410, "input")
+    assert failure.message == "old@1 is not stored"
+    # Somebody who has the code makes it, also while it is being read for one who has not.
+    has = Graph()
+    has.add("old")
+    assert submitted(story.ask("c", has.steps)) == [["old"]]
+    story = Story(stored=["old"])
+    story.ask("a", gone.steps)
+    story.ask("b", has.steps)
+    assert submitted(story.unreadable("old")) == [["old"]]

@@ -9,9 +9,10 @@ import pytest
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.kept import Kept, KeptRow
 from amber_ray.core.model.units import Asset, Clip, Collection, Segment
 from amber_ray.core.planning.plan import Plan, Planner, closure, home_of, leaves
-from amber_ray.errors import BadParameter, BadRequest, TooLarge, UnknownFeature, UnknownParameter
+from amber_ray.errors import BadParameter, BadRequest, TooLarge, UnknownFeature, UnknownParameter, VersionGone
 
 
 @feature(version="1")
@@ -229,3 +230,82 @@ def test_one_more_shard_moves_only_what_it_takes_over() -> None:
     assert {a for _, a in moved} == {3}
     assert 40 < len(moved) < 110
     assert {home_of(a, 1) for a in assets} == {0}
+
+
+# --- versions that are not made any more
+
+KEPT = Kept(
+    {
+        "a" * 32: [
+            KeptRow("1" * 32, "a" * 32, '{"n": 2, "base.k": 1}', 1.0),
+            KeptRow("2" * 32, "a" * 32, '{"n": 2, "base.k": 7}', 3.0),
+            KeptRow("3" * 32, "a" * 32, '{"n": 5, "base.k": 1}', 2.0),
+        ]
+    },
+    "asset",
+    ("1", "2"),
+)
+
+
+def kept_plan(*features: str, kept: Kept = KEPT, **params: Any) -> Plan:
+    @feature(version="1")
+    def base(asset: Asset, k: int = 1) -> float:
+        return float(k)
+
+    @feature(version="2")
+    def score(base: float, n: int = 2) -> float:
+        return base + n
+
+    registry = Registry([base.__amber__, score.__amber__])  # type: ignore[attr-defined]
+    named = {name: kept for name in features if name not in ("score", "score@2", "base")}
+    named_params = {name.replace("__", "."): value for name, value in params.items()}
+    planner = Planner(registry, features=features, params=named_params, segment_seconds=10.0, kept=named)
+    planner.add_asset(Asset("a" * 32, "file:///a.mp4", "video/mp4", 1, 30.0))
+    return planner.plan()
+
+
+def test_the_version_that_is_made_is_asked_for_as_without() -> None:
+    [named, plain] = kept_plan("score@2", "score").targets
+    assert (named.feature, plain.feature) == ("score@2", "score")
+    assert named.key == plain.key
+
+
+def test_an_old_version_is_a_stored_row_and_can_not_run() -> None:
+    plan = kept_plan("score@1", "score")
+    old, new = plan.targets
+    assert (old.feature, old.key) == ("score@1", "1" * 32)
+    assert new.key not in {row.key for row in KEPT.rows["a" * 32]}
+    recipe = plan.steps[old.key].recipe
+    assert (recipe.feature, recipe.version, recipe.inputs) == ("score", "1", ())
+    assert "its code is no longer here: version 2 is made now" in recipe.gone
+    assert plan.steps[new.key].recipe.gone == ""
+
+
+def test_of_several_old_values_the_parameters_choose_then_the_newest() -> None:
+    assert kept_plan("score@1").targets[0].key == "1" * 32  # as today's defaults
+    assert kept_plan("score@1", score__n=5).targets[0].key == "3" * 32
+    assert kept_plan("score@1", base__k=7).targets[0].key == "2" * 32
+    rows = [KeptRow(str(i) * 32, "a" * 32, "{}", float(i)) for i in range(3)]
+    assert kept_plan("score@1", kept=Kept({"a" * 32: rows}, "asset", ("1",))).targets[0].key == "2" * 32
+
+
+def test_an_old_version_without_a_row_is_a_step_that_nobody_has() -> None:
+    plan = kept_plan("score@1", score__n=6)
+    [target] = plan.targets
+    assert target.key not in {row.key for row in KEPT.rows["a" * 32]}
+    assert "score@1 is not stored for this asset with these parameters" in plan.steps[target.key].recipe.gone
+
+
+def test_a_version_of_which_nothing_is_stored_is_refused() -> None:
+    with pytest.raises(VersionGone, match=r"nothing is stored of score@9, .*; stored are 1, 2"):
+        kept_plan("score@9", kept=Kept({}, None, ("1", "2")))
+    with pytest.raises(VersionGone, match="no feature 'nobody' is registered here any more"):
+        kept_plan("nobody@1", kept=Kept())
+    assert kept_plan("nobody@1").targets[0].key == "2" * 32  # nothing is usual of it
+    with pytest.raises(UnknownParameter):
+        kept_plan("score@1", scorex__n=1)
+
+
+def test_rows_tell_the_parameters_of_all_they_are_made_from() -> None:
+    [target] = (plan := kept_plan("score", base__k=3)).targets
+    assert plan.steps[target.key].recipe.above == (("base.k", 3),)

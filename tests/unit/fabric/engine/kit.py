@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.kept import Kept, KeptRow
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Target, home_of
@@ -172,6 +173,7 @@ class Record:
 class MemoryShard:
     """One shard. `values` are answered at once; other keys when a test calls `make`.
 
+    - `kept_rows`: keys by unit of versions of features;
     - `calls`: the names of the methods that were called and their arguments, in order;
     - `refuse`, `unsaved`: words for requests that are not to be taken in, or journaled;
     - `poison`: the id of a request that makes its whole batch fail; `forgetful`: it keeps no plans;
@@ -182,6 +184,7 @@ class MemoryShard:
         self.number = number
         self.values: dict[str, Any] = {}
         self.large: set[str] = set()
+        self.kept_rows: dict[tuple[str, str], dict[str, str]] = {}
         self.absent: dict[str, Failure] = {}
         self.rank = OWN
         self.journal: dict[str, Record] = {}
@@ -493,6 +496,11 @@ class MemoryShard:
             {key: "hot" if key in self.values else "missing" for key in owned},
             {key: "use" if key in self.values else "run" for key in owned},
         )
+
+    async def kept(self, feature: str, version: str, units: Sequence[str]) -> Kept:
+        of = self.kept_rows.get((feature, version), {})
+        rows = {unit: [KeptRow(key, unit, "{}", 7.0)] for unit, key in of.items() if unit in units}
+        return Kept(rows, "asset" if of else None, tuple(v for f, v in self.kept_rows if f == feature))
 
     async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
         return {}

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Sequence
 
 import pytest
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.kept import Kept
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
 from amber_ray.core.model.units import Asset, Clip
-from amber_ray.errors import BadRequest, TooLarge
+from amber_ray.errors import BadRequest, TooLarge, VersionGone
 from amber_ray.fabric.engine.planner import Planned, RequestPlanner
 from amber_ray.fabric.engine.registries import Registries
 from amber_ray.settings import Limits, Settings
@@ -24,8 +26,13 @@ def start(clip: Clip) -> float:
     return clip.start
 
 
+async def nothing_kept(feature: str, version: str, units: Sequence[str]) -> Kept:
+    return Kept()
+
+
 def planner(**settings: object) -> RequestPlanner:
-    return RequestPlanner(Settings(**settings), Registries(REGISTRY, {}), MemoryAssets())  # type: ignore[arg-type]
+    registries = Registries(REGISTRY, {})
+    return RequestPlanner(Settings(**settings), registries, MemoryAssets(), nothing_kept)  # type: ignore[arg-type]
 
 
 def places(planned: Planned) -> list[str]:
@@ -104,6 +111,7 @@ def test_a_range_that_fits_no_asset_is_an_error_and_one_that_fits_some_is_not() 
         Settings(segment_seconds=10.0),
         Registries(Registry([start.__amber__]), {}),  # type: ignore[attr-defined]
         MemoryAssets(),
+        nothing_kept,
     )
     short, long = film("a"), dataclasses.replace(film("b"), duration=100.0)
     request = ask(short, long, features="start", range=(50.0, 60.0))
@@ -125,5 +133,30 @@ def test_what_is_wrong_with_an_asset_is_told_with_the_others_values() -> None:
             view = await waiting
             assert [r.value for r in view.results] == [one.uri]
             assert [f.failure.type for f in view.failed_assets] == ["MediaNotFound"]
+
+    run(story())
+
+
+def test_an_old_version_is_found_in_the_shards_and_read_by_its_key() -> None:
+    async def story() -> None:
+        async with world(shards=2) as w:
+            engine = await w.engine()
+            [one] = w.films(0)
+            key = "e" * 32
+            for shard in w.shards:
+                shard.values[key] = "as it was"
+            w.shards[1].kept_rows["name_of", "0"] = {one.unit_id: key}
+            view = await engine.compute(ask(one, features="name_of@0"), 5.0)
+            [result] = view.results
+            assert (result.feature, result.key, result.value) == ("name_of@0", key, "as it was")
+            [step] = await engine.explain(ask(one, features="name_of@0"))
+            assert (step.feature, step.version, step.key) == ("name_of", "0", key)
+            with pytest.raises(BadRequest, match="can't be made anew"):
+                await engine.compute(ask(one, features="name_of@0", refresh=True), 5.0)
+            with pytest.raises(VersionGone, match="nothing is stored of name_of@7"):
+                await engine.compute(ask(one, features="name_of@7"), 5.0)
+            [now] = (await engine.compute(ask(one, features="name_of@1"), 0.0)).results
+            assert now.feature == "name_of@1"
+            assert now.key != key
 
     run(story())

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Planner, Recipe
 from amber_ray.core.state import events as ev
@@ -159,6 +160,12 @@ class NoParts:
 
     async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
         return {}
+
+    async def versions(self) -> list[StoredVersion]:
+        return []
+
+    async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
+        return Kept()
 
     async def sweep(self) -> None: ...
 
