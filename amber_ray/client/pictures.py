@@ -35,6 +35,9 @@ class Picture(bytes):
     def __repr__(self) -> str:
         return f"<{self.media_type} of {len(self):,} bytes>"
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def _repr_html_(self) -> str:
         return picture_html(self, LARGE_EDGE) or html.escape(repr(self))
 

@@ -155,8 +155,6 @@ def _array(column: Column) -> tuple[Any, ValueType | None]:
 
     from amber_ray.store.types import to_array
 
-    if all(value is None for value in column.values):
-        return pa.nulls(len(column.values)), None
     # The server's feature may have another type by now than these values: then they say which they have.
     for type in (column.type, common(column.values)):
         if type is not None:
@@ -164,6 +162,8 @@ def _array(column: Column) -> tuple[Any, ValueType | None]:
                 return to_array(Optional(type), column.values), type
             except (pa.ArrowException, AttributeError, KeyError, TypeError, ValueError):
                 continue
+    if all(value is None for value in column.values):
+        return pa.nulls(len(column.values)), None
     texts = [None if value is None else str(value) for value in column.values]
     return pa.array(texts, pa.large_utf8()), Scalar("str")
 

@@ -160,6 +160,17 @@ def test_polars_has_them_too(client: Client) -> None:
     assert frame["boxes"].to_list()[0][0] == {"x": 0.5, "words": ["a"]}
 
 
+def test_a_column_without_a_value_has_its_type_all_the_same(client: Client) -> None:
+    table = ask(client, ["size", "vector", "boxes"], "/none.mp4").to_arrow()
+    assert table.schema.field("size").type == pa.int64()
+    assert pa.types.is_large_list(table.schema.field("vector").type)
+    good = ask(client, ["size", "vector", "boxes"], "/a.mp4")
+    assert good.to_arrow().schema.field("error").type == pa.large_utf8()
+    both = pa.concat_tables([good.to_arrow().drop(["start", "end"]), table])
+    assert both["size"].to_pylist() == [6, None, None, None, None]
+    assert ask(client, "size", "/none.mp4").to_polars().schema["size"] == polars.Int64
+
+
 def test_a_feature_that_is_called_like_a_column_has_another_name(client: Client) -> None:
     table = ask(client, ["start", "vector"], "/a.mp4").to_arrow()
     assert table.column_names == ["asset", "start", "end", "value.start", "vector", "error"]
@@ -343,6 +354,8 @@ def test_one_picture_shows_itself_and_is_its_bytes(client: Client) -> None:
     assert hash(red) == hash(jpeg())
     assert red.media_type == "image/jpeg"
     assert repr(red) == f"<image/jpeg of {len(red):,} bytes>"
+    assert str(red) == repr(red)
+    assert repr(red) in str(ask(client, "red", "/a.mp4").to_pandas())
     assert red._repr_html_().startswith('<img src="data:image/jpeg;base64,')
     again = pickle.loads(pickle.dumps(red))
     assert (again, again.media_type, type(again)) == (red, "image/jpeg", Picture)
