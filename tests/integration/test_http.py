@@ -15,6 +15,7 @@ from pathlib import Path
 from types import ModuleType
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 import amber_ray
@@ -22,7 +23,7 @@ from amber_ray import errors
 from amber_ray.core.declare.loading import load
 from tests.generated import generate
 from tests.media import flat, write_video
-from tests.server import CLIP, KIT, Server, running
+from tests.server import CLIP, KIT, SAMPLES, Server, running
 
 pytestmark = pytest.mark.timeout(240)
 JSON = {"content-type": "application/json"}
@@ -171,6 +172,33 @@ def test_values_come_as_json_arrow_npy_and_pictures(server: Server) -> None:
         assert picture.content[:2] == b"\xff\xd8"
         refused = client.get(key, headers={"Accept": "image/png"})
         assert refused.status_code == 406
+
+
+def test_many_values_are_one_arrow_stream_and_a_table(server: Server) -> None:
+    results = server.compute("left,size,raises").json()["results"]
+    keys = {name: [r["key"] for r in results if r["feature"] == name] for name in ("left", "size", "raises")}
+    with server.client() as client:
+        vectors = client.post("/v1/values", json={"keys": [*keys["left"], *keys["raises"], "f" * 32]})
+        sizes = client.post("/v1/values", json={"keys": [*keys["size"], *keys["left"]]})
+    assert vectors.headers["content-type"] == "application/vnd.apache.arrow.stream"
+    frame = pa.ipc.open_stream(vectors.content).read_pandas()
+    assert frame["key"].tolist() == [*keys["left"], *keys["raises"], "f" * 32]
+    assert frame["status"].tolist() == [200, 200, 200, 200, 422, 404]
+    assert frame["error"].tolist()[4:] == ["FeatureError", "UnknownKey"]
+    assert frame["feature"].tolist()[4] == "raises"
+    assert [v.dtype for v in frame["value"][:4]] == [np.float32] * 4
+    rows = pa.ipc.open_stream(sizes.content).read_all().to_pylist()
+    assert [r["error"] for r in rows] == [None] + ["AnotherType"] * 4
+    assert rows[0]["value"] == CLIP.stat().st_size
+
+    with amber_ray.connect(server.url) as client:
+        values = client.values([*keys["left"], *keys["size"], *keys["raises"], "f" * 32])
+        table = client.get_many(["left", "size", "raises"], CLIP, progress=False).to_pandas()
+    assert [type(v).__name__ for v in values.values()] == ["ndarray"] * 4 + ["int", "Failure", "Failure"]
+    assert table["start"].isna().tolist() == [True, *[False] * 4]
+    assert table["size"].tolist()[0] == CLIP.stat().st_size
+    assert table["error"].tolist()[0].startswith("raises: FeatureError: ")
+    assert all(np.array_equal(v, values[key]) for v, key in zip(table["left"][1:], keys["left"], strict=True))
 
 
 def test_one_bad_asset_among_fifty_is_one_named_failure(server: Server) -> None:
@@ -354,19 +382,25 @@ def generated(started: Server, tmp_path_factory: pytest.TempPathFactory) -> tupl
     return folder, generate(folder, "--url", f"{started.url}/openapi.json")
 
 
-def test_the_pages_example_of_a_generated_client_runs(
-    server: Server, generated: tuple[Path, ModuleType]
-) -> None:
+def test_the_pages_examples_run(server: Server, generated: tuple[Path, ModuleType]) -> None:
     page = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
-    [example] = re.findall(r"```python\n(.*?)```", page, re.S)
+    client, arrow = re.findall(r"```python\n(.*?)```", page, re.S)
     folder, _ = generated
     shutil.copy(CLIP, folder / "clip.mp4")
-    (folder / "example.py").write_text(example.replace("http://127.0.0.1:8000", server.url))
-    ran = subprocess.run(
-        [sys.executable, "example.py"], cwd=folder, capture_output=True, text=True, timeout=90
-    )
-    assert ran.returncode == 0, ran.stderr
-    lines = [line.split(maxsplit=2) for line in ran.stdout.splitlines()]
+
+    def ran(example: str) -> subprocess.CompletedProcess[str]:
+        (folder / "example.py").write_text(example.replace("http://127.0.0.1:8000", server.url))
+        words = [sys.executable, "example.py"]
+        done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=90)
+        assert done.returncode == 0, done.stderr
+        return done
+
+    for name, place in (("a", CLIP), ("b", SAMPLES / "big-buck-bunny-trailer.mp4")):
+        arrow = arrow.replace(f"/media/{name}.mp4", str(place))
+    table = ran(arrow).stdout.splitlines()
+    assert [line.split()[0] for line in table] == ["key", "0", "1"]
+    assert all("video/mp4" in line for line in table[1:])
+    lines = [line.split(maxsplit=2) for line in ran(client).stdout.splitlines()]
     assert [float(start) for start, _, _ in lines] == [0.0, 10.0, 20.0, 30.0]
     for _, _, told in lines[:3]:
         brightness = json.loads(told)
