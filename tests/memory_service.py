@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amber_ray import errors
+from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import (
     MISSING,
     AssetFailure,
@@ -688,6 +689,11 @@ class MemoryService:
         for key in keys:
             self.kept.pop(key, None)
             self.failed.pop(key, None)
+
+    async def versions(self) -> list[StoredVersion]:
+        self._ask("versions")
+        counts = collections.Counter(stored.feature for stored in self.kept.values())
+        return [StoredVersion(name, "1", 1, count, 100 * count) for name, count in sorted(counts.items())]
 
     async def failures(self) -> list[Failure]:
         self._ask("failures")

@@ -1202,6 +1202,18 @@ class ServiceContract:
         await scene.begun("label", picture)
         assert await scene.states("label", picture) == ["running"]
 
+    @case
+    async def test_what_is_stored_is_told_by_version(self, scene: Scene) -> None:
+        await done(scene.service, scene.ask("label", *scene.pictures(2)))
+
+        async def stored() -> bool:
+            told = await scene.service.versions()
+            assert told == sorted(told)
+            label = [one for one in told if (one.feature, one.version) == ("label", "1")]
+            return any(one.rows >= 2 and one.bytes > 0 and one.parts > 0 for one in label)
+
+        await scene.eventually(stored)
+
     # --- deadlines and cancelling
 
     @case

@@ -21,6 +21,8 @@ Starting it is cheap: a subcommand's own imports happen when it runs.
     look          `features`, `explain`, `status` and `failures`: what computes nothing
     graph         the graph of features, drawn
     store         `purge` and `check`
+    versions      `stale` and `prune`: versions in the store that the code does not make
+    diff          the values of two versions, compared
 
     What they share:
     catalogue     from paths, folders, patterns and buckets to assets, one by one

@@ -57,6 +57,14 @@ def settings_of(
     )
 
 
+def there(store: str | None) -> str:
+    """The place of a store that is only read. Raises `BadRequest` for a folder that is not there."""
+    place = absolute(store or DEFAULT_STORE)
+    if "://" not in place and not os.path.isdir(place):
+        raise BadRequest(f"there is no store at {place}; --store says where it is")
+    return place
+
+
 def client_of(args: argparse.Namespace, assets: Sequence[str] = (), survey: Survey | None = None) -> Client:
     """The server's client if --server was given, else one with an embedded Ray on --store."""
     if args.server:

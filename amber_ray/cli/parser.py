@@ -146,6 +146,32 @@ def build() -> Parser:
     _own(purge)
     _server(purge)
 
+    stale = _command(commands, "stale", "list stored versions that the code does not make", "versions:stale")
+    prune = _command(
+        commands, "prune", "delete stored versions that the code does not make", "versions:prune"
+    )
+    prune.epilog = (
+        "Without --yes it only says what would be deleted. Features that are not registered here keep their "
+        "values unless they are named by --feature."
+    )
+    for command in (stale, prune):
+        command.add_argument(
+            "--feature", action="append", default=[], metavar="NAME", help="of this feature, any number"
+        )
+        _own(command)
+        _server(command)
+        _as_json(command)
+    prune.add_argument("--yes", action="store_true", help="delete them")
+
+    diff = _command(commands, "diff", "compare the stored values of two versions", "diff:run")
+    diff.epilog = "It reads the store itself, so it needs neither a server nor the code of either version."
+    diff.add_argument("feature", metavar="FEATURE")
+    diff.add_argument("old", metavar="OLD", help="a version, as `amber stale` lists them")
+    diff.add_argument("new", metavar="NEW", help="another one, such as the one that is made now")
+    diff.add_argument("--worst", type=int, default=5, metavar="N", help="examples to show (default 5)")
+    diff.add_argument("--store", metavar="DIR_OR_URL", help=f"the values (default {DEFAULT_STORE})")
+    _as_json(diff)
+
     check = _command(
         commands, "check", "find features whose code changed under the same version", "store:check"
     )

@@ -37,6 +37,7 @@ from amber_ray.client.selection import Selection, asked_features, asked_for
 from amber_ray.client.stored import load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
+from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import MISSING, ComputeRequest, ExplainedStep, Failure, Priority
 from amber_ray.core.model.service import FeatureInfo, Service, StoredValue
 from amber_ray.core.model.units import Asset
@@ -316,6 +317,10 @@ class AsyncClient:
     async def features(self) -> list[FeatureInfo]:
         """Every registered feature, by name."""
         return await self._features.infos()
+
+    async def versions(self) -> list[StoredVersion]:
+        """What is stored of each feature and version, by name; not what is only in memory so far."""
+        return await self.service.versions()
 
     async def failures(self) -> list[Failure]:
         """The failures that are remembered now."""

@@ -20,12 +20,14 @@ import httpx
 
 from amber_ray.client import retry, value_stream
 from amber_ray.client.sse import events
+from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, RequestEvent, StoredValue
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, MissingResource, TooLarge, Unavailable, UnknownKey
 from amber_ray.wire import views
 from amber_ray.wire.inline import Decoder
+from amber_ray.wire.problems import Reading
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
@@ -214,6 +216,12 @@ class HttpService:
             "DELETE", "/v1/values", params={k: v for k, v in given.items() if v is not None}
         )
         return int(data["purged"])
+
+    async def versions(self) -> list[StoredVersion]:
+        """`GET /v1/versions`."""
+        data = await self._json("GET", "/v1/versions")
+        with Reading("a version"):
+            return [StoredVersion(*(item[n] for n in StoredVersion._fields)) for item in data["versions"]]
 
     async def failures(self) -> list[Failure]:
         """`GET /v1/failures`."""

@@ -95,6 +95,7 @@ class Client(Facade[AsyncClient]):
     load = blocking(AsyncClient.load)
     values = blocking(AsyncClient.values)
     explain = blocking(AsyncClient.explain)
+    versions = blocking(AsyncClient.versions)
     register = blocking(AsyncClient.register)
     features = blocking(AsyncClient.features)
     failures = blocking(AsyncClient.failures)

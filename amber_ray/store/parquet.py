@@ -45,6 +45,8 @@ OPEN_PARTS = 64
 """Parts that one `ValueStore` keeps open."""
 COST_PARTS = 4
 """The newest parts of a feature; their costs are averaged."""
+_ROW = ("key", "asset", "unit", "params", "created")
+"""The columns that say what a row is of."""
 READERS = 16
 """Parts of an object store that are read at once."""
 SMALL_BYTES = 64 << 20
@@ -279,6 +281,21 @@ class ValueStore:
         versions = {pt.feature_and_version(name)[1] for name in every}
         return Kept(rows, per, tuple(sorted(versions)))
 
+    def listed(self, feature: str, version: str) -> Iterator[tuple[str, pa.Table]]:
+        """Yield the parts of one version, oldest first, with what each row is of: all columns but values.
+
+        The columns are key, asset, unit, params and created. Raises `StoreError` for a part that can't be
+        read now.
+        """
+        every = self.files.sizes(pt.NAME, pt.folder(feature, version), 1)
+        names = sorted(every, key=pt.order)
+        for name, found in self._each(
+            names, lambda name: self.with_part(name, lambda file: file.columns(_ROW))
+        ):
+            if isinstance(found, StoreError):
+                raise found
+            yield name, found
+
     def costs(self) -> dict[tuple[str, str], tuple[float, float]]:
         """Return mean seconds and bytes per value of each (feature, version), by its newest parts."""
         newest: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
@@ -415,7 +432,7 @@ class ValueStore:
 
 def _kept_of(file: PartFile, wanted: pa.Array) -> tuple[Per, list[KeptRow]]:
     """Return what the rows of a part are for, and those about some assets or collections."""
-    table = file.columns(["key", "asset", "unit", "params", "created"])
+    table = file.columns(_ROW)
     about = pc.coalesce(table.column("asset").cast(pa.large_utf8()), table.column("unit"))
     per = unit_per(table.column("unit")[0].as_py())
     table = table.filter(pc.is_in(about, value_set=wanted))

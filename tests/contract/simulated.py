@@ -34,6 +34,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment
@@ -417,6 +418,9 @@ class SimulatedService(Service):
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
     ) -> int:
         return await self._ask(lambda engine: engine.purge(asset=asset, feature=feature, version=version))
+
+    async def versions(self) -> list[StoredVersion]:
+        return await self._ask(lambda engine: engine.versions())
 
     async def failures(self) -> list[Failure]:
         return await self._ask(lambda engine: engine.failures())

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mappin
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import ValueType
@@ -155,6 +156,10 @@ class Service(Protocol):
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
     ) -> int:
         """Forget values that match all the filters given (at least one); returns how many."""
+        ...
+
+    async def versions(self) -> list[StoredVersion]:
+        """What is stored of each feature and version, by name; not what is only in memory so far."""
         ...
 
     async def failures(self) -> list[Failure]:

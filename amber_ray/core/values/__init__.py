@@ -4,6 +4,7 @@
     base          `ValueType` and the simple types: scalars, bytes, JSON, tables
     array         numpy arrays: dtype and shape
     compound      dataclasses, lists, optional values
+    compare       how much two values differ, in the way of their type
     size          how many bytes a value holds, without encoding it
 
 Must not know: Arrow, how values are stored.

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 
 from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import (
     Answered,
@@ -321,6 +322,10 @@ class GatewayService:
     ) -> int:
         """See `Service.purge`."""
         return int(await self._call("purge", asset=asset, feature=feature, version=version))
+
+    async def versions(self) -> list[StoredVersion]:
+        """See `Service.versions`."""
+        return list(await self._call("versions"))
 
     async def failures(self) -> list[Failure]:
         """See `Service.failures`."""

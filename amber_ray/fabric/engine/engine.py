@@ -24,7 +24,7 @@ from typing import Any
 import amber_ray.errors as errors
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.model.kept import Kept, joined
+from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
 from amber_ray.core.model.stats import OF_ENGINES
@@ -223,6 +223,10 @@ class Engine:
         gone = await self._shards[0].call("purge", asset, feature, version, seconds=PURGE_SECONDS)
         self._requests.forget_values(gone)
         return len(gone)
+
+    async def versions(self) -> list[StoredVersion]:
+        """See `Service.versions`."""
+        return list(await self._shards[0].call("versions"))
 
     async def failures(self) -> list[Failure]:
         """The failures that are remembered now."""

@@ -24,7 +24,7 @@ from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
-from amber_ray.core.model.kept import Kept, joined
+from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard import forwarding, inspection
@@ -406,6 +406,11 @@ class Shard:
         """Forget values in all shards and on disk; returns their keys. Only the first shard is asked this."""
         await self._up()
         return await self._rewriter.purge(asset, feature, version)
+
+    async def versions(self) -> list[StoredVersion]:
+        """What is stored of each feature and version."""
+        await self._up()
+        return await self.context.parts.versions()
 
     async def failures(self) -> list[Failure]:
         """The failures remembered now."""

@@ -144,6 +144,7 @@ EXAMPLES: dict[str, Any] = {
     "Problem": problem(UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"), HTTP_REQUEST),
     "Stats": {HITS_REPLICA: 1200, HITS_STORE: 61, "computed_total": 34, "hot_bytes": 1048576},
     "Purged": {"purged": 12},
+    "StoredVersion": {"feature": "redness", "version": VERSION, "parts": 2, "rows": 1200, "bytes": 1048576},
     "KeyList": {"keys": [KEY, "1c6a4d3bae9f801722334455667788a0"]},
     "Progress": {"done": 1, "total": 3},
     "AssetUri": {"uri": "file:///media/a.mp4"},
@@ -314,6 +315,9 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Param": _object("type default", type=TEXT, default={}),
     "Purged": _object("purged", purged=COUNT),
+    "StoredVersion": _object(
+        "feature version parts rows bytes", feature=TEXT, version=TEXT, parts=COUNT, rows=COUNT, bytes=COUNT
+    ),
     "KeyList": {
         **_object(
             "keys",
@@ -338,6 +342,7 @@ SCHEMAS: dict[str, Schema] = {
         "additionalProperties": False,
     },
     "FeatureList": _object("features", features=_list(ref("Feature"))),
+    "StoredVersionList": _object("versions", versions=_list(ref("StoredVersion"))),
     "FailureList": _object("failures", failures=_list(ref("Failure"))),
     "AssetUri": {**_object("uri", uri=_text(MAX_URI)), "additionalProperties": False},
     "Alive": _object("status", status=TEXT),

@@ -4,7 +4,7 @@
     values      GET /v1/values/{key}; POST /v1/values, which gives many, and DELETE, which purges
     requests    GET and DELETE /v1/requests/{id}, and its events
     assets      POST /v1/assets: by URI or as an upload
-    features    GET /v1/features and /v1/features/{name}
+    features    GET /v1/features, /v1/features/{name} and /v1/versions
     health      GET /healthz, /metrics, /v1/stats and /v1/failures
     page        GET /, /docs and /openapi.json
     endpoint    what all of them are made with: `Path`, and `described`, which declares a handler

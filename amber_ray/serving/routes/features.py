@@ -1,4 +1,4 @@
-"""`GET /v1/features` and `GET /v1/features/{name}`: what is registered, and one feature's graph."""
+"""`GET /v1/features`, `/v1/features/{name}` and `/v1/versions`: what is registered, and what is stored."""
 
 from __future__ import annotations
 
@@ -39,7 +39,17 @@ async def feature(context: AppContext, request: Request) -> Response:
     return json_response({**encode_feature(known[name]), "graph": graph(name, known)})
 
 
-PATHS = [Path("/v1/features", GET=features), Path("/v1/features/{name}", GET=feature)]
+@described("features", {"200": listing("versions", "StoredVersion")})
+async def versions(context: AppContext, request: Request) -> Response:
+    """What is stored of each feature and version, today's or not."""
+    return json_response({"versions": [one._asdict() for one in await context.service.versions()]})
+
+
+PATHS = [
+    Path("/v1/features", GET=features),
+    Path("/v1/features/{name}", GET=feature),
+    Path("/v1/versions", GET=versions),
+]
 
 
 def graph(name: str, known: Mapping[str, FeatureInfo]) -> dict[str, Any]:

@@ -121,6 +121,7 @@ GOOD = {
     "features": Case("GET", "/v1/features"),
     "feature": Case("GET", "/v1/features/embedding"),
     "failures": Case("GET", "/v1/failures"),
+    "versions": Case("GET", "/v1/versions"),
     "stats": Case("GET", "/v1/stats"),
     "metrics": Case("GET", "/metrics"),
     "healthz": Case("GET", "/healthz"),

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.model.kept import Kept, KeptRow
+from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Target, home_of
@@ -509,6 +509,9 @@ class MemoryShard:
         gone = list(self.values)
         self.change(*gone)
         return gone
+
+    async def versions(self) -> list[StoredVersion]:
+        return []
 
     async def failures(self) -> list[Any]:
         return []

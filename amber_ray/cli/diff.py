@@ -1,0 +1,226 @@
+"""`amber diff FEATURE OLD NEW`: the stored values of two versions, compared by their type.
+
+The store is read directly: it takes no Ray, no lock and no code of either version. A unit's values are
+compared where both versions have the same parameters, else the newest of each. Held in memory are what the
+values are of and a batch of them, never all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import heapq
+import itertools
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from amber_ray.cli.options import there
+from amber_ray.cli.summary import summary
+from amber_ray.cli.terminal import cell, console, say, table
+from amber_ray.core.model.units import MICRO
+from amber_ray.core.values.compare import Difference, compare, worse
+from amber_ray.errors import UnknownFeature
+
+if TYPE_CHECKING:
+    from amber_ray.store.parquet import ValueStore
+
+BATCH = 256
+"""Pairs of values that are read together."""
+
+
+class Place(NamedTuple):
+    """Where a value is: its part and row, its key, and when it was made."""
+
+    created: int
+    part: str
+    row: int
+    key: str
+
+
+class Example(NamedTuple):
+    """Two values of a unit that differ."""
+
+    asset: str
+    unit: str
+    keys: tuple[str, str]
+    told: tuple[str, str]
+    difference: Difference
+
+
+class Compared:
+    """What was seen so far: counts, each measure's mean and worst value, and the worst examples."""
+
+    def __init__(self, worst: int) -> None:
+        self.equal = self.changed = 0
+        self.sums: dict[str, tuple[int, float, float]] = {}
+        self._worst = worst
+        self._heap: list[tuple[float, int, Example]] = []
+
+    def add(self, example: Example) -> None:
+        """One more pair of values."""
+        difference = example.difference
+        self.equal += difference.equal
+        self.changed += not difference.equal
+        for name, value in difference.measures.items():
+            count, total, last = self.sums.get(name, (0, 0.0, value))
+            self.sums[name] = count + 1, total + value, worse(name, value, last)
+        if not difference.equal and self._worst:
+            heapq.heappush(self._heap, (difference.distance, -self.changed, example))
+            if len(self._heap) > self._worst:
+                heapq.heappop(self._heap)
+
+    def worst(self) -> list[Example]:
+        """The examples that differ most, the worst one first."""
+        return [example for _, _, example in sorted(self._heap, key=lambda item: item[:2], reverse=True)]
+
+
+def run(args: argparse.Namespace) -> int:
+    """Compare and show."""
+    from amber_ray.store.assets import AssetPacks
+    from amber_ray.store.parquet import ValueStore
+
+    url = there(args.store)
+    store = ValueStore(url)
+    sides = [_units(store, args.feature, version) for version in (args.old, args.new)]
+    for version, units in zip((args.old, args.new), sides, strict=True):
+        if not units:
+            others = sorted({one.version for one in store.versions() if one.feature == args.feature})
+            stored = f"stored are {', '.join(others)}" if others else "nothing is stored of this feature"
+            raise UnknownFeature(f"nothing is stored of {args.feature}@{version}; {stored}")
+    old, new = sides
+    both = sorted(old.keys() & new.keys())
+    compared = Compared(args.worst)
+    for example in _examples(store, _pairs(both, old, new)):
+        compared.add(example)
+    counts = {
+        "compared": compared.equal + compared.changed,
+        "equal": compared.equal,
+        "changed": compared.changed,
+        "only_old": len(old) - len(both),
+        "only_new": len(new) - len(both),
+    }
+    packs = AssetPacks(url)
+    names = {example.asset: _place(packs, example.asset) for example in compared.worst()}
+    if args.format == "json":
+        say(json.dumps(_as_json(args, counts, compared, names), indent=1))
+    else:
+        _show(args, counts, compared, names)
+    return 0
+
+
+def _units(store: ValueStore, feature: str, version: str) -> dict[str, dict[str, Place]]:
+    """The newest value of each unit, by unit and by parameters."""
+    found: dict[str, dict[str, Place]] = {}
+    for part, rows in store.listed(feature, version):
+        made = rows.column("created").cast("int64").to_pylist()
+        columns = (rows.column(name).to_pylist() for name in ("key", "unit", "params"))
+        for row, (at, key, unit, params) in enumerate(zip(made, *columns, strict=True)):
+            # Parts come oldest first, so of the same value made twice the later row counts.
+            place = Place(at, part, row, key.hex())
+            known = found.setdefault(unit, {})
+            if params not in known or known[params].created <= at:
+                known[params] = place
+    return found
+
+
+def _pairs(
+    units: Sequence[str], old: Mapping[str, Mapping[str, Place]], new: Mapping[str, Mapping[str, Place]]
+) -> Iterator[tuple[str, Place, Place]]:
+    for unit in units:
+        before, after = old[unit], new[unit]
+        alike = before.keys() & after.keys()
+        if alike:
+            for params in sorted(alike):
+                yield unit, before[params], after[params]
+        else:
+            yield unit, max(before.values()), max(after.values())
+
+
+def _examples(store: ValueStore, pairs: Iterator[tuple[str, Place, Place]]) -> Iterator[Example]:
+    while some := list(itertools.islice(pairs, BATCH)):
+        values = _read(store, [place for _, *two in some for place in two])
+        for unit, before, after in some:
+            a, b = values[before], values[after]
+            yield Example(
+                _asset(unit), unit, (before.key, after.key), (summary(a, 48), summary(b, 48)), compare(a, b)
+            )
+
+
+def _read(store: ValueStore, places: Sequence[Place]) -> dict[Place, Any]:
+    by_part: dict[str, list[Place]] = {}
+    for place in places:
+        by_part.setdefault(place.part, []).append(place)
+    found: dict[Place, Any] = {}
+    for part, its in by_part.items():
+        rows = store.read(part, [place.row for place in its])
+        found.update((place, row.value) for place, row in zip(its, rows, strict=True))
+    return found
+
+
+def _asset(unit: str) -> str:
+    return "" if unit.startswith("{") else unit.partition("@")[0]
+
+
+def _place(packs: Any, asset: str) -> str:
+    """Where an asset was found last; its id if that is not known."""
+    known = packs.of(asset) if asset else []
+    return str(known[-1].asset.uri) if known else asset
+
+
+def _span(unit: str) -> str:
+    if unit.startswith("{"):
+        return f"{unit.count(',') + 1} assets"
+    window = unit.partition("@")[2]
+    start, _, length = window.partition("+")
+    if not int(length or 0):
+        return "whole"
+    return f"{int(start) / MICRO:g}-{(int(start) + int(length)) / MICRO:g} s"
+
+
+def _as_json(
+    args: argparse.Namespace, counts: Mapping[str, int], compared: Compared, names: Mapping[str, str]
+) -> dict[str, Any]:
+    return {
+        "feature": args.feature,
+        "old": args.old,
+        "new": args.new,
+        **counts,
+        "measures": {
+            name: {"mean": total / count, "worst": worst, "values": count}
+            for name, (count, total, worst) in compared.sums.items()
+        },
+        "worst": [
+            {
+                "asset": example.asset or None,
+                "uri": names[example.asset],
+                "unit": example.unit,
+                "old": {"key": example.keys[0], "value": example.told[0]},
+                "new": {"key": example.keys[1], "value": example.told[1]},
+                "distance": example.difference.distance,
+                "measures": dict(example.difference.measures),
+            }
+            for example in compared.worst()
+        ],
+    }
+
+
+def _show(
+    args: argparse.Namespace, counts: Mapping[str, int], compared: Compared, names: Mapping[str, str]
+) -> None:
+    say(
+        f"{args.feature} {args.old} → {args.new}: {counts['compared']:,} values compared, "
+        f"{counts['equal']:,} equal, {counts['changed']:,} changed; {counts['only_old']:,} units only in "
+        f"{args.old}, {counts['only_new']:,} only in {args.new}"
+    )
+    if compared.sums:
+        rows = table("of those that changed", ">values", ">mean", ">worst")
+        for name, (count, total, worst) in compared.sums.items():
+            rows.add_row(name, f"{count:,}", f"{total / count:.6g}", f"{worst:.6g}")
+        console().print(rows)
+    if compared.changed and args.worst:
+        rows = table("worst", "unit", args.old, args.new, ">distance")
+        for example in compared.worst():
+            before, after = map(cell, example.told)
+            distance = f"{example.difference.distance:.4g}"
+            rows.add_row(cell(names[example.asset] or "all"), _span(example.unit), before, after, distance)
+        console().print(rows)

@@ -1,0 +1,161 @@
+"""`amber stale`, `prune` and `diff` over a real store, with no Ray: nothing here computes or deletes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from amber_ray.cli import main
+from amber_ray.core.model.units import Asset
+from amber_ray.core.values.annotations import parse
+from amber_ray.store.assets import AssetPacks
+from amber_ray.store.parquet import Row, ValueStore
+from tests.core_kit import key_of
+
+Amber = Callable[..., tuple[int, str, str]]
+A, B, C = ("a" * 32, "b" * 32, "c" * 32)
+FEATURES = '''
+from amber_ray import Asset, feature
+
+@feature(version="3")
+def score(asset: Asset, n: int = 1) -> float:
+    """What it is worth."""
+    return 0.0
+'''
+
+
+@pytest.fixture
+def amber(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Amber:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(FEATURES)
+
+    def run(*words: str) -> tuple[int, str, str]:
+        status = main(list(words))
+        out, err = capsys.readouterr()
+        return status, out, err
+
+    return run
+
+
+def write(
+    path: Path,
+    feature: str,
+    version: str,
+    values: Mapping[str, Any],
+    params: str = "{}",
+    created: float = 1.0,
+) -> None:
+    type = parse(float) if all(isinstance(v, float) for v in values.values()) else parse(str)
+    rows = [
+        Row(
+            key_of(f"{feature}{version}{unit}{params}"),
+            None if unit.startswith("{") else unit.partition("@")[0],
+            unit,
+            params,
+            value,
+            (),
+            "code",
+            0.5,
+            "cpu",
+            created,
+        )
+        for unit, value in values.items()
+    ]
+    ValueStore(str(path)).write(feature, version, type, rows)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "amber-store"
+    write(path, "score", "1", {A: 1.0, B: 2.0})
+    write(path, "score", "2", {A: 1.0, B: 4.0, C: 5.0})
+    write(path, "score", "3", {A: 1.0})
+    write(path, "other", "auto-1", {A: 1.0})
+    return path
+
+
+def test_stale_lists_what_the_code_does_not_make(amber: Amber, store: Path) -> None:
+    status, out, _ = amber("stale", "--features", "mine.py")
+    assert status == 0
+    lines = [line.split() for line in out.splitlines()]
+    assert ["score", "1", "2"] in [line[:3] for line in lines]
+    assert ["score", "2", "3"] in [line[:3] for line in lines]
+    assert not any(line[:2] == ["score", "3"] for line in lines)
+    assert "version 3 is made now" in out
+    assert "no such feature is registered" in out
+    assert "3 versions, 6 values" in out
+    listed = json.loads(amber("stale", "--features", "mine.py", "--feature", "score", "--format", "json")[1])
+    assert [(s["feature"], s["version"], s["made"], s["rows"], s["parts"]) for s in listed] == [
+        ("score", "1", "3", 2, 1),
+        ("score", "2", "3", 3, 1),
+    ]
+    assert all(s["bytes"] > 0 for s in listed)
+    assert "nobody" in amber("stale", "--feature", "nobody")[2]
+
+
+def test_a_store_that_is_not_there_is_not_made(amber: Amber, tmp_path: Path) -> None:
+    for words in (("stale",), ("prune",), ("diff", "score", "1", "2")):
+        status, _, err = amber(*words)
+        assert status == 2
+        assert "there is no store at" in err
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["mine.py"]
+
+
+def test_prune_deletes_nothing_before_it_is_told_to(amber: Amber, store: Path) -> None:
+    before = sorted(store.rglob("*.parquet"))
+    status, out, err = amber("prune", "--features", "mine.py")
+    assert status == 0
+    assert "nothing was deleted: say it again with --yes" in out
+    assert "2 versions, 5 values" in out
+    assert "other" not in out
+    assert "1 versions of features that are not registered here stay" in err
+    # A feature that is not registered may be one whose module was forgotten: it has to be named.
+    out = amber("prune", "--features", "mine.py", "--feature", "other")[1]
+    assert ["other", "auto-1", "1"] in [line.split()[:3] for line in out.splitlines()]
+    assert "1 versions, 1 values" in out
+    assert sorted(store.rglob("*.parquet")) == before
+
+
+def test_diff_compares_the_values_of_the_same_units(amber: Amber, store: Path) -> None:
+    AssetPacks(str(store)).add([Asset(B, "/media/b.mp4", "video/mp4", 1, 30.0)])
+    status, out, _ = amber("diff", "score", "1", "2")
+    assert status == 0
+    assert "score 1 → 2: 2 values compared, 1 equal, 1 changed; 0 units only in 1, 1 only in 2" in out
+    assert ["abs", "1", "2", "2"] in [line.split() for line in out.splitlines()]
+    assert ["/media/b.mp4", "whole", "2", "4", "0.5"] in [line.split() for line in out.splitlines()]
+    told = json.loads(amber("diff", "score", "1", "2", "--format", "json")[1])
+    assert (told["compared"], told["equal"], told["changed"], told["only_old"], told["only_new"]) == (
+        *(2, 1, 1),
+        *(0, 1),
+    )
+    assert told["measures"] == {"abs": {"mean": 2.0, "worst": 2.0, "values": 1}}
+    [worst] = told["worst"]
+    assert (worst["asset"], worst["uri"], worst["unit"]) == (B, "/media/b.mp4", B)
+    assert (worst["old"]["value"], worst["new"]["value"], worst["distance"]) == ("2", "4", 0.5)
+    assert worst["old"]["key"] == key_of(f"score1{B}{{}}")
+    assert json.loads(amber("diff", "score", "1", "2", "--format", "json", "--worst", "0")[1])["worst"] == []
+
+
+def test_diff_compares_like_with_like(amber: Amber, store: Path) -> None:
+    path = store
+    write(path, "cut", "1", {f"{A}@0+10000000": 1.0}, '{"n": 1}')
+    write(path, "cut", "1", {f"{A}@0+10000000": 9.0}, '{"n": 2}', created=2.0)
+    write(path, "cut", "2", {f"{A}@0+10000000": 1.0}, '{"n": 1}')
+    assert "1 values compared, 1 equal" in amber("diff", "cut", "1", "2")[1]
+    # Without a parameter in common the newest of each counts; of one made anew, the later one.
+    write(path, "cut", "3", {f"{A}@0+10000000": 9.0}, '{"m": 1}')
+    assert "1 values compared, 1 equal" in amber("diff", "cut", "1", "3")[1]
+    write(path, "cut", "3", {f"{A}@0+10000000": 18.0}, '{"m": 1}', created=3.0)
+    out = amber("diff", "cut", "1", "3")[1]
+    assert [A, "0-10", "s", "9", "18", "0.5"] in [line.split() for line in out.splitlines()]
+
+
+def test_diff_names_what_is_stored(amber: Amber, store: Path) -> None:
+    status, _, err = amber("diff", "score", "1", "9")
+    assert status == 2
+    assert err == "amber: nothing is stored of score@9; stored are 1, 2, 3\n"
+    assert "nothing is stored of this feature" in amber("diff", "nobody", "1", "2")[2]
