@@ -99,6 +99,8 @@ class SimCallActor(CallMaker):
         self._begun = Starts()
         self._last_arrival = 0.0
         self._node = self._world.nodes.place(f"actor of {recipe.feature}")
+        self._pool = cluster.callers.setdefault(recipe.pool, [])
+        self._pool.append(self)
 
     @property
     def alive(self) -> bool:
@@ -160,12 +162,14 @@ class SimCallActor(CallMaker):
 
     def _check(self, work: Work) -> None:
         calls, world = self._spec.calls, self._world
+        others = sum(actor._in_flight for actor in self._pool if actor is not self and actor.alive)
         if self._in_flight > 1:
             world.saw("calls were in flight side by side")
+        if others:
+            world.saw("a suspected call was made beside others")
         try:
-            assert self._in_flight <= calls.concurrency, (
-                f"{self._in_flight} of {calls.concurrency} calls at once"
-            )
+            now, most = self._in_flight + others, calls.concurrency
+            assert now <= most, f"{now} of {most} calls at once"
             if calls.rate is not None:
                 self._begun.one(world.loop.time(), work.apart, self._spec.name)
         except AssertionError as error:

@@ -334,6 +334,7 @@ class SimCluster:
         self.world = world
         self.process = process
         self.registries: dict[str, Any] = {}
+        self.callers: dict[Any, list[Any]] = {}
 
     def publish(self, digest: str, blob: bytes) -> None:
         """See `Cluster.publish`."""

@@ -144,6 +144,12 @@ MUTATIONS = (
         "asyncio.Semaphore(1000)",
     ),
     Mutation(
+        "have more calls in flight while some are suspected",
+        "fabric/shard/actor_pools.py",
+        "if pool.in_flight >= pool.concurrency or (worker",
+        "if (worker",
+    ),
+    Mutation(
         "make calls as they arrive",
         "fabric/worker/calls.py",
         "                await self._paced(work.apart)\n",

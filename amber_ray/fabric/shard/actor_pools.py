@@ -5,7 +5,8 @@ or when another pool needs what it holds. CPU actors hold no CPUs of the cluster
 plain tasks: their batches are admitted by the scheduler, which counts them.
 
 A feature that is `async def` has one actor, which is given many calls at once: as many as the scheduler has
-slots for (`core.scheduler.calls`). It runs the oldest of them side by side.
+slots for (`core.scheduler.calls`). It runs the oldest of them side by side. Calls that are suspected of a
+crash are made by actors that have nothing else, if there is room for such, so that the others go on.
 
 Must not know: the ledger, values, Ray.
 """
@@ -40,7 +41,7 @@ class Worker:
 
     - `batches`: the tasks that are meant for it; `sent`: those it was given, oldest first, the order in which
       it runs them; `taken_back`: those that it is not to be given any more;
-    - `full`: the newest of them tolerates no other beside it;
+    - `full`: the newest of them tolerates no other beside it; `solo`: it makes suspected calls, one by one;
     - `leaving`: it gets no more of them; `left`: those it had been given when it was ended.
     """
 
@@ -52,6 +53,7 @@ class Worker:
     sent: list[int] = field(default_factory=list)
     taken_back: set[int] = field(default_factory=set)
     full: bool = False
+    solo: bool = False
     leaving: bool = False
     left: tuple[int, ...] = ()
 
@@ -79,9 +81,19 @@ class Pool:
         return self.recipe.calls.concurrency
 
     @property
-    def depth(self) -> int:
-        """Batches or calls that an actor is given at once."""
-        return slots(self.concurrency) if self.concurrency else DEPTH
+    def main(self) -> Worker | None:
+        """The actor that makes calls side by side."""
+        return next((w for w in self.workers if not (w.solo or w.leaving)), None)
+
+    @property
+    def solos(self) -> list[Worker]:
+        """The actors that make suspected calls."""
+        return [w for w in self.workers if w.solo and not w.leaving]
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are made now, at most: the others of those that were given stand in line."""
+        return sum(min(len(w.batches), self.concurrency) for w in self.workers)
 
 
 class ActorPools:
@@ -201,15 +213,58 @@ class ActorPools:
         """
         waiting = [pool for pool in self._pools.values() if pool.waiting]
         for pool in sorted(waiting, key=lambda p: (len(p.workers) > 0, next(iter(p.waiting)))):
+            if pool.concurrency:
+                self._settle_calls(pool)
+                continue
             while pool.waiting:
                 task, turn = next(iter(pool.waiting.items()))
-                if (worker := self._free(pool, 1 if turn.isolated else pool.depth)) is None:
+                if (worker := self._free(pool, 1 if turn.isolated else DEPTH)) is None:
                     break
-                del pool.waiting[task]
-                if not turn.worker.done():
-                    worker.batches.append(task)
-                    worker.full = turn.isolated
-                    turn.worker.set_result(worker)
+                self._hand(pool, task, turn, worker)
+
+    def _hand(self, pool: Pool, task: int, turn: Turn, worker: Worker) -> None:
+        """A batch's turn has come."""
+        del pool.waiting[task]
+        if not turn.worker.done():
+            worker.batches.append(task)
+            worker.full = turn.isolated
+            turn.worker.set_result(worker)
+
+    def _settle_calls(self, pool: Pool) -> None:
+        """Hand waiting calls over, suspected ones first. All actors together have `concurrency` in flight.
+
+        While calls are suspected none stands in line, so a place in flight becomes free for each of them.
+        """
+        if pool.main is None and (self._room(pool) or (not pool.workers and self._make_room(pool))):
+            self._start(pool)
+        main = pool.main
+        suspected = [task for task, turn in pool.waiting.items() if turn.isolated]
+        for task in suspected:
+            if pool.in_flight >= pool.concurrency or (worker := self._solo(pool)) is None:
+                break
+            self._hand(pool, task, pool.waiting[task], worker)
+        if main is None or main.full:
+            return
+        left = any(turn.isolated for turn in pool.waiting.values())
+        most = slots(pool.concurrency)
+        if left or any(w.batches for w in pool.solos):
+            # Without actors of their own, suspected calls wait until this one has nothing else.
+            most = pool.concurrency - pool.in_flight + len(main.batches) - left if pool.solos else 0
+        for task, turn in list(pool.waiting.items()):
+            if len(main.batches) >= most:
+                break
+            if not turn.isolated:
+                self._hand(pool, task, turn, main)
+
+    def _solo(self, pool: Pool) -> Worker | None:
+        """An idle actor for a suspected call: one of those that make such, a new one, else the main one."""
+        idle = next((w for w in pool.solos if not w.batches), None)
+        if idle is None and pool.main is not None and self._room(pool):
+            idle = self._start(pool)
+            idle.solo = True
+        if idle is None and not pool.solos and pool.main is not None and not pool.main.batches:
+            idle = pool.main
+        return idle
 
     def _free(self, pool: Pool, depth: int) -> Worker | None:
         """An idle actor, else a new one, else one with fewer than `depth` batches; None if there is none."""
@@ -224,8 +279,6 @@ class ActorPools:
     def _room(self, pool: Pool) -> bool:
         """Whether one more actor fits: CPUs bound the number per pool, all else is held for life."""
         needs = pool.needs
-        if pool.concurrency and pool.workers:
-            return False
         if not needs.get("GPU"):
             most = self._total.get("CPU", 1.0) // (needs.get("CPU", 0.0) or 1.0)
             if len(pool.workers) >= max(1.0, most):

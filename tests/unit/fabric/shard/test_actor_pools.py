@@ -267,17 +267,55 @@ def test_of_the_calls_of_an_actor_that_dies_those_in_flight_are_suspected() -> N
     run(story())
 
 
-def test_a_call_that_is_suspected_is_made_alone_and_those_behind_it_wait() -> None:
+def test_suspected_calls_have_an_actor_of_their_own_and_all_together_are_no_more_in_flight() -> None:
     async def story() -> None:
-        stage = Stage({"CPU": 8.0})
+        stage = Stage({"CPU": 2.0})
+        plain = [(await stage.give("asks", concurrency=3))[0] for _ in range(2)]
+        suspects = [(await stage.give("asks", isolated=True, concurrency=3))[0] for _ in range(2)]
+        behind = [(await stage.give("asks", concurrency=3))[0] for _ in range(5)]
+        assert [stage.where(t) for t in plain] == [0, 0]
+        assert [stage.where(t) for t in suspects] == [1, None]
+        assert [stage.where(t) for t in behind] == [None] * 5  # three are in flight, and none stands in line
+        await stage.done(plain[0])
+        assert [stage.where(t) for t in behind] == [None] * 5  # nor before the one that is suspected
+        await stage.done(suspects[0])
+        assert [stage.where(t) for t in suspects] == [1, 1]
+        assert [stage.where(t) for t in behind] == [0] + [None] * 4
+        await stage.done(suspects[1])
+        assert [stage.where(t) for t in behind] == [0] * 5
+        assert stage.pools.counters["warm_starts"] == 2
+
+    run(story())
+
+
+def test_where_there_is_no_room_for_another_actor_a_suspected_call_waits_until_it_has_the_one() -> None:
+    async def story() -> None:
+        stage = Stage({"CPU": 1.0})
         first, _ = await stage.give("asks", concurrency=2)
-        suspect, _ = await stage.give("asks", isolated=True, concurrency=2)
+        suspect, end = await stage.give("asks", isolated=True, concurrency=2)
         behind, _ = await stage.give("asks", concurrency=2)
         assert [stage.where(t) for t in (first, suspect, behind)] == [0, None, None]
         await stage.done(first)
         assert [stage.where(t) for t in (suspect, behind)] == [0, None]
-        await stage.done(suspect)
-        assert stage.where(behind) == 0
+        stage.actors[0].dies()
+        await turns()
+        assert fault_of(end) == GONE
+        assert stage.where(behind) == 1
+
+    run(story())
+
+
+def test_a_call_that_kills_its_own_actor_spares_the_others() -> None:
+    async def story() -> None:
+        stage = Stage({"CPU": 2.0})
+        _, others = await stage.give("asks", concurrency=4)
+        suspect, end = await stage.give("asks", isolated=True, concurrency=4)
+        assert stage.where(suspect) == 1
+        stage.actors[1].dies()
+        await turns()
+        assert fault_of(end) == GONE
+        assert not others.done()
+        assert not stage.actors[0].killed
 
     run(story())
 
