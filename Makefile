@@ -16,7 +16,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SEEDS := 10000
 
-.PHONY: help demo test check contract simulate mutate bench bench-peers lint format types clean
+.PHONY: help demo test check contract hunt simulate mutate bench bench-peers lint format types clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ contract: $(STAMP) ## what every implementation of Service must do, and the tabl
 
 simulate: $(STAMP) ## run core, shell and engine in SEEDS simulated worlds full of faults
 	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
+
+hunt: $(STAMP) ## every feature over your own FILES=..., for a report: what each is, what failed and why, what took long
+	@$(BIN)/python -m tests.hunt $(FILES)
 
 mutate: $(STAMP) ## break a copy of core and shell on purpose, in many ways, and see which are noticed
 	@$(BIN)/python -m tests.simulation.mutate

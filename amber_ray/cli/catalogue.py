@@ -57,7 +57,9 @@ class Survey:
         """What a user should know of what is left out, a line each."""
         if self.others:
             most = ", ".join(f".{e}" if e else "no ending" for e, _ in self.others.most_common(SHOWN))
-            yield f"left out, since not named like media: {self.others.total():,} files ({most})"
+            count = self.others.total()
+            files = "1 file" if count == 1 else f"{count:,} files"
+            yield f"left out, since not named like media: {files} ({most})"
         yield from (f"left out: {line}" for line in self.unusable)
         if self.refused > len(self.unusable):
             yield f"left out, for such reasons: {self.refused - len(self.unusable):,} more"

@@ -189,7 +189,7 @@ def test_feature_asset_step_round_trip():
     back = views.decode_asset(through_json(views.encode_asset(A)))
     assert (back, back.streams, back.duration) == (A, A.streams, 25.0)
     assert "rotation" not in views.encode_asset(A)["streams"][0]
-    step = ExplainedStep("shots", "1", KEY, segments(A, 10.0)[2], "missing", ("k",), 1.5, {"CPU": 1.0}, True)
+    step = ExplainedStep("shots", "1", KEY, segments(A, 10.0)[2], "missing", ("k",), 1.5, {}, True, "run")
     assert views.decode_step(through_json(views.encode_step(step))) == step
 
 
