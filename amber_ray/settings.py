@@ -16,6 +16,7 @@ from amber_ray.errors import BadRequest
 
 MIB = 1 << 20
 GIB = 1 << 30
+MOST_DRAIN_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +52,10 @@ class Settings:
     (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing; `overtakes` how many
     tasks of more urgent classes go ahead of one that waits before it has a turn; `allow_origins` the origins
     of web pages (`https://app.example`) that may ask from a browser; `retry_later_seconds` for how long in
-    all a step may put itself off (`RetryLater`).
+    all a step may put itself off (`RetryLater`); `drain_seconds` how long callers who wait are given when a
+    server or a replica stops. Of requests, those that fail or take `slow_seconds` are logged, with
+    `access_log` every one, as "text" or "json" (`log_format`); `console` is the socket that lines go to,
+    which `amber serve` sets.
     """
 
     store: str = "amber-store"
@@ -88,11 +92,22 @@ class Settings:
     quarantine_seconds: float = 600.0
     idle_actor_seconds: float = 60.0
     request_seconds: float = 7 * 86_400.0
+    drain_seconds: float = 10.0
+    access_log: bool = False
+    slow_seconds: float = 10.0
+    log_format: str = "text"
+    console: str = ""
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:
         if self.segment_seconds <= 0:
             raise BadRequest(f"segment_seconds must be above 0, not {self.segment_seconds}")
+        if not 0 <= self.drain_seconds <= MOST_DRAIN_SECONDS:
+            raise BadRequest(
+                f"drain_seconds must be from 0 to {MOST_DRAIN_SECONDS:g}, not {self.drain_seconds}"
+            )
+        if self.log_format not in ("text", "json"):
+            raise BadRequest(f'log_format must be "text" or "json", not {self.log_format!r}')
         if self.overtakes < 1:
             raise BadRequest(f"overtakes must be at least 1, not {self.overtakes}")
         if self.shards < 1 or self.replicas < 1:

@@ -40,7 +40,8 @@ def client(
 
     Every answer is held to the OpenAPI document.
     """
-    app = create_app(service or MemoryService(), settings or Settings(), **options)
+    service = service or MemoryService()
+    app = create_app(service, settings or Settings(), new_id=service.new_id, **options)
 
     async def from_peer(scope: Any, receive: Any, send: Any) -> None:
         scope["client"] = peer

@@ -243,6 +243,10 @@ class MemoryService:
         stream = Stream("video", "h264", 640, 360, "24/1", 720)
         return Asset(digest(uri), uri, "video/mp4", 1000, 25.0, (stream,))
 
+    def new_id(self) -> str:
+        """A name for the next request: rq-000000, rq-000001, ..."""
+        return f"rq-{len(self.requests):06}"
+
     def inline(self, feature: str) -> bool:
         """Whether a feature's values travel in the answer."""
         return self.made[feature].inline
@@ -297,7 +301,7 @@ class MemoryService:
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         self._ask("compute", (request, wait, id))
-        held = self._admit(id or f"rq-{len(self.requests):06}", request)
+        held = self._admit(id or self.new_id(), request)
         held.callers += 1
         try:
             await held.wait(wait)

@@ -56,6 +56,17 @@ def build() -> Parser:
         metavar="SCHEME",
         help="also read media from SCHEME:// URLs",
     )
+    serve.add_argument(
+        "--drain-seconds",
+        type=float,
+        metavar="N",
+        help="how long callers who wait are given when the server is told to stop (default 10)",
+    )
+    serve.add_argument("--access-log", action="store_true", help="log every request, on stderr")
+    serve.add_argument(
+        "--slow-seconds", type=float, metavar="N", help="log requests that take this long (default 10)"
+    )
+    serve.add_argument("--log-format", choices=("text", "json"), help="lines of the log (default text)")
 
     get = _command(commands, "get", "compute features of assets, or read them", "get:run")
     _asking(get)

@@ -1,6 +1,7 @@
 """`amber serve`: a local Ray, the cache actors, and the HTTP app on it, until told to stop.
 
-stdout carries one line, with the URL, once the server answers. Whatever ends it, nothing stays running.
+stdout carries one line, with the URL, once the server answers; stderr what an operator should know. What Ray
+says goes to Ray's own log files. Whatever ends the server, nothing stays running.
 """
 
 from __future__ import annotations
@@ -8,13 +9,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import shutil
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
 
 from amber_ray.cli.options import settings_of, tokens_of, warn_of_changes
@@ -23,10 +27,16 @@ from amber_ray.client.embedded import launch, prepare
 from amber_ray.client.version_lock import record
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.serving import deployment, front
+from amber_ray.serving.console import Console
+from amber_ray.serving.drain import LATE_SECONDS
 from amber_ray.settings import Settings
 
 CHOICES = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 """What a user may have decided otherwise; the rest of Serve's variables belong to this one server."""
+
+
+TOLD = ("drain_seconds", "slow_seconds", "log_format")
+"""Settings that are as they are unless an option says otherwise."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -34,24 +44,37 @@ def run(args: argparse.Namespace) -> int:
     settings = served_settings(args)
     began = time.monotonic()
     served = deployment.environment(settings)
+    folder = served.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE") or tempfile.mkdtemp(prefix=front.PREFIX)
     try:
         # Ray reads its environment when it is imported, which a feature's module may do.
         os.environ.update({k: v for k, v in served.items() if k not in CHOICES or k not in os.environ})
         prepare()
         infos = _infos(settings)
         warn_of_changes(settings.store, infos)
-        with stopping() as stop, answer_only() as tell, _running(settings, infos, stop) as url:
+        with (
+            stopping() as stop,
+            own_words() as words,
+            Console(Path(folder), words.error) as console,
+            _running(settings.replace(console=console.path), infos, stop, words) as url,
+        ):
             if not stop.is_set():
-                tell(f"Amber is ready at {url}\n")
+                words.answer(f"Amber is ready at {url}\n")
                 if not args.quiet:
                     up = time.monotonic() - began
                     note(f"{len(infos)} features, values in {settings.store}, up in {up:.1f} s")
             while not stop.wait(1.0):
                 pass
             if not args.quiet:
-                note("stopping")
+                note(f"stopping; whoever waits is answered within {settings.drain_seconds:g} s")
+            if not console.drain(settings.drain_seconds + 2 * LATE_SECONDS):
+                note("some callers were cut off: they could not be answered in time")
+        if not args.quiet:
+            note(
+                f"stopped; {'everything is stored' if words.clean else 'some values were not stored in time'}"
+            )
     finally:
         front.remove(served.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE"))
+        shutil.rmtree(folder, ignore_errors=True)
     return 0
 
 
@@ -72,6 +95,8 @@ def served_settings(args: argparse.Namespace) -> Settings:
         tokens=tokens_of(args),
         allow_origins=tuple(args.allow_origin),
         remote_schemes=tuple(s.removesuffix("://") for s in args.remote_scheme),
+        access_log=args.access_log,
+        **{name: value for name in TOLD if (value := getattr(args, name)) is not None},
     )
 
 
@@ -84,15 +109,19 @@ def _infos(settings: Settings) -> list[FeatureInfo]:
 
 
 @contextmanager
-def _running(settings: Settings, infos: Iterable[FeatureInfo], stop: threading.Event) -> Iterator[str]:
+def _running(
+    settings: Settings, infos: Iterable[FeatureInfo], stop: threading.Event, words: Words
+) -> Iterator[str]:
     """Start everything, give the URL, and at the end stop everything in reverse order.
 
     A signal that comes meanwhile is heeded once all has started, so that nothing is left half-way.
     """
-    from amber_ray.fabric.adapter import cluster
+    from amber_ray.fabric.adapter import cluster, logs
 
+    logs.attach(settings, sys.stderr)
     try:
         launch(settings)
+        words.keep_ray_apart(cluster.log_folder())
         arm(stop)  # Ray has put its own handler of SIGTERM in place of ours.
         url = deployment.run(settings)
         record(settings.store, infos)
@@ -100,7 +129,7 @@ def _running(settings: Settings, infos: Iterable[FeatureInfo], stop: threading.E
     finally:
         try:
             deployment.shutdown()
-            asyncio.run(cluster.close_shards(settings))
+            words.clean = asyncio.run(cluster.close_shards(settings))
         finally:
             cluster.stop()
 
@@ -130,19 +159,53 @@ def arm(stop: threading.Event) -> None:
         signal.signal(number, asked)
 
 
-@contextmanager
-def answer_only() -> Iterator[Callable[[str], None]]:
-    """A function that writes to stdout; what others write there (Ray, a module) goes to stderr meanwhile."""
-    sys.stdout.flush()
-    answer = os.dup(1)
-    os.dup2(2, 1)
+class Words:
+    """This process's stdout and stderr, for the words of its own; what others write goes elsewhere.
 
-    def tell(text: str) -> None:
-        os.write(answer, text.encode())
+    `clean`: everything was stored when the server stopped.
+    """
 
-    try:
-        yield tell
-    finally:
+    def __init__(self) -> None:
         sys.stdout.flush()
-        os.dup2(answer, 1)
-        os.close(answer)
+        sys.stderr.flush()
+        self._answers, self._errors = os.dup(1), os.dup(2)
+        self._stderr = sys.stderr
+        sys.stderr = os.fdopen(os.dup(2), "w", buffering=1, errors="backslashreplace")
+        os.dup2(2, 1)
+        self.clean = True
+
+    def answer(self, text: str) -> None:
+        """Write to stdout."""
+        os.write(self._answers, text.encode())
+
+    def error(self, line: bytes) -> None:
+        """Write a line to stderr."""
+        os.write(self._errors, line)
+
+    def keep_ray_apart(self, folder: str | None) -> None:
+        """From now on have what Ray writes, in C++ as well, in a file among its logs."""
+        place = os.devnull if folder is None else os.path.join(folder, "amber-serve.log")
+        file = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(file, 1)
+        os.dup2(file, 2)
+        os.close(file)
+
+    def close(self) -> None:
+        """Everything is as it was before."""
+        sys.stdout.flush()
+        sys.stderr.close()
+        sys.stderr = self._stderr
+        os.dup2(self._answers, 1)
+        os.dup2(self._errors, 2)
+        os.close(self._answers)
+        os.close(self._errors)
+
+
+@contextmanager
+def own_words() -> Iterator[Words]:
+    """This process's own words, until the end of the `with`."""
+    words = Words()
+    try:
+        yield words
+    finally:
+        words.close()

@@ -8,12 +8,16 @@ What a request passes, from the outside inwards:
     app            `create_app`: the Starlette app with all routes; needs no Ray, and tests drive it directly
     guard          the outermost layer: who is answered at all; makes every error a problem document
     ├ origins      which pages of other sites may ask from a browser (CORS)
-    └ peers        which addresses are this machine's own, for servers without tokens
+    ├ peers        which addresses are this machine's own, for servers without tokens
+    └ access       what is logged of requests: each that failed or was slow, or every one
     compression    gzip, for callers that accept it and answers that gain by it
     routes         one module for each path: its handlers, each with its OpenAPI operation
     ├ incoming     reads what a request carries, within limits: body, `Prefer`, ids, uploads
     ├ forms        the file in an uploaded form
-    └ presence     hears that a caller hung up, and cancels the call to the service that it waited for
+    └ presence     hears that a caller hung up, and cancels the call to the service that it waited for;
+                   when the server is about to stop, has those who still wait answered in time
+    drain          whether the app is about to end: who is refused then, and when time is up
+    console        the socket to the `amber serve` that started the replica: lines of the log, and the end
     app_context    what each handler is given: the service, the settings, the types of values
     answers        JSON bodies, and the problem document and headers for each error
 

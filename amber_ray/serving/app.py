@@ -5,6 +5,9 @@ Must not know: Ray, Ray Serve, sockets. Tests drive it in process; `serving.depl
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -16,6 +19,7 @@ from amber_ray.errors import AmberError
 from amber_ray.serving.answers import error_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.compression import Compression
+from amber_ray.serving.drain import Drain
 from amber_ray.serving.guard import Guard
 from amber_ray.serving.origins import refuse_malformed
 from amber_ray.serving.peers import Locals
@@ -28,6 +32,10 @@ ONGOING = 2048
 """Requests under way at once in one app; one more is told to come back (429)."""
 
 
+def _random_id() -> str:
+    return os.urandom(16).hex()
+
+
 def create_app(
     service: Service,
     settings: Settings,
@@ -35,6 +43,8 @@ def create_app(
     own: Locals | None = None,
     ongoing: int = ONGOING,
     echo: bool = True,
+    drain: Drain | None = None,
+    new_id: Callable[[], str] = _random_id,
 ) -> Starlette:
     """Return an ASGI app with the whole HTTP contract over `service`, and the page.
 
@@ -44,16 +54,19 @@ def create_app(
         own: which peers count as this machine (for tests); by default the kernel is asked.
         ongoing: bound on requests under way at once.
         echo: whether answers carry `X-Request-Id`; off behind a server that adds it.
+        drain: by which the app is told that it is about to end.
+        new_id: makes a name for a compute request whose caller chose none.
 
     Raises:
         BadRequest: an origin in the settings is none.
     """
     refuse_malformed(settings.allow_origins, settings.tokens)
-    context = AppContext(service, settings)
+    drain = drain or Drain()
+    context = AppContext(service, settings, drain, new_id)
     app = Starlette(
         routes=[*(path.route(context) for path in PATHS), *page.routes(context)],
         middleware=[
-            Middleware(Guard, settings=settings, own=own, ongoing=ongoing, echo=echo),
+            Middleware(Guard, settings=settings, drain=drain, own=own, ongoing=ongoing, echo=echo),
             Middleware(Compression),
         ],
         exception_handlers={AmberError: _refused, HTTPException: _refused, ClientGone: _gone},
@@ -67,6 +80,7 @@ async def _refused(request: Request, error: Exception) -> Response:
         error = HTTPException(
             404, f"there is nothing at {quote(request.url.path)}; GET /openapi.json lists the calls"
         )
+    request.scope["amber.why"] = error.detail if isinstance(error, HTTPException) else str(error)
     return error_response(error, request.scope.get("amber.request_id"))
 
 

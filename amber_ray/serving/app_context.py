@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.requests import Request
@@ -10,16 +10,22 @@ from starlette.requests import Request
 from amber_ray.core.model.request import RequestView
 from amber_ray.core.model.service import Service
 from amber_ray.core.values.annotations import ValueType, from_spec, of_value
+from amber_ray.serving.drain import Drain
 from amber_ray.settings import Settings
 from amber_ray.wire.views import encode_view
 
 
 class AppContext:
-    """One app's service and settings. Types of features are kept: none changes while a service runs."""
+    """One app's service, its settings, its end (`drain`), and names for requests (`new_id`).
 
-    def __init__(self, service: Service, settings: Settings) -> None:
+    Types of features are kept: none changes while a service runs.
+    """
+
+    def __init__(self, service: Service, settings: Settings, drain: Drain, new_id: Callable[[], str]) -> None:
         self.service = service
         self.settings = settings
+        self.drain = drain
+        self.new_id = new_id
         self._types: dict[str, ValueType | None] = {}
 
     async def know(self, features: Iterable[str]) -> None:

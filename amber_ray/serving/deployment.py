@@ -21,13 +21,16 @@ from typing import TYPE_CHECKING, Any
 
 from amber_ray.core.model.service import Service
 from amber_ray.errors import BadRequest, Unavailable
-from amber_ray.serving import front
+from amber_ray.serving import console, front
 from amber_ray.serving.app import ONGOING, create_app
+from amber_ray.serving.drain import LATE_SECONDS, Drain
 from amber_ray.serving.inflow import slow_down
 from amber_ray.settings import Settings
 
 if TYPE_CHECKING:
     from ray import serve
+
+log = logging.getLogger("amber.serving")
 
 Start = Callable[[Settings], Any]
 """What makes a replica's service: a coroutine function."""
@@ -80,7 +83,8 @@ def application(settings: Settings, start: Start | None = None) -> serve.Applica
         ray_actor_options={"num_cpus": 0},
         health_check_period_s=5,
         health_check_timeout_s=30,
-        graceful_shutdown_timeout_s=CLOSE_SECONDS,
+        graceful_shutdown_timeout_s=settings.drain_seconds + LATE_SECONDS + CLOSE_SECONDS,
+        graceful_shutdown_wait_loop_s=0.2,
         logging_config=LoggingConfig(enable_access_log=False),
     )
     bound: serve.Application = deployed(serve.ingress()(Replica)).bind(settings.to_json(), start)
@@ -198,6 +202,25 @@ def _keep_to_this_machine() -> None:
         setattr(serving, narrowed, lambda server, address: add(server, f"{front.LOOPBACK}:0"))
 
 
+def _when_stopped(tell: Callable[[], object]) -> None:
+    """Have `tell` called as soon as Serve stops this replica: the destructor is for when nobody waits.
+
+    Serve calls it on its own event loop, which need not be the app's.
+    """
+    from ray.serve._private import replica as serving
+
+    replica: Any = getattr(serving, "Replica", None)
+    stop: Any = getattr(replica, "perform_graceful_shutdown", None)
+    if stop is None:  # a private name: where it is gone, Serve waits as long as it was told to
+        return
+
+    async def stop_and_tell(self: Any) -> None:
+        tell()
+        await stop(self)
+
+    replica.perform_graceful_shutdown = stop_and_tell
+
+
 class Replica:
     """One HTTP process. Serve cancels its handlers when their callers disconnect; work is not in them."""
 
@@ -206,6 +229,14 @@ class Replica:
     ) -> None:
         self._settings = Settings.from_json(settings)
         self._service: Service | None = None
+        self._drain = Drain()
+        from amber_ray.fabric.adapter import logs
+
+        logs.attach(self._settings)
+        if self._settings.console:
+            self._following = asyncio.create_task(console.follow(self._settings.console, self._end))
+        loop = asyncio.get_running_loop()
+        _when_stopped(lambda: loop.call_soon_threadsafe(self._begin_to_end, False))
         _refuse_open_front(self._settings)
         if not self._settings.tokens:
             _keep_to_this_machine()
@@ -218,7 +249,8 @@ class Replica:
         second time, for a label of its metrics.
         """
         assert self._service is not None
-        app = create_app(self._service, self._settings, echo=False)  # Serve echoes X-Request-Id itself
+        # Serve echoes X-Request-Id itself.
+        app = create_app(self._service, self._settings, echo=False, drain=self._drain)
         from amber_ray.fabric import heap
 
         heap.settle()
@@ -228,6 +260,18 @@ class Replica:
             await app(scope, receive, send)
 
         return bounded
+
+    def _begin_to_end(self, refuse: bool) -> None:
+        self._drain.begin(self._settings.drain_seconds, refuse=refuse)
+
+    async def _end(self) -> None:
+        """Answer those who wait, refuse whoever comes; returns when nobody waits, or time is up."""
+        self._begin_to_end(True)
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds + LATE_SECONDS):
+                await self._drain.ended()
+        except TimeoutError:
+            log.warning("%d requests are cut off: they took too long to end", self._drain.ongoing)
 
     async def __del__(self) -> None:
         """Called by Serve when the replica is told to stop, also one that could not start."""

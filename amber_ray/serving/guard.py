@@ -11,20 +11,20 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import logging
 import os
 import re
+import time
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from amber_ray.errors import AmberError, Forbidden, Overloaded, Unauthorized
+from amber_ray.serving.access import AccessLog
 from amber_ray.serving.answers import error_response
+from amber_ray.serving.drain import Drain, stopping
 from amber_ray.serving.origins import Origins
 from amber_ray.serving.peers import Locals
 from amber_ray.settings import Settings
-
-logger = logging.getLogger(__name__)
 
 OPEN = frozenset({"/", "/docs", "/healthz", "/openapi.json"})
 OPEN_BELOW = "/page/"
@@ -42,7 +42,8 @@ SECURITY = (
 class Guard:
     """Pure ASGI, so that a hot read pays for one function call and one wrapped `send`.
 
-    `ongoing` bounds the requests under way here; one more gets 429. `echo` adds `X-Request-Id` to every
+    `ongoing` bounds the requests under way here; one more gets 429. Once `drain` says so, each new one gets
+    503. `echo` adds `X-Request-Id` to every
     answer (off where the server in front does that itself).
     """
 
@@ -50,6 +51,7 @@ class Guard:
         self,
         app: ASGIApp,
         settings: Settings,
+        drain: Drain,
         *,
         own: Locals | None = None,
         ongoing: int = 2048,
@@ -61,7 +63,8 @@ class Guard:
         self._own = own or Locals()
         self._most = ongoing
         self._echo = echo
-        self._ongoing = 0
+        self._drain = drain
+        self._access = AccessLog(settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse one request; websockets are always refused."""
@@ -80,13 +83,14 @@ class Guard:
         scope["amber.request_id"] = request_id
         extra = (*SECURITY, (b"x-request-id", request_id.encode())) if self._echo else SECURITY
         head = scope["method"] == "HEAD"
-        started = False
         told = self._origins.telling(scope, send)
+        began = time.perf_counter()
+        status: int | None = None
 
         async def answer(message: Message) -> None:
-            nonlocal started
+            nonlocal status
             if message["type"] == "http.response.start":
-                started = True
+                status = message["status"]
                 message["headers"] = [*message["headers"], *extra]
             elif head and message["type"] == "http.response.body":
                 message = {**message, "body": b""}
@@ -96,25 +100,31 @@ class Guard:
             asks = self._origins.preflight(scope, found)
             self._admit(scope, found, shown=asks is not None)
         except AmberError as error:
+            scope["amber.why"] = str(error)
             await error_response(error, request_id)(scope, receive, answer)
+            self._access.ended(scope, status, time.perf_counter() - began)
             return
         if asks is not None:
             told = send  # it says all that there is to say
             await asks(scope, receive, answer)
+            self._access.ended(scope, status, time.perf_counter() - began)
             return
-        self._ongoing += 1
+        self._drain.ongoing += 1
         try:
             await self.app(scope, receive, answer)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # the last boundary: logged here, and told as a problem
-            if not isinstance(error, (AmberError, HTTPException)):
-                logger.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
-            if started:
+            if isinstance(error, (AmberError, HTTPException)):
+                scope["amber.why"] = str(error)
+            else:
+                scope["amber.bug"] = error
+            if status is not None:
                 raise  # too late to say so: the server cuts the connection, which the caller can see
             await error_response(error, request_id)(scope, receive, answer)
         finally:
-            self._ongoing -= 1
+            self._drain.left()
+            self._access.ended(scope, status, time.perf_counter() - began)
 
     def _admit(self, scope: Scope, found: dict[bytes, bytes], *, shown: bool) -> None:
         """Raise for a request that must not be answered.
@@ -128,7 +138,9 @@ class Guard:
             self._authorized(found.get(b"authorization", b""))
         if scope["method"] not in SAFE:
             self._origins.refuse_foreign(found)
-        if self._ongoing >= self._most and path != "/healthz":
+        if self._drain.refusing:
+            raise stopping()
+        if self._drain.ongoing >= self._most and path != "/healthz":
             raise Overloaded(f"{self._most:,} requests are under way here; try again in a second")
 
     def _from_this_machine(self, scope: Scope, found: dict[bytes, bytes]) -> None:

@@ -15,6 +15,7 @@ from starlette.types import Receive, Scope, Send
 from amber_ray.core.model.service import RequestEvent
 from amber_ray.errors import AmberError
 from amber_ray.serving.answers import encode_json, error_response
+from amber_ray.serving.drain import Drain
 from amber_ray.serving.presence import ClientGone, while_present
 
 SILENCE = 15.0
@@ -33,11 +34,15 @@ Encode = Callable[[RequestEvent], Awaitable[Mapping[str, Any]]]
 
 
 class EventStream:
-    """An ASGI response that follows `events` until the last one, `done`, or until the caller hangs up."""
+    """An ASGI response that follows `events` until the last one, `done`.
 
-    def __init__(self, events: AsyncIterator[RequestEvent], encode: Encode) -> None:
+    It ends before that when the caller hangs up, and when the time of the `drain` is up.
+    """
+
+    def __init__(self, events: AsyncIterator[RequestEvent], encode: Encode, drain: Drain) -> None:
         self._events = events
         self._encode = encode
+        self._drain = drain
         self._next: asyncio.Future[RequestEvent] | None = None
 
     async def start(self) -> None:
@@ -55,7 +60,7 @@ class EventStream:
         try:
             headers = [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
-            await while_present(receive, self._follow(send))
+            await while_present(receive, self._follow(send), self._drain, _cut_short)
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         except ClientGone:
             return  # a reader that has had enough; the request goes on without it
@@ -103,6 +108,10 @@ class EventStream:
             await write(frame(event.kind, encode_json(await self._encode(event))))
             if event.kind == "done":
                 return
+
+
+async def _cut_short() -> None:
+    """The server stops: the stream ends, and its reader connects again elsewhere, or later (`retry`)."""
 
 
 def frame(name: str, data: bytes) -> bytes:

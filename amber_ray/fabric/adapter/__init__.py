@@ -6,6 +6,7 @@
     engine_ports   an engine's ports, and `start_engine`, by which every way in gets an engine
     registering    features given by a program to the engine in it: pickled as they are then
     gateway        `ray://`: an engine in an actor of the cluster, and the `Service` outside that calls it
+    logs           what a process says to an operator: one line for each event, to `amber serve` or on stderr
     faults         what a death in Ray means: each of Ray's exceptions as a `Fault`, which says what to retry
 
 Must not know: HTTP.

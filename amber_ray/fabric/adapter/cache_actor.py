@@ -12,7 +12,7 @@ import ray
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.fabric import heap
-from amber_ray.fabric.adapter import shard_ports
+from amber_ray.fabric.adapter import logs, shard_ports
 from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport import registry_blob
 from amber_ray.fabric.transport.messages import Hello
@@ -24,6 +24,7 @@ class CacheActor(Shard):
 
     def __init__(self, settings_json: str, shard: int) -> None:
         settings = Settings.from_json(settings_json)
+        logs.attach(settings)
 
         async def code() -> tuple[Registry, bytes]:
             registry = await asyncio.to_thread(registry_blob.build, settings)

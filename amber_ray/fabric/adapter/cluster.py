@@ -95,6 +95,13 @@ def connect(address: str, namespace: str) -> None:
         raise Unavailable(f"no Ray cluster can be reached at {address!r}: {str(error).strip()}") from error
 
 
+def log_folder() -> str | None:
+    """Where the Ray that this process has started keeps its logs; None if it does not say."""
+    node: Any = getattr(ray._private.worker, "_global_node", None)
+    find = getattr(node, "get_logs_dir_path", None)
+    return None if find is None else str(find())
+
+
 def stop() -> None:
     """Leave the cluster; a local one that this process started ends."""
     ray.shutdown()

@@ -19,6 +19,9 @@ from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 from amber_ray.core.planning.plan import Target
 from amber_ray.fabric.transport.messages import Answer, Handle, Reply
 
+LONGEST = 500
+"""Letters of what failed in a line of the log."""
+
 
 @dataclass(slots=True)
 class Record:
@@ -65,6 +68,28 @@ class Record:
         if self.state == "running":
             ok = not self.answers or any(a.failure is None for a in self.answers.values())
             self.state = "done" if ok else "failed"
+
+    def trouble(self, shard: int) -> str:
+        """What failed, in one line for the log; empty if nothing did.
+
+        Of several shards the first tells of assets that could not be found.
+        """
+        wrong: list[str] = []
+        for target in self.targets:
+            answer = self.answers.get(target.key)
+            if answer is not None and (why := answer.failure) is not None:
+                step = f"{why.step}: " if why.step not in ("", target.feature) else ""
+                wrong.append(f"{target.feature} of {_place(target.unit)}: {step}{why.type}: {why.message}")
+        failed, asked = len(wrong), len(self.targets)
+        if shard in self.shards[:1]:
+            for one in (self.about or {}).get("failed_assets", ()):
+                ref, why_not = one["ref"], one["failure"]
+                wrong.append(f"{ref['uri'] or ref['id']}: {why_not['type']}: {why_not['message']}")
+        if not wrong:
+            return ""
+        more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
+        head = f"{failed} of {asked} results failed: " if failed else ""
+        return head + " ".join(wrong[0].split())[:LONGEST] + more
 
     def reply(self, progress: tuple[int, int], changes: int, *, full: bool = False) -> Reply:
         """The record as told to an engine; `full` for one that has not seen the request."""
@@ -141,6 +166,15 @@ class Record:
                 for a in data["answers"]
             },
         )
+
+
+def _place(unit: Unit) -> str:
+    """Where a unit's media are, in a few words."""
+    if isinstance(unit, Collection):
+        return f"{len(unit.assets)} assets"
+    if isinstance(unit, Segment):
+        return f"{unit.asset.uri} from {unit.start:g} s to {unit.end:g} s"
+    return unit.uri
 
 
 def _assets_of(unit: Unit) -> Sequence[Asset]:

@@ -93,6 +93,7 @@ class RequestTable:
     def __init__(self, context: ShardContext) -> None:
         self._context = context
         self._settings = context.settings
+        self._shard = context.shard
         self._journal = context.ports.journal
         self._sessions: dict[str, Session] = {}
         self._records: dict[str, Record] = {}
@@ -155,6 +156,8 @@ class RequestTable:
         """The ledger has answered all of a request, or it was ended: tell everyone who follows it."""
         record = self._records[id]
         record.settle()
+        if record.state != "cancelled" and not record.internal and (trouble := record.trouble(self._shard)):
+            log.warning("%s", trouble, extra={"id": id})
         self._count(record, -1)
         if (end := self._ends.pop(id, None)) is not None:
             end.set()

@@ -46,7 +46,7 @@ async def asset(context: AppContext, request: Request) -> Response:
     if is_json(request):
         fields = members(await json_value(request, limits), ("uri",), "the body")
         uri = text(fields.get("uri"), "uri", MAX_URI)
-        found = await while_present(request.receive, context.service.add_asset(uri))
+        found = await while_present(request.receive, context.service.add_asset(uri), context.drain)
         return json_response(encode_asset(found))
     kind = request.headers.get("content-type", "")
     _refuse_coded(request.headers.get("content-encoding", ""))
@@ -59,7 +59,8 @@ async def asset(context: AppContext, request: Request) -> Response:
         claimed = _claimed(kind)
         refuse_longer(request, limits.upload_bytes, "the upload")
         uploaded = pieces(request, limits.upload_bytes)
-    found = await context.service.upload(uploaded, claimed if _is_media(claimed) else None)
+    upload = context.service.upload(uploaded, claimed if _is_media(claimed) else None)
+    found = await context.drain.in_time(upload)
     return json_response(encode_asset(found), 201)
 
 

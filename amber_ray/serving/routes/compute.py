@@ -71,10 +71,15 @@ async def compute(context: AppContext, request: Request) -> Response:
     limits = context.settings.limits
     asked = await compute_request(request, limits)
     preferred = prefer(request, DEFAULT_WAIT, limits)
-    own_id = chosen_id(request.headers.get(REQUEST_ID_HEADER))
+    # It needs a name to be accepted by, should the server stop while its caller waits.
+    id = chosen_id(request.headers.get(REQUEST_ID_HEADER)) or context.new_id()
     found = await while_present(
-        request.receive, context.service.compute(asked, wait=preferred.wait, id=own_id)
+        request.receive,
+        context.service.compute(asked, wait=preferred.wait, id=id),
+        context.drain,
+        lambda: context.service.compute(asked, id=id),
     )
+    request.scope["amber.request"] = found.id
     data = await context.view(found, request, asked.features)
     headers = {REQUEST_ID_HEADER: found.id}
     if preferred.applied is not None:
@@ -96,7 +101,7 @@ async def compute(context: AppContext, request: Request) -> Response:
 async def explain(context: AppContext, request: Request) -> Response:
     """What compute would do, step by step; runs nothing."""
     asked = await compute_request(request, context.settings.limits)
-    steps = await while_present(request.receive, context.service.explain(asked))
+    steps = await while_present(request.receive, context.service.explain(asked), context.drain)
     states: dict[str, int] = {}
     for step in steps:
         states[step.state] = states.get(step.state, 0) + 1

@@ -16,10 +16,11 @@ from amber_ray.wire.views import encode_failure
 METRICS = {"text/plain": {"schema": STRING, "example": render(EXAMPLES["Stats"])}}
 
 
-@described("health", {"200": answer("Alive", json(ref("Alive"), EXAMPLES["Alive"]))}, anyone=True)
+@described("health", {"200": answer("Alive", json(ref("Alive"), EXAMPLES["Alive"]))}, "503", anyone=True)
 async def healthz(context: AppContext, request: Request) -> Response:
     """Liveness."""
-    # Liveness: that this loop still turns. Whether the cluster does is in the stats.
+    # Liveness: that this loop still turns (503 once the server is about to stop). Whether the cluster does is
+    # in the stats.
     return json_response({"status": "ok"})
 
 

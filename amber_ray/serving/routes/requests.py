@@ -59,7 +59,12 @@ async def request(context: AppContext, request: Request) -> Response:
     """State and results; waits as preferred."""
     id = request_id(request.path_params["id"])
     preferred = prefer(request, 0.0, context.settings.limits)
-    found = await while_present(request.receive, context.service.status(id, wait=preferred.wait))
+    found = await while_present(
+        request.receive,
+        context.service.status(id, wait=preferred.wait),
+        context.drain,
+        lambda: context.service.status(id),
+    )
     headers = {REQUEST_ID_HEADER: found.id}
     if preferred.applied is not None:
         headers["Preference-Applied"] = preferred.applied
@@ -99,7 +104,7 @@ async def events(context: AppContext, request: Request) -> ASGIApp:
         await context.know({result.feature for result in results if result is not None})
         return encode_event(event, context.to_json, base=base(request))
 
-    stream = EventStream(context.service.events(id), encode)
+    stream = EventStream(context.service.events(id), encode, context.drain)
     await stream.start()
     return stream
 

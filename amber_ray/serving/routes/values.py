@@ -99,7 +99,7 @@ async def value(context: AppContext, request: Request) -> Response:
     key = request.path_params["key"]
     if not KEY.match(key):
         raise BadRequest(f"a key is 32 lower-case hex digits, not {describe(key)}")
-    [stored] = await while_present(request.receive, context.service.load([key]))
+    [stored] = await while_present(request.receive, context.service.load([key]), context.drain)
     offered = offers(stored)
     media_type = choose(request.headers.get("accept"), offered)
     if media_type is None:
@@ -150,7 +150,7 @@ async def values(context: AppContext, request: Request) -> ASGIApp:
     media_type = choose(request.headers.get("accept"), STREAMS) or ARROW_TYPE
     headers = {"Content-Type": media_type, "Cache-Control": NO_STORE, "Content-Security-Policy": SANDBOX}
     stream = ValueStream(keys, context.service.values(keys), limits.values_bytes, headers)
-    await while_present(request.receive, stream.start())
+    await while_present(request.receive, stream.start(), context.drain)
     return stream
 
 

@@ -10,6 +10,7 @@ from amber_ray.core.model.service import RequestEvent
 from amber_ray.errors import Unavailable
 from amber_ray.serving import presence, sse
 from amber_ray.serving.app import create_app
+from amber_ray.serving.drain import Drain
 from amber_ray.serving.presence import ClientGone, while_present
 from amber_ray.settings import Settings
 from amber_ray.wire import views
@@ -137,7 +138,7 @@ async def accepted(service):
 
 def test_events_tell_progress_each_result_and_done_as_they_come():
     service = closed()
-    app = create_app(service, Settings())
+    app = create_app(service, Settings(), new_id=service.new_id)
 
     async def story():
         async with client(service) as http:
@@ -246,7 +247,7 @@ def test_a_stream_that_never_starts_is_let_go(hangs, monkeypatch):
             self.closed = True
 
     async def story():
-        stream = sse.EventStream(Events(), None)
+        stream = sse.EventStream(Events(), None, Drain())
         start = asyncio.ensure_future(stream.start())
         await asyncio.sleep(0)
         await asyncio.sleep(0)
@@ -276,7 +277,7 @@ def test_head_of_events_does_not_stream():
 async def held_back(service):
     """A compute call that has reached the service and waits."""
     body = encoded(compute_body("probe"))
-    app = create_app(service, Settings())
+    app = create_app(service, Settings(), new_id=service.new_id)
     call = Connection(app, "POST", "/v1/compute", body, content_type="application/json", prefer="wait=30")
     while not service.requests:
         await asyncio.sleep(0)

@@ -30,6 +30,7 @@ from amber_ray.serving import incoming
 from amber_ray.serving.app import create_app
 from amber_ray.serving.described.document import document
 from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES
+from amber_ray.serving.drain import Drain
 from amber_ray.serving.routes.features import graph
 from amber_ray.serving.routes.page import FILES
 from amber_ray.settings import Limits, Settings
@@ -151,6 +152,9 @@ def cases() -> Iterator[tuple[str, str, Case]]:
         yield name, "408", case.but(options=late, wait=0.0)
         yield name, "413", case.but(settings=TINY)
         yield name, "415", case.but(options={"content": b"a=b", "headers": {"Content-Type": "text/plain"}})
+    stopping = Drain()
+    stopping.refusing = True
+    yield "healthz", "503", GOOD["healthz"].but(app={"drain": stopping})
     for name in ("compute", "explain"):
         yield name, "404", GOOD[name].but(error=UnknownFeature("there is no feature 'x'"))
     taken = RequestMismatch("request 'mine-01' asks for something else; choose another id")

@@ -1,0 +1,87 @@
+"""What this process says to an operator: one line for each event, where the operator looks.
+
+Behind `amber serve` that is its stderr: the processes that Ray has started for it send their lines over a
+socket (`Settings.console`). Elsewhere it is the process's own stderr, which Ray keeps in its log files. Lines
+are sent by a thread, so an operator who does not read holds up nobody: what can't be sent is dropped.
+
+Must not know: who reads.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import logging.handlers
+import queue
+import socket
+import time
+from typing import Any
+
+from amber_ray.settings import Settings
+
+GREETING = b"lines\n"
+"""What a sender of lines says first."""
+WAITING = 10_000
+"""Lines that wait to be sent; then those to come are dropped."""
+FIELDS = ("id", "method", "path", "status", "seconds", "request")
+"""What a record may carry beside its message, in the order in which a line shows it."""
+
+
+class Lines(logging.Formatter):
+    """A record as one line of text, or of JSON; a traceback follows, indented, or is part of the message."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line without its end."""
+        when = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{record.msecs:03.0f}Z"
+        message = super().format(record)
+        fields = {name: value for name in FIELDS if (value := getattr(record, name, None)) is not None}
+        if self._as_json:
+            head = {"time": when, "level": record.levelname, "logger": record.name}
+            return json.dumps({**head, **fields, "message": message}, default=str)
+        if "seconds" in fields:
+            fields["seconds"] = f"{fields['seconds']:.3f}s"
+        if "request" in fields:
+            fields["request"] = f"request={fields['request']}"
+        shown = [str(value) for value in fields.values()] or [record.name]
+        lines = "\n    ".join(message.splitlines())
+        return " ".join(filter(None, (when, record.levelname, *shown, lines)))
+
+
+class _Sender(logging.handlers.SocketHandler):
+    """Sends lines to the console; connects again when it has to."""
+
+    def makeSocket(self, timeout: float = 1) -> socket.socket:  # noqa: N802 - the standard library's name
+        made = super().makeSocket(timeout)
+        made.sendall(GREETING)
+        return made
+
+    def makePickle(self, record: logging.LogRecord) -> bytes:  # noqa: N802
+        return self.format(record).encode() + b"\n"
+
+
+class _Queue(logging.handlers.QueueHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        """The queue is full: the line is dropped."""
+
+
+def attach(settings: Settings, stream: Any = None) -> None:
+    """Have this process say what happens in it: to the console, else on `stream`, by default its stderr."""
+    handler: logging.Handler
+    if settings.console and stream is None:
+        handler = _Sender(settings.console, None)
+    else:
+        handler = logging.StreamHandler(stream)
+    handler.setFormatter(Lines(as_json=settings.log_format == "json"))
+    if settings.console and stream is None:
+        waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
+        logging.handlers.QueueListener(waiting, handler).start()
+        handler = _Queue(waiting)
+    root = logging.getLogger("amber")
+    root.handlers[:] = [handler]
+    root.propagate = False
+    root.setLevel(logging.WARNING)
+    logging.getLogger("amber.http").setLevel(logging.INFO if settings.access_log else logging.WARNING)
