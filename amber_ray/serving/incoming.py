@@ -19,7 +19,7 @@ from amber_ray.errors import BadRequest, TooLarge, UnknownRequest
 from amber_ray.serving.presence import ClientGone
 from amber_ray.settings import Limits
 from amber_ray.wire.compute import REQUEST_ID, decode_request
-from amber_ray.wire.json import describe, loads
+from amber_ray.wire.json import describe, loads, quote
 
 BODY_SECONDS = 30.0
 """How long a JSON body may take to arrive."""
@@ -109,6 +109,7 @@ async def json_body(request: Request, limits: Limits) -> bytes:
     """
     if not is_json(request):
         raise HTTPException(415, "the body must be JSON, with 'Content-Type: application/json'")
+    refuse_coded(request, "the body")
     most = limits.body_bytes
     refuse_longer(request, most, "the body")
     try:
@@ -157,3 +158,10 @@ def refuse_longer(request: Request, most: int, what: str) -> None:
     announced = request.headers.get("content-length", "")
     if announced.isascii() and announced.isdigit() and int(announced[:20]) > most:
         raise TooLarge(f"{what} has {int(announced[:20]):,} bytes; at most {most:,} are taken")
+
+
+def refuse_coded(request: Request, what: str) -> None:
+    """Refuse what is compressed for its way: it would be read, and kept, as it came."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in ("", "identity"):
+        raise HTTPException(415, f"{what} is coded as {quote(coding)}; send its bytes as they are")

@@ -11,11 +11,11 @@ from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import BINARY, TRACED, answer, json
 from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.forms import AROUND, UploadedForm
-from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_longer
+from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_coded, refuse_longer
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import Path, described
 from amber_ray.wire.compute import MAX_URI
-from amber_ray.wire.json import members, quote, text
+from amber_ray.wire.json import members, text
 from amber_ray.wire.views import encode_asset
 
 MEDIA = ("video", "audio", "image")
@@ -49,7 +49,7 @@ async def asset(context: AppContext, request: Request) -> Response:
         found = await while_present(request.receive, context.service.add_asset(uri), context.drain)
         return json_response(encode_asset(found))
     kind = request.headers.get("content-type", "")
-    _refuse_coded(request.headers.get("content-encoding", ""))
+    refuse_coded(request, "the upload")
     if _essence(kind) == FORM:
         refuse_longer(request, limits.upload_bytes + AROUND, "the upload")
         form = UploadedForm(pieces(request, limits.upload_bytes + AROUND), kind, limits.upload_bytes)
@@ -91,9 +91,3 @@ def _essence(header: str) -> str:
 
 def _is_media(kind: str) -> bool:
     return kind.partition("/")[0] in MEDIA and bool(kind.partition("/")[2])
-
-
-def _refuse_coded(coding: str) -> None:
-    """Refuse an upload that is compressed for its way: its bytes would be kept as they came."""
-    if coding.strip().lower() not in ("", "identity"):
-        raise HTTPException(415, f"the upload is coded as {quote(coding)}; send its bytes as they are")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 
 import pytest
@@ -169,6 +170,18 @@ def test_bodies_that_a_browser_posts_without_asking_are_refused(path, kind):
 
     answer = run(once)
     assert (answer.status_code, answer.headers["content-type"]) == (415, "application/problem+json")
+
+
+@pytest.mark.parametrize("path", ["/v1/compute", "/v1/explain", "/v1/values", "/v1/assets"])
+def test_a_body_that_is_compressed_is_refused_by_that_name(path):
+    async def once():
+        async with client() as http:
+            headers = {"Content-Type": "application/json", "Content-Encoding": "gzip"}
+            return await http.post(path, content=gzip.compress(b"{}"), headers=headers)
+
+    answer = run(once)
+    assert answer.status_code == 415
+    assert answer.json()["detail"] == "the body is coded as 'gzip'; send its bytes as they are"
 
 
 def test_past_the_bound_on_requests_under_way_one_more_is_429_but_health_is_answered():
