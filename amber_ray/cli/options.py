@@ -96,11 +96,18 @@ def tokens_of(args: argparse.Namespace) -> tuple[str, ...]:
 
 
 def warn_of_changes(store: str, infos: Iterable[FeatureInfo]) -> None:
-    """Say on stderr which pinned features' code is not what the store's values were computed by."""
+    """Say on stderr, in one line, which pinned features' code is not what the store's values were made by."""
     from amber_ray.client.version_lock import compare, read
 
-    for change in compare(read(store), infos):
-        note(f"{change}, or accept it: amber check --accept")
+    changes = compare(read(store), infos)
+    if len(changes) == 1:
+        note(f"{changes[0]}, or accept it: amber check --accept")
+    elif changes:
+        names = ", ".join(change.feature for change in changes)
+        note(
+            f"{names}: their code changed under the same versions; values computed by the old code are still "
+            "served. Give them new versions, or accept it: amber check --accept"
+        )
 
 
 def absolute(place: str) -> str:

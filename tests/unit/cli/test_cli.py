@@ -376,6 +376,9 @@ def test_changed_code_is_told_when_an_own_store_is_used(
     status, _, err = amber("get", "size", "/a.mp4")
     assert status == 0
     assert err.startswith("size: the code changed under version '1'")
+    (tmp_path / "amber-store/code.json").write_text('{"size": {"1": "other"}, "broken": {"1": "other"}}')
+    [line] = amber("get", "size", "/a.mp4")[2].splitlines()
+    assert line.startswith("broken, size: their code changed under the same versions")
 
 
 # Backfill
