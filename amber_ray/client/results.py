@@ -185,15 +185,16 @@ class Results(Mapping[Key, Any]):
         """Return one entry's value. Raises its failure, as the error's class, if it has none."""
         found = self[feature, asset] if params is None else self[feature, asset, params]
         if isinstance(found, Failure):
-            raise raised(found)
+            raise raised(found, asset)
         return found
 
     def raise_for_failures(self) -> None:
         """Raise the first failure; with several, its message says how many there are."""
-        failures = list(self.failures.values())
+        failures = list(self.failures.items())
         if not failures:
             return
-        error = raised(failures[0])
+        (_, asset, *_), failure = failures[0]
+        error = raised(failure, asset)
         if len(failures) > 1:
             error.add_note(f"and {len(failures) - 1} more of {len(self)} failed: see Results.failures")
         raise error
@@ -223,11 +224,13 @@ def by_asset(results: Results, sets: Sequence[ParamSet]) -> Results:
     return Results(sorted(results.rows, key=place), results.id, results.state)
 
 
-def raised(failure: Failure) -> AmberError:
-    """Return a failure as an exception: its message names the step, a note has the traceback."""
+def raised(failure: Failure, asset: AssetLike | None = None) -> AmberError:
+    """Return a failure as an exception: its message names the step, notes the traceback and the asset."""
     error = error_of_failure(failure)
     if failure.traceback:
         error.add_note(failure.traceback.rstrip())
+    if asset is not None:
+        error.add_note(f"asset: {asset_name(asset)}")
     return error
 
 

@@ -110,6 +110,9 @@ def test_a_failure_is_raised_as_its_class_with_the_step_and_the_traceback(client
     with pytest.raises(errors.FeatureError, match=r"^broken: .*it broke") as caught:
         client.get("broken", "/a.mp4")
     assert "Traceback: line 1" in caught.value.__notes__[0]
+    with pytest.raises(errors.MediaNotFound) as missing:
+        client.get("size", ["/a.mp4", "/none.mp4"])
+    assert missing.value.__notes__ == ["asset: /none.mp4"]
     with pytest.raises(errors.MediaNotFound, match=r"nothing is at /none\.mp4"):
         client.get("size", "/none.mp4")
     with pytest.raises(errors.UnknownFeature, match="'sise'"):
@@ -142,6 +145,7 @@ def test_one_bad_asset_is_one_failure(client: Client) -> None:
     assert results.ready["size", "/b.mp4"] == 6
     with pytest.raises(errors.MediaNotFound) as caught:
         results.raise_for_failures()
+    assert caught.value.__notes__[0] == "asset: /none.mp4"
     assert "1 more of 6" in caught.value.__notes__[-1]
 
 
