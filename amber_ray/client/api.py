@@ -221,7 +221,7 @@ class AsyncClient:
         request = await self._request(asked, params, None, None, False, Priority.INTERACTIVE, None)
         await self._check_per_asset(asked.features)
         async with self._features.explaining(asked.declared):
-            return Results(await look_up(self.service, request, named_assets(assets)))
+            return await self._typed(Results(await look_up(self.service, request, named_assets(assets))))
 
     async def load(self, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
         """Load the values of rows, a batch at a time; rows that are not "ready" stay as they are.
@@ -403,16 +403,20 @@ class AsyncClient:
 
     async def _typed(self, results: Results) -> Results:
         """Tell a table the types of its features, which are asked for once for each registry."""
-        names = {row.feature for row in results.rows}
+        names = {row.feature.partition("@")[0] for row in results.rows}
         registry = self._features.registry
         if registry != self._types_of or not names <= self._types.keys():
             try:
                 infos = await self.features()
             except AmberError:
                 return results  # It has its values; their types are then read off them.
-            self._types = {info.name: from_spec(info.returns) for info in infos}
+            # Also as `shots@2`. What a version had returned that is not the registered one is not known here.
+            self._types = {}
+            for info in infos:
+                type = from_spec(info.returns)
+                self._types |= {info.name: type, f"{info.name}@{info.version}": type}
             self._types_of = registry
-        return results.typed({name: self._types[name] for name in names & self._types.keys()})
+        return results.typed(self._types)
 
     async def _check_splittable(self, asked: Selection) -> None:
         """Raise `TooLarge` if a feature per collection needs in one request what takes several."""

@@ -408,6 +408,33 @@ def test_the_pages_examples_run(server: Server, generated: tuple[Path, ModuleTyp
         assert all(0 <= one <= 1 for one in brightness)
 
 
+def test_the_notebooks_examples_run(server: Server) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "notebooks.md").read_text()
+    shutil.copy(CLIP, server.media / "a.mp4")
+    write_video(server.media / "b.mp4", [flat((200, 0, 0))] * 48)
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.S))
+    told = """
+shown = results._repr_html_()
+assert shown.count("<img") == 4, shown
+assert list(frame) == ["asset", "start", "end", "brightness", "loudness", "thumbnail", "error"]
+assert frame["thumbnail"].notna().sum() == 2
+frame = results.to_pandas()
+assert set(frame["thumbnail.size"]) == {160, 320}
+assert results.to_polars()["brightness"].len() == len(frame)
+print(frame[frame.error.notna()].error.tolist())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", (code + told).replace("http://127.0.0.1:8000", server.url)],
+        cwd=server.media,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    # A film without sound: what it has no value of is said.
+    assert "loudness: " in done.stdout
+
+
 def test_a_generated_client_asks_waits_uploads_and_reads(
     server: Server, generated: tuple[Path, ModuleType]
 ) -> None:
