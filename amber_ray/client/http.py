@@ -42,8 +42,6 @@ VALUES_SECONDS = 120.0
 """How long a batch of values may take beyond `ANSWER_SECONDS`: the store may be slow."""
 VALUES_TRIES = 4
 """How often in a row a stream of values may break off before it has brought anything."""
-ANOTHER_TYPE = "AnotherType"
-"""What `wire.value_rows` says of a value that is not of the stream's type."""
 
 
 class HttpService:
@@ -160,21 +158,17 @@ class HttpService:
     async def values(self, keys: Sequence[str]) -> AsyncGenerator[list[Answered], None]:
         """`POST /v1/values`, in as many questions as it takes.
 
-        A question is about some thousand keys. What is of another type than its first value is asked for
-        afterwards, by feature, and so is what was beyond the bytes of one answer. A stream that breaks off is
-        asked for again from there on.
+        A question is about some thousand keys. What was beyond the bytes of one answer is asked for again,
+        and so is what a stream that broke off had not brought.
         """
         left = dict.fromkeys(keys)
-        others: dict[str, dict[str, None]] = {}
         most, failed = VALUES_PER_QUESTION, 0
-        while left or others:
-            if not left:
-                left = others.pop(next(iter(others)))
+        while left:
             some, before = list(itertools.islice(left, most)), len(left)
             try:
                 async with aclosing(self._answers(some)) as batches:
                     async for batch in batches:
-                        if told := _told(batch, left, others):
+                        if told := _told(batch, left):
                             yield told
                 if len(left) == before:
                     raise value_stream.BrokenOff(f"{self.url} said nothing of {before} keys")
@@ -193,7 +187,7 @@ class HttpService:
         response = await self._send(
             "POST",
             "/v1/values",
-            json={"keys": list(keys)},
+            json={"keys": list(keys), "mixed": True},
             headers={"Accept": views.ARROW_TYPE},
             wait=VALUES_SECONDS,
             stream=True,
@@ -311,23 +305,17 @@ class HttpService:
         raise AssertionError("unreachable: the time to give up comes first")
 
 
-def _told(
-    batch: Sequence[Answered], left: dict[str, None], others: dict[str, dict[str, None]]
-) -> list[Answered]:
+def _told(batch: Sequence[Answered], left: dict[str, None]) -> list[Answered]:
     """Return the answers of a batch that are final, and take their keys from `left`.
 
-    A value of another type goes to the `others` of its feature; one beyond the bytes of an answer is still
-    left. What was not asked for, or is told again, is passed over.
+    What is beyond the bytes of an answer is still left. What was not asked for, or is told again, is passed
+    over.
     """
     told: list[Answered] = []
     for answer in batch:
-        why = answer.failure.type if isinstance(answer, AbsentValue) else None
-        if answer.key not in left or why == TooLarge.__name__:
-            continue
-        del left[answer.key]
-        if isinstance(answer, AbsentValue) and why == ANOTHER_TYPE:
-            others.setdefault(answer.failure.step, {})[answer.key] = None
-        else:
+        beyond = isinstance(answer, AbsentValue) and answer.failure.type == TooLarge.__name__
+        if answer.key in left and not beyond:
+            del left[answer.key]
             told.append(answer)
     return told
 

@@ -1,4 +1,4 @@
-"""Reads answers about many values from an Arrow stream while it arrives: one batch is held, not the stream.
+"""Reads answers about many values from Arrow streams while they arrive: one batch is held, not the rest.
 
 pyarrow reads blocking, so a thread reads; it asks the event loop for the next bytes only when it needs them,
 which slows the sender down to the reader's pace.
@@ -66,23 +66,31 @@ class Pulled(io.RawIOBase):
 
 
 async def answers(pieces: AsyncIterator[bytes]) -> AsyncGenerator[list[Answered], None]:
-    """Answers as they arrive, a batch at a time. Raises `BrokenOff` if the stream is no whole one."""
+    """Answers of one stream after the other as they arrive, a batch at a time.
+
+    Raises `BrokenOff` where one of them is not whole.
+    """
     import pyarrow as pa
 
     from amber_ray.wire.value_rows import decode
 
     source = Pulled(pieces)
+    # pyarrow takes a short read for the end; a buffered reader reads until it has all.
+    file = io.BufferedReader(source, 1 << 16)
     reader: Any = None
 
     def read() -> list[Answered] | None:
         nonlocal reader
         try:
-            if reader is None:
-                # pyarrow takes a short read for the end; a buffered reader reads until it has all.
-                reader = pa.ipc.open_stream(io.BufferedReader(source, 1 << 16))
-            return decode(reader.read_next_batch())
-        except StopIteration:
-            return None
+            while True:
+                if reader is None:
+                    if not file.peek(1):
+                        return None
+                    reader = pa.ipc.open_stream(file)
+                try:
+                    return decode(reader.read_next_batch())
+                except StopIteration:
+                    reader = None  # Values of another type may follow, in a stream of their own.
         except (pa.ArrowInvalid, OSError) as error:
             raise BrokenOff(str(error)) from error
 

@@ -2,7 +2,8 @@
 
 One batch is held at a time, and a reader that is slow is waited for. The columns are those of
 `wire.value_rows`. A stream has the type of its first value, so what is known before one has come (keys that
-have none) waits for it. Once the stream has begun, what goes wrong is told in its rows: every key is
+have none) waits for it. Where a caller takes several streams one after the other (`mixed`), another begins
+where a value is of another type. Once the answer has begun, what goes wrong is told in its rows: every key is
 answered. Must not know: where values come from.
 """
 
@@ -25,16 +26,26 @@ Batches = AsyncGenerator[Sequence[Answered], None]
 
 
 class ValueStream:
-    """An ASGI response with what is said of `keys`, as `batches` tell it; `most` bounds its bytes.
+    """An ASGI response with what is said of `keys`, as `batches` tell it.
 
-    Past that bound the keys that are left are answered with `TooLarge`: they are for another question.
+    `most` bounds its bytes: past that the keys that are left are answered with `TooLarge`, for another
+    question. `mixed`: values of several types come in several streams.
     """
 
-    def __init__(self, keys: Sequence[str], batches: Batches, most: int, headers: dict[str, str]) -> None:
+    def __init__(
+        self,
+        keys: Sequence[str],
+        batches: Batches,
+        most: int,
+        headers: dict[str, str],
+        *,
+        mixed: bool = False,
+    ) -> None:
         self._left = dict.fromkeys(keys)
         self._batches = batches
         self._most = most
         self._headers = headers
+        self._mixed = mixed
         self._first: list[Answered] = []
         self._type: ValueType | None = None
 
@@ -63,7 +74,7 @@ class ValueStream:
             await self._batches.aclose()
 
     async def _follow(self, send: Send) -> None:
-        rows = Rows(self._type)
+        rows = MixedRows() if self._mixed else Rows(self._type)
         sent = 0
 
         async def write(data: bytes) -> None:
@@ -105,6 +116,37 @@ class Rows:
         """The bytes that end the stream."""
         self._writer.close()
         return self._pieces.taken()
+
+
+class MixedRows:
+    """Answers as bytes of one stream after the other: a new one begins where a value is of another type."""
+
+    def __init__(self) -> None:
+        self._rows: Rows | None = None
+        self._type: ValueType | None = None
+
+    def encoded(self, answers: Sequence[Answered]) -> bytes:
+        """The bytes of some answers; those of the type that was last come first."""
+        groups: dict[ValueType | None, list[Answered]] = {} if self._type is None else {self._type: []}
+        for answer in answers:
+            if isinstance(answer, StoredValue):
+                groups.setdefault(answer.type, []).append(answer)
+        # What has no value fits any stream.
+        first = next(iter(groups), None)
+        absent = [answer for answer in answers if not isinstance(answer, StoredValue)]
+        groups[first] = [*groups.get(first, ()), *absent]
+        return b"".join(self._written(type, some) for type, some in groups.items() if some)
+
+    def _written(self, type: ValueType | None, answers: Sequence[Answered]) -> bytes:
+        before = b""
+        if self._rows is None or type != self._type:
+            before = self.ended()
+            self._rows, self._type = Rows(type), type
+        return before + self._rows.encoded(answers)
+
+    def ended(self) -> bytes:
+        """The bytes that end the last stream."""
+        return b"" if self._rows is None else self._rows.ended()
 
 
 class _Pieces:

@@ -326,6 +326,10 @@ SCHEMAS: dict[str, Schema] = {
                 minItems=1,
                 description="keys of results; the server bounds their number (413), by default to 10,000",
             ),
+            mixed={
+                **FLAG,
+                "description": "give values of several types, one stream after the other",
+            },
         ),
         "additionalProperties": False,
     },

@@ -81,8 +81,9 @@ cut off. Read it with `pyarrow.ipc.open_stream`, `polars.read_ipc_stream` or Arr
 - `error`, `message`: text, null or why the key has no value
 
 The column `value` has one type, that of the first key with a value. Keys whose values are of another type \
-have the error `AnotherType` and are for a question of their own: ask for one feature at a time. Past some \
-bytes (by default 2 GiB) the keys that are left have the error `TooLarge`."""
+have the error `AnotherType` and are for a question of their own: ask for one feature at a time. With `mixed` \
+their values come as well, as one stream after the other, each of one type; many readers read the first alone. \
+Past some bytes (by default 2 GiB) the keys that are left have the error `TooLarge`."""
 
 
 @described(
@@ -145,11 +146,11 @@ async def values(context: AppContext, request: Request) -> ASGIApp:
     """The values of many keys as one Arrow stream, a row for each key."""
     limits = context.settings.limits
     content = await json_body(request, limits)
-    keys = await asyncio.to_thread(_keys, content, limits)
+    keys, mixed = await asyncio.to_thread(_asked, content, limits)
     # Generated clients send one `Accept` with all their calls; the stream is the same by either name.
     media_type = choose(request.headers.get("accept"), STREAMS) or ARROW_TYPE
     headers = {"Content-Type": media_type, "Cache-Control": NO_STORE, "Content-Security-Policy": SANDBOX}
-    stream = ValueStream(keys, context.service.values(keys), limits.values_bytes, headers)
+    stream = ValueStream(keys, context.service.values(keys), limits.values_bytes, headers, mixed=mixed)
     await while_present(request.receive, stream.start(), context.drain)
     return stream
 
@@ -169,9 +170,12 @@ async def purge(context: AppContext, request: Request) -> Response:
 PATHS = [Path("/v1/values/{key}", GET=value), Path("/v1/values", POST=values, DELETE=purge)]
 
 
-def _keys(content: bytes, limits: Limits) -> list[str]:
-    """The keys that a body asks for, each once."""
-    given = members(loads(content, limits), ("keys",), "the body").get("keys")
+def _asked(content: bytes, limits: Limits) -> tuple[list[str], bool]:
+    """The keys that a body asks for, each once, and whether values of several types may come."""
+    fields = members(loads(content, limits), ("keys", "mixed"), "the body")
+    given, mixed = fields.get("keys"), fields.get("mixed", False)
+    if not isinstance(mixed, bool):
+        raise BadRequest(f"mixed must be true or false, not {describe(mixed)}")
     if not isinstance(given, list) or not given:
         raise BadRequest(f'the body must be {{"keys": [...]}} with at least one key, not {describe(given)}')
     if len(given) > limits.values_per_request:
@@ -179,7 +183,7 @@ def _keys(content: bytes, limits: Limits) -> list[str]:
     for place, key in enumerate(given):
         if not isinstance(key, str) or not KEY.match(key):
             raise BadRequest(f"keys[{place}] must be 32 lower-case hex digits, not {describe(key)}")
-    return list(dict.fromkeys(given))
+    return list(dict.fromkeys(given)), mixed
 
 
 def _filters(query: QueryParams) -> dict[str, str]:

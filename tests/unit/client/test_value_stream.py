@@ -135,7 +135,7 @@ async def test_values_of_several_types_all_come() -> None:
     assert {key: stored.value for key, stored in service.kept.items()} == {
         key: answer.value for key, answer in found.items() if isinstance(answer, StoredValue)
     }
-    assert transport.asked == [9, 2, 2, 1, 1]
+    assert transport.asked == [9]
 
 
 async def test_what_is_beyond_the_bytes_of_an_answer_is_asked_for_again() -> None:

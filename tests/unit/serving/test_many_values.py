@@ -118,6 +118,54 @@ def test_a_value_of_another_type_is_told_apart() -> None:
     assert row["message"].endswith("ask for it in a question of its own")
 
 
+def streams(answer: httpx.Response) -> list[pa.Table]:
+    source = io.BytesIO(answer.content)
+    found = []
+    while source.tell() < len(answer.content):
+        with pa.ipc.open_stream(source) as reader:
+            found.append(reader.read_all())
+    return found
+
+
+def test_values_of_several_types_come_one_stream_after_the_other() -> None:
+    service = MemoryService()
+    for value in [0.5, "a", 0.25, 1, *[2.5] * BATCH, "b"]:
+        holding(type(value), [value], service)
+    service.failed[key(100)] = Failure("input", "MediaError", "it is torn", "frames", key(100), "", 422)
+    keys = [key(100), *service.kept, "f" * 32]
+
+    async def once(mixed: object) -> httpx.Response:
+        async with client(service) as http:
+            return await http.post("/v1/values", json={"keys": keys, "mixed": mixed})
+
+    answer = run(lambda: once(True))
+    tables = streams(answer)
+    rows = [row for some in tables for row in some.to_pylist()]
+    assert sorted(row["key"] for row in rows) == sorted(keys)
+    values = {row["key"]: row["value"] for row in rows if row["status"] == 200}
+    assert values == {stored.key: stored.value for stored in service.kept.values()}
+    assert {row["error"] for row in rows if row["status"] != 200} == {"MediaError", "UnknownKey"}
+    assert [some.schema.field("value").type for some in tables] == [
+        pa.float64(),
+        pa.large_utf8(),
+        pa.int64(),
+        pa.float64(),
+        pa.large_utf8(),
+    ]
+    assert run(lambda: once(1)).json()["detail"] == "mixed must be true or false, not 1"
+    [alone] = streams(ask(holding(float, [0.5] * 20), [key(n) for n in range(20)]))
+    assert alone.num_rows == 20
+
+
+def test_keys_without_values_are_one_stream_also_where_types_are_mixed() -> None:
+    async def once() -> httpx.Response:
+        async with client(MemoryService()) as http:
+            return await http.post("/v1/values", json={"keys": ["f" * 32, "e" * 32], "mixed": True})
+
+    [found] = streams(run(once))
+    assert found["error"].to_pylist() == ["UnknownKey"] * 2
+
+
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
