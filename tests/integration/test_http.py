@@ -421,7 +421,7 @@ assert frame["thumbnail"].notna().sum() == 2
 frame = results.to_pandas()
 assert set(frame["thumbnail.size"]) == {160, 320}
 assert results.to_polars()["brightness"].len() == len(frame)
-print(frame[frame.error.notna()].error.tolist())
+assert frame["thumbnail"].notna().sum() == 4
 """
     done = subprocess.run(
         [sys.executable, "-c", (code + told).replace("http://127.0.0.1:8000", server.url)],
@@ -431,8 +431,6 @@ print(frame[frame.error.notna()].error.tolist())
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    # A film without sound: what it has no value of is said.
-    assert "loudness: " in done.stdout
 
 
 def test_a_generated_client_asks_waits_uploads_and_reads(

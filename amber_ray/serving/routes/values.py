@@ -81,8 +81,8 @@ cut off. Read it with `pyarrow.ipc.open_stream`, `polars.read_ipc_stream` or Arr
 - `error`, `message`: text, null or why the key has no value
 
 The column `value` has one type, that of the first key with a value. Keys whose values are of another type \
-have the error `AnotherType` and are for a question of their own: ask for one feature at a time. With `mixed` \
-their values come as well, as one stream after the other, each of one type; many readers read the first alone. \
+have the error `AnotherType` and are for another question: ask for one feature at a time. With `mixed` their \
+values come as well, as one stream after the other, each of one type; many readers read the first alone. \
 Past some bytes (by default 2 GiB) the keys that are left have the error `TooLarge`."""
 
 
