@@ -1,7 +1,8 @@
 """Asking Amber from Python: `connect`, `aconnect`, and what they give.
 
-    address        `connect` and `aconnect`: from an address to a service, by one of three modules:
-    ├ embedded     an engine in this process, on a Ray of its own or the cluster's
+    address        `connect` and `aconnect`: from an address to a service, by one of four modules:
+    ├ lazy         an Amber of one's own, which begins as a reader of its store
+    │ └ embedded   an engine in this process, on a Ray of its own or the cluster's
     ├ http         a server over HTTP: `HttpService`
     │ ├ retry      which calls may be sent again, and when
     │ ├ value_stream   reads many values from an Arrow stream, while it arrives

@@ -23,7 +23,6 @@ from amber_ray.client.loop import Loop
 from amber_ray.client.names import feature_name
 from amber_ray.client.registered import Opened
 from amber_ray.client.sync import Client
-from amber_ray.client.version_lock import remember
 from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.settings import Settings
 
@@ -197,15 +196,10 @@ class _Way:
         return Opened(http)
 
     async def _embedded(self) -> Opened:
-        from amber_ray.client.embedded import start
+        from amber_ray.client.lazy import LazyService
 
-        opened = await start(self.settings, self.functions)
-        try:
-            await remember(self.settings.store, await opened.service.features())
-        except BaseException:
-            await opened.aclose()
-            raise
-        return opened
+        service = await LazyService.opened(self.settings, self.functions)
+        return Opened(service, None, service)
 
 
 def _of_the_server(address: str) -> str:

@@ -20,8 +20,10 @@ TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 """Where a user names the token of a Ray: the token itself, or a file."""
 
 
-async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
+async def start(settings: Settings, features: Sequence[Any] = (), catalogue: Any = None) -> Opened:
     """Start a local Ray and an engine on `settings.store`; `features` are this program's own functions.
+
+    `catalogue`: what this process knows of the store's assets already.
 
     Raises `StoreBusy` if another Amber has the store open, `DeclarationError` for impossible features.
     """
@@ -36,7 +38,7 @@ async def start(settings: Settings, features: Sequence[Any] = ()) -> Opened:
 
     await asyncio.to_thread(launch, settings)
     try:
-        engine = await start_engine(settings, features=features)
+        engine = await start_engine(settings, features=features, catalogue=catalogue)
     except BaseException:
         await stop()
         raise

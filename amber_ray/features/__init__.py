@@ -6,6 +6,10 @@
     weights      files of weights inside installed packages, checked before they are used
     similarity   vectors and picture hashes compared, with the same numbers on every machine
     sheets       draws pictures as labelled tiles on one JPEG
+
+`registered` makes the registry that settings name of them and of the user's own:
+
+    registered   built-in features, those of modules, and functions that a program gives
 """
 
 from __future__ import annotations

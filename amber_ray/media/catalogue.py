@@ -99,6 +99,7 @@ class Catalogue:
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
         self._unwritten: dict[str, Asset] = {}
+        self._holding = False
         # One digest of one file at a time; 64 stripes let different files run side by side.
         self._stripes = [threading.Lock() for _ in range(64)]
 
@@ -135,6 +136,10 @@ class Catalogue:
     def _write(self, uris: Sequence[str], fresh: Mapping[int, _Found]) -> dict[int, Asset | AmberError]:
         """Write new assets, then remember them; return the answers, all the same error if they can't be."""
         rows = [found.new for found in fresh.values() if found.new is not None]
+        if self._holding:
+            with self._lock:
+                self._unwritten.update((row.uri, row) for row in rows)
+            rows = []
         try:
             self._packs.add(rows)
         except AmberError as error:
@@ -194,6 +199,7 @@ class Catalogue:
         read without it; features that need its bytes then fail with `MediaNotFound`. Raises `UnknownAsset`.
         """
         places = [record.asset for record in self._packs.of(id)] if _ID.match(id) else []
+        places += [asset for asset in list(self._unwritten.values()) if asset.id == id]
         if not places:
             raise UnknownAsset(f"no asset has the id {id[:64]!r}; register its URI first")
         for place in reversed(places):
@@ -222,6 +228,30 @@ class Catalogue:
             path = None if location.remote else location.uri
             self._remember(location.uri, _Seen(path, location.signature, asset))
         return asset
+
+    def hold(self) -> None:
+        """Write nothing to the store until `release`: it may be another's, and is only read for now."""
+        self._holding = True
+
+    @property
+    def held(self) -> bool:
+        """Whether there are assets that are not written yet."""
+        return bool(self._unwritten)
+
+    def holds(self, id: str) -> bool:
+        """Whether an asset is not written yet."""
+        return any(asset.id == id for asset in list(self._unwritten.values()))
+
+    def release(self) -> None:
+        """Write what was held, and from now on everything at once. Raises `StoreError`."""
+        self._holding = False
+        with self._lock:
+            rows = list(self._unwritten.values())
+        self._packs.add(rows)
+        with self._lock:
+            for row in rows:
+                if self._unwritten.get(row.uri) is row:
+                    del self._unwritten[row.uri]
 
     def tidy(self) -> None:
         """Keep the store's files few; for its owner alone. See `AssetPacks.tidy`."""

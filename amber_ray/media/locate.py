@@ -72,8 +72,13 @@ class Locator:
         object.__setattr__(self, "remote_schemes", frozenset(s.lower() for s in remote_schemes))
 
     def including(self, root: str) -> Locator:
-        """This locator with one more root."""
-        return Locator((*self.roots, *self.prefixes, root), tuple(self.remote_schemes))
+        """This locator with one more root, a URL prefix or a real path; it need not be there yet."""
+        made = Locator((*self.roots, *self.prefixes), tuple(self.remote_schemes))
+        if "://" in root:
+            object.__setattr__(made, "prefixes", (*made.prefixes, root.rstrip("/") + "/"))
+        else:
+            object.__setattr__(made, "roots", (*made.roots, root))
+        return made
 
     def resolve(self, uri: str) -> Location:
         """The location that `uri` means.

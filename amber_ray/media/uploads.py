@@ -54,10 +54,8 @@ class Uploads:
         self._local = directory is not None
         self.root = os.path.join(directory, "uploads") if directory else store_url.rstrip("/") + "/uploads"
         self._parts = os.path.join(directory, "uploads", ".parts") if directory else tempfile.gettempdir()
-        if self._local:
-            os.makedirs(self._parts, exist_ok=True)
-            self.root = os.path.realpath(self.root)
-            self._sweep()
+        self._made = not self._local
+        self.root = os.path.realpath(self.root) if self._local else self.root
 
     @contextlib.contextmanager
     def receive(self, chunks: Iterable[bytes]) -> Iterator[Part]:
@@ -65,6 +63,7 @@ class Uploads:
 
         Raises `TooLarge` past `limits.upload_bytes` and `MediaError` for no bytes at all.
         """
+        self._make()
         path = os.path.join(self._parts, f"amber-{uuid.uuid4().hex}.part")
         digest, size = hashlib.blake2b(digest_size=16), 0
         try:
@@ -103,6 +102,13 @@ class Uploads:
         except Exception as error:
             raise StoreError(f"the upload could not be kept in the store: {type(error).__name__}") from error
         return Locator([self.root]).resolve(url)
+
+    def _make(self) -> None:
+        """Make the folder, when something is uploaded first: a store that is only read stays as it is."""
+        if not self._made:
+            os.makedirs(self._parts, exist_ok=True)
+            self._sweep()
+            self._made = True
 
     def _sweep(self) -> None:
         """Remove parts that a process left behind when it died."""

@@ -36,7 +36,6 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from amber_ray.core.model.unit_codec import asset_from_json, streams_to_json
 from amber_ray.core.model.units import Asset
@@ -244,7 +243,7 @@ class AssetPacks:
                 if len(self._groups) > GROUPS:
                     self._groups.popitem(last=False)
         told = table.slice(row - int(pack.starts[group]), 1)
-        seen = told.column("seen").cast("int64")[0].as_py()
+        seen = told.column("seen")[0].value
         data = told.drop_columns("seen").to_pylist()[0]
         return AssetRecord(_asset(data), data["facts"], seen)
 
@@ -486,6 +485,8 @@ class _Source:
 
     def take(self, bound: str | None) -> pa.Table:
         """Take the rows up to a uri, or all that were read."""
+        import pyarrow.compute as pc
+
         column = self.rows.column("uri")
         count = len(column) if bound is None else pc.sum(pc.less_equal(column, bound)).as_py()
         taken, self.rows = self.rows.slice(0, count), self.rows.slice(count)
@@ -516,6 +517,8 @@ def _similar(rows: Mapping[str, int]) -> list[str]:
 
 def _newest(table: pa.Table) -> pa.Table:
     """Sort rows by uri; of those about the same place and asset keep the newest."""
+    import pyarrow.compute as pc  # for writers alone: importing it takes a tenth of a second
+
     table = table.sort_by([("uri", "ascending"), ("asset", "ascending"), ("seen", "ascending")])
     table = table.combine_chunks()
     if len(table) < 2:

@@ -65,13 +65,15 @@ class ValueStore:
     none: all they do is to add parts under new names, which harms nobody, and to move damaged ones away.
     """
 
-    def __init__(self, url: str, fence: Callable[[], None] | None = None) -> None:
+    def __init__(self, url: str, fence: Callable[[], None] | None = None, *, make: bool = True) -> None:
+        """`make` False leaves a store that is only read as it is, even where there is none yet."""
         self.url = url
         self._fence = fence
         self.files = Files(url)
         self._open: collections.OrderedDict[str, PartFile] = collections.OrderedDict()
         self._lock = threading.Lock()
-        self.files.make("values")
+        if make:
+            self.files.make("values")
 
     # --- writing
 
@@ -457,7 +459,9 @@ def _read(file: PartFile, rows: Sequence[int], declared: vt.ValueType | None) ->
         table = file.group(group, rw.READ)
         local = [row - int(file.starts[group]) for row in members]
         if local != list(range(len(table))):
-            table = table.take(pa.array(local, pa.int64()))
+            # Not by `pa.array`: where pandas is installed pyarrow imports it for that, in half a second.
+            places = pa.py_buffer(np.array(local, np.int64))
+            table = table.take(pa.Array.from_buffers(pa.int64(), len(local), [None, places]))
         try:
             found.update(zip(members, rw.stored(type, table), strict=True))
         except Exception as error:  # of the code of a feature's dataclass, for one: the bytes are right

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from amber_ray.core.values import annotations as vt
 from amber_ray.store import types as st
@@ -84,7 +83,8 @@ def as_now(table: pa.Table) -> pa.Table:
 def stored(type: vt.ValueType, table: pa.Table) -> list[StoredRow]:
     """Return the rows of a table that has the columns `READ`."""
     keys, seconds, devices = (table.column(name).to_pylist() for name in ("key", "seconds", "device"))
-    created = table.column("created").cast(pa.int64()).to_pylist()
+    # A view: `cast` would import `pyarrow.compute`.
+    created = [at for chunk in table.column("created").chunks for at in chunk.view(pa.int64()).to_pylist()]
     values = st.from_array(type, table.column("value"))
     return [
         StoredRow(key.hex(), value, took, device, at / 1e6)
@@ -97,6 +97,8 @@ def about(table: pa.Table, asset: str) -> np.ndarray:
 
     Needs the columns `asset` and `unit`.
     """
+    import pyarrow.compute as pc  # for purges alone: importing it takes a tenth of a second
+
     column = table.column("asset")
     found = np.asarray(pc.fill_null(pc.equal(column, asset), False), bool)
     for i in np.flatnonzero(np.asarray(column.is_null(), bool)):
@@ -107,6 +109,8 @@ def about(table: pa.Table, asset: str) -> np.ndarray:
 
 def made_until(table: pa.Table, at: float) -> np.ndarray:
     """Return which rows have a value that was made at a Unix time or before; needs the column `created`."""
+    import pyarrow.compute as pc
+
     return np.asarray(pc.less_equal(table.column("created").cast(pa.int64()), microseconds(at)), bool)
 
 

@@ -53,6 +53,11 @@ class Shell:
         out, err = process.communicate(timeout=bound)
         return process.returncode, out, err
 
+    def files(self, folder: str) -> dict[str, int]:
+        """The files below a folder, with the times at which they were written."""
+        found = (path for path in (self.folder / folder).rglob("*") if path.is_file())
+        return {str(path): path.stat().st_mtime_ns for path in found}
+
     def nothing_is_left(self) -> None:
         self.server.until(lambda: not self.server.processes(), 20)
 
@@ -81,6 +86,43 @@ def test_a_second_get_reads_the_store_that_the_first_left(shell: Shell) -> None:
         "computed",
     ]
     assert (shell.folder / f"o/{CLIP.stem}.thumbnail.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+    shell.nothing_is_left()
+
+
+def test_what_is_stored_is_told_without_ray(shell: Shell) -> None:
+    words = ("get", "thumbnail,brightness", CLIP, "--features", KIT, "--format", "json")
+    status, out, err = shell.run(*words)
+    assert (status, err) == (0, "")
+    first = json.loads(out)["results"]
+    shell.nothing_is_left()
+    before = shell.files("amber-store")
+    # Whoever imports one of these now fails.
+    (shell.folder / "sitecustomize.py").write_text(
+        "import sys\nfor name in ('ray', 'torch', 'av'):\n    sys.modules[name] = None\n"
+    )
+    with_ray = dict(shell.environment)
+    shell.environment["PYTHONPATH"] = f"{shell.folder}:{ROOT}"
+    status, out, err = shell.run(*words)
+    assert (status, err) == (0, "")
+    again = json.loads(out)["results"]
+    assert [r.pop("cached") for r in again] == [True, True]
+    assert again == [{name: said for name, said in r.items() if name != "cached"} for r in first]
+    explain = ("explain", "thumbnail,size", CLIP, "--features", KIT, "--format", "json")
+    status, out, err = shell.run(*explain)
+    assert (status, err) == (0, "")
+    assert {step["feature"]: step["state"] for step in json.loads(out)} == {
+        "thumbnail": "cold",
+        "size": "missing",
+    }
+    status, out, err = shell.run("export", "brightness", "--assets", CLIP, "--features", KIT, "--out", "set")
+    assert status == 0, err
+    assert shell.files("amber-store") == before
+    status, _, err = shell.run("get", "size", CLIP, "--features", KIT)
+    assert status != 0
+    assert "ray" in err
+    shell.environment.update(with_ray)
+    status, _, err = shell.run("get", "size", CLIP, "--features", KIT, "--quiet")
+    assert (status, err) == (0, "")
     shell.nothing_is_left()
 
 
@@ -145,7 +187,12 @@ def test_a_server_has_its_port_and_its_store_to_itself(shell: Shell) -> None:
     assert (status, out) == (3, "")
     assert "is in use" in err
     assert err.count("\n") == 1
-    status, out, err = shell.run("get", "probe", CLIP, "--store", "store")
+    # What is stored may be read meanwhile; nothing else may be written.
+    shell.server.until(lambda: any((shell.folder / "store/values/probe").rglob("part-*")), BOUND)
+    status, out, err = shell.run("get", "probe", CLIP, "--store", "store", "--format", "json")
+    assert (status, err) == (0, "")
+    assert json.loads(out)["results"][0]["cached"]
+    status, out, err = shell.run("get", "loudness", CLIP, "--store", "store")
     assert (status, out) == (3, "")
     assert "is in use" in err
 

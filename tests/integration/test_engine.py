@@ -18,6 +18,7 @@ from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest
 from amber_ray.core.planning.plan import Planner
 from amber_ray.errors import BadParameter, BadRequest, UnknownFeature, UnknownParameter, UnknownRequest
 from amber_ray.fabric.transport.messages import PlanPart, Submission
+from tests.values import same
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -360,6 +361,52 @@ def test_half_a_gpu_each_runs_four_at_once_and_no_more(amber, traces, many_clips
             assert (await view).state == "done"
             peak = max(int(line) for line in traces.lines("half_gpu_peak"))
             assert peak == 4
+
+    run(story())
+
+
+def test_a_reader_of_the_store_tells_what_a_fresh_engine_tells(amber, traces, clip):
+    from amber_ray.fabric.adapter import machine
+    from amber_ray.fabric.adapter.reading import StoreReader
+
+    stored = ask("diamond,left,size,odd,big", clip)
+    asked = [
+        stored,
+        ask("diamond,size", clip, refresh=True),
+        ask("left", clip, range=(5.0, 12.0)),
+        ask("diamond_too,half_gpu,gated,needs_gpus", clip),
+    ]
+
+    def told(view):
+        return [(r.feature, r.key, r.unit, r.state, r.seconds, r.cached) for r in view.results]
+
+    async def story():
+        async with amber() as engine:
+            assert (await engine.compute(stored, 60)).state == "done"
+        async with amber() as engine:
+            # The reader reads a store that is another's.
+            catalogue = machine.catalogue(engine.settings)
+            catalogue.hold()
+            reader = StoreReader(engine.settings.replace(num_gpus=2), engine.registry, catalogue)
+            await reader.open()
+            try:
+                for request in asked:  # no machine has the GPUs that `needs_gpus` needs
+                    assert await reader.ask(lambda e, r=request: e.explain(r)) == await engine.explain(
+                        request
+                    )
+                read = await reader.ask(lambda e: e.compute(stored, 60))
+                view = await engine.compute(stored, 60)
+                assert told(read) == told(view)
+                keys = [r.key for r in view.results]
+                for mine, its in zip(
+                    await reader.ask(lambda e: e.load(keys)), await engine.load(keys), strict=True
+                ):
+                    assert same(mine.value, its.value)
+                    assert (mine.key, mine.type, mine.made) == (its.key, its.type, its.made)
+                assert await reader.ask(lambda e: e.compute(asked[3], 60)) is None
+                assert not await reader.current()
+            finally:
+                await reader.aclose()
 
     run(story())
 

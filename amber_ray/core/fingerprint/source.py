@@ -9,7 +9,6 @@ from __future__ import annotations
 import __future__
 
 import ast
-import copy
 import dis
 import functools
 import importlib.machinery
@@ -114,7 +113,7 @@ class Source:
         """Normalised: no comments, formatting, docstrings, or decorators that declare a feature."""
         text = self._texts.get(id(node))
         if text is None:
-            text = self._texts[id(node)] = ast.unparse(_Bare(self).visit(copy.deepcopy(node)))
+            text = self._texts[id(node)] = ast.unparse(_bare(self, node))
         return text
 
     def is_declarer(self, decorator: ast.expr) -> bool:
@@ -159,22 +158,27 @@ class Source:
             self._index(node, inner)
 
 
-class _Bare(ast.NodeTransformer):
-    """Drops what says nothing of what the code does when it runs."""
+def _bare(source: Source, node: Any) -> Any:
+    """A copy without what says nothing of what the code does when it runs.
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-
-    def visit(self, node: ast.AST) -> Any:
-        """A node without docstrings and without the decorators that declare a feature."""
-        self.generic_visit(node)
-        if isinstance(node, DEFINITIONS):
-            node.decorator_list = [d for d in node.decorator_list if not self._source.is_declarer(d)]
-        if isinstance(node, (*DEFINITIONS, ast.Module)):
-            match node.body:
-                case [ast.Expr(value=ast.Constant(value=str())), *rest]:
-                    node.body = rest or [ast.Pass()]
+    That is docstrings and decorators that declare a feature. (`copy.deepcopy` takes five times as long.)
+    """
+    if isinstance(node, list):
+        return [_bare(source, item) for item in node]
+    if not isinstance(node, ast.AST):
         return node
+    fields = {name: _bare(source, value) for name, value in ast.iter_fields(node)}
+    made = type(node)(**fields)
+    for attribute in node._attributes:
+        if hasattr(node, attribute):
+            setattr(made, attribute, getattr(node, attribute))
+    if isinstance(made, DEFINITIONS):
+        made.decorator_list = [d for d in made.decorator_list if not source.is_declarer(d)]
+    if isinstance(made, (*DEFINITIONS, ast.Module)):
+        match made.body:
+            case [ast.Expr(value=ast.Constant(value=str())), *rest]:
+                made.body = rest or [ast.Pass()]
+    return made
 
 
 def _inner(statement: ast.stmt) -> Iterator[ast.stmt]:

@@ -2,8 +2,10 @@
 
 There are three implementations: the engine in the cluster (`fabric.engine.engine`), the HTTP client
 (`client.http`), and what `ray://` addresses give, which speaks to an engine in the cluster through Ray Client
-(`fabric.adapter.gateway`). The HTTP app and the Python clients are written against this protocol alone, so
-each runs over any of them. All methods are safe to call concurrently in one event loop.
+(`fabric.adapter.gateway`). An Amber of one's own (`client.lazy`) is an engine that reads the store, and one
+in a cluster from the first question on that takes more. The HTTP app and the Python clients are written
+against this protocol alone, so each runs over any of them. All methods are safe to call concurrently in one
+event loop.
 """
 
 from __future__ import annotations

@@ -240,6 +240,13 @@ class Shard:
             self._ports.lease.release()
         return not (ledger.unspilled or ledger.spilling)
 
+    async def end(self) -> None:
+        """End what still runs beside, for a shard that is closed and whose process lives on."""
+        for task in list(self._background):
+            task.cancel()
+        if self._background:
+            await asyncio.wait(self._background)
+
     # --- events in, commands out
 
     def _feed(self, event: ev.Event) -> None:

@@ -22,24 +22,13 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.fingerprint import live
 from amber_ray.errors import DeclarationError
 from amber_ray.fabric.transport import layers
-from amber_ray.features import BUILTINS
-from amber_ray.settings import Settings
+from amber_ray.features.registered import build as build
 
 _LOADED: dict[str, Registry] = {}
 _LAYERS: dict[str, dict[str, FeatureSpec]] = {}
 """Layers that this process has unpacked, by the digest of their bytes."""
 _SENT: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 """The code that a class had when it was last pickled here."""
-
-
-def build(settings: Settings, features: Iterable[Any] = ()) -> Registry:
-    """The registry that settings name: the built-in features and the user's, and `features` beside them.
-
-    `features` are decorated functions or classes. Raises `DeclarationError`.
-    """
-    base = Registry.from_modules((*(BUILTINS if settings.builtins else ()), *settings.features))
-    extra = [getattr(f, "__amber__", f) for f in features]
-    return Registry((*base, *extra)) if extra else base
 
 
 def pack(registry: Registry) -> bytes:

@@ -340,6 +340,7 @@ def test_assets_that_can_not_be_written_are_refused_and_found_anew(
 
 def test_a_store_that_can_not_be_written_is_a_store_error(tmp_path: Path, film: Path) -> None:
     known = catalogue(tmp_path)
+    (tmp_path / "store").mkdir()
     (tmp_path / "store" / "assets").write_text("in the way")
     with pytest.raises(StoreError):
         known.add(str(film))

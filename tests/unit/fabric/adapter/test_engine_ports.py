@@ -11,7 +11,7 @@ import pytest
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Forbidden, MediaError, MediaNotFound, TooLarge, UnknownAsset
-from amber_ray.fabric.adapter.engine_ports import QUEUED_CHUNKS, CatalogueAssets
+from amber_ray.fabric.adapter.machine import QUEUED_CHUNKS, CatalogueAssets
 from tests.media import catalogue, flat, write_picture
 
 LIMIT = 1 << 20

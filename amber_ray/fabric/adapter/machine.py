@@ -1,0 +1,122 @@
+"""What this machine is to an engine, without Ray: the catalogue's files, time, names.
+
+Must not know: Ray, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterable, Iterator, Sequence
+
+from amber_ray.core.model.request import AssetRef
+from amber_ray.core.model.units import Asset
+from amber_ray.errors import AmberError, TooLarge
+from amber_ray.media.catalogue import Catalogue
+from amber_ray.media.locate import Locator
+from amber_ray.settings import Settings
+
+QUEUED_CHUNKS = 8
+"""Upload chunks held between the network and the disk."""
+STOP_SECONDS = 10.0
+"""Longest wait for the writer of an upload that is given up."""
+
+
+def catalogue(settings: Settings) -> Catalogue:
+    """The catalogue of a store, with the media roots and limits of settings."""
+    return Catalogue(
+        settings.store,
+        Locator(settings.media_roots, settings.remote_schemes),
+        settings.limits,
+        settings.etag_identity,
+    )
+
+
+class CatalogueAssets:
+    """The catalogue of this process. Implements `Assets`."""
+
+    def __init__(self, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+
+    def at_hand(self, uri: str) -> Asset | None:
+        """See `Assets.at_hand`: one `stat` of a local file."""
+        return self._catalogue.at_hand(uri)
+
+    async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
+        """See `Assets.resolve`; all in one thread."""
+        return await asyncio.to_thread(self._resolved, refs)
+
+    def _resolved(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
+        found = iter(self._catalogue.add_all([ref.uri or "" for ref in refs if ref.id is None]))
+        return [next(found) if ref.id is None else self._known(ref.id) for ref in refs]
+
+    def _known(self, id: str) -> Asset | AmberError:
+        try:
+            return self._catalogue.get(id)
+        except AmberError as error:
+            return error
+
+    async def add(self, uri: str) -> Asset:
+        """See `Assets.add`."""
+        return await asyncio.to_thread(self._catalogue.add, uri)
+
+    async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None, limit: int) -> Asset:
+        """See `Assets.upload`: a thread writes and digests what it takes from a queue."""
+        loop = asyncio.get_running_loop()
+        queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(QUEUED_CHUNKS)
+
+        def pull() -> Iterator[bytes]:
+            while True:
+                item = asyncio.run_coroutine_threadsafe(queue.get(), loop).result()
+                if item is None:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+
+        async def push(item: bytes | BaseException | None) -> None:
+            """Hand over an item, unless the writer has ended: nobody would take it then."""
+            put = asyncio.create_task(queue.put(item))
+            await asyncio.wait({put, writer}, return_when=asyncio.FIRST_COMPLETED)
+            if not put.done():
+                put.cancel()
+
+        writer = asyncio.create_task(asyncio.to_thread(self._catalogue.upload, pull(), media_type))
+        size = 0
+        try:
+            async for chunk in chunks:
+                size += len(chunk)
+                if size > limit:
+                    raise TooLarge(f"an upload may be {limit} bytes; this one is larger")
+                await push(bytes(chunk))
+                if writer.done():
+                    break
+        except BaseException as error:
+            stop = asyncio.create_task(push(error))
+            await asyncio.wait({writer, stop}, timeout=STOP_SECONDS)
+            if writer.done() and not writer.cancelled():
+                writer.exception()  # it is this very error
+            raise
+        await push(None)
+        return await writer
+
+
+class MachineClock:
+    """The clock of this machine. Implements `Clock`."""
+
+    def now(self) -> float:
+        """See `Clock.now`."""
+        return time.monotonic()
+
+    def unix(self) -> float:
+        """See `Clock.unix`."""
+        return time.time()
+
+
+class RandomIdentity:
+    """Random names. Implements `Identity`."""
+
+    def new_id(self) -> str:
+        """See `Identity.new_id`."""
+        return uuid.uuid4().hex
