@@ -30,6 +30,9 @@ ITEM_SECONDS = 30
 """An item that takes longer counts as a hang."""
 ADDRESS_BYTES = 6 << 30
 RESIDENT_BYTES = 1 << 30
+FROM_THE_CORPUS = 1_000_000
+"""Seeds from which on the files that are broken are odd to begin with."""
+ODD = Path(__file__).parents[1] / "odd" / "files"
 EXTREMES = (0, 1, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 
 
@@ -214,10 +217,10 @@ def _ready(spec: Any) -> Any:
 
 def hunt(seeds: range, features: tuple[str, ...], folder: Path) -> Iterator[tuple[int, str]]:
     """The outcome of each seed; one that starts with "finding" should not be."""
-    files = originals(folder)
+    files, odd = originals(folder), sorted(ODD.iterdir())
     worker: subprocess.Popen[str] | None = None
     for seed in seeds:
-        name, data = broken(seed, files)
+        name, data = broken(seed, odd if seed >= FROM_THE_CORPUS else files)
         path = folder / name
         path.write_bytes(data)
         if worker is None:

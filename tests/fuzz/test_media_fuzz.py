@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.media import FEATURES, ITEM_SECONDS, _ask, _worker, hunt
+from tests.fuzz.media import FEATURES, FROM_THE_CORPUS, ITEM_SECONDS, _ask, _worker, hunt
 
-SEEDS = 400
+SEEDS, ODD_SEEDS = 300, 200
 pytestmark = pytest.mark.timeout(300)
 
 
-def test_broken_media_end_in_values_or_in_a_refusal(tmp_path: Path) -> None:
-    outcomes = dict(hunt(range(SEEDS), FEATURES, tmp_path))
+@pytest.mark.parametrize(("start", "count"), [(0, SEEDS), (FROM_THE_CORPUS, ODD_SEEDS)])
+def test_broken_media_end_in_values_or_in_a_refusal(tmp_path: Path, start: int, count: int) -> None:
+    outcomes = dict(hunt(range(start, start + count), FEATURES, tmp_path))
     findings = {seed: o for seed, o in outcomes.items() if o.startswith("finding")}
     assert not findings, f"python -m tests.fuzz.media --seeds 1 --start SEED replays one of {findings}"
-    assert min(sum(o == kind for o in outcomes.values()) for kind in ("refused", "values")) > SEEDS // 10
+    assert min(sum(o == kind for o in outcomes.values()) for kind in ("refused", "values")) > count // 10
 
 
 # Seeds that once broke something, by what they broke.
