@@ -63,9 +63,10 @@ def tree(graph: Graph) -> Iterator[str]:
 
 
 def label(info: FeatureInfo) -> str:
-    """Name, version, unit, and what is particular: resources beyond one CPU, and not being stored."""
+    """Name, version, unit, and what is particular: resources beyond one CPU, calls, not being stored."""
     parts = [info.name, info.version, f"per {info.per}"]
     parts += [f"{n}={a:g}" for n, a in wants(info.resources) if (n, a) != ("CPU", 1.0)]
+    parts += [f"{n}={info.calls[n]}" for n in ("concurrency", "rate") if n in info.calls]
     if info.store != "parquet":
         parts.append({"never": "not stored", "memory": "in memory only"}.get(info.store, info.store))
     return "  ".join(parts)

@@ -202,13 +202,15 @@ def encode_feature(info: FeatureInfo) -> dict[str, Any]:
     data["params"] = {name: {"type": t, "default": default} for name, (t, default) in info.params.items()}
     data["returns"] = dict(info.returns)
     data["resources"] = dict(info.resources)
+    data["calls"] = dict(info.calls)
     return data
 
 
 def decode_feature(data: Mapping[str, Any]) -> FeatureInfo:
     """Decode a feature; other fields (a feature's graph) are ignored."""
     with Reading("a feature"):
-        fields = {name: data[name] for name in FeatureInfo.__slots__}
+        fields = {name: data[name] for name in FeatureInfo.__slots__ if name != "calls"}
+        fields["calls"] = dict(data.get("calls", {}))
         fields["inputs"] = tuple(data["inputs"])
         fields["params"] = {name: (p["type"], p["default"]) for name, p in data["params"].items()}
         return FeatureInfo(**fields)

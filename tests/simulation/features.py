@@ -114,7 +114,15 @@ class Judged:
 async def called(world: World, name: str, version: str, **given: Any) -> Any:
     """What every feature does that calls a service: it takes a while, and now and then for ever."""
     digest = digest_of(name, version, None, [_digests(given[n]) for n in SPECS[name].inputs])
-    await asyncio.sleep(0.05 + 2.0 * world.draws.unit("call", digest))
+    try:
+        await asyncio.sleep(0.05 + 2.0 * world.draws.unit("call", digest))
+    except asyncio.CancelledError:
+        stubborn = world.draws.unit("stubborn", digest)
+        if stubborn < 0.4:
+            world.saw("a call took its time to stop")
+            await asyncio.sleep(3.0)
+        if stubborn > 0.2:  # else it goes on as if it had not been asked
+            raise
     if world.chance("hang", f"call {digest}"):
         world.saw("a call ran past its timeout")
         await asyncio.sleep(10_000.0)

@@ -39,11 +39,8 @@ BEFALLS = (
     *("a request was cancelled", "values were loaded", "an asset was gone from its place"),
     "a shard died in the middle of a write",
     *("calls were in flight side by side", "a call was cancelled", "a call ran past its timeout"),
-    *(
-        "an actor died with calls in flight",
-        "a step asked to be tried later",
-        "a step was put off for too long",
-    ),
+    *("an actor died with calls in flight", "a suspected call was made beside others"),
+    *("a call took its time to stop", "a step asked to be tried later", "a step was put off for too long"),
     *("a value was read by its key", "an engine was cut off from a shard"),
 )
 

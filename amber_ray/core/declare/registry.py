@@ -208,6 +208,7 @@ class Registry:
                 code_digest=s.code_digest,
                 is_class=s.is_class,
                 digest=self._meanings[s.name],
+                calls=s.calls.as_mapping(),
             )
             for s in sorted(self._order, key=lambda s: s.name)
         ]

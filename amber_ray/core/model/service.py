@@ -11,7 +11,7 @@ event loop.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from amber_ray.core.model.kept import StoredVersion
@@ -25,7 +25,8 @@ class FeatureInfo:
     """A feature as told to callers. `params` maps name to (type name, default).
 
     `digest` says what its values mean, all but its inputs' own code: the name, version, unit, inputs,
-    parameters, type and `code_digest`. Resources and the like are not part of it.
+    parameters, type and `code_digest`. Resources and the like are not part of it. `calls`: how one that calls
+    a service is held back (`concurrency`, `rate`, `retry_status`, as far as declared).
     """
 
     name: str
@@ -41,6 +42,7 @@ class FeatureInfo:
     code_digest: str
     is_class: bool
     digest: str = ""
+    calls: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -121,6 +121,7 @@ EXAMPLES: dict[str, Any] = {
         "code_digest": "a881ee23ad9653acd1ad07e9c6f3171d",
         "is_class": False,
         "digest": DIGEST,
+        "calls": {},
     },
     "Graph": {
         "nodes": ["frames", "redness"],
@@ -297,7 +298,7 @@ SCHEMAS: dict[str, Schema] = {
         note=NOTE,
     ),
     "Feature": _object(
-        "name version per inputs params returns resources store doc pinned code_digest is_class digest",
+        "name version per inputs params returns resources store doc pinned code_digest is_class digest calls",
         name=TEXT,
         version=TEXT,
         per={"type": "string", "enum": ["segment", "asset", "collection"]},
@@ -311,6 +312,10 @@ SCHEMAS: dict[str, Schema] = {
         code_digest=TEXT,
         is_class=FLAG,
         digest={**ID, "description": "what its values mean, all but the code of its inputs"},
+        calls={
+            **_object("", concurrency=COUNT, rate=TEXT, retry_status=_list(COUNT)),
+            "description": "how a feature that calls a service is held back; empty for others",
+        },
         graph={**ref("Graph"), "description": "only where one feature is asked for"},
     ),
     "Param": _object("type default", type=TEXT, default={}),

@@ -42,6 +42,7 @@ INFO = FeatureInfo(
     pinned=True,
     code_digest="c0de",
     is_class=True,
+    calls={"concurrency": 8, "rate": "60/min", "retry_status": [429]},
 )
 
 

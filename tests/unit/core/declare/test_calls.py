@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from amber_ray import RetryLater
+from amber_ray.cli.graph import label
 from amber_ray.core.declare.calls import Rate
 from amber_ray.core.declare.feature import FeatureSpec, feature
 from amber_ray.core.declare.registry import Registry
@@ -87,6 +88,14 @@ def test_a_call_is_run_by_a_warm_actor_and_shares_its_task_with_nobody() -> None
         assert (step.recipe.pooled, step.recipe.pool is not None) == (pooled, pooled)
         assert not step.recipe.fusable
         assert step.recipe.calls.alone
+
+
+def test_callers_are_told_how_calls_are_held_back() -> None:
+    asks = feature(name="asks", concurrency=4, rate="60/min")(caption)
+    told = {info.name: info for info in Registry([spec_of(asks), spec_of(feature(weather))]).info()}
+    assert told["asks"].calls == {"concurrency": 4, "rate": "60/min"}
+    assert told["weather"].calls == {}
+    assert label(told["asks"]).endswith("per asset  concurrency=4  rate=60/min")
 
 
 def test_retry_later_says_for_how_long_and_why() -> None:
