@@ -33,6 +33,7 @@ def run(session: Session) -> list[Measured]:
         hot_read,
         noop_graph,
         scaling,
+        small_assets,
         spill_restore,
         stampede,
         start,
@@ -42,7 +43,18 @@ def run(session: Session) -> list[Measured]:
 
     measured: list[Measured] = []
     small_things = (stampede, hot_read, get_many, export, arrays, noop_graph, volume, calls)
-    large_things = (spill_restore, bulk_write, start, cold_graph, catalogue, warm, core, scaling, growth)
+    large_things = (
+        spill_restore,
+        bulk_write,
+        start,
+        small_assets,
+        cold_graph,
+        catalogue,
+        warm,
+        core,
+        scaling,
+        growth,
+    )
     for module in (*small_things, *large_things):
         for one in module.run(session):
             print(one.line(), flush=True)

@@ -43,6 +43,7 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "many short steps",
         "restore: one value",
         "start: time",
+        "small assets: files",
         "catalogue: code changed",
         "planning",
         "scaling: 2 nodes, 4 shards",

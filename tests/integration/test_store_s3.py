@@ -14,6 +14,7 @@ from amber_ray.store.files import Files
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
+from tests.asset_contract import AssetContract
 from tests.store_contract import FLOAT, StoreContract, TroubleContract, everything, key, row
 from tests.store_faults import Trouble, TroubledFileSystem, troubled_url
 
@@ -35,6 +36,15 @@ def bucket() -> Iterator[str]:
         yield "values"
         S3FileSystem.clear_instance_cache()
     server.stop()
+
+
+class TestAssetsOnS3(AssetContract):
+    # Each step is a call that changes the store, whichever it is: `TestMemory` goes through them in a second.
+    test_a_crash_at_any_point_loses_nothing_that_was_promised = None  # type: ignore[assignment]
+
+    @pytest.fixture
+    def url(self, bucket: str) -> str:
+        return f"s3://{bucket}/{uuid.uuid4().hex}/store"
 
 
 class TestS3(StoreContract):
