@@ -1,4 +1,4 @@
-"""The catalogue as an engine's port: uploads from the network, assets by name."""
+"""The catalogue as a port of engines and shards: uploads from the network, assets by name, few files."""
 
 from __future__ import annotations
 
@@ -10,8 +10,13 @@ import pytest
 
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import Forbidden, MediaError, MediaNotFound, TooLarge, UnknownAsset
+from amber_ray.errors import Forbidden, MediaError, MediaNotFound, StoreError, TooLarge, UnknownAsset
+from amber_ray.fabric.adapter import shard_ports
 from amber_ray.fabric.adapter.machine import QUEUED_CHUNKS, CatalogueAssets
+from amber_ray.settings import Settings
+from amber_ray.store.assets import JOINED
+from amber_ray.store.lease import Lease
+from tests.asset_contract import asset, files_of, write_old
 from tests.media import catalogue, flat, write_picture
 
 LIMIT = 1 << 20
@@ -86,3 +91,24 @@ def test_each_reference_has_its_own_outcome(tmp_path: Path) -> None:
         assert assets.at_hand("/etc/passwd") is None
 
     asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_the_shard_that_owns_a_store_keeps_its_files_few_and_takes_over_older_ones(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    old = [asset(i) for i in range(30)]
+    write_old(store, old)
+    lease = Lease(store)
+    assets = shard_ports.CatalogueAssets(Settings(store=store, media_roots=(str(tmp_path),)), lease.guard)
+
+    async def story() -> None:
+        with pytest.raises(StoreError, match="was not renewed in time"):
+            await assets.tidy()
+        assert len(files_of(store)) == 60
+        lease.acquire("this shard")
+        await assets.tidy()
+        found = await assets.current([one.id for one in old])
+        assert list(found) == [one.id for one in old]
+
+    asyncio.run(story())
+    lease.release()
+    assert len([name for name in files_of(store) if name.startswith("assets/")]) < JOINED
