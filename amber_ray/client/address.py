@@ -1,6 +1,7 @@
 """`connect` and `aconnect`: from an address to a client, four ways.
 
-    None                     an Amber of one's own: a local Ray in this process's name, the store on disk
+    None                     an Amber of one's own: the store on disk, and a local Ray in this process's name
+                             from the first question on that takes more than reading the store
     "http://host:port"       a server, over HTTP (https too)
     "ray://host:port"        a cluster, from outside, through Ray Client
     "auto"                   the cluster that this program runs in
