@@ -78,4 +78,11 @@ def joined(several: Sequence[Kept]) -> Kept:
 def _shared(row: KeptRow, params: Mapping[str, Any]) -> int:
     """How many of some parameters a row has with the same value."""
     has = json.loads(row.params) if params else {}
-    return sum(name in has and json.dumps(has[name]) == json.dumps(value) for name, value in params.items())
+    return sum(name in has and _same(has[name], value) for name, value in params.items())
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two parameters are the same: 1 is 1.0, as where a parameter is declared, and not True."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    return bool(one == other)

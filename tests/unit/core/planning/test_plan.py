@@ -285,6 +285,8 @@ def test_of_several_old_values_the_parameters_choose_then_the_newest() -> None:
     assert kept_plan("score@1").targets[0].key == "1" * 32  # as today's defaults
     assert kept_plan("score@1", score__n=5).targets[0].key == "3" * 32
     assert kept_plan("score@1", base__k=7).targets[0].key == "2" * 32
+    assert kept_plan("score@1", base__k=7.0).targets[0].key == "2" * 32
+    assert kept_plan("score@1", base__k=True).targets[0].key not in {"1" * 32, "2" * 32, "3" * 32}
     rows = [KeptRow(str(i) * 32, "a" * 32, "{}", float(i)) for i in range(3)]
     assert kept_plan("score@1", kept=Kept({"a" * 32: rows}, "asset", ("1",))).targets[0].key == "2" * 32
 
