@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
     from amber_ray.store.parquet import ValueStore
 
     url = there(args.store)
-    store = ValueStore(url)
+    store = ValueStore(url, make=False)
     sides = [_units(store, args.feature, version) for version in (args.old, args.new)]
     for version, units in zip((args.old, args.new), sides, strict=True):
         if not units:

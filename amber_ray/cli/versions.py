@@ -88,7 +88,7 @@ def _found(args: argparse.Namespace) -> list[Stale]:
     else:
         from amber_ray.store.parquet import ValueStore
 
-        stored = ValueStore(there(args.store)).versions()
+        stored = ValueStore(there(args.store), make=False).versions()
     for name in args.feature:
         if not any(one.feature == name for one in stored) and not any(info.name == name for info in infos):
             raise BadRequest(f"no feature {name!r} is registered, and nothing is stored of one")
