@@ -23,7 +23,7 @@ from amber_ray.client.version_lock import remember
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import StoredVersion
-from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
+from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.service import (
     Answered,
     FeatureInfo,
@@ -33,7 +33,7 @@ from amber_ray.core.model.service import (
     StoredValue,
 )
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import StoreBusy, StoreError, UnknownRequest
+from amber_ray.errors import StoreBusy, StoreError, UnknownRequest, VersionGone
 from amber_ray.settings import Settings
 
 if TYPE_CHECKING:
@@ -174,10 +174,13 @@ class LazyService:
     # --- requests
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
-        """See `Service.compute`. A request for what is stored, all of it, needs no Ray."""
+        """See `Service.compute`. A request for what is stored, all of it, needs no Ray.
+
+        Nor does one for a version that is not stored and has no code here: no Ray would change that.
+        """
         if self._engine is None and wait > 0 and not request.refresh:
             view = await self._read(lambda service: service.compute(request, wait, id))
-            if view is not None and view.state != "running" and all(r.state == "ready" for r in view.results):
+            if view is not None and view.state != "running" and all(map(_certain, view.results)):
                 return view
         return await (await self._started()).compute(request, wait, id)
 
@@ -274,3 +277,9 @@ class LazyService:
                 lease.release()
         except (StoreBusy, StoreError) as error:
             log.info("new assets will be looked at again: %s", error)
+
+
+def _certain(result: Result) -> bool:
+    """Whether an Amber that can run things would say the same."""
+    failure = result.failure
+    return result.state == "ready" or (failure is not None and failure.type == VersionGone.__name__)

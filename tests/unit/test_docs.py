@@ -55,7 +55,10 @@ def test_every_room_lists_its_modules() -> None:
 GUIDE = DOCS / "write-a-feature.md"
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", GUIDE, DOCS / "versions.md"], ids=lambda page: page.name)
+RUN = ROOT / "README.md", GUIDE, DOCS / "versions.md"
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.name)
 def test_every_block_says_what_it_is(page: Path) -> None:
     assert unsaid(page) == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from amber_ray import samples
 from amber_ray.cli import main
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import parse
@@ -16,6 +18,7 @@ from amber_ray.store.assets import AssetPacks
 from amber_ray.store.parquet import Row, ValueStore
 from tests.core_kit import key_of
 
+CLIP = str(samples.clip())
 Amber = Callable[..., tuple[int, str, str]]
 A, B, C = ("a" * 32, "b" * 32, "c" * 32)
 FEATURES = '''
@@ -118,6 +121,38 @@ def test_prune_deletes_nothing_before_it_is_told_to(amber: Amber, store: Path) -
     assert ["other", "auto-1", "1"] in [line.split()[:3] for line in out.splitlines()]
     assert "1 versions, 1 values" in out
     assert sorted(store.rglob("*.parquet")) == before
+
+
+def test_an_old_version_is_read_from_the_store_as_it_was_made(amber: Amber, store: Path) -> None:
+    with open(CLIP, "rb") as clip:
+        id = hashlib.blake2b(clip.read(), digest_size=16).hexdigest()
+    write(store, "score", "1", {id: 7.0}, '{"n": 1}')
+    write(store, "score", "1", {id: 8.0}, '{"n": 2}')
+    write(store, "old", "4", {id: 9.0})
+
+    def get(*words: str) -> tuple[int, str, str]:
+        return amber("get", *words, "--features", "mine.py", "--quiet", "--format", "json")
+
+    status, out, _ = get("score@1,old@4", CLIP)
+    assert status == 0
+    assert [(r["feature"], r["value"]) for r in json.loads(out)["results"]] == [
+        ("score@1", 7.0),
+        ("old@4", 9.0),
+    ]
+    assert json.loads(get("score@1", CLIP, "--param", "score.n=2")[1])["results"][0]["value"] == 8.0
+    status, out, err = get("score@2", CLIP)
+    assert status == 1
+    assert json.loads(out)["results"][0]["error"]["status"] == 410
+    assert err == (
+        f"amber: score@2 of {CLIP} failed: score: score@2 is not stored for this asset, and its code is no "
+        "longer here: version 3 is made now\n"
+    )
+    status, _, err = get("score@9", CLIP)
+    assert status == 2
+    assert "nothing is stored of score@9" in err
+    assert "stored are 1, 2, 3" in err
+    steps = json.loads(amber("explain", "score@1", CLIP, "--features", "mine.py", "--format", "json")[1])
+    assert [(s["feature"], s["version"], s["action"]) for s in steps] == [("score", "1", "read")]
 
 
 def test_diff_compares_the_values_of_the_same_units(amber: Amber, store: Path) -> None:
