@@ -13,6 +13,7 @@ import pytest
 import s3fs
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
+from tests.media import tone, write_sound
 from tests.server import CLIP, KIT
 
 pytestmark = pytest.mark.timeout(240)
@@ -68,3 +69,38 @@ def test_values_in_s3_are_read_by_the_next_process(s3: dict[str, str], tmp_path:
     assert [r["cached"] for r in first] == [False, False]
     assert [r["cached"] for r in again] == [True, True]
     assert len((tmp_path / "size.runs").read_text().splitlines()) == 1
+
+
+ODD_KEYS = ("x[1].wav", "what?.wav", "c#1.wav", "50%25.wav", "a b.wav", "a+b.wav", "star*.wav")
+
+
+def test_keys_with_odd_names_are_themselves(s3: dict[str, str], tmp_path: Path) -> None:
+    """By one prefix, and each by its own name: a key that exists is itself before it is a pattern."""
+    bucket = s3fs.S3FileSystem(
+        endpoint_url=s3["AWS_ENDPOINT_URL"], key="test", secret="test", skip_instance_cache=True
+    )
+    for number, key in enumerate(ODD_KEYS):
+        sound = write_sound(tmp_path / "sound.wav", tone(1.0, decibels=-10.0 - 3 * number))
+        bucket.call_s3("put_object", Bucket="films", Key=f"odd/{key}", Body=sound.read_bytes())
+
+    def amber(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "amber_ray.cli", *words, "--store", str(tmp_path / "store")],
+            env=s3,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=110,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    told = amber("backfill", "loudness", "--assets", "s3://films/odd/")
+    assert told.startswith(f"{len(ODD_KEYS)} values: {len(ODD_KEYS)} computed"), told
+    names = [f"s3://films/odd/{key}" for key in ODD_KEYS]
+    told = amber("backfill", "loudness", *(word for name in names for word in ("--assets", name)))
+    assert told.startswith(f"{len(ODD_KEYS)} values: 0 computed"), told
+    results = json.loads(amber("get", "loudness", *names, "--format", "json"))["results"]
+    levels = [r["value"]["integrated"] for r in results]
+    assert levels == pytest.approx([-13.0 - 3 * n for n in range(len(ODD_KEYS))], abs=0.5)
