@@ -52,7 +52,7 @@ class Probe:
     streams: list[StreamFacts]
 
 
-@feature(version="1")
+@feature(version="2")
 def probe(asset: Asset) -> Probe:
     """Media type by content, duration, picture size as displayed, and every stream."""
     streams = [
