@@ -52,8 +52,9 @@ class Settings:
     (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing; `overtakes` how many
     tasks of more urgent classes go ahead of one that waits before it has a turn; `allow_origins` the origins
     of web pages (`https://app.example`) that may ask from a browser; `retry_later_seconds` for how long in
-    all a step may put itself off (`RetryLater`); `drain_seconds` how long callers who wait are given when a
-    server or a replica stops. Of requests, those that fail or take `slow_seconds` are logged, with
+    all a step may put itself off (`RetryLater`); `revision` any text: with another one `serve deploy` starts
+    new replicas, which read the features' code anew; `drain_seconds` how long callers who wait are given
+    when a server or a replica stops. Of requests, those that fail or take `slow_seconds` are logged, with
     `access_log` every one, as "text" or "json" (`log_format`); `console` is the socket that lines go to,
     which `amber serve` sets.
     """
@@ -92,6 +93,7 @@ class Settings:
     quarantine_seconds: float = 600.0
     idle_actor_seconds: float = 60.0
     request_seconds: float = 7 * 86_400.0
+    revision: str = ""
     drain_seconds: float = 10.0
     access_log: bool = False
     slow_seconds: float = 10.0

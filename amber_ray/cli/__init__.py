@@ -14,6 +14,7 @@ Starting it is cheap: a subcommand's own imports happen when it runs.
 
     The subcommands:
     serve         a server: Ray, cache actors, HTTP
+    deploy        a server on a Ray that runs already: `serve deploy`, which notices changed code
     demo          a server and all built-in features on two clips, twice
     get           features of assets: computed where needed, shown or written to files
     backfill      features of a whole catalogue

@@ -68,6 +68,15 @@ def build() -> Parser:
     )
     serve.add_argument("--log-format", choices=("text", "json"), help="lines of the log (default text)")
 
+    deploy = _command(commands, "deploy", "deploy on a running Ray; notices changed code", "deploy:run")
+    deploy.add_argument("config", metavar="FILE", help="a Serve config file, such as deployments/serve.yaml")
+    deploy.add_argument(
+        "-a", "--address", metavar="URL", help="the dashboard (default RAY_DASHBOARD_ADDRESS, else port 8265)"
+    )
+    deploy.add_argument(
+        "--revision", metavar="WORD", help="what stands for the code (default: its digest, as it is here)"
+    )
+
     get = _command(commands, "get", "compute features of assets, or read them", "get:run")
     _asking(get)
     _own(get)
