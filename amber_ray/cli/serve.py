@@ -35,6 +35,8 @@ CHOICES = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 """What a user may have decided otherwise; the rest of Serve's variables belong to this one server."""
 
 
+FLUSH_SECONDS, HURRIED_SECONDS = 30.0, 1.0
+"""How long values may be written at the end, and after a second signal."""
 TOLD = ("drain_seconds", "slow_seconds", "log_format")
 """Settings that are as they are unless an option says otherwise."""
 
@@ -118,6 +120,7 @@ def _running(
     """
     from amber_ray.fabric.adapter import cluster, logs
 
+    flush_seconds = FLUSH_SECONDS
     logs.attach(settings, sys.stderr)
     try:
         launch(settings)
@@ -126,10 +129,13 @@ def _running(
         url = deployment.run(settings)
         record(settings.store, infos)
         yield url
+    except KeyboardInterrupt:
+        flush_seconds = HURRIED_SECONDS
+        raise
     finally:
         try:
             deployment.shutdown()
-            words.clean = asyncio.run(cluster.close_shards(settings))
+            words.clean = asyncio.run(cluster.close_shards(settings, flush_seconds))
         finally:
             cluster.stop()
 

@@ -10,6 +10,7 @@ import pytest
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset
 from amber_ray.core.state import events as ev
 from amber_ray.errors import StoreError
@@ -389,3 +390,31 @@ def test_one_request_expires_and_another_about_the_same_key_does_not() -> None:
         ]
 
     run(story())
+
+
+# --- what an operator is told
+
+
+def test_a_request_that_failed_is_one_line_of_the_log_under_its_id(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        gone = {
+            "ref": {"uri": "/m/gone.mp4", "id": None},
+            "failure": {"type": "MediaNotFound", "message": "no"},
+        }
+        await ask(made, submission("r", about={"failed_assets": [gone]}, shards=(0, 1)))
+        [target] = part().targets
+        why = Failure("feature", "FeatureError", "ValueError:\n  boom", "size", target.key, FILM.id)
+        made.deliver("r", target.key, why)
+        made.finished("r")
+        await ask(made, submission("fine"))
+        made.deliver("fine", target.key, ev.Ready(cached=True))
+        made.finished("fine")
+
+    run(story())
+    [line] = [record for record in caplog.records if record.name == "amber.requests"]
+    assert (line.id, line.levelname) == ("r", "WARNING")
+    assert line.getMessage() == (
+        "1 of 1 results failed: size of /m/a.mp4: FeatureError: ValueError: boom (and 1 more)"
+    )
