@@ -11,7 +11,8 @@ import os
 from typing import Any
 
 from amber_ray.cli.terminal import note
-from amber_ray.errors import BadRequest, Unavailable
+from amber_ray.errors import BadRequest
+from amber_ray.serving.deployment import submit
 from amber_ray.settings import Settings
 
 BUILDER = "amber_ray.serving.deployment:build"
@@ -29,13 +30,7 @@ def run(args: argparse.Namespace) -> int:
         revision = args.revision or settings.revision or _code(settings)
         application["args"] = {**(application.get("args") or {}), "revision": revision}
         note(f"{application.get('name', 'default')} is deployed at revision {revision}")
-    address = args.address or os.environ.get("RAY_DASHBOARD_ADDRESS") or DASHBOARD
-    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
-
-    try:
-        ServeSubmissionClient(address).deploy_applications(config)
-    except (ConnectionError, RuntimeError, OSError) as error:
-        raise Unavailable(f"the cluster's dashboard at {address} does not take it: {error}") from error
+    submit(config, args.address or os.environ.get("RAY_DASHBOARD_ADDRESS") or DASHBOARD)
     note("`serve status` tells how it goes on")
     return 0
 

@@ -16,7 +16,7 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from amber_ray.core.model.service import Service
@@ -114,6 +114,16 @@ def run(settings: Settings, start: Start | None = None) -> str:
     url = f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
     _await_answer(f"{url}/healthz", until)
     return url
+
+
+def submit(config: Mapping[str, Any], dashboard: str) -> None:
+    """Have a cluster deploy a Serve config, as `serve deploy` does. Raises `Unavailable`."""
+    from ray.dashboard.modules.serve.sdk import ServeSubmissionClient
+
+    try:
+        ServeSubmissionClient(dashboard).deploy_applications(dict(config))
+    except (OSError, RuntimeError) as error:
+        raise Unavailable(f"the cluster's dashboard at {dashboard} does not take it: {error}") from error
 
 
 def shutdown() -> None:
