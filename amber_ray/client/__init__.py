@@ -3,6 +3,7 @@
     address        `connect` and `aconnect`: from an address to a service, by one of four modules:
     ├ lazy         an Amber of one's own, which begins as a reader of its store
     │ └ embedded   an engine in this process, on a Ray of its own or the cluster's
+    │   └ own_ray  the Ray that this process started: who uses it, which stores are open in it
     ├ http         a server over HTTP: `HttpService`
     │ ├ retry      which calls may be sent again, and when
     │ ├ value_stream   reads many values from an Arrow stream, while it arrives

@@ -22,7 +22,7 @@ from amber_ray.client.api import DEFAULT_TIMEOUT, AsyncClient
 from amber_ray.client.declared import FeatureSource
 from amber_ray.client.loop import Loop
 from amber_ray.client.names import feature_name
-from amber_ray.client.registered import Opened
+from amber_ray.client.registered import Opened, Remembering
 from amber_ray.client.sync import Client
 from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.settings import Settings
@@ -200,7 +200,7 @@ class _Way:
         from amber_ray.client.lazy import LazyService
 
         service = await LazyService.opened(self.settings, self.functions)
-        return Opened(service, None, service)
+        return Opened(service, None, Remembering(service, self.settings.store))
 
 
 def _of_the_server(address: str) -> str:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from amber_ray.client.own_ray import NOT_OF_SHARDS, OwnRay
 from amber_ray.client.registered import Opened
 from amber_ray.errors import Unavailable
 from amber_ray.settings import Settings
@@ -21,28 +22,60 @@ TOKEN = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 
 
 async def start(settings: Settings, features: Sequence[Any] = (), catalogue: Any = None) -> Opened:
-    """Start a local Ray and an engine on `settings.store`; `features` are this program's own functions.
+    """An engine on `settings.store`, on the local Ray of this process, which is started if there is none.
 
-    `catalogue`: what this process knows of the store's assets already.
-
-    Raises `StoreBusy` if another Amber has the store open, `DeclarationError` for impossible features.
+    `features` are this program's own functions; `catalogue` is what this process knows of the store's assets
+    already. Raises `StoreBusy` if another Amber has the store open,
+    `DeclarationError` for impossible features, `BadRequest` if this process has the store open with other
+    settings.
     """
     prepare()
     cluster, start_engine, registrar = _doors("an embedded Amber")
 
-    async def stop() -> None:
-        try:
-            await cluster.close_shards(settings)
-        finally:
-            await asyncio.to_thread(cluster.stop)
+    async with RAY.entered(settings) as life:
+        async with RAY.store(settings) as store:
+            own = {name: getattr(settings, name) for name in NOT_OF_SHARDS if name != "namespace"}
+            try:
+                engine = await start_engine(
+                    store.settings.replace(**own), features=features, catalogue=catalogue
+                )
+            except BaseException:
+                if not store.users:
+                    await cluster.close_shards(store.settings)
+                raise
+            store.users += 1
 
-    await asyncio.to_thread(launch, settings)
-    try:
-        engine = await start_engine(settings, features=features, catalogue=catalogue)
-    except BaseException:
-        await stop()
-        raise
-    return Opened(engine, stop, registrar(engine))
+        async def close() -> None:
+            try:
+                async with RAY.left(store) as last:
+                    if last:
+                        await cluster.close_shards(store.settings)
+            finally:
+                await RAY.leave(life)
+
+        return Opened(engine, close, registrar(engine))
+
+
+class LocalRay:
+    """Implements `own_ray.Ray`."""
+
+    def start(self, settings: Settings) -> None:
+        """See `launch`."""
+        launch(settings)
+
+    def running(self) -> bool:
+        """See `own_ray.Ray`."""
+        cluster, _, _ = _doors("a local Ray")
+        return bool(cluster.running())
+
+    def stop(self) -> None:
+        """See `own_ray.Ray`."""
+        cluster, _, _ = _doors("a local Ray")
+        cluster.stop()
+
+
+RAY = OwnRay(LocalRay())
+"""The Ray of this process."""
 
 
 def prepare() -> None:
@@ -84,6 +117,12 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
     found to have the same settings).
     """
     cluster, start_engine, registrar = _doors("joining a cluster")
+    if address == "auto":
+        # The cluster that this program runs in may be the one that it has started.
+        opened = RAY.open_in(settings.namespace)
+        if opened is not None:
+            mine = {"features": settings.features, "media_roots": settings.media_roots}
+            return await start(settings if own else opened.replace(**mine), features)
 
     async def leave() -> None:
         """Ray stays connected: other clients of this process may use it."""

@@ -12,6 +12,7 @@ Must not know: Ray, HTTP.
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from typing import Any, Protocol
 
 from amber_ray.client.declared import differences, meant
 from amber_ray.client.names import feature_name
+from amber_ray.client.version_lock import remember
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import declaration, meaning
 from amber_ray.core.model.service import FeatureInfo, RegistryView, Service
@@ -34,6 +36,23 @@ class Registrar(Protocol):
         Pickles the code before anything is awaited. Raises `DeclarationError`.
         """
         ...
+
+
+class Remembering:
+    """A registrar whose features are noted in the code book of a store, as those that `connect` was given."""
+
+    def __init__(self, registrar: Registrar, store: str) -> None:
+        self._registrar = registrar
+        self._store = store
+
+    async def register(self, base: str, specs: Sequence[FeatureSpec]) -> RegistryView:
+        """See `Registrar`. Warns of a pinned version whose code is not what it was when it was first used."""
+        view = await self._registrar.register(base, specs)
+        names = {spec.name for spec in specs}
+        pinned = [info for info in view.features if info.name in names and info.pinned]
+        for change in await remember(self._store, pinned) if pinned else ():
+            warnings.warn(str(change), stacklevel=2)
+        return view
 
 
 @dataclass(frozen=True, slots=True)

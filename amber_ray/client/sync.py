@@ -8,7 +8,9 @@ Must not know: what the methods do.
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - see `_close_all`
 import functools
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Coroutine
@@ -17,6 +19,8 @@ from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
 from amber_ray.client.api import AsyncClient
 from amber_ray.client.futures import AsyncFuture
 from amber_ray.client.loop import Loop
+
+log = logging.getLogger("amber.client")
 
 P = ParamSpec("P")
 I = TypeVar("I")  # noqa: E741
@@ -50,13 +54,18 @@ def giving_future(
 
     @functools.wraps(method)
     def call(self: Facade[AsyncClient], /, *args: P.args, **kwargs: P.kwargs) -> Future:
-        return Future(self._loop.run(method(self._inner, *args, **kwargs)), self._loop)
+        return Future(self._loop.run(method(self._inner, *args, **kwargs)), self._loop, self)
 
     return call
 
 
 class Future(Facade[AsyncFuture]):
     """A submitted request; see `AsyncFuture`, whose methods these are."""
+
+    def __init__(self, inner: AsyncFuture, loop: Loop, client: object = None) -> None:
+        """Made by `submit`; `client` is kept open as long as somebody has its future."""
+        super().__init__(inner, loop)
+        self._client = client
 
     progress = blocking(AsyncFuture.progress)
     done = blocking(AsyncFuture.done)
@@ -109,16 +118,12 @@ class Client(Facade[AsyncClient]):
     def __init__(self, inner: AsyncClient, loop: Loop) -> None:
         """Made by `connect`."""
         super().__init__(inner, loop)
-        _at_exit(self)
+        self._connection = Connection(inner, loop)
+        weakref.finalize(self, self._connection.forgotten).atexit = False
 
     def close(self) -> None:
-        """Let go of the connection; an embedded Amber writes what is unwritten and stops its Ray."""
-        if self._loop.closed:
-            return
-        try:
-            self._loop.run(self._inner.aclose())
-        finally:
-            self._loop.close()
+        """Let go of the connection; the last client of an Amber of one's own writes what is unwritten."""
+        self._connection.close()
 
     def __enter__(self) -> Self:
         return self
@@ -127,17 +132,49 @@ class Client(Facade[AsyncClient]):
         self.close()
 
 
-def _at_exit(client: Client) -> None:
-    """Close a forgotten client when the interpreter ends.
+class Connection:
+    """What a client holds open, closed once: by its client, when nobody has that any more, or at exit."""
+
+    def __init__(self, inner: AsyncClient, loop: Loop) -> None:
+        self._inner = inner
+        self._loop = loop
+        self._turn = threading.Lock()
+        _OPEN.add(self)
+
+    def close(self) -> None:
+        """Close the async client and its loop; whoever comes second waits for the first."""
+        with self._turn:
+            if self not in _OPEN:
+                return
+            try:
+                if not self._loop.closed:
+                    self._loop.run(self._inner.aclose())
+            finally:
+                self._loop.close()
+                _OPEN.discard(self)
+
+    def forgotten(self) -> None:
+        """Close on a thread of its own: this may be called on any, also on the loop's, which is needed."""
+        if self in _OPEN:
+            threading.Thread(target=self.close, name="amber-close").start()
+
+
+_OPEN: set[Connection] = set()
+"""Connections that are not closed."""
+
+
+def _close_all() -> None:
+    """Close what is open when the interpreter ends.
 
     `threading._register_atexit` runs while executors still take work, which an embedded engine's last writes
-    need; plain `atexit` comes after they have shut down, and serves where the former is missing.
+    need: what was registered last comes first, and `concurrent.futures.thread` has been imported before.
+    Plain `atexit` comes after they have shut down, and serves where the former is missing.
     """
-    known = weakref.ref(client)
+    for connection in list(_OPEN):
+        try:
+            connection.close()
+        except Exception:
+            log.exception("a client could not be closed in order")  # the others are to be closed all the same
 
-    def close() -> None:
-        left = known()
-        if left is not None:
-            left.close()
 
-    getattr(threading, "_register_atexit", atexit.register)(close)
+getattr(threading, "_register_atexit", atexit.register)(_close_all)

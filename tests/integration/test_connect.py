@@ -181,6 +181,83 @@ def test_a_notebook_gets_what_its_cells_say_now(programs: Programs) -> None:
     programs.server.until(lambda: not programs.server.processes(), 20)
 
 
+def test_clients_of_one_program_share_its_ray(programs: Programs) -> None:
+    """Two of one store, another store, threads, one forgotten, one left open with work under way."""
+    program = f"""
+import gc, threading, time
+import ray
+import amber_ray as amber
+
+clip = {str(CLIP)!r}
+
+@amber.feature
+def plus(asset: amber.Asset, n: int = 1) -> int:
+    return asset.bytes + n
+
+@amber.feature
+def endless(asset: amber.Asset) -> int:
+    while True:
+        time.sleep(0.1)
+
+def raylets():
+    return len([n for n in ray.nodes() if n["Alive"]]), ray.get_runtime_context().gcs_address
+
+first = amber.connect(features=[plus])
+first.get(plus, clip)
+here = raylets()
+second = amber.connect()
+other = amber.connect(store="other", features=[plus])
+print(first.get(plus, clip), second.get(plus, clip), other.get(plus, clip))
+print(second.get_many(plus, clip).rows[0].cached, other.get_many(plus, clip).rows[0].cached)
+assert raylets() == here
+try:
+    amber.connect(settings=amber.Settings(segment_seconds=10)).get(plus, clip, params={{"plus.n": 7}})
+except amber.AmberError as error:
+    print(error)
+first.close()
+try:
+    first.get(plus, clip)
+except amber.AmberError as error:
+    print(error)
+print(second.get(plus, clip, params={{"plus.n": 2}}) - second.get(plus, clip))
+auto = amber.connect("auto")
+second.close()
+print(auto.get_many(plus, clip).rows[0].cached)
+auto.submit(plus, clip).result()
+auto = None  # forgotten
+gc.collect()
+
+def thread(n):
+    with amber.connect() as client:
+        assert client.get(plus, clip, params={{"plus.n": n}}) == client.asset(clip).bytes + n
+
+threads = [threading.Thread(target=thread, args=(n,)) for n in range(10, 14)]
+for t in threads: t.start()
+for t in threads: t.join()
+assert raylets() == here
+other.close()
+while threading.active_count() > 1 and any(t.name == "amber-close" for t in threading.enumerate()):
+    time.sleep(0.01)
+assert not ray.is_initialized()
+again = amber.connect(features=[plus, endless])
+print(again.get_many(plus, clip).rows[0].cached)
+future = again.submit(endless, clip)
+amber.connect().get(plus, clip)
+"""
+    size = CLIP.stat().st_size
+    assert programs.run(program).splitlines() == [
+        f"{size + 1} {size + 1} {size + 1}",
+        "True True",
+        f"store {programs.folder / 'amber-store'} is open in this process with segment_seconds=60.0, not 10; "
+        "close its clients first, or give another store",
+        "the client is closed; connect again",
+        "1",
+        "True",
+        "True",
+    ]
+    programs.server.until(lambda: not programs.server.processes(), 20)
+
+
 @pytest.fixture
 def head(programs: Programs) -> Iterator[dict[str, str]]:
     """A Ray of its own with tokens, outside any of the programs; its addresses."""

@@ -102,6 +102,11 @@ def log_folder() -> str | None:
     return None if find is None else str(find())
 
 
+def running() -> bool:
+    """Whether this process is connected to a cluster."""
+    return bool(ray.is_initialized())
+
+
 def stop() -> None:
     """Leave the cluster; a local one that this process started ends."""
     ray.shutdown()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import subprocess
 import sys
@@ -789,6 +790,60 @@ async def test_code_that_changed_under_its_version_is_reported_until_accepted(tm
 
 
 # The public names
+
+
+FORGOTTEN = """
+import asyncio, gc, sys, threading
+from amber_ray.client import AsyncClient, Client
+from amber_ray.client.loop import Loop
+
+class Service:
+    async def aclose(self):
+        await asyncio.to_thread(print, "closed")
+
+async def left():
+    await asyncio.to_thread(print, "left")
+
+def client():
+    return Client(AsyncClient(Service(), closing=left), Loop())
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("kept = client()\nprint('end')", ["end", "closed", "left"]),
+        ("kept = client()\nkept.close()\nkept.close()\nprint('end')", ["closed", "left", "end"]),
+        (
+            "forgotten = client()\nforgotten = None\n"
+            "[t.join() for t in threading.enumerate() if t.name == 'amber-close']\nprint('end')",
+            ["closed", "left", "end"],
+        ),
+        (
+            "forgotten = client()\nforgotten.itself = forgotten\ndel forgotten\ngc.collect()",
+            ["closed", "left"],
+        ),
+    ],
+)
+def test_a_client_is_closed_once_also_when_nobody_has_it_any_more(text: str, said: list[str]) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", f"{FORGOTTEN}\n{text}"], capture_output=True, text=True, timeout=60
+    )
+    assert (ran.stdout.split(), ran.stderr, ran.returncode) == (said, "", 0)
+
+
+def test_a_future_keeps_its_client_open(client: Client, service: GatedService) -> None:
+    loop = Loop()
+    future = Client(AsyncClient(service, timeout=BOUND), loop).submit("size", "/a.mp4")
+    gc.collect()
+    assert future.result() == 6
+    assert not loop.closed
+    del future
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "amber-close":
+            thread.join(BOUND)
+    assert loop.closed
 
 
 def test_all_is_what_is_exported() -> None:

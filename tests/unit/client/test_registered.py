@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from amber_ray import errors, feature
 from amber_ray.client import AsyncClient
+from amber_ray.client.registered import Remembering
+from amber_ray.client.version_lock import read
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.model.service import RegistryView
 from amber_ray.fabric.engine.engine import Engine
@@ -213,3 +217,21 @@ def test_registries_that_nobody_uses_any_more_are_let_go_of() -> None:
             assert await here.key(name_of)
 
     run(story())
+
+
+def test_pinned_versions_are_noted_in_the_stores_book_and_changes_are_told(tmp_path: Path) -> None:
+    book = str(tmp_path / "store")
+
+    async def story(by: int) -> None:
+        async with world() as made_world:
+            engine = await made_world.engine()
+            client = AsyncClient(engine, registrar=Remembering(Pickled(engine), book))
+            await client.register(made(by, version="1"), above(0))
+
+    asyncio.run(story(1))
+    assert list(read(book)) == ["mine"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(story(1))
+    with pytest.warns(UserWarning, match="mine: the code changed under version '1'"):
+        asyncio.run(story(2))
