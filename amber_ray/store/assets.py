@@ -2,7 +2,7 @@
 
     writer   the pack of its latest rows ── more rows ──→ a new pack with all of them; the old one is deleted
     owner    many small packs ──→ one pack with the newest row of each; the small ones are deleted
-    reader   lists the packs, keeps some 16 bytes for each row, reads the row group of what it looks for
+    reader   lists the packs, keeps some 40 bytes for each row, reads the row group of what it looks for
 
 A pack gets its name when it is whole, and is published before what it replaces is deleted, so a crash leaves
 rows twice and never a gap. A row says what was found at a place at a time: it stays true, so rows that are
