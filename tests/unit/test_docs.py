@@ -63,6 +63,44 @@ def test_every_block_says_what_it_is(page: Path) -> None:
     assert unsaid(page) == []
 
 
+def anchors(page: str) -> set[str]:
+    """The names by which GitHub links to a page's headings."""
+    prose = re.sub(r"^```.*?^```$", "", page, flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def links(page: Path) -> list[tuple[Path, str, str]]:
+    """The links of a page to files of the project: the file, the heading in it, and the link as it stands."""
+    prose = re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+    found = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        where, _, anchor = link.partition("#")
+        if "://" not in where:
+            found.append(((page.parent / where).resolve() if where else page, anchor, link))
+    return found
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted(DOCS.glob("*.md"))], ids=lambda page: page.name)
+def test_every_link_leads_somewhere(page: Path) -> None:
+    broken = [
+        link
+        for target, anchor, link in links(page)
+        if not target.exists() or (anchor and anchor not in anchors(target.read_text()))
+    ]
+    assert broken == []
+
+
+def test_every_page_can_be_reached_from_the_readme() -> None:
+    reached, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        page = waiting.pop()
+        if page not in reached and page.suffix == ".md" and page.exists():
+            reached.add(page)
+            waiting += [target for target, _, _ in links(page)]
+    assert set(DOCS.glob("*.md")) <= reached
+
+
 def test_a_block_that_says_nothing_is_found() -> None:
     assert blocks("```bash\nls\n```\n")[0].directive == ""
     assert blocks("<!-- readme: run -->\n```bash\nls\n```\n") == [Block("run", "bash", "ls\n")]
