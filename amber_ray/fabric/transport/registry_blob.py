@@ -9,6 +9,7 @@ pickles of the others (`layers`).
 from __future__ import annotations
 
 import hashlib
+import linecache
 import sys
 import sysconfig
 import weakref
@@ -20,6 +21,7 @@ from typing import Any
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.fingerprint import live
+from amber_ray.core.fingerprint.source import installed
 from amber_ray.errors import DeclarationError
 from amber_ray.fabric.transport import layers
 from amber_ray.features.registered import build as build
@@ -27,6 +29,8 @@ from amber_ray.features.registered import build as build
 _LOADED: dict[str, Registry] = {}
 _LAYERS: dict[str, dict[str, FeatureSpec]] = {}
 """Layers that this process has unpacked, by the digest of their bytes."""
+_TEXTS: dict[str, str] = {}
+"""The source of modules that travel by name, as it was when code was first sent from here."""
 _SENT: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 """The code that a class had when it was last pickled here."""
 
@@ -44,6 +48,7 @@ def pack_layer(specs: Sequence[FeatureSpec]) -> bytes:
     import ray.cloudpickle as cloudpickle
 
     by_value = [m for m in _user_modules(specs) if m is not None]
+    by_value += [m for m in _edited() if m not in by_value]
     for module in by_value:
         cloudpickle.register_pickle_by_value(module)  # type: ignore[no-untyped-call]
     try:
@@ -121,9 +126,27 @@ def _classes_told_apart() -> Iterator[None]:
             _SENT[cls] = live.digest(cls)
 
 
+def _edited() -> list[ModuleType]:
+    """Modules beside the features' own that are not installed, and were edited since code was first sent.
+
+    Unedited ones travel by name, since what they hold (locks, files) may have no pickle. A worker that has
+    imported one before would go on with what it was then, under the key of what it is now.
+    """
+    found: list[ModuleType] = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None) or ""
+        if not file.endswith(".py") or name.partition(".")[0] in ("amber_ray", "__main__") or installed(file):
+            continue
+        linecache.checkcache(file)
+        text = "".join(linecache.getlines(file))
+        if _TEXTS.setdefault(name, text) != text:
+            found.append(module)
+    return found
+
+
 def _user_modules(specs: Iterable[FeatureSpec]) -> Iterable[ModuleType | None]:
     """The modules (or their top packages) of features that are not installed."""
-    installed = {sysconfig.get_path(p) for p in ("stdlib", "platstdlib", "purelib", "platlib")}
+    libraries = {sysconfig.get_path(p) for p in ("stdlib", "platstdlib", "purelib", "platlib")}
     names = {spec.module for spec in specs}
     for name in sorted(names):
         top = name.partition(".")[0]
@@ -131,5 +154,5 @@ def _user_modules(specs: Iterable[FeatureSpec]) -> Iterable[ModuleType | None]:
             continue
         module = sys.modules.get(top) or sys.modules.get(name)
         file = getattr(module, "__file__", None) or ""
-        if not any(file.startswith(path) for path in installed if path):
+        if not any(file.startswith(path) for path in libraries if path):
             yield module
