@@ -56,6 +56,10 @@ BOUNDS = {
     "catalogue of no-ops": "the first task of each worker; where there are many steps it does not show.",
     "warm actors: batches": "few pictures: the last batch of each actor is not full.",
     "scaling": "what is given out last: with few steps, some CPUs end early.",
+    "calls: a slow service": (
+        "processor time, 2 ms for each call over all processes, half of it in the actor that makes it and in "
+        "the cache actor; where calls are short, that is what they take."
+    ),
     "growth": "too few sizes to fit.",
 }
 

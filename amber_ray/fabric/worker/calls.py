@@ -32,6 +32,7 @@ from amber_ray.fabric.worker.tasks import (
     Outbox,
     arguments,
     give_up,
+    provenance_of,
     registry_of,
 )
 from amber_ray.fabric.worker.watchdog import Watchdog
@@ -75,7 +76,7 @@ class CallMaker:
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
                     box.raised(self._spec, step, error)
                 else:
-                    box.made(step, value, time.perf_counter() - started, "calls")
+                    box.made(step, value, time.perf_counter() - started, provenance_of(self._model, "calls"))
         return box.close()
 
     async def _paced(self, apart: float) -> None:

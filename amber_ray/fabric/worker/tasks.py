@@ -246,6 +246,12 @@ def failure_of(step: Step, error: BaseException) -> Failure:
     )
 
 
+def provenance_of(model: Any, otherwise: str) -> str:
+    """What a class feature says of where its values come from, such as its weights, if it says anything."""
+    provenance = getattr(model, "provenance", None)
+    return str(provenance()) if callable(provenance) else otherwise
+
+
 def _is_write_into_read_only(error: BaseException) -> bool:
     """Return whether an exception says that. OpenCV's is told by its name, so that nothing is imported."""
     kinds = (ValueError, TypeError, BufferError)

@@ -16,7 +16,7 @@ from amber_ray.errors import FeatureError
 from amber_ray.fabric.transport.messages import Work
 from amber_ray.fabric.worker import snapshot
 from amber_ray.fabric.worker.snapshot import Snapshot
-from amber_ray.fabric.worker.tasks import Inputs, Outbox, arguments, deadline, registry_of
+from amber_ray.fabric.worker.tasks import Inputs, Outbox, arguments, deadline, provenance_of, registry_of
 
 CALM = 50
 """Calls with as many items as were found to fit, before one more is tried."""
@@ -71,7 +71,7 @@ class WarmModel:
         else:
             share = (time.perf_counter() - started) / len(steps)
             for step, value in zip(steps, made, strict=True):
-                box.made(step, value, share, self._provenance())
+                box.made(step, value, share, provenance_of(self._model, "warm"))
             self._fitted(len(steps))
             return []
         if not memory:
@@ -117,11 +117,6 @@ class WarmModel:
             results[i] = None  # what is referred to here has its arrays copied
             made.append(snapshot.take(held, work.inline_bytes))
         return made
-
-    def _provenance(self) -> str:
-        """Where it ran and, if the model says so, which weights made the value."""
-        provenance = getattr(self._model, "provenance", None)
-        return str(provenance()) if callable(provenance) else "warm"
 
 
 class Warm(WarmModel):

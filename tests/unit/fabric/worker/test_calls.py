@@ -215,12 +215,16 @@ def test_a_class_is_made_once_with_its_parameters_for_all_calls() -> None:
             await asyncio.sleep(0)
             return f"{self.server}/{asset.id}"
 
+        def provenance(self) -> str:
+            return f"version 7 at {self.server}"
+
     async def story() -> None:
         stage = Stage(Asks, server="http://here")
         calls = [stage.give(name) for name in "abc"]
         await asyncio.wait(calls)
         assert [value(call) for call in calls] == ["http://here/a", "http://here/b", "http://here/c"]
         assert made == ["http://here"]
+        assert {result(call).made.device for call in calls} == {"version 7 at http://here"}  # type: ignore[union-attr]
 
     run(story())
 
