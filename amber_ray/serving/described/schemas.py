@@ -312,12 +312,13 @@ SCHEMAS: dict[str, Schema] = {
         code_digest=TEXT,
         is_class=FLAG,
         digest={**ID, "description": "what its values mean, all but the code of its inputs"},
-        calls={
-            **_object("", concurrency=COUNT, rate=TEXT, retry_status=_list(COUNT)),
-            "description": "how a feature that calls a service is held back; empty for others",
-        },
+        calls=ref("Calls"),
         graph={**ref("Graph"), "description": "only where one feature is asked for"},
     ),
+    "Calls": {
+        **_object("", concurrency=COUNT, rate=TEXT, retry_status=_list(COUNT)),
+        "description": "How a feature that calls a service is held back; empty for others.",
+    },
     "Param": _object("type default", type=TEXT, default={}),
     "Purged": _object("purged", purged=COUNT),
     "StoredVersion": _object(
