@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ BIN = Path(sys.executable).parent
 class Cluster:
     dashboard: str
     env: dict[str, str]
+    port: int
 
     def command(self, *words: str, timeout: float = 90) -> str:
         done = subprocess.run(
@@ -64,7 +66,7 @@ def processes_of(place: Path) -> list[int]:
     return found
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     # Ray puts sockets below its folder, and the path of a socket is at most 107 bytes long.
     place = Path("/tmp") / f"amber-deploy-{secrets.token_hex(4)}"
@@ -81,6 +83,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(ROOT / "deployments" / "haproxy"),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "1",
         "RAY_SERVE_HAPROXY_STATS_PORT": str(proxy_stats),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(proxy_metrics),
         "RAY_ADDRESS": f"127.0.0.1:{head}",
@@ -105,7 +108,8 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         answer(
             f"http://127.0.0.1:{dashboard}/api/version", lambda: daemon.poll() is None, place / "start.log"
         )
-        yield Cluster(f"http://127.0.0.1:{dashboard}", env)
+        [port] = free_ports(1)  # Serve keeps it for good
+        yield Cluster(f"http://127.0.0.1:{dashboard}", env, port)
     finally:
         daemon.kill()  # asked to end, it would wait half a minute for Serve
         daemon.wait(10)
@@ -147,13 +151,26 @@ def ask(url: str, body: dict[str, Any] | None = None) -> tuple[int, Any]:
         return error.code, json.load(error)
 
 
+def deployed(cluster: Cluster) -> None:
+    """Wait until what was deployed last runs, everywhere."""
+    until = time.monotonic() + 120
+    while True:
+        told = cluster.command(str(BIN / "serve"), "status", "--address", cluster.dashboard)
+        status = yaml.safe_load(told)["applications"].get("amber", {})
+        if status.get("status") == "RUNNING":
+            return
+        assert status.get("status") != "DEPLOY_FAILED", status
+        assert time.monotonic() < until, status
+        time.sleep(0.5)
+
+
 @pytest.mark.timeout(300)
 def test_serve_deploy_brings_amber_up(cluster: Cluster, tmp_path: Path) -> None:
     media = tmp_path / "media"
     media.mkdir()
     [clip] = (ROOT / "amber_ray/samples").glob("*-30s.mp4")
     shutil.copy(clip, media / "clip.mp4")
-    [port] = free_ports(1)
+    port = cluster.port
     config = yaml.safe_load((ROOT / "deployments/serve.yaml").read_text())
     config["http_options"]["port"] = port
     args = config["applications"][0]["args"]
@@ -163,17 +180,7 @@ def test_serve_deploy_brings_amber_up(cluster: Cluster, tmp_path: Path) -> None:
 
     cluster.command(str(BIN / "serve"), "deploy", str(edited), "--address", cluster.dashboard)
     base = f"http://127.0.0.1:{port}"
-    until = time.monotonic() + 120
-    while True:
-        status = yaml.safe_load(
-            cluster.command(str(BIN / "serve"), "status", "--address", cluster.dashboard)
-        )["applications"].get("amber", {})
-        if status.get("status") == "RUNNING":
-            break
-        assert status.get("status") != "DEPLOY_FAILED", status
-        assert time.monotonic() < until, status
-        time.sleep(0.5)
-
+    deployed(cluster)
     assert ask(f"{base}/healthz")[0] == 200
     code, view = ask(
         f"{base}/v1/compute", {"features": ["probe"], "assets": [{"uri": str(media / "clip.mp4")}]}
@@ -188,3 +195,74 @@ def test_serve_deploy_brings_amber_up(cluster: Cluster, tmp_path: Path) -> None:
     # The settings of the file are in force: nothing outside its media roots is read.
     code, problem = ask(f"{base}/v1/compute", {"features": ["probe"], "assets": [{"uri": str(clip)}]})
     assert "Forbidden" in json.dumps(problem), (code, problem)
+
+
+CODE = """
+import os, time
+from amber_ray import Asset, feature
+
+@feature
+def answer(asset: Asset) -> int:
+    return {answer}
+
+@feature(version="1")
+def gated(asset: Asset) -> int:
+    while not os.path.exists({gate!r}):
+        time.sleep(0.02)
+    return 7
+"""
+
+
+@pytest.mark.timeout(300)
+def test_new_code_under_the_same_file_is_deployed_and_nobody_is_cut_off(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    gate, code, edited = tmp_path / "gate", tmp_path / "my_features.py", tmp_path / "serve.yaml"
+    [clip] = (ROOT / "amber_ray/samples").glob("*-30s.mp4")
+    port = cluster.port
+    config = yaml.safe_load((ROOT / "deployments/serve.yaml").read_text())
+    config["http_options"]["port"] = port
+    config["applications"][0]["args"] |= {
+        "port": port,
+        "store": str(tmp_path / "store"),
+        "media_roots": [str(clip.parent)],
+        "features": [str(code)],
+        "builtins": False,
+        "namespace": "edited",
+        "replicas": 2,
+        "drain_seconds": 2.0,
+    }
+    edited.write_text(yaml.safe_dump(config))
+    base = f"http://127.0.0.1:{port}"
+
+    def deploy() -> None:
+        cluster.command(
+            *(sys.executable, "-m", "amber_ray.cli", "deploy", str(edited), "-a", cluster.dashboard)
+        )
+
+    def body(feature: str) -> dict[str, Any]:
+        return {"features": [feature], "assets": [{"uri": str(clip)}]}
+
+    code.write_text(CODE.format(answer=1, gate=str(gate)))
+    deploy()
+    deployed(cluster)
+    assert ask(f"{base}/v1/compute", body("answer"))[1]["results"][0]["value"] == 1
+
+    answers: list[tuple[int, Any]] = []
+    with ThreadPoolExecutor(5) as threads:
+        waiting = [threads.submit(ask, f"{base}/v1/compute", body("gated")) for _ in range(4)]
+        code.write_text(CODE.format(answer=2, gate=str(gate)))
+        deploy()
+        until = time.monotonic() + 120
+        while not answers or answers[-1][1]["results"][0]["value"] != 2:
+            assert time.monotonic() < until, answers[-1]
+            answers.append(ask(f"{base}/v1/compute", body("answer")))
+            assert answers[-1][0] == 200
+        deployed(cluster)
+        accepted = [one.result(90) for one in waiting]
+    assert [(status, view["state"]) for status, view in accepted] == [(202, "running")] * 4
+    gate.touch()
+    for _, view in accepted:
+        status, later = ask(f"{base}/v1/requests/{view['id']}")
+        assert (status, later["state"], later["results"][0]["value"]) == (200, "done", 7)
+    assert [ask(f"{base}/v1/compute", body("answer"))[1]["results"][0]["value"] for _ in range(8)] == [2] * 8
