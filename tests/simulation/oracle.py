@@ -152,7 +152,7 @@ class Oracle:
             case ev.Requested(targets=targets, refresh=True):
                 self.undone(targets)
                 # If nobody waits for the new one, the stored one from before counts again (docs: Limits).
-                unwritten = ledger.unspilled.keys()
+                unwritten = ledger.unspilled.keys() | ledger.spilling  # whose write may fail
                 self._forget_refreshes([key for key in targets if key in unwritten])
 
     def _meant(self, event: ev.Requested) -> None:
@@ -340,11 +340,15 @@ class Oracle:
         held = None if shard is None else self._serial(shard.context.values.get(key))
         if held is not None and held >= serial and (key, held) not in self._damaged:
             return True
-        return any(
-            self.serial(pickle.loads(row.data)) >= serial
-            for part in world.store.parts.values()
-            for row in part.rows
-            if row.key == key and not part.damaged
+        if shard is None:
+            return False
+        # A part of which its shard does not know, as by the late write of a dead one, may never be read.
+        place = shard.context.index.find(key)
+        part = None if place is None else world.store.parts.get(place[0])
+        return (
+            part is not None
+            and not part.damaged
+            and any(self.serial(pickle.loads(row.data)) >= serial for row in part.rows if row.key == key)
         )
 
     def _serial(self, handle: Any) -> int | None:
