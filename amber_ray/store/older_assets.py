@@ -24,6 +24,8 @@ from amber_ray.store.json_files import read_json
 log = logging.getLogger("amber.store")
 
 IDS, PLACES = "assets/id", "assets/uri"
+TOGETHER = 4096
+"""Assets that are taken over at once, or somewhat more."""
 READERS = 16
 """Files of an object store that are read at once."""
 
@@ -64,15 +66,18 @@ class OlderRecords:
         """Yield all assets at all their places, some at a time, with the names of the files that say so."""
         if not self.there():
             return
+        found: list[Old] = []
+        names: list[str] = []
         for number in range(256):
-            folder = f"{IDS}/{number:02x}"
-            names = sorted(self._files.sizes(_NAME, folder, 1))
+            here = sorted(self._files.sizes(_NAME, f"{IDS}/{number:02x}", 1))
             with concurrent.futures.ThreadPoolExecutor(1 if self._files.local else READERS) as pool:
-                records = [record for record in pool.map(self._record, names) if record is not None]
-                found = [old for places in pool.map(self._places, records) for old in places]
-            if found:
+                records = [record for record in pool.map(self._record, here) if record is not None]
+                found += [old for places in pool.map(self._places, records) for old in places]
+            names += here
+            if found and (len(found) >= TOGETHER or number == 255):
                 # Assets first: one that was taken over, but for its place, would be taken for one that moved.
                 yield found, [*names, *dict.fromkeys(_place(a.uri) for a, _ in found if a.signature)]
+                found, names = [], []
 
     def remove(self, names: Sequence[str]) -> None:
         """Delete files that were taken over; fine if they are gone."""
