@@ -14,6 +14,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.stream import Disposition
 from PIL import Image, PngImagePlugin
 
 from tests.media import textured, tone
@@ -76,13 +77,16 @@ def film(
     form: str | None = None,
     sound: np.ndarray | None = None,
     sound_codec: str = "aac",
+    first: int = 0,
+    tags: dict[str, str] | None = None,
 ) -> Path:
-    """Encode pictures at 25 a second, and mono sound at 48 kHz."""
+    """Encode pictures at 25 a second, the first at `first` / 25 s, and mono sound at 48 kHz."""
     with av.open(str(path), "w", format=form, options=container or {}) as out:
         stream: Any = out.add_stream(codec, rate=FPS, options=options or {})
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = pixels
         stream.codec_context.gop_size = gop
+        stream.metadata.update(tags or {})
         if b_frames:
             stream.codec_context.max_b_frames = b_frames
         if aspect:
@@ -95,11 +99,30 @@ def film(
             voice.layout = "mono"
         for number, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
+            frame.pts, frame.time_base = first + number, Fraction(1, FPS)
             out.mux(stream.encode(frame))
         out.mux(stream.encode(None))
         if sound is not None:
             _voice(out, voice, sound, 48_000, 1)
+    return path
+
+
+def tracks(path: Path, *films: Sequence[np.ndarray], default: int, codec: str = "libx264") -> Path:
+    """Several tracks of pictures in one file, one of them flagged as the default."""
+    with av.open(str(path), "w") as out:
+        streams: list[Any] = []
+        for number, pictures in enumerate(films):
+            stream: Any = out.add_stream(codec, rate=FPS)
+            stream.height, stream.width = pictures[0].shape[:2]
+            stream.pix_fmt = "yuv420p"
+            stream.disposition = Disposition.default if number == default else Disposition(0)
+            streams.append(stream)
+        for stream, pictures in zip(streams, films, strict=True):
+            for number, picture in enumerate(pictures):
+                frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                frame.pts, frame.time_base = number, Fraction(1, FPS)
+                out.mux(stream.encode(frame))
+            out.mux(stream.encode(None))
     return path
 
 
@@ -325,6 +348,41 @@ _made(
     lambda path: film(path, moving(4), container={"movflags": "frag_keyframe+empty_moov"}),
     _film(4, grey=False),
 )
+
+# Which track, a size that changes, tags of another film.
+for _name, _codec in (("second_default.mp4", "libx264"), ("second_default.mkv", "mpeg4")):
+    _made(
+        _name,
+        lambda path, codec=_codec: tracks(
+            path, greys(2, 64, 48, first=4), greys(2, 192, 144), default=1, codec=codec
+        ),
+        _film(2, size_as_displayed="192x144"),
+    )
+for _name, _codec in (("still_first.mp4", "mpeg4"), ("still_first.mov", "libx264")):
+    _made(
+        _name,
+        lambda path, codec=_codec: tracks(
+            path, greys(1, 384, 288, first=4)[:1], greys(2), default=0, codec=codec
+        ),
+        _film(2, size_as_displayed="96x72"),
+    )
+for _name, _codec in (("resized_mpeg2.ts", "mpeg2video"), ("resized.ts", "libx264")):
+    _made(
+        _name,
+        lambda path, codec=_codec: joined(
+            path,
+            lambda p: film(p, greys(3, 160, 120), codec),
+            lambda p: film(p, greys(3, 160, 90, first=3), codec, first=3 * FPS),
+        ),
+        # The second part's clock begins up to two pictures early, and each time counts once.
+        _film(6, size_as_displayed="160x120", pictures=[148, 150], **REFUSED),
+    )
+for _name, _codec in (("stale.webm", "libvpx-vp9"), ("stale.mkv", "mpeg4")):
+    _made(
+        _name,
+        lambda path, codec=_codec: film(path, greys(3), codec, tags={"DURATION-eng": "00:00:10.000000000"}),
+        _film(3, duration={"seconds": 3.0, "within": 0.05}),
+    )
 
 # Transparency.
 for _name, _codec, _pixels in (
