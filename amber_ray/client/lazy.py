@@ -33,7 +33,7 @@ from amber_ray.core.model.service import (
     StoredValue,
 )
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import StoreBusy, StoreError, UnknownRequest, VersionGone
+from amber_ray.errors import StoreBusy, StoreError, Unavailable, UnknownRequest, VersionGone
 from amber_ray.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,7 +81,12 @@ class LazyService:
         return started.result().service
 
     async def _started(self) -> Service:
-        """The engine; starts Ray once, for all who ask. Raises `StoreBusy` if another Amber has the store."""
+        """The engine; starts Ray once, for all who ask.
+
+        Raises `StoreBusy` if another Amber has the store, `Unavailable` once this is closed: nobody would
+        end a Ray that is started then.
+        """
+        self._refuse_closed()
         started = self._starting
         if started is None or (started.done() and self._engine is None):
             # Not a part of any caller's task: one who gives up takes the others' Ray along otherwise.
@@ -110,6 +115,7 @@ class LazyService:
         from amber_ray.fabric.adapter.reading import StoreReader
 
         async with self._turn:
+            self._refuse_closed()
             reader = self._reader
             if reader is None or not await reader.current():
                 made = StoreReader(self._settings, self._registry, self._catalogue)
@@ -122,9 +128,14 @@ class LazyService:
         try:
             yield reader
         finally:
-            self._readers[reader] -= 1
-            if reader is not self._reader and not self._readers[reader]:
-                await self._close(reader)
+            if reader in self._readers:  # else `aclose` has closed it under this question
+                self._readers[reader] -= 1
+                if reader is not self._reader and not self._readers[reader]:
+                    await self._close(reader)
+
+    def _refuse_closed(self) -> None:
+        if self._closed:
+            raise Unavailable("the client is closed; connect again")
 
     async def _close(self, reader: StoreReader) -> None:
         del self._readers[reader]

@@ -20,8 +20,9 @@ from amber_ray import Asset, Clip, feature
 from amber_ray.client import embedded
 from amber_ray.client.registered import Opened
 from amber_ray.core.planning.plan import Planner
-from amber_ray.errors import MediaNotFound, StoreBusy, UnknownKey
+from amber_ray.errors import MediaNotFound, StoreBusy, Unavailable, UnknownKey
 from amber_ray.fabric.adapter import machine
+from amber_ray.fabric.adapter.reading import StoreReader
 from amber_ray.features.registered import build
 from amber_ray.settings import Settings
 from amber_ray.store.lease import Lease
@@ -234,6 +235,36 @@ def test_many_who_need_an_engine_start_one(
         assert engines[0].closed == 1
 
     asyncio.run(asyncio.wait_for(story(), 60))
+
+
+def test_a_closed_client_says_so_and_starts_nothing(
+    settings: Settings, started: list[Engine], picture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(settings, "weight", uri=picture)
+    ask = StoreReader.ask
+
+    async def story() -> None:
+        reading, gate = asyncio.Event(), asyncio.Event()
+
+        async def held(self: StoreReader, question: Any) -> Any:
+            reading.set()
+            await gate.wait()
+            return await ask(self, question)
+
+        client = await amber.aconnect(settings=settings, features=FEATURES)
+        monkeypatch.setattr(StoreReader, "ask", held)
+        asking = asyncio.create_task(client.get("boxes", picture))
+        await reading.wait()
+        await client.aclose()
+        gate.set()
+        with pytest.raises(Unavailable, match="closed"):
+            await asking
+        for question in (client.get("weight", picture), client.submit("weight", picture), client.stats()):
+            with pytest.raises(Unavailable, match="closed; connect again"):
+                await question
+
+    asyncio.run(asyncio.wait_for(story(), 60))
+    assert started == []
 
 
 def test_a_store_of_another_is_read_and_says_so_to_whoever_needs_more(
