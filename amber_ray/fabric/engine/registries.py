@@ -59,11 +59,12 @@ class Registries:
             blob = self.blobs[old.digest]
             self.blobs[new.digest] = layers.extended(blob, new.digest, [s.name for s in specs], code)
             self._known[new.digest] = new
+        self.get(new.digest)  # the most recently used before any goes: it may be one of the oldest
         brought = [digest for digest in self._known if digest != self.own.digest]
         for digest in brought[:-BROUGHT]:
             if digest not in in_use:
                 del self._known[digest], self.blobs[digest]
-        return self.get(new.digest)
+        return self._known[new.digest]
 
     def returns(self, feature: str, version: str) -> ValueType | None:
         """The declared type of a feature's version; None if no registry has it."""
