@@ -136,10 +136,10 @@ class Catalogue:
     def _write(self, uris: Sequence[str], fresh: Mapping[int, _Found]) -> dict[int, Asset | AmberError]:
         """Write new assets, then remember them; return the answers, all the same error if they can't be."""
         rows = [found.new for found in fresh.values() if found.new is not None]
-        if self._holding:
-            with self._lock:
+        with self._lock:  # with `release`: what it has not seen held is written here
+            if self._holding:
                 self._unwritten.update((row.uri, row) for row in rows)
-            rows = []
+                rows = []
         try:
             self._packs.add(rows)
         except AmberError as error:
@@ -244,8 +244,8 @@ class Catalogue:
 
     def release(self) -> None:
         """Write what was held, and from now on everything at once. Raises `StoreError`."""
-        self._holding = False
         with self._lock:
+            self._holding = False
             rows = list(self._unwritten.values())
         self._packs.add(rows)
         with self._lock:

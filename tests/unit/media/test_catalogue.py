@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -306,6 +307,29 @@ def test_an_asset_is_not_told_before_it_is_written_whoever_found_it(
         go_on.set()
         assert both.result(30)[0] == asset
     assert opened == [str(film), str(other)]
+
+
+def test_what_is_found_as_the_catalogue_is_released_is_written(tmp_path: Path) -> None:
+    young = write_picture(tmp_path / "young.png", flat(RED))  # its signature can't be trusted yet
+    held = catalogue(tmp_path)
+    held.hold()
+    lock = held._lock
+
+    class Released:
+        """The lock, before which another thread releases the catalogue once: as late as it can."""
+
+        def __enter__(self) -> None:
+            if sys._getframe(1).f_code.co_name == "_write" and held._holding:
+                held.release()
+            lock.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            lock.release()
+
+    held._lock = Released()  # type: ignore[assignment]
+    asset = held.add(str(young))
+    assert not held.held
+    assert catalogue(tmp_path).get(asset.id).uri == str(young)
 
 
 def test_what_an_older_version_found_is_probed_anew_and_not_digested(
