@@ -119,7 +119,7 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
     cluster, start_engine, registrar = _doors("joining a cluster")
     if address == "auto":
         # The cluster that this program runs in may be the one that it has started.
-        opened = RAY.open_in(settings.namespace)
+        opened = await asyncio.to_thread(RAY.open_in, settings.namespace)  # waits while another Ray starts
         if opened is not None:
             mine = {"features": settings.features, "media_roots": settings.media_roots}
             return await start(settings if own else opened.replace(**mine), features)

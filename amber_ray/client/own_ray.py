@@ -110,7 +110,7 @@ class OwnRay:
         self._stores: dict[str, OpenStore] = {}
 
     def open_in(self, namespace: str) -> Settings | None:
-        """How the store in a namespace is run, if one is open there."""
+        """How the store in a namespace is run, if one is open there. Waits while Ray starts or stops."""
         with self._turn:
             used = [store.settings for store in self._stores.values() if store.users]
             return next((settings for settings in used if settings.namespace == namespace), None)
