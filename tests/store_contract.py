@@ -17,10 +17,11 @@ import pytest
 from amber_ray.core.values import annotations as vt
 from amber_ray.core.values.annotations import parse
 from amber_ray.errors import DamagedPart, DamagedRecord, StoreError
-from amber_ray.store import parquet, sealed
 from amber_ray.store import part as pt
+from amber_ray.store import sealed
 from amber_ray.store.files import Files
 from amber_ray.store.journal import Journal
+from amber_ray.store.key_index import hexed
 from amber_ray.store.parquet import Part, Row, ValueStore
 from tests import values as gen
 from tests.store_faults import ERRORS, Trouble
@@ -63,7 +64,7 @@ def packed(*names: Any) -> bytes:
 
 def held(store: ValueStore) -> dict[str, list[str]]:
     """Keys by part, as a new process would find them."""
-    return {part.name: parquet.hexed(keys) for part, keys in store.scan()}
+    return {part.name: hexed(keys) for part, keys in store.scan()}
 
 
 def everything(store: ValueStore) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from amber_ray.cli.options import token_of
 from amber_ray.client.address import connect, source_name
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.errors import UnknownFeature, did_you_mean
+from amber_ray.settings import Settings
 
 
 def infos_of(args: argparse.Namespace) -> list[FeatureInfo]:
@@ -16,10 +17,9 @@ def infos_of(args: argparse.Namespace) -> list[FeatureInfo]:
     if args.server:
         with connect(args.server, token=token_of(args)) as client:
             return client.features()
-    from amber_ray.core.declare.registry import Registry
-    from amber_ray.features import BUILTINS
+    from amber_ray.features.registered import build
 
-    return list(Registry.from_modules([*BUILTINS, *map(source_name, args.features)]).info())
+    return list(build(Settings(features=tuple(map(source_name, args.features)))).info())
 
 
 def known(graph: Mapping[str, FeatureInfo], name: str) -> str:

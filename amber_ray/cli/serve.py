@@ -104,10 +104,9 @@ def served_settings(args: argparse.Namespace) -> Settings:
 
 def _infos(settings: Settings) -> list[FeatureInfo]:
     """The features to serve; what is wrong with a module is found here, before anything is started."""
-    from amber_ray.core.declare.registry import Registry
-    from amber_ray.features import BUILTINS
+    from amber_ray.features.registered import build
 
-    return list(Registry.from_modules([*BUILTINS, *settings.features]).info())
+    return list(build(settings).info())
 
 
 @contextmanager

@@ -271,11 +271,16 @@ def _halves(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return pairs[:, 0].astype(np.uint64), pairs[:, 1].astype(np.uint64)
 
 
+def hexed(keys: np.ndarray) -> list[str]:
+    """Return keys, 16 bytes each in rows of an array, as 32 hex digits each."""
+    text = keys.tobytes().hex()
+    return [text[i : i + 32] for i in range(0, len(text), 32)]
+
+
 def _hex(high: np.ndarray, low: np.ndarray) -> list[str]:
     raw = np.empty((len(high), 2), ">u8")
     raw[:, 0], raw[:, 1] = high, low
-    text = raw.tobytes().hex()
-    return [text[i : i + 32] for i in range(0, len(text), 32)]
+    return hexed(raw)
 
 
 def _batch(keys: np.ndarray, part: int | np.ndarray, row: np.ndarray) -> Batch:

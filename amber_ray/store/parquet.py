@@ -33,6 +33,7 @@ from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.store import part as pt
 from amber_ray.store import rows as rw
 from amber_ray.store.files import Files
+from amber_ray.store.key_index import hexed
 from amber_ray.store.part import Part, PartFile, PartWriter
 from amber_ray.store.rows import Row, StoredRow
 
@@ -546,9 +547,3 @@ def _purged(store: ValueStore, name: str, asset: str | None, made_before: float 
         feature, version = pt.feature_and_version(name)
         new = store.publish(feature, version, type, costs, _kept(store, name, ~drop), after=name)
     return name, new, keys[~drop], hexed(keys[drop])
-
-
-def hexed(keys: np.ndarray) -> list[str]:
-    """Return keys, uint8[n, 16], as 32 hex digits each."""
-    text = keys.tobytes().hex()
-    return [text[i : i + 32] for i in range(0, len(text), 32)]

@@ -5,7 +5,7 @@
     shard_ports    a shard's ports: Ray tasks and actors, parts, journal, lease, clock
     engine_ports   an engine's ports, and `start_engine`, by which every way in gets an engine
     registering    features given by a program to the engine in it: pickled as they are then
-    machine        what this machine is to an engine: the catalogue's files, time, names; without Ray
+    machine        what this machine is to both: the catalogue's files, time, names; without Ray
     reading        engine and shard in one process over a store that is only read; without Ray
     gateway        `ray://`: an engine in an actor of the cluster, and the `Service` outside that calls it
     logs           what a process says to an operator: one line for each event, to `amber serve` or on stderr

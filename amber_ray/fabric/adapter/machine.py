@@ -1,4 +1,4 @@
-"""What this machine is to an engine, without Ray: the catalogue's files, time, names.
+"""What this machine is to engines and shards, without Ray: the catalogue's files, time, names.
 
 Must not know: Ray, HTTP.
 """
@@ -6,13 +6,14 @@ Must not know: Ray, HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
-from collections.abc import AsyncIterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, TooLarge
+from amber_ray.errors import AmberError, TooLarge, UnknownAsset
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
 from amber_ray.settings import Settings
@@ -23,14 +24,24 @@ STOP_SECONDS = 10.0
 """Longest wait for the writer of an upload that is given up."""
 
 
-def catalogue(settings: Settings) -> Catalogue:
-    """The catalogue of a store, with the media roots and limits of settings."""
+def catalogue(settings: Settings, fence: Callable[[], None] | None = None) -> Catalogue:
+    """The catalogue of a store, with the media roots and limits of settings. For `fence` see `Catalogue`."""
     return Catalogue(
         settings.store,
         Locator(settings.media_roots, settings.remote_schemes),
         settings.limits,
         settings.etag_identity,
+        fence,
     )
+
+
+def known(catalogue: Catalogue, ids: Sequence[str]) -> dict[str, Asset]:
+    """Assets by id, where they are now, without those that nobody has registered. Blocks."""
+    found: dict[str, Asset] = {}
+    for id in ids:
+        with contextlib.suppress(UnknownAsset):
+            found[id] = catalogue.get(id)
+    return found
 
 
 class CatalogueAssets:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import glob
-import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -25,7 +24,7 @@ from amber_ray.core.model.request import ExplainedStep
 from amber_ray.core.model.service import Answered
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Recipe
-from amber_ray.errors import StoreError, UnknownAsset
+from amber_ray.errors import StoreError
 from amber_ray.fabric.adapter import machine
 from amber_ray.fabric.engine import ports as engine_ports
 from amber_ray.fabric.engine.engine import Engine
@@ -362,16 +361,7 @@ class _Assets:
         self._catalogue = catalogue
 
     async def current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
-        return await asyncio.to_thread(self._current, ids)
-
-    def _current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
-        found: dict[str, Asset] = {}
-        for id in ids:
-            try:
-                found[id] = self._catalogue.get(id)
-            except UnknownAsset:
-                continue
-        return found
+        return await asyncio.to_thread(machine.known, self._catalogue, ids)
 
     async def tidy(self) -> None:
         """That is the owner's."""
@@ -388,4 +378,4 @@ class _ThisProcess:
         raise StoreError("the store can't be read here: Amber's log tells why")
 
     def new_id(self) -> str:
-        return uuid.uuid4().hex
+        return machine.RandomIdentity().new_id()

@@ -11,7 +11,6 @@ import logging
 import os
 import threading
 import time
-import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
@@ -22,8 +21,7 @@ from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state import events as ev
-from amber_ray.errors import UnknownAsset
-from amber_ray.fabric.adapter import faults
+from amber_ray.fabric.adapter import faults, machine
 from amber_ray.fabric.shard.ports import (
     CallFailed,
     PartKeys,
@@ -39,7 +37,6 @@ from amber_ray.fabric.worker import store_tasks, tasks
 from amber_ray.fabric.worker.calls import Calling
 from amber_ray.fabric.worker.warm import Warm
 from amber_ray.media.catalogue import Catalogue
-from amber_ray.media.locate import Locator
 from amber_ray.settings import Settings
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
@@ -353,17 +350,7 @@ class CatalogueAssets:
 
     async def current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
         """See `ports.Assets.current`."""
-        return await asyncio.to_thread(self._current, ids)
-
-    def _current(self, ids: Sequence[str]) -> Mapping[str, Asset]:
-        catalogue = self._catalogue()
-        found: dict[str, Asset] = {}
-        for id in ids:
-            try:
-                found[id] = catalogue.get(id)
-            except UnknownAsset:
-                continue
-        return found
+        return await asyncio.to_thread(lambda: machine.known(self._catalogue(), ids))
 
     async def tidy(self) -> None:
         """See `ports.Assets.tidy`."""
@@ -371,29 +358,10 @@ class CatalogueAssets:
 
     def _catalogue(self) -> Catalogue:
         """Made when it is needed first: the store may not be ours before."""
-        settings = self._settings
         with self._lock:
             if self._made is None:
-                self._made = Catalogue(
-                    settings.store,
-                    Locator(settings.media_roots, settings.remote_schemes),
-                    settings.limits,
-                    settings.etag_identity,
-                    self._fence,
-                )
+                self._made = machine.catalogue(self._settings, self._fence)
             return self._made
-
-
-class SystemClock:
-    """The clock of this machine."""
-
-    def now(self) -> float:
-        """See `ports.Clock.now`."""
-        return time.monotonic()
-
-    def unix(self) -> float:
-        """See `ports.Clock.unix`."""
-        return time.time()
 
 
 class ThisProcess:
@@ -405,7 +373,7 @@ class ThisProcess:
 
     def new_id(self) -> str:
         """See `ports.Process.new_id`."""
-        return uuid.uuid4().hex
+        return machine.RandomIdentity().new_id()
 
 
 def ports(settings: Settings, shard: int) -> Ports:
@@ -422,7 +390,7 @@ def ports(settings: Settings, shard: int) -> Ports:
         lease=StoreLease(lease),
         peers=RayPeers(settings.namespace),
         assets=CatalogueAssets(settings, fence),
-        clock=SystemClock(),
+        clock=machine.MachineClock(),
         process=ThisProcess(),
     )
 

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from amber_ray.fabric.shard.ports import PartKeys, Parts
-from amber_ray.store.key_index import KeyIndex
+from amber_ray.store.key_index import KeyIndex, hexed
 from amber_ray.store.part import order
 
 log = logging.getLogger("amber.listing")
@@ -51,7 +51,7 @@ class Listing:
             self._newest[folder] = place
             self._index.add(part.name, part.keys)
             return
-        known = self._index.find_many(_hex(part.keys))
+        known = self._index.find_many(hexed(part.keys))
         older = [at is None or order(at[0]) <= place for at in known]
         rows = np.flatnonzero(older)
         self._index.add(part.name, part.keys[rows], rows)
@@ -114,8 +114,3 @@ class Listing:
 
 def _folder(name: str) -> str:
     return name.rpartition("/")[0]
-
-
-def _hex(keys: np.ndarray) -> list[str]:
-    text = keys.tobytes().hex()
-    return [text[i : i + 32] for i in range(0, len(text), 32)]

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.unit_codec import asset_from_json, asset_to_json, unit_from_json, unit_to_json
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
@@ -112,7 +113,7 @@ class Record:
         """What the journal keeps; values themselves are in the store."""
         assets: dict[str, Asset] = {}
         for target in self.targets:
-            for asset in _assets_of(target.unit):
+            for asset in assets_of(target.unit):
                 assets[asset.id] = asset
         return {
             "id": self.id,
@@ -175,9 +176,3 @@ def _place(unit: Unit) -> str:
     if isinstance(unit, Segment):
         return f"{unit.asset.uri} from {unit.start:g} s to {unit.end:g} s"
     return unit.uri
-
-
-def _assets_of(unit: Unit) -> Sequence[Asset]:
-    if isinstance(unit, Collection):
-        return unit.assets
-    return (unit.asset,) if isinstance(unit, Segment) else (unit,)
