@@ -14,9 +14,9 @@ The rooms, each of which lists its modules. A room imports only from those above
     settings   one frozen `Settings`, built once at each entry point
     samples    two clips of a film, for a first run
     core       pure: features declared, requests planned, and the ledger, which decides what happens
-    media      which media may be read, what it is, how it is decoded
-    store      values in Parquet, the journal of accepted requests
+    store      values and assets in Parquet, the journal of accepted requests
     wire       what travels over HTTP, as the server and the client read and write it
+    media      which media may be read, what it is, how it is decoded
     features   the built-in features
     fabric     Amber in a Ray cluster: workers, shards, engines
     serving    the HTTP app, and its deployment on Ray Serve

@@ -163,7 +163,7 @@ class ValueReader:
         loaded: dict[str, StoredValue],
     ) -> None:
         stored = stored_value(self._registries, found, value)
-        # Whoever has said where it is, it is another one that makes it anew.
+        # All shards must be unchanged: one of them has found it, another one may be making it anew.
         if all(shard.is_fresh(mark) for shard, mark in marks):
             self._cache.put(stored, size_of(value) if size is None else size)
         loaded[found.key] = stored
