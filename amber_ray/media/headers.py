@@ -27,6 +27,9 @@ _HEADER = 16 << 20
 _BOXES = 10_000
 """Boxes or elements that are looked at on one level."""
 
+_TAGS = 8_000_000
+"""Tags of an FLV file that are followed: a day of film has fewer."""
+
 
 def crops(file: BinaryIO, form: str) -> list[Crop | None]:
     """The crop of each track of pictures, in the order of the tracks; empty where the format has none.
@@ -109,7 +112,9 @@ def _second_movie(file: BinaryIO, size: int) -> int | None:
 
 def _second_flv(file: BinaryIO, size: int, at: int) -> int | None:
     """Tag by tag, each with its length before and behind it."""
-    while at + 15 <= size:
+    for _ in range(_TAGS):
+        if at + 15 > size:
+            return None
         file.seek(at + 4)
         head = file.read(11)
         if head[:4] == b"FLV\x01":

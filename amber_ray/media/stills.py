@@ -78,6 +78,8 @@ _BEGINNINGS = (_PNG, b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 _XMP = b"XML:com.adobe.xmp\0\0"
 _TEXT = 64 << 10
 """Bytes of a PNG's XMP that are looked at, for the orientation in it."""
+_GAPS = 1000
+"""Texts and profiles, apart from each other, that are left out of a PNG. One with more is read as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,12 +261,16 @@ def _pixels_of(file: Watched) -> Any:
         dropped = kind in (b"tEXt", b"zTXt", b"iCCP") or (
             kind == b"iTXt" and (length > _TEXT or file.read(len(_XMP)) != _XMP)
         )
-        if not dropped:
+        if not dropped and kept[-1][1] == at:
+            kept[-1] = kept[-1][0], after
+        elif not dropped:
             kept.append((at, after))
+        if len(kept) > _GAPS:
+            break
         at = after
         file.seek(at)
     file.seek(0)
-    if kept[-1][1] == at and sum(b - a for a, b in kept) == at:
+    if len(kept) > _GAPS or kept == [(0, at)]:
         return file
     rest = io.BytesIO()
     for a, b in kept:
