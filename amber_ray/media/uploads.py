@@ -19,13 +19,20 @@ from amber_ray.media.locate import Location, Locator
 from amber_ray.settings import Limits
 
 _EXTENSIONS = {
-    "video/mp4": "mp4", "video/quicktime": "mov", "video/webm": "webm", "video/x-matroska": "mkv",
-    "video/x-msvideo": "avi", "video/mpeg": "mpg", "video/mp2t": "ts", "audio/mpeg": "mp3",
-    "audio/mp4": "m4a",
-    "audio/wav": "wav", "audio/flac": "flac", "audio/ogg": "ogg", "video/ogg": "ogv", "image/jpeg": "jpg",
-    "image/png": "png", "image/webp": "webp", "image/gif": "gif", "image/bmp": "bmp", "image/tiff": "tiff",
-    "image/avif": "avif",
+    "video/mp4": "mp4", "video/quicktime": "mov", "video/3gpp": "3gp", "video/webm": "webm",
+    "video/x-matroska": "mkv", "video/x-msvideo": "avi", "video/mpeg": "mpg", "video/mp2t": "ts",
+    "video/x-flv": "flv", "video/x-ms-asf": "asf", "video/mxf": "mxf", "video/ogg": "ogv",
+    "video/x-nut": "nut", "video/x-ivf": "ivf", "video/dv": "dv", "video/x-realmedia": "rm",
+    "video/x-yuv4mpeg": "y4m",
+    "audio/mpeg": "mp3", "audio/mp4": "m4a", "audio/3gpp": "3gp", "audio/webm": "webm",
+    "audio/x-matroska": "mka", "audio/wav": "wav", "audio/x-w64": "w64", "audio/aiff": "aiff",
+    "audio/basic": "au", "audio/x-caf": "caf", "audio/flac": "flac", "audio/ogg": "ogg", "audio/aac": "aac",
+    "audio/ac3": "ac3", "audio/eac3": "eac3", "audio/vnd.dts": "dts", "audio/amr": "amr",
+    "audio/x-ape": "ape", "audio/x-wavpack": "wv", "audio/x-tta": "tta",
+    "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif", "image/bmp": "bmp",
+    "image/tiff": "tiff", "image/avif": "avif", "image/heic": "heic",
 }  # fmt: skip
+"""Names that other programs know, by what the content was found to be; anything else is called `bin`."""
 _STALE_SECONDS = 86_400.0
 
 

@@ -16,7 +16,7 @@ import pytest
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Forbidden, MediaError, MediaNotFound, StoreError, TooLarge, UnknownAsset
 from amber_ray.media import catalogue as catalogue_module
-from amber_ray.media import source
+from amber_ray.media import facts, names, source, stills, uploads
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.decode import pictures
 from amber_ray.media.locate import Locator
@@ -512,6 +512,12 @@ def test_an_upload_is_kept_and_deduplicated(tmp_path: Path, film: Path, opened: 
     film.unlink()
     with source.opened(Catalogue(str(tmp_path / "store"), Locator([])).get(asset.id)) as file:
         assert file.read() == data
+
+
+def test_an_upload_of_every_kind_has_a_name_that_a_folder_of_media_would_list() -> None:
+    told = {*stills.TYPES.values(), *facts._TYPES.values()}
+    endings = {kind: uploads._EXTENSIONS.get(kind) for kind in told}
+    assert {kind: ending for kind, ending in endings.items() if ending not in names.ENDINGS} == {}
 
 
 @pytest.mark.parametrize("content", [b"", b"text, not media" * 100])
