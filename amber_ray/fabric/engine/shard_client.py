@@ -189,7 +189,8 @@ class ShardClient:
         The first poll comes before any request: from then on a stream of updates that is another tells that
         the shard started over, or gave this session up. Raises `ShardGone`.
         """
-        for digest, blob in self._blobs.items():
+        # A copy: callers register features meanwhile, and have them published by a call of their own.
+        for digest, blob in list(self._blobs.items()):
             if digest not in hello.registries:
                 await self._port.call("publish", digest, blob)
         updates: Updates = await self._port.call("poll", self._session, "", 0, 0.0, self._counted())
@@ -482,8 +483,8 @@ class ShardClient:
                 self._hears_nothing()
                 try:
                     await self._reconnect(connection)
-                except AmberError as error:
-                    log.error("%s", error)
+                except Exception as error:  # also of a bug: without polls this engine would hear nothing more
+                    log.error("%s", error, exc_info=not isinstance(error, AmberError))
                     await asyncio.sleep(1.0)
             except Exception:
                 log.exception("updates of shard %d could not be had", self.number)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from typing import Any
 
 import pytest
@@ -239,6 +240,34 @@ def test_a_restart_that_no_call_met_is_noticed_by_the_numbers_of_updates() -> No
             assert [values(v) for v in views] == [[one.uri], [two.uri]]
 
     run(story(), LONG)
+
+
+def test_features_that_are_registered_while_a_shard_starts_over_do_no_harm() -> None:
+    @feature(version="2")
+    def size(asset: Asset) -> int:
+        return 2 * asset.bytes
+
+    spec = size.__amber__  # type: ignore[attr-defined]
+
+    async def story() -> None:
+        async with world() as w:
+            (one,) = w.films(0)
+            engine = await w.engine()
+            await until(lambda: len(w.shard.named("poll")) == 2)  # one is under way
+            publish = w.shard.hold("publish")
+            w.shard.restart()
+            await until(lambda: publish.arrived)  # the engine brings its code to the new incarnation
+            registering = asyncio.create_task(engine.register("", [spec.sealed()], pickle.dumps(None)))
+            await until(lambda: publish.arrived == 2)
+            publish.open()
+            view = await registering
+            assert view.digest in w.shard.registries
+            caller = calling(engine, ask(one), SECONDS, "mine")
+            await until(lambda: "mine" in w.shard.records)
+            w.shard.make_all()
+            assert values(await caller) == [one.uri]  # told by the poll, which goes on
+
+    run(story())
 
 
 def test_a_follower_goes_on_after_a_restart() -> None:
