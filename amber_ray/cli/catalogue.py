@@ -226,9 +226,14 @@ def _walked(folder: str, ordered: bool, survey: Survey, deep: int | None, walked
             for entry in each:
                 if entry.name.startswith("."):
                     continue
-                if entry.is_file():
+                try:
+                    file, deeper = entry.is_file(), entry.is_dir()
+                except OSError as error:  # of this entry alone: a link to itself, or to a forbidden place
+                    survey.refuse(entry.path, f"can't be read: {_reason(error)}")
+                    continue
+                if file:
                     yield entry.path
-                elif entry.is_dir():
+                elif deeper:
                     follow = not entry.is_symlink() or _new(entry.path, walked, survey)
                     if follow and (deep is None or deep > 0):
                         yield from _walked(
@@ -236,8 +241,13 @@ def _walked(folder: str, ordered: bool, survey: Survey, deep: int | None, walked
                         )
                 elif entry.is_symlink():
                     survey.refuse(entry.path, "is a link to nothing")
-    except PermissionError:
-        survey.refuse(folder, "can't be read: permission denied")
+    except OSError as error:
+        survey.refuse(folder, f"can't be read: {_reason(error)}")
+
+
+def _reason(error: OSError) -> str:
+    """The system's words for an error, without its number and the name."""
+    return (error.strerror or type(error).__name__).lower()
 
 
 def _new(link: str, walked: list[str], survey: Survey) -> bool:

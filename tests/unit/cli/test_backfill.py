@@ -98,12 +98,14 @@ def test_linked_folders_are_followed_once_and_named_where_they_lead_round(tmp_pa
     for link, to in (("one", "far"), ("two", "far"), ("again", "m/sub"), ("sub/up", "m"), ("all", ".")):
         (root / link).symlink_to(tmp_path / to)
     (root / "gone").symlink_to(tmp_path / "nothing")
+    (root / "round.mp4").symlink_to(root / "round.mp4")
     survey = catalogue.surveyed([str(root)])
     assert [os.path.basename(a) for a in listed(str(root))] == ["a.mp4", "c.mp4", "b.mp4"]
     assert survey.total == 3
     assert sorted(survey.unusable) == [
         f"{root}/all is a link to a folder that it lies in",
         f"{root}/gone is a link to nothing",
+        f"{root}/round.mp4 can't be read: too many levels of symbolic links",
     ]
 
 
