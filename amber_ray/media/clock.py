@@ -29,7 +29,10 @@ ORDER_ONLY = frozenset({"avi"})
 
 
 GUESSED_AFTER_A_SEEK = frozenset({"mpeg"})
-"""Containers in which FFmpeg's stamps behind a seek are guesses, up to the next group of pictures."""
+"""Containers in which FFmpeg's stamps behind a seek are guesses, up to the first that the file has."""
+
+STAMPED_WITHIN = Fraction(1)
+"""Seconds within which a programme stream has a stamp: 0.7 at most (ISO/IEC 13818-1, 2.7.4), and a margin."""
 
 
 class Clock:
@@ -47,13 +50,14 @@ class Clock:
         self.period = 1 / Fraction(rate) if rate else Fraction(0)
         self._name = name
         self._guesses = container.format.name in GUESSED_AFTER_A_SEEK
-        self._untimed_groups = 0
+        self._restarted = False
+        self._stamped_from: Fraction | None = None
         self._due: list[int] = []
         self._last: Fraction | None = None
 
     def restart(self) -> None:
         """Forget everything: reading goes on behind a seek."""
-        self._untimed_groups = 2 if self._guesses else 0
+        self._restarted, self._stamped_from = self._guesses, None
         self._due.clear()
         self._last = None
 
@@ -78,10 +82,6 @@ class Clock:
 
         Raises `MediaError` where the clock jumps back.
         """
-        if self._untimed_groups:
-            self._untimed_groups -= bool(frame.key_frame)
-            if self._untimed_groups:
-                return None
         at: Fraction | None = None
         if self.counts:
             at = self._seconds(heapq.heappop(self._due)) if self._due else None
@@ -92,6 +92,10 @@ class Clock:
                 return None
             length = frame.duration * self.base if frame.duration else self.period
             at = self._last + length if length else None
+        if self._restarted and at is not None:
+            self._stamped_from = self._stamped_from or at + STAMPED_WITHIN
+            if at < self._stamped_from:
+                return None
         if at is None or (self._last is not None and not self._follows(at)):
             return None
         self._last = at
