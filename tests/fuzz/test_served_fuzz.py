@@ -143,7 +143,9 @@ def test_any_call_is_answered_as_the_contract_says(server: Server) -> None:
             if call.method in ("CONNECT", "BREW", "get") or call.target.startswith("//"):
                 return
             reply = http.request(call.method, call.target, headers=headers, content=call.body)
-            judge(call, Answer(reply.status_code, dict(reply.headers), reply.content))
+            # The client library has undone the coding.
+            told = {name: value for name, value in reply.headers.items() if name != "content-encoding"}
+            judge(call, Answer(reply.status_code, told, reply.content))
 
         fuzz()
 

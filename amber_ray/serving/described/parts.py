@@ -138,7 +138,7 @@ REFUSALS: dict[str, tuple[str, Exception, Part]] = {
         {},
     ),
     "412": (
-        "If-Match names none of the value's ETags",
+        "What the call counts on is not so: an ETag in If-Match, or the features that `expect` means",
         HTTPException(412, 'this value\'s ETag is "a7b1e70f", which If-Match does not list'),
         {},
     ),

@@ -62,7 +62,7 @@ ASKED = body(EXAMPLES["Compute"], ref("Compute"))
 @described(
     "compute",
     {"200": view({**OWN_REQUEST, **APPLIED}), "202": RUNNING},
-    "400 404 408 413 415 422",
+    "400 404 408 412 413 415 422",
     parameters=[PREFER, OWN_ID, TRACED],
     requestBody=ASKED,
 )
@@ -94,7 +94,7 @@ async def compute(context: AppContext, request: Request) -> Response:
 @described(
     "compute",
     {"200": answer("The plan", json(ref("Plan"), EXAMPLES["Plan"]))},
-    "400 404 408 413 415 422",
+    "400 404 408 412 413 415 422",
     parameters=[TRACED],
     requestBody=ASKED,
 )

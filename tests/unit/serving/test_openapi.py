@@ -157,6 +157,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "healthz", "503", GOOD["healthz"].but(app={"drain": stopping})
     for name in ("compute", "explain"):
         yield name, "404", GOOD[name].but(error=UnknownFeature("there is no feature 'x'"))
+        other = {"json": {**compute_body("probe"), "expect": {"probe": "0" * 32}}}
+        yield name, "412", GOOD[name].but(options=other)
     taken = RequestMismatch("request 'mine-01' asks for something else; choose another id")
     yield "compute", "422", GOOD["compute"].but(error=taken)
     yield "explain", "422", GOOD["explain"].but(error=MediaError("'a.mp4' is empty"))
