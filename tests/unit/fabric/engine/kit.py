@@ -107,6 +107,11 @@ def ask(*films: Asset, features: str = "name_of", **more: Any) -> ComputeRequest
     return ComputeRequest(tuple(features.split(",")), tuple(AssetRef(uri=f.uri) for f in films), **more)
 
 
+def calling(engine: Engine, *arguments: Any) -> asyncio.Task[RequestView]:
+    """Ask as a caller who waits in a task of its own."""
+    return asyncio.create_task(engine.compute(*arguments))
+
+
 async def until(condition: Any) -> None:
     """Wait for what other tasks will do; bounded."""
     async with asyncio.timeout(SECONDS):

@@ -23,14 +23,10 @@ from amber_ray.errors import (
 )
 from amber_ray.fabric.engine import shard_client
 from amber_ray.fabric.engine.ports import ShardGone
-from tests.unit.fabric.engine.kit import SECONDS, MemoryShard, ask, run, until, values, world
+from tests.unit.fabric.engine.kit import SECONDS, MemoryShard, ask, calling, run, until, values, world
 
 LONG = 1000.0
 """Longer than a shard is waited for; it is virtual time."""
-
-
-def calling(engine: Any, *arguments: Any) -> asyncio.Task[RequestView]:
-    return asyncio.create_task(engine.compute(*arguments))
 
 
 def ids(shard: MemoryShard) -> list[list[str]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from amber_ray.core.model.request import RequestView
 from amber_ray.errors import (
     BadRequest,
     Overloaded,
@@ -17,11 +16,7 @@ from amber_ray.errors import (
     UnknownFeature,
     UnknownRequest,
 )
-from tests.unit.fabric.engine.kit import SECONDS, Gate, ask, run, until, values, world
-
-
-def calling(engine: Any, *arguments: Any) -> asyncio.Task[RequestView]:
-    return asyncio.create_task(engine.compute(*arguments))
+from tests.unit.fabric.engine.kit import SECONDS, Gate, ask, calling, run, until, values, world
 
 
 async def hang_up(*tasks: asyncio.Task[Any]) -> None:
