@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,6 +19,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from amber_ray.errors import BadRequest
+from amber_ray.media.uploads import local_directory
 from amber_ray.settings import Settings
 
 TURN_SECONDS = 0.01
@@ -189,7 +189,7 @@ class OwnRay:
             yield there and not store.users
 
     def _store(self, settings: Settings) -> OpenStore:
-        url = settings.store if "://" in settings.store else os.path.realpath(settings.store)
+        url = local_directory(settings.store) or settings.store
         with self._turn:
             store = self._stores.get(url)
             if store is None:

@@ -126,9 +126,10 @@ def test_one_store_under_two_names_is_one(tmp_path: Path, memory: MemoryRay, cli
     async def story() -> None:
         first = await client(str(tmp_path)).open()
         second = await client(str(tmp_path / "link")).open()
-        assert first.store is second.store
-        await first.close()
-        await second.close()
+        third = await client(f"file://{tmp_path}").open()
+        assert first.store is second.store is third.store
+        for one in (first, second, third):
+            await one.close()
 
     asyncio.run(story())
 
