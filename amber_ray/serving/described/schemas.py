@@ -74,7 +74,6 @@ EXAMPLES: dict[str, Any] = {
         "tenant": "search",
         "refresh": False,
         "deadline": 600,
-        "expect": {"redness": DIGEST},
     },
     "Failure": {
         "kind": "feature",
