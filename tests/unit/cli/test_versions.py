@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,12 @@ def score(asset: Asset, n: int = 1) -> float:
 
 
 @pytest.fixture
-def amber(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Amber:
+def amber(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Iterator[Amber]:
     monkeypatch.chdir(tmp_path)
+    # A file of features stays imported, and its folder on the path: not in the tests that follow.
+    monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "mine.py").write_text(FEATURES)
 
     def run(*words: str) -> tuple[int, str, str]:
@@ -41,7 +46,8 @@ def amber(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captur
         out, err = capsys.readouterr()
         return status, out, err
 
-    return run
+    yield run
+    sys.modules.pop("mine", None)
 
 
 def write(
