@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
 import s3fs
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
@@ -25,6 +26,8 @@ def s3(tmp_path: Path) -> Iterator[dict[str, str]]:
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # What is in it belongs to the process, not to the server.
+    httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
     environment = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "test",
