@@ -53,6 +53,11 @@ def test_calls_run_side_by_side_as_many_as_declared_and_in_one_process(amber, tr
     run(story())
 
 
+def stopped(lines: list[str]) -> list[str]:
+    """The assets whose calls were cancelled."""
+    return sorted(line.removeprefix("x ") for line in lines if line.startswith("x "))
+
+
 def test_calls_stop_when_nobody_waits_and_those_of_others_go_on(amber, traces, many_clips):
     clips = many_clips(7)
 
@@ -65,13 +70,16 @@ def test_calls_stop_when_nobody_waits_and_those_of_others_go_on(amber, traces, m
             await until(engine, "warm_batches_total", 6)
             await traces.until(lambda: len(traces.lines("calls")) == 3)
             leaves.cancel()
-            await traces.until(lambda: len(traces.lines("calls")) == 5)
+            # A call in line may get a place just before its own cancellation comes; then it is stopped, too.
             await until(engine, "keys_running", 1)
-            stopped = sorted(f"x {id}" for id in begun(traces.lines("calls"))[1:])
-            assert sorted(traces.lines("calls")[3:]) == stopped
+            await traces.until(
+                lambda: stopped(traces.lines("calls")) == sorted(begun(traces.lines("calls"))[1:])
+            )
+            count = len(begun(traces.lines("calls")))
+            assert count >= 3
             traces.open("calls")
             assert [r.value for r in (await shared).results] == sizes(clips[:1])
-            assert len(begun(traces.lines("calls"))) == 3  # what stood in line never began
+            assert len(begun(traces.lines("calls"))) == count  # what stood in line does not begin
             assert [r.value for r in (await engine.compute(ask("calls", clips), 90)).results] == sizes(clips)
 
     run(story())
