@@ -27,7 +27,6 @@ JUMP = Fraction(1, 4)
 ORDER_ONLY = frozenset({"avi"})
 """Containers without stamps for display. FFmpeg invents some from the order of decoding."""
 
-
 GUESSED_AFTER_A_SEEK = frozenset({"mpeg"})
 """Containers in which FFmpeg's stamps behind a seek are guesses, up to the first that the file has."""
 
@@ -54,12 +53,13 @@ class Clock:
         self._stamped_from: Fraction | None = None
         self._due: list[int] = []
         self._last: Fraction | None = None
+        self._decoded: Fraction | None = None
 
     def restart(self) -> None:
         """Forget everything: reading goes on behind a seek."""
         self._restarted, self._stamped_from = self._guesses, None
         self._due.clear()
-        self._last = None
+        self._last = self._decoded = None
 
     def fed(self, packet: Packet[VideoStream]) -> None:
         """Note a packet that the decoder was given."""
@@ -101,8 +101,16 @@ class Clock:
         self._last = at
         return at
 
-    def check(self, before: Fraction, at: Fraction) -> None:
-        """Raise `MediaError` if a clock that stood at `before` jumps back when it says `at`."""
+    def ordered(self, packet: Packet[VideoStream] | Packet[AudioStream]) -> None:
+        """Take the next packet in the order of decoding. Raises `MediaError` where the clock jumps back."""
+        if packet.dts is None:
+            return
+        at = self._seconds(packet.dts)
+        if self._decoded is not None:
+            self._check(self._decoded, at)
+        self._decoded = at
+
+    def _check(self, before: Fraction, at: Fraction) -> None:
         if before - at > JUMP:
             raise MediaError(
                 f"the clock of {self._name!r} jumps back from {float(before):.2f} s to {float(at):.2f} s, as "
@@ -111,7 +119,7 @@ class Clock:
 
     def _follows(self, at: Fraction) -> bool:
         assert self._last is not None
-        self.check(self._last, at)
+        self._check(self._last, at)
         return at > self._last
 
     def _seconds(self, stamp: int) -> Fraction:

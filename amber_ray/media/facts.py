@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -176,31 +175,45 @@ def _packet_duration(container: InputContainer, name: str) -> float | None:
     Raises `MediaError` if a stream's clock jumps back on the way.
     """
     chosen = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
-    clocks = {s.index: Clock(container, s, name) for s in chosen}
-    begins: dict[int, Fraction] = {}
-    ends: dict[int, Fraction] = {}
-    decoded: dict[int, Fraction] = {}
-    unstamped: dict[int, bool] = {}
-    counted: dict[int, Fraction] = defaultdict(Fraction)
+    extents = {s.index: _Extent(Clock(container, s, name)) for s in chosen}
     for packet in _packets(container, chosen):
-        if packet.time_base is None or not packet.size:
-            continue
-        index, length = packet.stream_index, _length(packet)
-        counted[index] += length
-        if packet.dts is not None:
-            at = max(packet.dts * packet.time_base - clocks[index].origin, Fraction(0))
-            clocks[index].check(decoded.get(index, at), at)
-            decoded[index] = at
+        if packet.time_base is not None and packet.size:
+            extents[packet.stream_index].add(packet)
+    stamped = [e for e in extents.values() if e.begins is not None]
+    if not stamped:
+        return None
+    return float(max(e.end for e in stamped) - min(e.begins for e in stamped if e.begins is not None))
+
+
+class _Extent:
+    """From when to when a stream's packets last, on its own clock; `begins` is None without stamps."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.begins: Fraction | None = None
+        self._ends = self._counted = Fraction(0)
+        self._all_stamped = True
+        self._clock = clock
+
+    def add(self, packet: Any) -> None:
+        """Take the next packet. Raises `MediaError` where the clock jumps back."""
+        length = _length(packet)
+        self._clock.ordered(packet)
+        self._counted += length
         if packet.pts is None:
-            unstamped[index] = True
-            continue
+            self._all_stamped = False
+            return
         start = packet.pts * packet.time_base
-        begins[index] = min(begins.get(index, start), start)
-        ends[index] = max(ends.get(index, start), start + length)
-    for index in unstamped.keys() & begins.keys():
-        # Those without a stamp follow at the stream's rate, also behind the last stamp.
-        ends[index] = max(ends[index], begins[index] + counted[index])
-    return float(max(ends.values()) - min(begins.values())) if begins else None
+        end = start + length
+        self.begins, self._ends = (
+            (start, end) if self.begins is None else (min(self.begins, start), max(self._ends, end))
+        )
+
+    @property
+    def end(self) -> Fraction:
+        """When the last packet ends; those without a stamp follow at the stream's rate, at the end too."""
+        if self._all_stamped or self.begins is None:
+            return self._ends
+        return max(self._ends, self.begins + self._counted)
 
 
 def _length(packet: Any) -> Fraction:

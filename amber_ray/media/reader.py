@@ -42,12 +42,10 @@ _SKIP = 10
 _SLACK = Fraction(1)
 """Seconds by which a stream may end before its declared end and still count as whole."""
 
-
 _INSTANT = Fraction(1, 1_000_000)
 
 _COARSEST = Fraction(1, 1000)
 """Seconds of the coarsest clock that rounds times: Matroska's and FLV's."""
-
 
 Source = tuple["InputContainer", "VideoStream"]
 
@@ -98,18 +96,13 @@ class Reader:
     def times(self) -> list[Fraction]:
         """When each frame of the film is, in order, as decoding all would tell; only packets are read."""
         found: set[Fraction] = set()
-        order: Fraction | None = None
         for packet in self._packets() if self._seekable else ():
             if packet is None or packet.is_discard or not packet.size:
                 continue  # Edited out, empty, or the stream's end.
             at = self._clock.stamped(packet)
             if at is None or (packet.pts is None and not self._clock.counts):
                 break
-            if packet.dts is not None:
-                decoded = packet.dts * self._clock.base
-                if order is not None:
-                    self._clock.check(order, decoded)
-                order = decoded
+            self._clock.ordered(packet)
             found.add(at)
         else:
             if found:

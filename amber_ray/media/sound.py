@@ -58,7 +58,7 @@ def heard(
 
 
 def _frames(
-    container: InputContainer, stream: AudioStream, name: str, limits: Limits, wanted: float = 0.0
+    container: InputContainer, stream: AudioStream, name: str, limits: Limits, wanted: float = -math.inf
 ) -> Iterator[AudioFrame]:
     """The frames from where the container stands. None is no error if all packets come before `wanted`.
 
@@ -70,7 +70,8 @@ def _frames(
     deadline = time.monotonic() + limits.decode_seconds
     zero = float(origin(container))
     began, at = False, 0.0
-    bad: list[str] = []
+    damage: str | None = None  # What is said if sound follows.
+    lost = 0  # Packets behind the last frame, but for tags, and for zeros that begin right behind it.
     for packet in packets(container, stream):
         if time.monotonic() > deadline:
             raise MediaError(f"the sound of {name!r} took longer to decode than {limits.decode_seconds:g} s")
@@ -81,27 +82,24 @@ def _frames(
         try:
             frames = packet.decode()
         except av.error.FFmpegError as error:
-            # A recording, or a seek, may begin in mid-frame.
-            if began and not _padding(bytes(packet), behind=not bad):
-                bad.append(f"the sound of {name!r} is damaged at about {at:.2f} s: {reason(error)}")
+            data = bytes(packet)
+            if began and not data.startswith(_TAGS):  # A recording, or a seek, may begin in mid-frame.
+                damage = damage or f"the sound of {name!r} is damaged at about {at:.2f} s: {reason(error)}"
+                lost += lost > 0 or any(data)
             continue
         for frame in frames:
-            if bad:
-                raise MediaError(bad[0])
+            if damage is not None:
+                raise MediaError(damage)
             began = True
             yield frame
-    if len(bad) > 1:
-        raise MediaError(bad[0])
-    if not began and at + zero >= wanted:
+    if damage is not None and lost > 1:
+        raise MediaError(damage)
+    if not began and at >= wanted:
         raise MediaError(f"no sound of {name!r} can be decoded")
 
 
 _TAGS = (b"TAG", b"ID3", b"APETAGEX", b"LYRICS")
-
-
-def _padding(data: bytes, *, behind: bool) -> bool:
-    """Whether what does not decode is no sound: a tag, or nothing but zeros `behind` the last frame."""
-    return data.startswith(_TAGS) or (behind and not any(data))
+"""How what people write behind or between frames of sound begins."""
 
 
 def mono(
@@ -177,7 +175,7 @@ def _placed(
             stream.codec_context.flush_buffers()
             # The sound may end before the picture: what is left to go back to is then too little to decode.
             name, limits = name_of(asset.uri), limits or bounds.current()
-            frames = _frames(container, stream, name, limits, float(Fraction(start) + zero))
+            frames = _frames(container, stream, name, limits, start)
         resampler: Resampler | None = None
         for began, frame in _anchored(frames, zero):
             if began is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 
@@ -89,3 +90,28 @@ def test_damaged_sound_says_where(tmp_path: Path) -> None:
     asset = catalogue(tmp_path).add(str(damage(path, [(0.5, 0.6)])))
     with pytest.raises(MediaError, match=r"the sound of 'torn\.m4a' is damaged at about \d"):
         loudness(asset)
+
+
+def zeroed(path: Path, out: Path, first: float, last: float) -> Path:
+    """The same file, the bytes of its packets from `first` to `last` seconds all zero."""
+    with av.open(str(path)) as source, av.open(str(out), "w") as copy:
+        stream = copy.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux(audio=0):
+            if packet.dts is None:
+                continue
+            if first <= packet.pts * packet.time_base < last:
+                empty = av.Packet(bytes(packet.size))
+                empty.pts, empty.dts, empty.time_base = packet.pts, packet.dts, packet.time_base
+                packet = empty
+            packet.stream = stream
+            copy.mux(packet)
+    return out
+
+
+def test_zeros_within_the_sound_are_damage_and_behind_it_are_none(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "whole.mka", tone(4.0))
+    within = catalogue(tmp_path).add(str(zeroed(path, tmp_path / "within.mka", 1.5, 2.0)))
+    with pytest.raises(MediaError, match=r"the sound of 'within\.mka' is damaged at about 1\.5"):
+        loudness(within)
+    behind = catalogue(tmp_path).add(str(zeroed(path, tmp_path / "behind.mka", 3.0, 9.0)))
+    assert loudness(behind).integrated == pytest.approx(-23, abs=0.5)
