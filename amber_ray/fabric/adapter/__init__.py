@@ -3,6 +3,7 @@
     cluster        Ray itself: starts or joins a cluster, finds or makes the cache actors, stops them
     cache_actor    one `Shard` as a detached Ray actor: adds the process, and nothing else
     shard_ports    a shard's ports: Ray tasks and actors, parts, journal, lease, clock
+    stored_parts   what a shard only looks at in a store: the half of `Parts` that changes nothing
     engine_ports   an engine's ports, and `start_engine`, by which every way in gets an engine
     registering    features given by a program to the engine in it: pickled as they are then
     machine        what this machine is to both: the catalogue's files, time, names; without Ray

@@ -15,17 +15,17 @@ from __future__ import annotations
 
 import asyncio
 import glob
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.request import ExplainedStep
 from amber_ray.core.model.service import Answered
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.errors import StoreError
 from amber_ray.fabric.adapter import machine
+from amber_ray.fabric.adapter.stored_parts import StoredParts
 from amber_ray.fabric.engine import ports as engine_ports
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.shard import ports as shard_ports
@@ -227,17 +227,13 @@ class _NoActor:
         """There is none."""
 
 
-class _ReadParts:
+class _ReadParts(StoredParts):
     """The parts of a store, read in threads and never changed. Implements `Parts`."""
 
     def __init__(self, store: ValueStore, registry: Registry, wanting: asyncio.Event) -> None:
-        self._store = store
+        super().__init__(store)
         self._registry = registry
         self._wanting = wanting
-
-    @property
-    def local(self) -> bool:
-        return self._store.files.local
 
     async def write(
         self,
@@ -257,36 +253,11 @@ class _ReadParts:
     async def read(
         self, registry: str, wanted: Wanted, returns: int, inline_bytes: int
     ) -> tuple[ReadReport, Sequence[Ref]]:
-        work = Work(
-            task=0,
-            steps=(),
-            outputs=frozenset(),
-            inline={},
-            slots={},
-            returns=returns,
-            inline_bytes=inline_bytes,
-            registry=registry,
-            namespace="",
-            actor="",
-        )
+        work = store_tasks.reading(registry, returns, inline_bytes)
         report, *slots = await asyncio.to_thread(
             store_tasks.read_from, self._store, self._registry, work, wanted
         )
         return report, list(map(_Held, slots))
-
-    async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
-        late: list[str] = []
-        found = await asyncio.to_thread(lambda: list(self._store.scan(among, late)))
-        return [PartKeys(part.name, keys) for part, keys in found], late
-
-    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
-        return await asyncio.to_thread(self._store.costs)
-
-    async def versions(self) -> list[StoredVersion]:
-        return await asyncio.to_thread(self._store.versions)
-
-    async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
-        return await asyncio.to_thread(self._store.kept, feature, version, units)
 
     async def sweep(self) -> None:
         """Nothing is deleted."""

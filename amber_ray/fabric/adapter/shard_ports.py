@@ -11,17 +11,17 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
 import ray
 
-from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.adapter import faults, machine
+from amber_ray.fabric.adapter.stored_parts import StoredParts
 from amber_ray.fabric.shard.ports import (
     CallFailed,
     PartKeys,
@@ -137,13 +137,13 @@ class RayCluster:
         return [n["Resources"] for n in nodes if n["Alive"]]
 
 
-class StoreParts:
+class StoreParts(StoredParts):
     """The parts of a store, written and read by Ray tasks where many bytes are concerned."""
 
     def __init__(
         self, store: ValueStore, purges: PurgeLog, cluster: RayCluster, settings: Settings, shard: int
     ) -> None:
-        self._store = store
+        super().__init__(store)
         self._purges = purges
         self._cluster = cluster
         self._settings = settings
@@ -152,11 +152,6 @@ class StoreParts:
         # Made once: each new one of these sends the function to the head node again.
         self._write: Any = ray.remote(store_tasks.write).options(num_cpus=0, max_retries=0)
         self._read: Any = ray.remote(num_cpus=0, max_retries=1)(store_tasks.read)
-
-    @property
-    def local(self) -> bool:
-        """See `Parts.local`."""
-        return self._store.files.local
 
     async def write(
         self,
@@ -191,39 +186,10 @@ class StoreParts:
         self, registry: str, wanted: Wanted, returns: int, inline_bytes: int
     ) -> tuple[ReadReport, Sequence[Ref]]:
         """See `Parts.read`."""
-        work = Work(
-            task=0,
-            steps=(),
-            outputs=frozenset(),
-            inline={},
-            slots={},
-            returns=returns,
-            inline_bytes=inline_bytes,
-            registry=registry,
-            namespace=self._settings.namespace,
-            actor=self._actor,
-        )
+        work = store_tasks.reading(registry, returns, inline_bytes, self._settings.namespace, self._actor)
         function = self._read.options(num_returns=1 + returns)
         refs = function.remote(self._cluster.blob(registry), work, self._settings.store, wanted)
         return await RayCall(refs[0], lambda report: (report, refs[1:])).result()
-
-    async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
-        """See `Parts.scan`."""
-        late: list[str] = []
-        found = await asyncio.to_thread(lambda: list(self._store.scan(among, late)))
-        return [PartKeys(part.name, keys) for part, keys in found], late
-
-    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
-        """See `Parts.costs`."""
-        return await asyncio.to_thread(self._store.costs)
-
-    async def versions(self) -> list[StoredVersion]:
-        """See `Parts.versions`."""
-        return await asyncio.to_thread(self._store.versions)
-
-    async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
-        """See `Parts.kept`."""
-        return await asyncio.to_thread(self._store.kept, feature, version, units)
 
     async def sweep(self) -> None:
         """See `Parts.sweep`."""

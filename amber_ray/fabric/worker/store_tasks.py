@@ -89,6 +89,22 @@ class PartReader(Protocol):
 Place: TypeAlias = Callable[[str, Snapshot, Made], StepResult]
 
 
+def reading(registry: str, returns: int, inline_bytes: int, namespace: str = "", actor: str = "") -> Work:
+    """What a worker is sent that reads values and runs no step. `actor` is who asks, as in any `Work`."""
+    return Work(
+        task=0,
+        steps=(),
+        outputs=frozenset(),
+        inline={},
+        slots={},
+        returns=returns,
+        inline_bytes=inline_bytes,
+        registry=registry,
+        namespace=namespace,
+        actor=actor,
+    )
+
+
 def read(blob: bytes, work: Work, url: str, wanted: Wanted) -> tuple[Any, ...]:
     """Read rows. Returns a `ReadReport` and slots.
 

@@ -1,0 +1,43 @@
+"""The half of `Parts` that looks into a store and changes nothing, in threads. Readers and owners share it.
+
+Must not know: Ray, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+
+from amber_ray.core.model.kept import Kept, StoredVersion
+from amber_ray.fabric.shard.ports import PartKeys
+from amber_ray.store.parquet import ValueStore
+
+
+class StoredParts:
+    """What a shard learns of a store's parts; see `Parts`."""
+
+    def __init__(self, store: ValueStore) -> None:
+        self._store = store
+
+    @property
+    def local(self) -> bool:
+        """See `Parts.local`."""
+        return self._store.files.local
+
+    async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
+        """See `Parts.scan`."""
+        late: list[str] = []
+        found = await asyncio.to_thread(lambda: list(self._store.scan(among, late)))
+        return [PartKeys(part.name, keys) for part, keys in found], late
+
+    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+        """See `Parts.costs`."""
+        return await asyncio.to_thread(self._store.costs)
+
+    async def versions(self) -> list[StoredVersion]:
+        """See `Parts.versions`."""
+        return await asyncio.to_thread(self._store.versions)
+
+    async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
+        """See `Parts.kept`."""
+        return await asyncio.to_thread(self._store.kept, feature, version, units)
