@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterator
 
 import pytest
@@ -16,7 +15,7 @@ from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
 from tests.asset_contract import AssetContract
 from tests.store_contract import FLOAT, StoreContract, TroubleContract, everything, key, row
-from tests.store_faults import Trouble, TroubledFileSystem, troubled_url
+from tests.store_places import InBucket, InTroubledBucket
 
 
 @pytest.fixture(scope="module")
@@ -38,20 +37,12 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
-class TestAssetsOnS3(AssetContract):
+class TestAssetsOnS3(InBucket, AssetContract):
     # Each step is a call that changes the store, whichever it is: `TestMemory` goes through them in a second.
     test_a_crash_at_any_point_loses_nothing_that_was_promised = None  # type: ignore[assignment]
 
-    @pytest.fixture
-    def url(self, bucket: str) -> str:
-        return f"s3://{bucket}/{uuid.uuid4().hex}/store"
 
-
-class TestS3(StoreContract):
-    @pytest.fixture
-    def url(self, bucket: str) -> str:
-        return f"s3://{bucket}/{uuid.uuid4().hex}/store"
-
+class TestS3(InBucket, StoreContract):
     def test_a_bucket_that_is_not_there_is_a_store_error(self, bucket: str) -> None:
         store = ValueStore("s3://nowhere-at-all/store")
         with pytest.raises(StoreError, match="can't be written"):
@@ -89,11 +80,4 @@ class TestS3(StoreContract):
         Lease(url, clock=lambda: 1e9, sleep=lambda _: None).acquire("second")
 
 
-class TestS3InTrouble(TroubleContract):
-    @pytest.fixture
-    def url(self, bucket: str) -> str:
-        return troubled_url(f"s3://{bucket}/{uuid.uuid4().hex}/store")
-
-    @pytest.fixture
-    def trouble(self, url: str) -> Trouble:
-        return TroubledFileSystem.trouble
+class TestS3InTrouble(InTroubledBucket, TroubleContract): ...

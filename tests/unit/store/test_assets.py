@@ -2,51 +2,27 @@
 
 from __future__ import annotations
 
-import uuid
 from pathlib import Path
 
 import duckdb
-import pytest
 
 from amber_ray.store.assets import AssetPacks
 from amber_ray.store.parquet import ValueStore
 from tests.asset_contract import AssetContract, AssetTroubleContract, asset
 from tests.store_contract import FLOAT, row
-from tests.store_faults import Trouble, TroubledFileSystem, troubled_disk, troubled_url
+from tests.store_places import InMemory, InTroubledMemory, OnDisk, OnTroubledDisk
 
 
-class TestLocal(AssetContract):
-    @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
-        return str(tmp_path / "store")
+class TestLocal(OnDisk, AssetContract): ...
 
 
-class TestMemory(AssetContract):
-    """A store that is no directory: what S3 does too, at no cost. See `integration/test_store_s3.py`."""
-
-    @pytest.fixture
-    def url(self) -> str:
-        return f"memory://{uuid.uuid4().hex}/store"
+class TestMemory(InMemory, AssetContract): ...
 
 
-class TestLocalInTrouble(AssetTroubleContract):
-    @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
-        return str(tmp_path / "store")
-
-    @pytest.fixture
-    def trouble(self, url: str, monkeypatch: pytest.MonkeyPatch) -> Trouble:
-        return troubled_disk(url, monkeypatch)
+class TestLocalInTrouble(OnTroubledDisk, AssetTroubleContract): ...
 
 
-class TestMemoryInTrouble(AssetTroubleContract):
-    @pytest.fixture
-    def url(self) -> str:
-        return troubled_url(f"memory://{uuid.uuid4().hex}/store")
-
-    @pytest.fixture
-    def trouble(self, url: str) -> Trouble:
-        return TroubledFileSystem.trouble
+class TestMemoryInTrouble(InTroubledMemory, AssetTroubleContract): ...
 
 
 def test_sql_joins_values_with_the_paths_of_their_assets(tmp_path: Path) -> None:

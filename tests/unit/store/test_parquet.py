@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,43 +30,21 @@ from amber_ray.store.files import Files
 from amber_ray.store.parquet import ValueStore
 from tests import store_contract as kit
 from tests.store_contract import FLOAT, VECTORS, StoreContract, TroubleContract, everything, key, row
-from tests.store_faults import Trouble, TroubledFileSystem, troubled_disk, troubled_url
+from tests.store_places import InMemory, InTroubledMemory, OnDisk, OnTroubledDisk
 
 ROOT = Path(__file__).parents[3]
 
 
-class TestLocal(StoreContract):
-    @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
-        return str(tmp_path / "store")
+class TestLocal(OnDisk, StoreContract): ...
 
 
-class TestMemory(StoreContract):
-    """A store that is no directory: what S3 does too, at no cost. See `integration/test_store_s3.py`."""
-
-    @pytest.fixture
-    def url(self) -> str:
-        return f"memory://{uuid.uuid4().hex}/store"
+class TestMemory(InMemory, StoreContract): ...
 
 
-class TestLocalInTrouble(TroubleContract):
-    @pytest.fixture
-    def url(self, tmp_path: Path) -> str:
-        return str(tmp_path / "store")
-
-    @pytest.fixture
-    def trouble(self, url: str, monkeypatch: pytest.MonkeyPatch) -> Trouble:
-        return troubled_disk(url, monkeypatch)
+class TestLocalInTrouble(OnTroubledDisk, TroubleContract): ...
 
 
-class TestMemoryInTrouble(TroubleContract):
-    @pytest.fixture
-    def url(self) -> str:
-        return troubled_url(f"memory://{uuid.uuid4().hex}/store")
-
-    @pytest.fixture
-    def trouble(self, url: str) -> Trouble:
-        return TroubledFileSystem.trouble
+class TestMemoryInTrouble(InTroubledMemory, TroubleContract): ...
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
+
 from amber_ray.core.declare.calls import Calls
 from amber_ray.core.declare.feature import Resources
 from amber_ray.core.state import events as ev
@@ -101,12 +103,14 @@ def test_of_the_batches_of_an_actor_that_dies_the_oldest_is_suspected_and_the_ot
     run(story())
 
 
-def test_a_step_that_is_suspected_has_an_actor_to_itself() -> None:
+# A call that is suspected waits for the one actor, too, where there is no room for another.
+@pytest.mark.parametrize(("feature", "needs"), [("f", {"CPU": 1.0}), ("asks", {"concurrency": 2})])
+def test_a_step_that_is_suspected_has_an_actor_to_itself(feature: str, needs: dict[str, Any]) -> None:
     async def story() -> None:
         stage = Stage({"CPU": 1.0})
-        first, _ = await stage.give("f", CPU=1.0)
-        suspect, end = await stage.give("f", isolated=True, CPU=1.0)
-        behind, _ = await stage.give("f", CPU=1.0)
+        first, _ = await stage.give(feature, **needs)
+        suspect, end = await stage.give(feature, isolated=True, **needs)
+        behind, _ = await stage.give(feature, **needs)
         assert [stage.where(t) for t in (first, suspect, behind)] == [0, None, None]
         await stage.done(first)
         assert [stage.where(t) for t in (suspect, behind)] == [0, None]
@@ -284,23 +288,6 @@ def test_suspected_calls_have_an_actor_of_their_own_and_all_together_are_no_more
         await stage.done(suspects[1])
         assert [stage.where(t) for t in behind] == [0] * 5
         assert stage.pools.counters["warm_starts"] == 2
-
-    run(story())
-
-
-def test_where_there_is_no_room_for_another_actor_a_suspected_call_waits_until_it_has_the_one() -> None:
-    async def story() -> None:
-        stage = Stage({"CPU": 1.0})
-        first, _ = await stage.give("asks", concurrency=2)
-        suspect, end = await stage.give("asks", isolated=True, concurrency=2)
-        behind, _ = await stage.give("asks", concurrency=2)
-        assert [stage.where(t) for t in (first, suspect, behind)] == [0, None, None]
-        await stage.done(first)
-        assert [stage.where(t) for t in (suspect, behind)] == [0, None]
-        stage.actors[0].dies()
-        await turns()
-        assert fault_of(end) == GONE
-        assert stage.where(behind) == 1
 
     run(story())
 
