@@ -70,13 +70,16 @@ def write_video(
     channels: int = 1,
     pixels: str = "yuv420p",
     options: dict[str, str] | None = None,
+    form: str | None = None,
     container_options: dict[str, str] | None = None,
+    prepare: Callable[[Any], object] | None = None,
 ) -> Path:
-    """Encode pictures (uint8[h, w, 3]; even sides for 4:2:0) and, if given, sound (float32[n], each channel).
+    """Encode pictures (uint8[h, w, 3 or 4], even sides for 4:2:0) and, if given, sound (float32[n]).
 
-    `stamp` maps a frame's number to its timestamp in `time_base`; by default frame i is at i / fps.
+    `stamp` maps a frame's number to its timestamp in `time_base`; by default frame i is at i / fps. `form` is
+    the container's, where the name's ending does not tell; `prepare` is given the stream before it is opened.
     """
-    with av.open(str(path), "w", options=container_options or {}) as out:
+    with av.open(str(path), "w", format=form, options=container_options or {}) as out:
         stream: Any = None
         audio: Any = None
         for number, picture in enumerate(pictures):
@@ -93,9 +96,12 @@ def write_video(
                     stream.codec_context.time_base = time_base
                 if rotation:
                     stream.set_display_rotation(rotation)
+                if prepare is not None:
+                    prepare(stream)
                 if sound is not None:
                     audio = add_sound(out, path, rate, channels)
-            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            kind = "rgba" if picture.shape[2] == 4 else "rgb24"
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=kind)
             frame.time_base = time_base or 1 / Fraction(fps)
             frame.pts = stamp(number) if stamp else first + number
             out.mux(stream.encode(frame))

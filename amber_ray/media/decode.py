@@ -136,7 +136,7 @@ def _reader(asset: Asset, limits: Limits) -> Iterator[Reader]:
                 raise MediaError(f"{name!r} has no video stream")
             return container, stream
 
-        yield Reader(anew, look, name, limits, cut=missing(file) > 0)
+        yield Reader(anew, look, name, limits, lambda: missing(file) > 0)
 
 
 def _still(asset: Asset, size: Size, limits: Limits) -> np.ndarray:

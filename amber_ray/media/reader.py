@@ -55,11 +55,11 @@ class Reader:
 
     `opened` opens the file anew, at its beginning: what a decoder and a demuxer know there they may lose by a
     seek (palettes, a programme stream's first group of pictures). `look` is how the asset's pictures are
-    shown. `cut`: the file is shorter than its header says.
+    shown. `cut` tells whether the file is shorter than its header says.
     """
 
     def __init__(
-        self, opened: Callable[[], Source], look: Stream, name: str, limits: Limits, *, cut: bool = False
+        self, opened: Callable[[], Source], look: Stream, name: str, limits: Limits, cut: Callable[[], bool]
     ) -> None:
         self._opened = opened
         self._look = look
@@ -77,6 +77,7 @@ class Reader:
         self._container, self._stream = self._opened()
         self._clock = Clock(self._container, self._stream, self._name)
         self._decoder = decoder(self._stream)
+        self._rounding = min(self._clock.base, _COARSEST) / 2
         self._fresh = True
 
     @property
@@ -179,10 +180,6 @@ class Reader:
         # Half a tick of the stream's clock: 0.033 counted in milliseconds stands for 1/30 s. A coarser clock
         # than that is the film's own rate, and exact.
         return math.floor((at + self._rounding) * fps)
-
-    @property
-    def _rounding(self) -> Fraction:
-        return min(self._clock.base, _COARSEST) / 2
 
     def _begin(self, slot: int, fps: Fraction) -> Fraction:
         """The earliest time that `_slot` counts into `slot`."""
@@ -317,7 +314,7 @@ class Reader:
         if form in ESTIMATED:
             return None
         if form.startswith("matroska"):
-            if not self._cut:
+            if not self._cut():
                 return None
             tag = next((v for k, v in stream.metadata.items() if k.upper().startswith("DURATION")), "")
             return _seconds(tag) or Fraction(container.duration or 0, 1_000_000)

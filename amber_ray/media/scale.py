@@ -68,11 +68,11 @@ def upright(frame: VideoFrame, look: Stream, size: Size, scaler: Scaler = "area"
     if look.crop or _transparent(frame):
         frame = _opaque(frame, look)
     kind = _AREA if scaler == "area" and w <= frame.width and h <= frame.height else _BICUBIC
-    picture = np.rot90(_rgb(frame, w, h, kind), turns)
+    picture = np.rot90(_converted(frame, w, h, kind, "rgb24"), turns)
     return np.ascontiguousarray(picture[:, ::-1] if look.mirrored else picture)
 
 
-def _rgb(frame: VideoFrame, w: int, h: int, interpolation: int) -> np.ndarray:
+def _converted(frame: VideoFrame, w: int, h: int, interpolation: int, form: str) -> np.ndarray:
     space = None
     if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
         # Untagged pictures are read as players do: high definition is BT.709, the rest BT.601.
@@ -80,7 +80,7 @@ def _rgb(frame: VideoFrame, w: int, h: int, interpolation: int) -> np.ndarray:
     return frame.reformat(
         w,
         h,
-        "rgba" if _transparent(frame) else "rgb24",
+        form,
         src_colorspace=space,
         dst_color_range=_FULL_RANGE,
         interpolation=interpolation | _EXACT,
@@ -97,8 +97,9 @@ def _opaque(frame: VideoFrame, look: Stream) -> VideoFrame:
     """A frame without transparency and without what the container crops, in RGB."""
     import av
 
-    picture = _rgb(frame, frame.width, frame.height, _BICUBIC)
-    if picture.shape[2] == 4:
+    transparent = _transparent(frame)
+    picture = _converted(frame, frame.width, frame.height, _BICUBIC, "rgba" if transparent else "rgb24")
+    if transparent:
         alpha = picture[..., 3:].astype(np.uint16)
         if look.codec == "rawvideo" and not alpha.any():
             alpha[:] = 255  # The fourth byte of raw pictures is often filler.

@@ -17,7 +17,8 @@ import numpy as np
 from av.stream import Disposition
 from PIL import Image, PngImagePlugin
 
-from tests.media import textured, tone
+from amber_ray.testing.media import add_sound, encode_sound
+from tests.media import textured, tone, write_video
 
 FPS = 25
 GREYS = (40, 190, 90, 230, 65, 140, 210, 50)
@@ -75,17 +76,12 @@ def film(
     aspect: Fraction | None = None,
     matrix: tuple[int, ...] | None = None,
     form: str | None = None,
-    sound: np.ndarray | None = None,
-    sound_codec: str = "aac",
     first: int = 0,
     tags: dict[str, str] | None = None,
 ) -> Path:
-    """Encode pictures at 25 a second, the first at `first` / 25 s, and mono sound at 48 kHz."""
-    with av.open(str(path), "w", format=form, options=container or {}) as out:
-        stream: Any = out.add_stream(codec, rate=FPS, options=options or {})
-        stream.height, stream.width = pictures[0].shape[:2]
-        stream.pix_fmt = pixels
-        stream.codec_context.gop_size = gop
+    """Encode pictures at 25 a second, the first at `first` / 25 s."""
+
+    def prepare(stream: Any) -> None:
         stream.metadata.update(tags or {})
         if b_frames:
             stream.codec_context.max_b_frames = b_frames
@@ -93,18 +89,20 @@ def film(
             stream.sample_aspect_ratio = aspect
         if matrix:
             stream.set_display_matrix(matrix)
-        voice: Any = None
-        if sound is not None:
-            voice = out.add_stream(sound_codec, rate=48_000)
-            voice.layout = "mono"
-        for number, picture in enumerate(pictures):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgba" if picture.shape[2] == 4 else "rgb24")
-            frame.pts, frame.time_base = first + number, Fraction(1, FPS)
-            out.mux(stream.encode(frame))
-        out.mux(stream.encode(None))
-        if sound is not None:
-            _voice(out, voice, sound, 48_000, 1)
-    return path
+
+    return write_video(
+        path,
+        pictures,
+        FPS,
+        codec=codec,
+        gop=gop,
+        first=first,
+        pixels=pixels,
+        options=options or {},
+        form=form,
+        container_options=container,
+        prepare=prepare,
+    )
 
 
 def tracks(path: Path, *films: Sequence[np.ndarray], default: int, codec: str = "libx264") -> Path:
@@ -129,23 +127,10 @@ def tracks(path: Path, *films: Sequence[np.ndarray], default: int, codec: str = 
 def voice(
     path: Path, sound: np.ndarray, codec: str, rate: int = 48_000, channels: int = 1, **options: str
 ) -> Path:
-    """Encode float32[n], the same in all channels."""
+    """Encode float32[n], the same in all channels; `options` are the container's."""
     with av.open(str(path), "w", options=options) as out:
-        stream: Any = out.add_stream(codec, rate=rate)
-        stream.layout = "mono" if channels == 1 else "stereo"
-        _voice(out, stream, sound, rate, channels)
+        encode_sound(out, add_sound(out, path, rate, channels, codec), sound, rate, channels)
     return path
-
-
-def _voice(out: Any, stream: Any, sound: np.ndarray, rate: int, channels: int) -> None:
-    for start in range(0, len(sound), 1024):
-        block = np.repeat(sound[None, start : start + 1024], channels, axis=0)
-        frame = av.AudioFrame.from_ndarray(
-            np.ascontiguousarray(block), format="fltp", layout="mono" if channels == 1 else "stereo"
-        )
-        frame.sample_rate, frame.pts, frame.time_base = rate, start, Fraction(1, rate)
-        out.mux(stream.encode(frame))
-    out.mux(stream.encode(None))
 
 
 def joined(path: Path, *makes: Make) -> Path:
