@@ -275,9 +275,10 @@ class LazyService:
 
         On an object store that would take longer than digesting most media.
         """
+        from amber_ray.store.files import local_directory
         from amber_ray.store.lease import Lease
 
-        if not self._catalogue.held or "://" in self._settings.store:
+        if not self._catalogue.held or local_directory(self._settings.store) is None:
             return
         lease = Lease(self._settings.store)
         try:

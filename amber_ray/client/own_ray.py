@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from amber_ray.errors import BadRequest
-from amber_ray.media.uploads import local_directory
 from amber_ray.settings import Settings
+from amber_ray.store.files import local_directory
 
 TURN_SECONDS = 0.01
 """How often a client looks whether another one is done with starting or ending a store's shards."""

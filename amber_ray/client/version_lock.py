@@ -9,11 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.errors import StoreError
@@ -73,37 +70,23 @@ def compare(known: Book, infos: Iterable[FeatureInfo]) -> list[Change]:
 
 def read(store: str) -> dict[str, dict[str, str]]:
     """The store's book; empty if there is none. Raises `StoreError` if it is not one."""
-    files, path = _open(store)
-    try:
-        text = files.cat_file(path)
-    except FileNotFoundError:
+    from amber_ray.store.files import Files
+
+    files = Files(store)
+    text = files.read(NAME)
+    if text is None:
         return {}
     try:
         book = json.loads(text)
         return {str(f): {str(v): str(d) for v, d in versions.items()} for f, versions in book.items()}
     except (ValueError, AttributeError) as error:
-        raise StoreError(f"{path} is not a code book ({error}); delete it to begin a new one") from error
+        raise StoreError(
+            f"{files.path(NAME)} is not a code book ({error}); delete it to begin a new one"
+        ) from error
 
 
 def _write(store: str, book: Book) -> None:
     """Replace the book at once: another process sees the old one or the new one."""
-    files, path = _open(store)
-    text = json.dumps(book, indent=1, sort_keys=True).encode() + b"\n"
-    if "://" in store:
-        files.pipe_file(path, text)
-        return
-    os.makedirs(store, exist_ok=True)
-    fresh = f"{path}.{uuid.uuid4().hex}"
-    with open(fresh, "wb") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    from amber_ray.store.files import Files
 
-
-def _open(store: str) -> tuple[Any, str]:
-    """The store's file system and the book's path on it."""
-    from fsspec.core import url_to_fs
-
-    files, root = url_to_fs(store)
-    return files, f"{root.rstrip('/')}/{NAME}"
+    Files(store).write(NAME, json.dumps(book, indent=1, sort_keys=True).encode() + b"\n")

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from amber_ray.errors import MediaError, StoreError, TooLarge
 from amber_ray.media.locate import Location, Locator
 from amber_ray.settings import Limits
+from amber_ray.store.files import local_directory
 
 _EXTENSIONS = {
     "video/mp4": "mp4", "video/quicktime": "mov", "video/3gpp": "3gp", "video/webm": "webm",
@@ -43,13 +44,6 @@ class Part:
     path: str
     digest: str
     size: int
-
-
-def local_directory(url: str) -> str | None:
-    """The absolute path of a local store, or None for a remote one."""
-    if url.startswith("file://"):
-        url = url[len("file://") :]
-    return None if "://" in url else os.path.realpath(url)
 
 
 class Uploads:

@@ -30,6 +30,13 @@ DRAFT_SECONDS = 3600.0
 """A temporary file this old was left by a process that died: no write takes an hour."""
 
 
+def local_directory(url: str) -> str | None:
+    """Return the absolute path of a local store, or None for a remote one."""
+    if url.startswith("file://"):
+        url = url[len("file://") :]
+    return None if "://" in url else os.path.realpath(url)
+
+
 class Files:
     """Files by their path below the store's root, with "/" between its parts. Thread-safe."""
 
