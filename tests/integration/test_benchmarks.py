@@ -44,6 +44,8 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "restore: one value",
         "start: time",
         "small assets: files",
+        "decoding: H.264",
+        "decoding: loudness",
         "catalogue: code changed",
         "planning",
         "scaling: 2 nodes, 4 shards",
