@@ -9,6 +9,7 @@ import bisect
 import math
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -62,12 +63,10 @@ def whole(path: Path) -> Pass | None:
 
 
 @pytest.fixture(scope="module")
-def passes(tmp_path_factory: pytest.TempPathFactory) -> list[Pass]:
+def passes(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[Pass]:
     folder = tmp_path_factory.mktemp("odd")
     paths = [Path(shutil.copy(HERE / "files" / case["file"], folder)) for case in CASES]
-    for name, (make, _) in MADE.items():
-        make(folder / f"made_{name}")
-        paths.append(folder / f"made_{name}")
+    paths += [Path(shutil.copy(made(name), folder / f"made_{name}")) for name in MADE]
     return [found for path in paths if (found := whole(path)) is not None]
 
 
