@@ -188,7 +188,7 @@ async def _waiting(session: Session, count: int) -> tuple[float, float]:
     try:
         async with await amber_ray.aconnect("auto", settings=settings, store=settings.store) as client:
             await client.get("noop_leaf", session.video)
-            before = actor_bytes()
+            before = actor_bytes(settings.namespace)
             params = {"held.gate": str(gate)}
             callers = [
                 asyncio.create_task(client.get("held", session.video, params=params)) for _ in range(count)
@@ -198,7 +198,7 @@ async def _waiting(session: Session, count: int) -> tuple[float, float]:
                 if time.monotonic() > until:
                     raise TimeoutError(f"{count} callers did not get as far as to wait")
                 await asyncio.sleep(0.05)
-            grown = max(1.0, float(actor_bytes() - before))
+            grown = max(1.0, float(actor_bytes(settings.namespace) - before))
             began = time.perf_counter()
             gate.touch()
             await asyncio.wait_for(asyncio.gather(*callers), 120)

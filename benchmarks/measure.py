@@ -59,6 +59,14 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """How much processor time of this process one call takes: other work of the machine does not count."""
+    gc.collect()
+    started = time.process_time()
+    work()
+    return time.process_time() - started
+
+
 def paired(
     ours: Callable[[], float], peer: Callable[[], float], rounds: int, *, warm: bool = True
 ) -> tuple[float, float]:
@@ -73,15 +81,12 @@ def paired(
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)
 
 
-def actor_bytes() -> int:
-    """Private memory of the cache actor, the newest one."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                if "ray::CacheActor" in (entry / "cmdline").read_text():
-                    found.append((int(entry.name), (entry / "smaps_rollup").read_text()))
-            except (FileNotFoundError, ProcessLookupError, PermissionError):
-                continue  # it has ended, or is another user's
-    _, text = max(found)
+def actor_bytes(namespace: str) -> int:
+    """Private memory of the first cache actor of an Amber, by its namespace."""
+    import ray
+
+    from amber_ray.fabric.transport.names import shard_name
+
+    pid = ray.get(ray.get_actor(shard_name(0), namespace=namespace).pid.remote(), timeout=60)
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
     return sum(int(line.split()[1]) << 10 for line in text.splitlines() if line.startswith("Private_"))

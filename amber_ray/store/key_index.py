@@ -1,14 +1,23 @@
-"""Where each stored key is: 24 bytes a key in sorted runs of arrays, and a small dict for new keys.
+"""Where each stored key is: 24 bytes a key in runs of arrays, and a small dict for new keys.
 
-Keys are random digests, so a key's leading 64 bits nearly always place it; the rest settles ties. A key is
-alive in one place only, so the runs may be searched in any order and their sizes add up. Runs are merged when
-one is no longer much larger than the next, as in a log-structured merge tree (O'Neil et al., 1996): adding n
-keys costs O(n log n) in all. Must not know files: a part is a name here.
+    keys      k0 k1 k2 k3 k4 ...      as they were added: 16 bytes each, never moved to be sorted
+    sorted    [prefix | position]     one uint64 a key: its leading bits, and where it is in `keys`
+    segments  [start, part, row]      keys from `start` on are in `row`, `row` + 1, ... of `part`
+
+Keys are random digests, so the leading bits that a position leaves room for nearly always place a key; the
+whole key settles ties. Plain integers are sorted an order of magnitude faster than keys are sorted with what
+belongs to them, so a start costs little more than reading the keys. Where the rows of a part are indexed
+without gaps, which is the rule, its keys cost no memory for their places.
+
+A key is alive in one place only, so the runs may be searched in any order and their sizes add up. Runs are
+merged when one is no longer much larger than the next, as in a log-structured merge tree (O'Neil et al.,
+1996): adding n keys costs O(n log n) in all. Must not know files: a part is a name here.
 """
 
 from __future__ import annotations
 
 import bisect
+import sys
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
@@ -22,70 +31,142 @@ VECTOR = 32
 """Keys looked up together from here on; fewer are looked up one by one."""
 _OVERLAY_BYTES = 250
 """Memory of a key in the dict: its bytes, its place, and its share of the table."""
-_REMOVED = np.uint32(0xFFFFFFFF)
 
 
 class Batch(NamedTuple):
-    """Keys in two halves, and where each is: four arrays of the same length."""
+    """Keys, uint8[n, 16], and where they are: from `starts[i]` on in `rows[i]` and onwards of `parts[i]`."""
 
-    high: np.ndarray
-    low: np.ndarray
-    part: np.ndarray
-    row: np.ndarray
+    keys: np.ndarray
+    starts: np.ndarray
+    parts: np.ndarray
+    rows: np.ndarray
+
+    @classmethod
+    def of(cls, keys: np.ndarray, parts: np.ndarray, rows: np.ndarray) -> Batch:
+        """Return a batch of keys that are in a part and a row each."""
+        begins = np.ones(len(keys), bool)
+        begins[1:] = (parts[1:] != parts[:-1]) | (rows[1:] != rows[:-1] + 1)
+        starts = np.flatnonzero(begins).astype(np.uint32)
+        return cls(keys, starts, parts[starts].astype(np.uint32), rows[starts].astype(np.uint32))
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """Return batches as one, in order."""
+        if len(batches) == 1:
+            return batches[0]
+        sizes = [len(batch.keys) for batch in batches]
+        before = np.cumsum([0, *sizes[:-1]])
+        starts = [batch.starts + np.uint32(n) for batch, n in zip(batches, before.tolist(), strict=True)]
+        keys, parts, rows = (
+            np.concatenate([batch[i] for batch in batches]) for i in (0, 2, 3)
+        )  # a column at a time, to save memory
+        return cls(keys, np.concatenate(starts), parts, rows)
+
+    def places(self, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the parts and rows of keys."""
+        segment = np.searchsorted(self.starts, positions, "right") - 1
+        return self.parts[segment], self.rows[segment] + (positions - self.starts[segment])
 
     def take(self, which: np.ndarray) -> Batch:
-        """Return the rows that a mask or a list of positions names."""
-        return Batch(*(column[which] for column in self))
+        """Return the keys that a mask names."""
+        positions = np.flatnonzero(which)
+        return Batch.of(self.keys[positions], *self.places(positions))
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return sum(column.nbytes for column in self)
 
 
 class _Run:
-    """A batch sorted by key, no key twice; `alive` counts those whose part is not `_REMOVED`."""
+    """A batch that can be searched. No key is alive twice: of equal keys the last one is; `alive` counts."""
 
-    __slots__ = ("_high", "_low", "alive", "batch")
+    __slots__ = ("_bits", "_dead", "_halves", "_raw", "_sorted", "_view", "alive", "batch")
 
     def __init__(self, batch: Batch) -> None:
         self.batch = batch
-        self._high, self._low = batch.high.data, batch.low.data  # plain ints, one at a time
-        self.alive = len(batch.high)
+        size = len(batch.keys)
+        self._halves = batch.keys.view(np.uint64)
+        self._bits = np.uint64(size.bit_length())
+        self._sorted = (self._halves[:, 0] >> self._bits) << self._bits
+        self._sorted |= np.arange(size, dtype=np.uint64)
+        self._sorted.sort()
+        self._view = self._sorted.data  # plain ints, one at a time
+        self._raw = batch.keys.reshape(-1).data
+        self._dead: np.ndarray | None = None
+        self.alive = size
+        self.forget(self._repeated())
 
-    def find(self, high: np.ndarray, low: np.ndarray) -> np.ndarray:
-        """Return the positions of many keys, -1 for those that are not here; fastest if they are sorted."""
-        mine = self.batch
-        at = np.searchsorted(mine.high, high)
-        found = np.full(len(high), -1, np.int64)
-        open_ = np.arange(len(high))
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory."""
+        return self.batch.nbytes + self._sorted.nbytes + (0 if self._dead is None else self._dead.nbytes)
+
+    def _repeated(self) -> np.ndarray:
+        """Return the positions of keys that come again later. Few keys share a prefix with another."""
+        same = np.flatnonzero((self._sorted[1:] ^ self._sorted[:-1]) >> self._bits == 0)
+        if not len(same):
+            return same
+        at = self._positions(self._sorted[np.union1d(same, same + 1)])
+        first, second = self._halves[at, 0], self._halves[at, 1]
+        order = np.lexsort((at, second, first))
+        equal = (first[order][1:] == first[order][:-1]) & (second[order][1:] == second[order][:-1])
+        repeated: np.ndarray = at[order[:-1][equal]]
+        return repeated
+
+    def _positions(self, entries: np.ndarray) -> np.ndarray:
+        return (entries & ((np.uint64(1) << self._bits) - np.uint64(1))).astype(np.int64)
+
+    def find(self, halves: np.ndarray) -> np.ndarray:
+        """Return the positions of keys, uint64[n, 2], -1 for those that are not here; fastest if sorted."""
+        prefix = halves[:, 0] >> self._bits
+        at = np.searchsorted(self._sorted, prefix << self._bits)
+        found = np.full(len(halves), -1, np.int64)
+        open_ = np.arange(len(halves))
         while len(open_):
-            here = at[open_]
-            same = here < len(mine.high)
-            same[same] = mine.high[here[same]] == high[open_[same]]
-            open_, here = open_[same], here[same]
-            hit = mine.low[here] == low[open_]
+            open_ = open_[at[open_] < len(self._sorted)]
+            entries = self._sorted[at[open_]]
+            same = entries >> self._bits == prefix[open_]
+            open_, here = open_[same], self._positions(entries[same])
+            hit = (self._halves[here] == halves[open_]).all(axis=1)
+            if self._dead is not None:
+                hit &= ~self._dead[here]
             found[open_[hit]] = here[hit]
             open_ = open_[~hit]
-            at[open_] += 1  # equal leading halves: the next one may be it
-        alive = found >= 0
-        alive[alive] = mine.part[found[alive]] != _REMOVED
-        found[~alive] = -1
+            at[open_] += 1  # an equal prefix: the next one may be it
         return found
 
-    def find_one(self, high: int, low: int) -> int:
-        """Return the position of a key, or -1."""
-        i = bisect.bisect_left(self._high, high)
-        while i < len(self._high) and self._high[i] == high:
-            if self._low[i] == low:
-                return i if self.batch.part[i] != _REMOVED else -1
+    def find_one(self, raw: bytes) -> int:
+        """Return the position of a key of 16 bytes, or -1."""
+        bits = int(self._bits)
+        prefix = int.from_bytes(raw[:8], sys.byteorder) >> bits
+        i = bisect.bisect_left(self._view, prefix << bits)
+        while i < len(self._view) and self._view[i] >> bits == prefix:
+            at = self._view[i] & ((1 << bits) - 1)
+            if self._raw[16 * at : 16 * at + 16] == raw and (self._dead is None or not self._dead[at]):
+                return at
             i += 1
         return -1
 
+    def of_part(self, number: int) -> np.ndarray:
+        """Return the positions of the living keys of a part."""
+        ends = np.append(self.batch.starts[1:], len(self.batch.keys))
+        which = np.flatnonzero(self.batch.parts == number)
+        spans = [np.arange(self.batch.starts[i], ends[i], dtype=np.int64) for i in which.tolist()]
+        at: np.ndarray = np.concatenate([np.empty(0, np.int64), *spans])
+        return at if self._dead is None else at[~self._dead[at]]
+
     def forget(self, positions: np.ndarray) -> None:
-        """Mark keys as removed; the next merge frees their memory."""
-        self.batch.part[positions] = _REMOVED
-        self.alive -= len(positions)
+        """Mark living keys as removed; the next merge frees their memory."""
+        if len(positions):
+            if self._dead is None:
+                self._dead = np.zeros(len(self.batch.keys), bool)
+            self._dead[positions] = True
+            self.alive -= len(positions)
 
     def living(self) -> Batch:
-        """Return the rows that are not removed."""
-        size = len(self.batch.high)
-        return self.batch if self.alive == size else self.batch.take(self.batch.part != _REMOVED)
+        """Return the keys that are not removed."""
+        return self.batch if self._dead is None else self.batch.take(~self._dead)
 
 
 class KeyIndex:
@@ -108,8 +189,8 @@ class KeyIndex:
     @property
     def nbytes(self) -> int:
         """Bytes of memory; those of the dict are estimated."""
-        batches = [*self._waiting, *(run.batch for run in self._runs)]
-        return sum(column.nbytes for b in batches for column in b) + _OVERLAY_BYTES * len(self._new)
+        held = sum(batch.nbytes for batch in self._waiting) + sum(run.nbytes for run in self._runs)
+        return held + _OVERLAY_BYTES * len(self._new)
 
     @property
     def runs(self) -> list[int]:
@@ -131,13 +212,15 @@ class KeyIndex:
         keys = np.ascontiguousarray(keys)
         if len(self._new) + len(keys) > FRESH:
             self._flush()
-            self._waiting.append(_batch(keys, number, np.arange(len(keys)) if rows is None else rows))
+            self._waiting.append(_batch(keys, number, rows))
             return
         self._settle()
         self._forget(keys)
         data = keys.tobytes()
         for i, row in enumerate(range(len(keys)) if rows is None else rows.tolist()):
-            self._new[data[16 * i : 16 * i + 16]] = number, row
+            raw = data[16 * i : 16 * i + 16]
+            self._new.pop(raw, None)  # so that the rows of a part stay side by side
+            self._new[raw] = number, row
 
     def find(self, key: str) -> tuple[str, int] | None:
         """Return the part and row of a key, or None; None too for what is not a key."""
@@ -147,11 +230,12 @@ class KeyIndex:
             return self._names[place[0]], place[1]
         if self._waiting:
             self._settle()
-        high, low = int.from_bytes(raw[:8], "big"), int.from_bytes(raw[8:], "big")
         for run in self._runs if len(raw) == 16 else ():
-            i = run.find_one(high, low)
-            if i >= 0:
-                return self._names[run.batch.part[i]], int(run.batch.row[i])
+            at = run.find_one(raw)
+            if at >= 0:
+                segment = int(np.searchsorted(run.batch.starts, at, "right")) - 1
+                first = int(run.batch.rows[segment]) - int(run.batch.starts[segment])
+                return self._names[run.batch.parts[segment]], first + at
         return None
 
     def find_many(self, keys: Sequence[str]) -> list[tuple[str, int] | None]:
@@ -161,13 +245,13 @@ class KeyIndex:
             return [self.find(key) for key in keys]
         self._settle()
         found: list[tuple[str, int] | None] = [None] * len(keys)
-        high, low = _halves(np.frombuffer(data, np.uint8).reshape(-1, 16))
-        left = np.argsort(high)
+        halves = np.frombuffer(data, np.uint64).reshape(-1, 2)
+        left = np.argsort(halves[:, 0])
         for run in self._runs:
-            at = run.find(high[left], low[left])
+            at = run.find(halves[left])
             hit = at >= 0
-            parts, rows = run.batch.part[at[hit]].tolist(), run.batch.row[at[hit]].tolist()
-            for i, part, row in zip(left[hit].tolist(), parts, rows, strict=True):
+            parts, rows = run.batch.places(at[hit])
+            for i, part, row in zip(left[hit].tolist(), parts.tolist(), rows.tolist(), strict=True):
                 found[i] = self._names[part], row
             left = left[~hit]
         if self._new:
@@ -197,8 +281,8 @@ class KeyIndex:
         removed = [raw.hex() for raw in gone]
         self._settle()
         for run in self._runs:
-            at = np.flatnonzero(run.batch.part == number)
-            removed.extend(_hex(run.batch.high[at], run.batch.low[at]))
+            at = run.of_part(number)
+            removed.extend(hexed(run.batch.keys[at]))
             run.forget(at)
         self._compact()
         return removed
@@ -207,11 +291,10 @@ class KeyIndex:
         """Remove keys from the runs."""
         if not self._runs:
             return
-        high, low = _halves(keys)
-        order = np.argsort(high)
-        high, low = high[order], low[order]
+        halves = keys.view(np.uint64)
+        halves = halves[np.argsort(halves[:, 0])]
         for run in self._runs:
-            at = run.find(high, low)
+            at = run.find(halves)
             run.forget(np.unique(at[at >= 0]))
         self._compact()
 
@@ -221,27 +304,27 @@ class KeyIndex:
             keys = np.frombuffer(b"".join(self._new), np.uint8).reshape(-1, 16)
             places = np.array(list(self._new.values()), np.uint32)
             self._new = {}
-            self._waiting.append(_batch(keys, places[:, 0], places[:, 1]))
+            self._waiting.append(Batch.of(keys, places[:, 0], places[:, 1]))
 
     def _settle(self) -> None:
         """Make one run of the batches that wait, however many parts were added since the last lookup."""
         if not self._waiting:
             return
         batches, self._waiting = self._waiting, []
-        run = _Run(_sorted(batches))
+        run = _Run(Batch.joined(batches))
         for other in self._runs:
-            at = other.find(run.batch.high, run.batch.low)
-            other.forget(at[at >= 0])
+            at = other.find(run.batch.keys.view(np.uint64))
+            other.forget(np.unique(at[at >= 0]))
         self._runs.append(run)
         self._compact()
 
     def _compact(self) -> None:
         """Merge runs until each is much larger than the next, and rewrite those that are mostly removed."""
-        runs = [r if 2 * r.alive >= len(r.batch.high) else _Run(r.living()) for r in self._runs if r.alive]
+        runs = [r if 2 * r.alive >= len(r.batch.keys) else _Run(r.living()) for r in self._runs if r.alive]
         runs.sort(key=lambda r: r.alive, reverse=True)
         while len(runs) > 1 and runs[-2].alive < RATIO * runs[-1].alive:
             last = runs.pop()
-            runs[-1] = _Run(_sorted([runs[-1].living(), last.living()]))
+            runs[-1] = _Run(Batch.joined([runs[-1].living(), last.living()]))
         self._runs = runs
 
 
@@ -266,40 +349,15 @@ def _raws(keys: Sequence[str]) -> bytes | None:
     return data if data.hex() == text else None
 
 
-def _halves(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    pairs = keys.view(">u8").reshape(-1, 2)
-    return pairs[:, 0].astype(np.uint64), pairs[:, 1].astype(np.uint64)
-
-
 def hexed(keys: np.ndarray) -> list[str]:
     """Return keys, 16 bytes each in rows of an array, as 32 hex digits each."""
     text = keys.tobytes().hex()
     return [text[i : i + 32] for i in range(0, len(text), 32)]
 
 
-def _hex(high: np.ndarray, low: np.ndarray) -> list[str]:
-    raw = np.empty((len(high), 2), ">u8")
-    raw[:, 0], raw[:, 1] = high, low
-    return hexed(raw)
-
-
-def _batch(keys: np.ndarray, part: int | np.ndarray, row: np.ndarray) -> Batch:
-    return Batch(*_halves(keys), np.full(len(keys), part, np.uint32), row.astype(np.uint32))
-
-
-def _sorted(batches: Sequence[Batch]) -> Batch:
-    """Return all batches as one, sorted; of equal keys the last is kept. Goes by columns, to save memory."""
-    columns = list(zip(*batches, strict=True))
-    high = np.concatenate(columns[0])
-    order = np.argsort(high)
-    high = high[order]
-    same = high[1:] == high[:-1]
-    if same.any():
-        # Equal leading halves are rare but for keys that were added twice: the other half settles them.
-        low = np.concatenate(columns[1])
-        order = np.lexsort((np.arange(len(low)), low, np.concatenate(columns[0])))
-        low = low[order]
-        last = np.ones(len(order), bool)
-        last[:-1] = ~same | (low[1:] != low[:-1])
-        order, high = order[last], high[last]
-    return Batch(high, *(np.concatenate(column)[order] for column in columns[1:]))
+def _batch(keys: np.ndarray, part: int, rows: np.ndarray | None) -> Batch:
+    number = np.array([part], np.uint32)
+    if rows is None:
+        start = np.zeros(1, np.uint32)
+        return Batch(keys, start, number, start)
+    return Batch.of(keys, np.repeat(number, len(keys)), rows)

@@ -73,7 +73,7 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def parts_and_memory(self) -> None:
         assert self.index.parts() == self.parts
-        assert self.index.nbytes >= 24 * len(self.places)
+        assert self.index.nbytes >= 16 * len(self.places)
 
     @rule()
     def length(self) -> None:

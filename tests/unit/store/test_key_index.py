@@ -145,16 +145,25 @@ def test_memory_is_24_bytes_a_key_once_sorted() -> None:
     for i in range(20):
         index.add(f"part-{i}", packed(keys(i * 5000, (i + 1) * 5000)))
     assert len(index) == 100_000
-    assert index.nbytes == 24 * 100_000
+    assert 24 * 100_000 < index.nbytes <= 24 * 100_000 + 12 * 20
     index.add("small", packed([key(-1)]))
     assert 24 * 100_000 < index.nbytes < 25 * 100_000
+
+
+def test_rows_with_gaps_between_them_take_no_more_than_twelve_bytes_each() -> None:
+    index = KeyIndex()
+    rows = np.arange(20_000) * 3
+    index.add("a", packed(keys(0, 20_000)), rows)
+    assert index.find_many(keys(0, 20_000)) == [("a", row) for row in rows.tolist()]
+    assert [index.find(key(n)) for n in (0, 7, 19_999)] == [("a", 0), ("a", 21), ("a", 3 * 19_999)]
+    assert index.nbytes == 36 * 20_000
 
 
 def test_what_is_gone_does_not_stay_in_memory() -> None:
     index = KeyIndex()
     index.add("a", packed(keys(0, 20_000)))
     index.remove(keys(0, 15_000))
-    assert (len(index), index.nbytes) == (5000, 24 * 5000)
+    assert (len(index), index.nbytes) == (5000, 24 * 5000 + 12)
     index.remove_part("a")
     assert (len(index), index.nbytes) == (0, 0)
 
