@@ -24,6 +24,7 @@ Starting it is cheap: a subcommand's own imports happen when it runs.
     store         `purge` and `check`
     versions      `stale` and `prune`: versions in the store that the code does not make
     diff          the values of two versions, compared
+    token         the API tokens of a store: made, listed, revoked
 
     What they share:
     catalogue     from paths, folders, patterns and buckets to assets, one by one

@@ -201,6 +201,8 @@ def build() -> Parser:
     _features(check)
     check.add_argument("--store", default=DEFAULT_STORE, metavar="DIR_OR_URL")
 
+    _token(_command(commands, "token", "make, list and revoke a store's API tokens", "token:new"))
+
     demo = _command(
         commands, "demo", "serve, compute features of a sample clip, and show what was cached", "demo:run"
     )
@@ -231,6 +233,36 @@ def _command(commands: Any, name: str, says: str, run: str) -> argparse.Argument
     )
     command.add_argument("-q", "--quiet", action="store_true", help="no progress, nothing but the answer")
     return command
+
+
+def _token(command: argparse.ArgumentParser) -> None:
+    command.epilog = (
+        "Works while a server owns the store, and without one: servers look for new and revoked tokens by "
+        "themselves."
+    )
+    actions = command.add_subparsers(metavar="new | list | revoke", required=True)
+
+    new = _command(actions, "new", "make a token and print it, this once", "token:new")
+    new.add_argument("name", metavar="NAME", help="what it is called in lists and messages")
+    new.add_argument(
+        "--tenant", default="default", help="whose requests it asks for: no others (default default)"
+    )
+    new.add_argument(
+        "--scope",
+        required=True,
+        metavar="SCOPE[,SCOPE...]",
+        help="what it is good for: read, compute, upload, operate (purges; registering code)",
+    )
+    new.add_argument("--expires", metavar="90d", help="how long it is good for: minutes, hours, days, weeks")
+
+    listed = _command(actions, "list", "list the tokens, also those that are good no more", "token:listed")
+    _as_json(listed)
+
+    revoke = _command(actions, "revoke", "revoke a token", "token:revoke")
+    revoke.add_argument("name", metavar="NAME")
+
+    for action in (new, listed, revoke):
+        action.add_argument("--store", default=DEFAULT_STORE, metavar="DIR_OR_URL")
 
 
 def _asking(command: argparse.ArgumentParser) -> None:

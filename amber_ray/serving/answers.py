@@ -22,6 +22,8 @@ JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
 NO_STORE = "no-store"
 CHALLENGE = 'Bearer realm="amber"'
+ASK_PEOPLE = 'Basic realm="amber", charset="UTF-8"'
+"""A challenge for a browser that opens a page: it asks its reader for a password, which is the token."""
 
 
 def encode_json(data: Any) -> bytes:

@@ -21,6 +21,7 @@ from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.compression import Compression
 from amber_ray.serving.drain import Drain
 from amber_ray.serving.guard import Guard
+from amber_ray.serving.keyring import Keyring
 from amber_ray.serving.origins import refuse_malformed
 from amber_ray.serving.peers import Locals
 from amber_ray.serving.presence import ClientGone
@@ -44,6 +45,7 @@ def create_app(
     ongoing: int = ONGOING,
     echo: bool = True,
     drain: Drain | None = None,
+    keyring: Keyring | None = None,
     new_id: Callable[[], str] = _random_id,
 ) -> Starlette:
     """Return an ASGI app with the whole HTTP contract over `service`, and the page.
@@ -55,18 +57,28 @@ def create_app(
         ongoing: bound on requests under way at once.
         echo: whether answers carry `X-Request-Id`; off behind a server that adds it.
         drain: by which the app is told that it is about to end.
+        keyring: the tokens that are good; by default those of the settings alone.
         new_id: makes a name for a compute request whose caller chose none.
 
     Raises:
         BadRequest: an origin in the settings is none.
     """
-    refuse_malformed(settings.allow_origins, settings.tokens)
+    keyring = keyring or Keyring(settings.tokens)
+    refuse_malformed(settings.allow_origins, keyring.locked)
     drain = drain or Drain()
-    context = AppContext(service, settings, drain, new_id)
+    context = AppContext(service, settings, keyring, drain, new_id)
     app = Starlette(
         routes=[*(path.route(context) for path in PATHS), *page.routes(context)],
         middleware=[
-            Middleware(Guard, settings=settings, drain=drain, own=own, ongoing=ongoing, echo=echo),
+            Middleware(
+                Guard,
+                settings=settings,
+                drain=drain,
+                keyring=keyring,
+                own=own,
+                ongoing=ongoing,
+                echo=echo,
+            ),
             Middleware(Compression),
         ],
         exception_handlers={AmberError: _refused, HTTPException: _refused, ClientGone: _gone},

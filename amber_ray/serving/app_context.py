@@ -11,19 +11,28 @@ from amber_ray.core.model.request import RequestView
 from amber_ray.core.model.service import Service
 from amber_ray.core.values.annotations import ValueType, from_spec, of_value
 from amber_ray.serving.drain import Drain
+from amber_ray.serving.keyring import Keyring
 from amber_ray.settings import Settings
 from amber_ray.wire.views import encode_view
 
 
 class AppContext:
-    """One app's service, its settings, its end (`drain`), and names for requests (`new_id`).
+    """One app's service, its settings, its tokens, its end (`drain`), and names for requests (`new_id`).
 
     Types of features are kept: none changes while a service runs.
     """
 
-    def __init__(self, service: Service, settings: Settings, drain: Drain, new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        service: Service,
+        settings: Settings,
+        keyring: Keyring,
+        drain: Drain,
+        new_id: Callable[[], str],
+    ) -> None:
         self.service = service
         self.settings = settings
+        self.keyring = keyring
         self.drain = drain
         self.new_id = new_id
         self._types: dict[str, ValueType | None] = {}

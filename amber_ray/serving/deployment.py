@@ -25,7 +25,10 @@ from amber_ray.serving import console, front
 from amber_ray.serving.app import ONGOING, create_app
 from amber_ray.serving.drain import LATE_SECONDS, Drain
 from amber_ray.serving.inflow import slow_down
+from amber_ray.serving.keyring import Keyring
+from amber_ray.serving.origins import ANY
 from amber_ray.settings import Settings
+from amber_ray.store.tokens import TokenBook
 
 if TYPE_CHECKING:
     from ray import serve
@@ -48,7 +51,7 @@ def environment(settings: Settings) -> dict[str, str]:
 
     Raises `BadRequest` for an open host without tokens, `Unavailable` if the port is taken.
     """
-    front.refuse_unsafe(settings)
+    _refuse_unsafe(settings)
     front.refuse_taken(settings)
     return front.environment(settings)
 
@@ -71,7 +74,7 @@ def application(settings: Settings, start: Start | None = None) -> serve.Applica
     from ray.serve.config import BackpressureConfig
     from ray.serve.schema import LoggingConfig
 
-    front.refuse_unsafe(settings)
+    _refuse_unsafe(settings)
     deployed: Any = serve.deployment(
         name="http",
         num_replicas=settings.replicas,
@@ -178,15 +181,19 @@ def _await_answer(url: str, until: float) -> None:
     raise Unavailable(f"nothing answered at {url} within {READY_SECONDS:g} s: {reason}")
 
 
-def _refuse_open_front(settings: Settings) -> None:
+def _refuse_unsafe(settings: Settings) -> None:
+    """See `front.refuse_unsafe`; looks at the store's tokens where it hangs on them."""
+    hangs = not settings.tokens and (not front.is_loopback(settings.host) or ANY in settings.allow_origins)
+    front.refuse_unsafe(settings, hangs and TokenBook(settings.store).read().any)
+
+
+def _refuse_open_front() -> None:
     """Without tokens, raise unless Serve's front listens on loopback only.
 
     Behind an open front every caller looks like this machine. A config file says where Serve listens beside
     the application's own settings, so the two can disagree, and Serve in HAProxy mode listens everywhere
     unless it is told otherwise.
     """
-    if settings.tokens:
-        return
     from ray.serve.context import _get_global_client
 
     client = _get_global_client()
@@ -194,7 +201,7 @@ def _refuse_open_front(settings: Settings) -> None:
     if host is None or not front.is_loopback(host):
         raise BadRequest(
             f"Serve listens on {host}, where other machines reach it, and there are no API tokens; "
-            f"give tokens (args: tokens, or {TOKENS} in the environment), "
+            f"make tokens (amber token new), give them ({TOKENS} in the environment), "
             f"or set http_options: host: {front.LOOPBACK}"
         )
 
@@ -247,8 +254,10 @@ class Replica:
             self._following = asyncio.create_task(console.follow(self._settings.console, self._end))
         loop = asyncio.get_running_loop()
         _when_stopped(lambda: loop.call_soon_threadsafe(self._begin_to_end, False))
-        _refuse_open_front(self._settings)
-        if not self._settings.tokens:
+        self._keyring = Keyring(self._settings.tokens, TokenBook(self._settings.store))
+        await self._keyring.current()
+        if not self._keyring.locked:
+            _refuse_open_front()
             _keep_to_this_machine()
         self._service = await (start or _engine)(self._settings)
 
@@ -260,7 +269,7 @@ class Replica:
         """
         assert self._service is not None
         # Serve echoes X-Request-Id itself.
-        app = create_app(self._service, self._settings, echo=False, drain=self._drain)
+        app = create_app(self._service, self._settings, echo=False, drain=self._drain, keyring=self._keyring)
         from amber_ray.fabric import heap
 
         heap.settle()

@@ -67,16 +67,20 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def refuse_unsafe(settings: Settings) -> None:
-    """Raise if the server would be open to other machines, or to any web page, without a token to show."""
-    if not settings.tokens and not is_loopback(settings.host):
+def refuse_unsafe(settings: Settings, stored: bool = False) -> None:
+    """Raise if the server would be open to other machines, or to any web page, without a token to show.
+
+    `stored`: the store has tokens, beside those of the settings.
+    """
+    locked = stored or bool(settings.tokens)
+    if not locked and not is_loopback(settings.host):
         raise BadRequest(
             f"host {settings.host} can be reached from other machines, so API tokens are needed; "
-            f"give at least one, or listen on {LOOPBACK}"
+            f"make one (amber token new --store ...), or listen on {LOOPBACK}"
         )
     if any(not token or token != token.strip() or not token.isascii() for token in settings.tokens):
         raise BadRequest("an API token must be ASCII text without spaces around it, and not empty")
-    refuse_malformed(settings.allow_origins, settings.tokens)
+    refuse_malformed(settings.allow_origins, locked)
 
 
 def refuse_taken(settings: Settings) -> None:

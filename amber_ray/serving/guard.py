@@ -1,16 +1,16 @@
 """The guard: the outermost ASGI layer. It decides who is answered, and makes every error a problem document.
 
-With API tokens, a caller shows one. Without, only this machine is answered, whichever port a request came
-by: the peer's address must be one of its own, the `Host` must name it (or a page elsewhere could have its
-own name resolve here), and nothing may have been forwarded, since behind a proxy the peer is the proxy.
-A page of another site may not write in either case, unless its origin is allowed (`origins`).
+With API tokens, a caller shows one (`keyring`). Without, only this machine is answered, whichever port a
+request came by: the peer's address must be one of its own, the `Host` must name it (or a page elsewhere could
+have its own name resolve here), and nothing may have been forwarded, since behind a proxy the peer is the
+proxy. A page of another site may not write in either case, unless its origin is allowed (`origins`).
+Who it is that asks stands in the scope from here on (`amber.caller`); each route says which scope it needs.
 Must not know: routes, the service.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 import os
 import re
 import time
@@ -18,20 +18,21 @@ import time
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from amber_ray.core.model.trust import THIS_MACHINE
 from amber_ray.errors import AmberError, Forbidden, Overloaded, Unauthorized
 from amber_ray.serving.access import AccessLog
-from amber_ray.serving.answers import error_response
+from amber_ray.serving.answers import ASK_PEOPLE, error_response
 from amber_ray.serving.drain import Drain, stopping
+from amber_ray.serving.keyring import Keyring
 from amber_ray.serving.origins import Origins
 from amber_ray.serving.peers import Locals
 from amber_ray.settings import Settings
 
-OPEN = frozenset({"/", "/docs", "/healthz", "/openapi.json"})
-OPEN_BELOW = "/page/"
-"""Paths that show no data: answered without a token, so that probes and the pages' first load work."""
+OPEN = frozenset({"/healthz"})
+"""Paths that are answered without a token, for probes."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
-WANTED = Origins.WANTED | FORWARDED | {b"authorization", b"x-request-id"}
+WANTED = Origins.WANTED | FORWARDED | {b"authorization", b"x-request-id", b"sec-fetch-mode"}
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
@@ -52,13 +53,14 @@ class Guard:
         app: ASGIApp,
         settings: Settings,
         drain: Drain,
+        keyring: Keyring,
         *,
         own: Locals | None = None,
         ongoing: int = 2048,
         echo: bool = True,
     ) -> None:
         self.app = app
-        self._tokens = tuple(token.encode() for token in settings.tokens)
+        self._keyring = keyring
         self._origins = Origins(settings.allow_origins)
         self._own = own or Locals()
         self._most = ongoing
@@ -98,10 +100,15 @@ class Guard:
 
         try:
             asks = self._origins.preflight(scope, found)
+            if scope["path"].removeprefix(scope.get("root_path", "")) not in OPEN:
+                await self._keyring.current()
             self._admit(scope, found, shown=asks is not None)
         except AmberError as error:
             scope["amber.why"] = str(error)
-            await error_response(error, request_id)(scope, receive, answer)
+            refusal = error_response(error, request_id)
+            if isinstance(error, Unauthorized) and found.get(b"sec-fetch-mode") == b"navigate":
+                refusal.headers.append("WWW-Authenticate", ASK_PEOPLE)
+            await refusal(scope, receive, answer)
             self._access.ended(scope, status, time.perf_counter() - began)
             return
         if asks is not None:
@@ -132,10 +139,11 @@ class Guard:
         `shown`: no token need be shown, since a browser asks whether a page may ask, which it does without.
         """
         path = scope["path"].removeprefix(scope.get("root_path", ""))
-        if not self._tokens:
+        if not self._keyring.locked:
             self._from_this_machine(scope, found)
-        elif not shown and path not in OPEN and not path.startswith(OPEN_BELOW):
-            self._authorized(found.get(b"authorization", b""))
+            scope["amber.caller"] = THIS_MACHINE
+        elif not shown and path not in OPEN:
+            scope["amber.caller"] = self._keyring.caller(found.get(b"authorization", b""))
         if scope["method"] not in SAFE:
             self._origins.refuse_foreign(found)
         if self._drain.refusing:
@@ -161,14 +169,3 @@ class Guard:
                 f"this server has no API tokens, so it answers to localhost and its own addresses, "
                 f"not to the name {host.decode('latin-1')[:128]!r}"
             )
-
-    def _authorized(self, header: bytes) -> None:
-        scheme, _, given = header.partition(b" ")
-        given = given.strip()
-        # Every token is compared, each in constant time: how long it takes tells neither which nor where.
-        known = 0
-        for token in self._tokens:
-            known |= hmac.compare_digest(given, token)
-        if scheme.lower() != b"bearer" or not known:
-            what = "the API token is not known" if header else "an API token is needed"
-            raise Unauthorized(f"{what}; send it as 'Authorization: Bearer TOKEN'")

@@ -6,6 +6,7 @@ Must not know: routes, the service.
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from amber_ray.core.model.request import ComputeRequest
+from amber_ray.core.model.trust import Caller
 from amber_ray.errors import BadRequest, TooLarge, UnknownRequest
 from amber_ray.serving.presence import ClientGone
 from amber_ray.settings import Limits
@@ -79,15 +81,20 @@ def chosen_id(value: str | None) -> str | None:
 
 
 async def compute_request(request: Request, limits: Limits) -> ComputeRequest:
-    """The body of a compute or explain call."""
+    """The body of a compute or explain call, in the name of the tenant that the caller's token is of.
+
+    Raises `Forbidden` for another one.
+    """
+    caller: Caller = request.scope["amber.caller"]
     body = await json_body(request, limits)
-    if len(body) > IN_LOOP:
-        return await asyncio.to_thread(_decode, body, limits)
-    return _decode(body, limits)
+    decode = functools.partial(_decode, body, limits, caller.tenant or "default")
+    asked = await asyncio.to_thread(decode) if len(body) > IN_LOOP else decode()
+    caller.require_tenant(asked.tenant)
+    return asked
 
 
-def _decode(body: bytes, limits: Limits) -> ComputeRequest:
-    return decode_request(loads(body, limits), limits)
+def _decode(body: bytes, limits: Limits, tenant: str) -> ComputeRequest:
+    return decode_request(loads(body, limits), limits, tenant)
 
 
 async def json_value(request: Request, limits: Limits) -> Any:

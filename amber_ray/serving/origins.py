@@ -27,11 +27,14 @@ REMEMBERED_SECONDS = 600
 """How long a browser need not ask again whether it may."""
 
 
-def refuse_malformed(allowed: Sequence[str], tokens: Sequence[str]) -> None:
-    """Raise `BadRequest` for what is no origin, and for `*` where nobody has to show a token."""
+def refuse_malformed(allowed: Sequence[str], locked: bool) -> None:
+    """Raise `BadRequest` for what is no origin, and for `*` where nobody has to show a token.
+
+    `locked`: callers must show one.
+    """
     for origin in allowed:
         if origin == ANY:
-            if not tokens:
+            if not locked:
                 raise BadRequest(
                     "allow_origins '*' lets every page that someone here opens ask this server, so API "
                     "tokens are needed; give at least one, or name the origins"

@@ -15,6 +15,7 @@
     journal      accepted requests at rest; when and what: `fabric.shard`,    <store>/requests/
     │            `requests` and `records` there
     purge_log    purges of the last day; repeated by `fabric.shard.purging`   <store>/purges/
+    tokens       hashes of API tokens; `amber token` alone writes them          <store>/tokens/
     ├ json_files one record per JSON file; a damaged one goes to quarantine too
     lease        which server owns the store                                  <store>/lease.json
     files        the files below all of these: what counts as written, as unreadable and as not there
@@ -22,6 +23,7 @@
 When to write and what to evict is decided by `core.ledger.memory`; `fabric.shard.spill` has it done, by
 `fabric.worker.store_tasks`.
 
-`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `Lease` and `KeyIndex` are what other rooms use. They raise
-`StoreError` for whatever can't be read or written now, and a subclass of it for what is known to be damaged.
+`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `TokenBook`, `Lease` and `KeyIndex` are what other rooms
+use. They raise `StoreError` for whatever can't be read or written now, and a subclass of it for what is known
+to be damaged.
 """

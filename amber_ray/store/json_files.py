@@ -1,8 +1,8 @@
 """Small JSON files in a store: one record each, in a folder per kind, named by an identifier.
 
-A reader sees a whole record or none (`store.files`). The journal of requests, the log of purges and the lease
-are made of them. A record that is not JSON when its bytes were delivered in full, twice, is damaged; one that
-can't be read now says nothing of itself. Must not know: what is in a record.
+A reader sees a whole record or none (`store.files`). The journal of requests, the log of purges, the records
+of tokens and the lease are made of them. A record that is not JSON when its bytes were delivered in full,
+twice, is damaged; one that can't be read now says nothing of itself. Must not know: what is in a record.
 """
 
 from __future__ import annotations

@@ -40,8 +40,11 @@ MAX_FEATURES = 1000
 MAX_DEADLINE = 31 * 86_400.0
 
 
-def decode_request(data: Any, limits: Limits | None = None) -> ComputeRequest:
-    """The body of a compute or explain call, as `loads` gave it. Raises `BadRequest` naming the field."""
+def decode_request(data: Any, limits: Limits | None = None, tenant: str = "default") -> ComputeRequest:
+    """The body of a compute or explain call, as `loads` gave it. Raises `BadRequest` naming the field.
+
+    `tenant` is that of a body which names none.
+    """
     limits = limits or Limits()
     fields = members(data, FIELDS, "the body")
     return ComputeRequest(
@@ -50,7 +53,7 @@ def decode_request(data: Any, limits: Limits | None = None) -> ComputeRequest:
         params=_given(fields, "params", _params, {}),
         range=_given(fields, "range", _range, None),
         priority=_given(fields, "priority", _priority, Priority.INTERACTIVE),
-        tenant=_given(fields, "tenant", _tenant, "default"),
+        tenant=_given(fields, "tenant", _tenant, tenant),
         refresh=_given(fields, "refresh", _refresh, False),
         deadline_seconds=_given(fields, "deadline", _deadline, None),
         expect=_given(fields, "expect", _expect, {}),

@@ -6,6 +6,7 @@
     request      what a caller asks and is told: `ComputeRequest`, `Result`, `Failure`, `RequestView`
     kept         what is stored of versions of features, today's or not
     stats        names of what is counted, with labels
+    trust        who asks, and what they may: scopes, callers, tenants
     service      `Service`, the protocol that engine and clients implement; values, events of a request
 
 Must not know: how features are declared.

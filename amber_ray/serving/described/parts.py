@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -112,10 +113,16 @@ REFUSALS: dict[str, tuple[str, Exception, Part]] = {
     "401": (
         "The API token is missing or not known",
         Unauthorized("an API token is needed; send it as 'Authorization: Bearer TOKEN'"),
-        {"WWW-Authenticate": header("How to say who asks", CHALLENGE, required=True)},
+        {
+            "WWW-Authenticate": header(
+                "How to say who asks; a browser that opens it as a page is told of `Basic` as well",
+                pattern="^" + CHALLENGE,
+                required=True,
+            )
+        },
     ),
     "403": (
-        "Who asks may not, or what is asked about may not be read",
+        "Who asks may not (a scope, another tenant), or what is asked about may not be read",
         Forbidden("'/etc/passwd' is outside the media roots; move it into one"),
         {},
     ),
@@ -179,19 +186,30 @@ def refusals() -> dict[str, Part]:
 
 
 def operation(
-    tag: str, id: str, summary: str, answers: Part, refused: str = "", *, anyone: bool = False, **more: Any
+    tag: str,
+    id: str,
+    summary: str,
+    answers: Part,
+    refused: str = "",
+    *,
+    scopes: Collection[str] | None,
+    **more: Any,
 ) -> Part:
     """One operation; `refused` are the statuses of its own refusals, of the keys of `REFUSALS`.
 
-    Every one can be refused for who asks (401, 403) or for load (429), and can fail (500, 503). One that
-    `anyone` may ask needs no token and asks the service nothing.
+    Every one can be refused for who asks (401, 403) or for load (429), and can fail (500, 503). One without
+    `scopes` needs no token and asks the service nothing.
     """
+    anyone = scopes is None
     all_refused = (
         {"403", *refused.split()} if anyone else {"401", "403", "429", "500", "503", *refused.split()}
     )
     problems = {status: {"$ref": f"#/components/responses/{status}"} for status in sorted(all_refused)}
-    if anyone:
+    if scopes is None:
         more["security"] = []
+    else:
+        needs = f"Needs the scope {' or '.join(f'`{scope}`' for scope in sorted(scopes))}."
+        more["description"] = f"{more['description']} {needs}" if "description" in more else needs
     return {
         "tags": [tag],
         "operationId": id,

@@ -6,6 +6,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amber_ray.core.model.trust import Scope
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import BINARY, TRACED, answer, json
@@ -13,7 +14,7 @@ from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.forms import AROUND, UploadedForm
 from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_coded, refuse_longer
 from amber_ray.serving.presence import while_present
-from amber_ray.serving.routes.endpoint import Path, described
+from amber_ray.serving.routes.endpoint import Path, caller_of, described
 from amber_ray.wire.compute import MAX_URI
 from amber_ray.wire.json import members, text
 from amber_ray.wire.views import encode_asset
@@ -26,6 +27,7 @@ BYTES = "application/octet-stream"
 
 @described(
     "assets",
+    (Scope.COMPUTE, Scope.UPLOAD),
     {"200": answer("The asset", ASSET), "201": answer("The uploaded asset", ASSET)},
     "400 404 408 413 415 422",
     parameters=[TRACED],
@@ -44,10 +46,12 @@ async def asset(context: AppContext, request: Request) -> Response:
     """Identify media by its URI, or upload its bytes."""
     limits = context.settings.limits
     if is_json(request):
+        caller_of(request).require(Scope.COMPUTE)
         fields = members(await json_value(request, limits), ("uri",), "the body")
         uri = text(fields.get("uri"), "uri", MAX_URI)
         found = await while_present(request.receive, context.service.add_asset(uri), context.drain)
         return json_response(encode_asset(found))
+    caller_of(request).require(Scope.UPLOAD)
     kind = request.headers.get("content-type", "")
     refuse_coded(request, "the upload")
     if _essence(kind) == FORM:

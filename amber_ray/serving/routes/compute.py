@@ -11,6 +11,7 @@ import asyncio
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amber_ray.core.model.trust import Scope
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext, base
 from amber_ray.serving.described.parts import (
@@ -61,6 +62,7 @@ ASKED = body(EXAMPLES["Compute"], ref("Compute"))
 
 @described(
     "compute",
+    Scope.COMPUTE,
     {"200": view({**OWN_REQUEST, **APPLIED}), "202": RUNNING},
     "400 404 408 412 413 415 422",
     parameters=[PREFER, OWN_ID, TRACED],
@@ -93,6 +95,7 @@ async def compute(context: AppContext, request: Request) -> Response:
 
 @described(
     "compute",
+    Scope.COMPUTE,
     {"200": answer("The plan", json(ref("Plan"), EXAMPLES["Plan"]))},
     "400 404 408 412 413 415 422",
     parameters=[TRACED],

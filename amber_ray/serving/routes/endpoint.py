@@ -1,6 +1,6 @@
 """A path of the HTTP contract: a handler for each of its methods, declared with what OpenAPI says of it.
 
-    @described("requests", {"200": view(OWN_REQUEST)}, "404", parameters=[ID])
+    @described("requests", Scope.COMPUTE, {"200": view(OWN_REQUEST)}, "404", parameters=[ID])
     async def cancel(context: AppContext, request: Request) -> Response:
         '''Cancel; work that others wait for goes on.'''
 
@@ -13,14 +13,16 @@ read the layers that frameworks wrap around it.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Send
+from starlette.types import Scope as AsgiScope
 
+from amber_ray.core.model.trust import Caller, Scope
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import Part, operation
 from amber_ray.wire.json import quote
@@ -28,24 +30,35 @@ from amber_ray.wire.json import quote
 Handler = Callable[[AppContext, Request], Awaitable[ASGIApp]]
 
 
-class Described:
-    """A handler and its OpenAPI operation."""
+class Guarded(NamedTuple):
+    """A handler, and the scopes of which its caller must have one; None: anyone may ask, without a token."""
 
-    def __init__(self, handler: Handler, operation: Part) -> None:
-        self.handler = handler
-        self.operation = operation
+    handler: Handler
+    scopes: frozenset[Scope] | None
 
 
-def described(tag: str, answers: Part, refused: str = "", **more: Any) -> Callable[[Handler], Described]:
+class Described(NamedTuple):
+    """A handler with its scopes, and its OpenAPI operation."""
+
+    guarded: Guarded
+    operation: Part
+
+
+def described(
+    tag: str, scope: Scope | tuple[Scope, ...] | None, answers: Part, refused: str = "", **more: Any
+) -> Callable[[Handler], Described]:
     """Declare a handler as an operation; see `parts.operation`.
 
-    The operation's id is the function's name, its summary the first line of the function's docstring.
+    Its caller's token must have the `scope`, or one of several; None: no token is needed. The operation's id
+    is the function's name, its summary the first line of the function's docstring.
     """
+    scopes = None if scope is None else frozenset((scope,) if isinstance(scope, Scope) else scope)
 
     def declare(handler: Handler) -> Described:
         id: str = getattr(handler, "__name__", "")
         summary = (handler.__doc__ or "").partition("\n")[0].removesuffix(".")
-        return Described(handler, operation(tag, id, summary, answers, refused, **more))
+        told = operation(tag, id, summary, answers, refused, scopes=scopes, **more)
+        return Described(Guarded(handler, scopes), told)
 
     return declare
 
@@ -63,29 +76,40 @@ class Path:
 
     def route(self, context: AppContext) -> Route:
         """The route that answers from `context`."""
-        return route(self.path, context, **{method: one.handler for method, one in self.methods.items()})
+        return route(self.path, context, **{method: one.guarded for method, one in self.methods.items()})
 
 
-def route(path: str, context: AppContext, **handlers: Handler) -> Route:
+def caller_of(request: Request) -> Caller:
+    """Who asks, as the guard found out."""
+    caller: Caller = request.scope["amber.caller"]
+    return caller
+
+
+def route(path: str, context: AppContext, **handlers: Guarded) -> Route:
     """A route for a path that OpenAPI says nothing of, its handlers named by their methods."""
     return Route(path, Endpoint(context, handlers), methods=None)
 
 
 class Endpoint:
-    """Calls the handler of the request's method; HEAD is answered by GET's, its body dropped by the guard."""
+    """Calls the handler of the request's method, if its caller may.
 
-    def __init__(self, context: AppContext, handlers: dict[str, Handler]) -> None:
+    HEAD is answered by GET's, its body dropped by the guard.
+    """
+
+    def __init__(self, context: AppContext, handlers: dict[str, Guarded]) -> None:
         self._context = context
         self._handlers = dict(handlers)
         if "GET" in handlers:
             self._handlers.setdefault("HEAD", handlers["GET"])
         self.allow = ", ".join(sorted({*self._handlers, "OPTIONS"}))
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        handler = self._handlers.get(scope["method"])
-        if handler is not None:
-            response = await handler(self._context, Request(scope, receive, send))
+        guarded = self._handlers.get(scope["method"])
+        if guarded is not None:
+            if guarded.scopes is not None and scope["amber.caller"].scopes.isdisjoint(guarded.scopes):
+                scope["amber.caller"].require(*sorted(guarded.scopes))
+            response = await guarded.handler(self._context, Request(scope, receive, send))
         elif scope["method"] == "OPTIONS":
             response = Response(status_code=204, headers={"Allow": self.allow})
         else:

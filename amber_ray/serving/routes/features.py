@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.trust import Scope
 from amber_ray.errors import UnknownFeature, did_you_mean
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
@@ -22,13 +23,19 @@ WHOLE = {**EXAMPLES["Feature"], "graph": EXAMPLES["Graph"]}
 NAME: Part = {"name": "name", "in": "path", "required": True, "schema": STRING, "example": "redness"}
 
 
-@described("features", {"200": listing("features", "Feature")})
+@described("features", Scope.READ, {"200": listing("features", "Feature")})
 async def features(context: AppContext, request: Request) -> Response:
     """Every feature."""
     return json_response({"features": [encode_feature(info) for info in await context.service.features()]})
 
 
-@described("features", {"200": answer("The feature", json(ref("Feature"), WHOLE))}, "404", parameters=[NAME])
+@described(
+    "features",
+    Scope.READ,
+    {"200": answer("The feature", json(ref("Feature"), WHOLE))},
+    "404",
+    parameters=[NAME],
+)
 async def feature(context: AppContext, request: Request) -> Response:
     """One feature with its graph."""
     name = request.path_params["name"]
@@ -39,7 +46,7 @@ async def feature(context: AppContext, request: Request) -> Response:
     return json_response({**encode_feature(known[name]), "graph": graph(name, known)})
 
 
-@described("features", {"200": listing("versions", "StoredVersion")})
+@described("features", Scope.READ, {"200": listing("versions", "StoredVersion")})
 async def versions(context: AppContext, request: Request) -> Response:
     """What is stored of each feature and version, today's or not."""
     return json_response({"versions": [one._asdict() for one in await context.service.versions()]})

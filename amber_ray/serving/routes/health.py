@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amber_ray.core.model.trust import Scope
 from amber_ray.serving.answers import NO_STORE, json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import STRING, answer, json, listing
@@ -16,7 +17,7 @@ from amber_ray.wire.views import encode_failure
 METRICS = {"text/plain": {"schema": STRING, "example": render(EXAMPLES["Stats"])}}
 
 
-@described("health", {"200": answer("Alive", json(ref("Alive"), EXAMPLES["Alive"]))}, "503", anyone=True)
+@described("health", None, {"200": answer("Alive", json(ref("Alive"), EXAMPLES["Alive"]))}, "503")
 async def healthz(context: AppContext, request: Request) -> Response:
     """Liveness."""
     # Liveness: that this loop still turns (503 once the server is about to stop). Whether the cluster does is
@@ -24,20 +25,20 @@ async def healthz(context: AppContext, request: Request) -> Response:
     return json_response({"status": "ok"})
 
 
-@described("health", {"200": answer("Metrics", METRICS)})
+@described("health", Scope.READ, {"200": answer("Metrics", METRICS)})
 async def metrics(context: AppContext, request: Request) -> Response:
     """The same for Prometheus."""
     body = render(await context.service.stats())
     return Response(body, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": NO_STORE})
 
 
-@described("health", {"200": answer("Stats", json(ref("Stats"), EXAMPLES["Stats"]))})
+@described("health", Scope.READ, {"200": answer("Stats", json(ref("Stats"), EXAMPLES["Stats"]))})
 async def stats(context: AppContext, request: Request) -> Response:
     """Counters and gauges."""
     return json_response(await context.service.stats())
 
 
-@described("health", {"200": listing("failures", "Failure")})
+@described("health", Scope.READ, {"200": listing("failures", "Failure")})
 async def failures(context: AppContext, request: Request) -> Response:
     """The failures that are remembered now."""
     return json_response({"failures": [encode_failure(f) for f in await context.service.failures()]})

@@ -5,8 +5,8 @@
     GET /openapi.json  describes the calls, for generators of clients and for the page above
 
 Everything a browser needs is in the package: nothing is fetched from another host, and the pages' policy
-says so. They show no data, so they are open without a token; what they ask then carries the one that the
-reader gave.
+says so. Where there are tokens a browser asks its reader for one, as a password, and sends it along with what
+the page then asks.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from amber_ray.core.model.trust import Scope
 from amber_ray.serving.answers import JSON_TYPE, encode_json
 from amber_ray.serving.app_context import AppContext, base
 from amber_ray.serving.compression import GZIP, coding_of
 from amber_ray.serving.conditional import answer_without_body, tag_of_content
 from amber_ray.serving.described.document import document
-from amber_ray.serving.routes.endpoint import Handler, route
+from amber_ray.serving.routes.endpoint import Guarded, Handler, route
 
 HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
 FILES = {
@@ -40,6 +41,7 @@ FILES = {
 }
 """Each path's file below this room, and its type."""
 KEPT = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+READ = frozenset({Scope.READ})
 HEADERS = {
     **KEPT,
     "Content-Security-Policy": (
@@ -53,18 +55,17 @@ HEADERS = {
 
 def routes(context: AppContext) -> list[Route]:
     """The pages' files, read once, and the API's description."""
-    bearer = bool(context.settings.tokens)
 
     @functools.cache
-    def described(base: str) -> Kept:
+    def described(bearer: bool, base: str) -> Kept:
         return Kept(encode_json(document(bearer, base)), JSON_TYPE, KEPT)
 
     async def openapi(context: AppContext, request: Request) -> Response:
-        return described(base(request)).answer(request)
+        return described(context.keyring.locked, base(request)).answer(request)
 
     return [
-        *(route(path, context, GET=_file(*file)) for path, file in FILES.items()),
-        route("/openapi.json", context, GET=openapi),
+        *(route(path, context, GET=Guarded(_file(*file), READ)) for path, file in FILES.items()),
+        route("/openapi.json", context, GET=Guarded(openapi, READ)),
     ]
 
 

@@ -10,6 +10,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from amber_ray.core.model.service import RequestEvent
+from amber_ray.core.model.trust import Scope
+from amber_ray.errors import UnknownRequest
 from amber_ray.serving.answers import encode_json, json_response
 from amber_ray.serving.app_context import AppContext, base
 from amber_ray.serving.described.parts import (
@@ -27,7 +29,7 @@ from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.incoming import prefer, request_id
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.compute import POLL_AFTER
-from amber_ray.serving.routes.endpoint import Path, described
+from amber_ray.serving.routes.endpoint import Path, caller_of, described
 from amber_ray.serving.sse import HEADERS, EventStream, frame
 from amber_ray.wire.views import REQUEST_ID_HEADER, encode_event
 
@@ -54,10 +56,12 @@ STREAM = {
 }
 
 
-@described("requests", {"200": view({**OWN_REQUEST, **APPLIED, **RETRY})}, "404", parameters=[ID, PREFER])
+@described(
+    "requests", Scope.READ, {"200": view({**OWN_REQUEST, **APPLIED, **RETRY})}, "404", parameters=[ID, PREFER]
+)
 async def request(context: AppContext, request: Request) -> Response:
     """State and results; waits as preferred."""
-    id = request_id(request.path_params["id"])
+    id = await _visible(context, request)
     preferred = prefer(request, 0.0, context.settings.limits)
     found = await while_present(
         request.receive,
@@ -73,15 +77,16 @@ async def request(context: AppContext, request: Request) -> Response:
     return json_response(await context.view(found, request), 200, headers)
 
 
-@described("requests", {"200": view(OWN_REQUEST)}, "404", parameters=[ID])
+@described("requests", Scope.COMPUTE, {"200": view(OWN_REQUEST)}, "404", parameters=[ID])
 async def cancel(context: AppContext, request: Request) -> Response:
     """Cancel; work that others wait for goes on."""
-    found = await context.service.cancel(request_id(request.path_params["id"]))
+    found = await context.service.cancel(await _visible(context, request))
     return json_response(await context.view(found, request), 200, {REQUEST_ID_HEADER: found.id})
 
 
 @described(
     "requests",
+    Scope.READ,
     {
         "200": answer(
             "Events; the stream ends with `done`, or with `error` if the service failed",
@@ -94,7 +99,7 @@ async def cancel(context: AppContext, request: Request) -> Response:
 )
 async def events(context: AppContext, request: Request) -> ASGIApp:
     """Progress, each result, and done, as server-sent events."""
-    id = request_id(request.path_params["id"])
+    id = await _visible(context, request)
     if request.method == "HEAD":
         await context.service.status(id)
         return Response(headers=HEADERS)
@@ -107,6 +112,15 @@ async def events(context: AppContext, request: Request) -> ASGIApp:
     stream = EventStream(context.service.events(id), encode, context.drain)
     await stream.start()
     return stream
+
+
+async def _visible(context: AppContext, request: Request) -> str:
+    """The id in the path, of a request that the caller may know of. Raises `UnknownRequest` for another's."""
+    id = request_id(request.path_params["id"])
+    caller = caller_of(request)
+    if not caller.sees_all and not caller.sees((await context.service.status(id)).tenant):
+        raise UnknownRequest(f"no request of the tenant {caller.tenant!r} has the id {id!r}")
+    return id
 
 
 PATHS = [Path("/v1/requests/{id}/events", GET=events), Path("/v1/requests/{id}", GET=request, DELETE=cancel)]

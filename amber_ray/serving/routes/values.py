@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
+from amber_ray.core.model.trust import Scope
 from amber_ray.errors import BadRequest, NotAcceptable, TooLarge
 from amber_ray.serving.answers import JSON_TYPE, NO_STORE, json_response
 from amber_ray.serving.app_context import AppContext
@@ -88,6 +89,7 @@ Past some bytes (by default 2 GiB) the keys that are left have the error `TooLar
 
 @described(
     "values",
+    Scope.READ,
     {
         "200": answer("The value", FORMS, {**CACHED, **ABOUT}),
         "304": answer("The copy that the caller has is good", headers=CACHED),
@@ -132,6 +134,7 @@ async def value(context: AppContext, request: Request) -> Response:
 
 @described(
     "values",
+    Scope.READ,
     {
         "200": answer(
             ROWS,
@@ -157,6 +160,7 @@ async def values(context: AppContext, request: Request) -> ASGIApp:
 
 @described(
     "values",
+    Scope.OPERATE,
     {"200": answer("How many were forgotten", json(ref("Purged"), EXAMPLES["Purged"]))},
     "400",
     parameters=[query("asset", ASSET_ID), query("feature", "redness"), query("version", "1")],

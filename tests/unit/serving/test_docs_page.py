@@ -6,6 +6,7 @@ another host, and the policy forbids to ask one whatever a file says.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from html.parser import HTMLParser
@@ -95,12 +96,22 @@ def test_swagger_ui_is_kept_from_the_one_host_that_it_would_tell() -> None:
     assert "validatorUrl: null" in get("/page/docs.js").text
 
 
-def test_with_tokens_the_page_is_open_and_the_calls_are_not() -> None:
+def test_with_tokens_a_browser_asks_its_reader_for_one_and_sends_it_with_all_that_the_page_asks() -> None:
     locked = Settings(tokens=("secret",))
-    for path in ("/docs", "/page/docs.js", "/openapi.json", *VENDORED):
-        assert get(path, locked).status_code == 200
-    assert get("/v1/features", locked).status_code == 401
-    assert get("/v1/features", locked, Authorization="Bearer secret").status_code == 200
+    password = "Basic " + base64.b64encode(b"anyone:secret").decode()
+    for path in ("/", "/docs", "/page/docs.js", "/openapi.json", "/v1/features", *VENDORED):
+        assert get(path, locked).status_code == 401
+        assert get(path, locked, Authorization="Bearer secret").status_code == 200
+        assert get(path, locked, Authorization=password).status_code == 200
+    opened = get("/docs", locked, Sec_Fetch_Mode="navigate")
+    assert opened.headers.get_list("WWW-Authenticate") == [
+        'Bearer realm="amber"',
+        'Basic realm="amber", charset="UTF-8"',
+    ]
+    # What a page's script asks must not make the browser ask: the page itself says that a token is needed.
+    assert get("/v1/features", locked, Sec_Fetch_Mode="cors").headers.get_list("WWW-Authenticate") == [
+        'Bearer realm="amber"'
+    ]
 
 
 def test_both_pages_keep_the_token_in_one_place() -> None:

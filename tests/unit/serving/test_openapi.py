@@ -83,7 +83,7 @@ def test_tokens_show_in_the_description() -> None:
     for bearer in (True, False):
         schemes = document(bearer)["components"]["securitySchemes"]
         assert (schemes["token"]["type"], schemes["token"]["scheme"]) == ("http", "bearer")
-    served = run(lambda: _get("/openapi.json", Settings(tokens=("secret",))))
+    served = run(lambda: _get("/openapi.json", LOCKED, Authorization="Bearer secret"))
     assert served.json() == document(bearer=True)
 
 
@@ -234,13 +234,13 @@ def test_a_method_that_a_path_lacks_is_told_all_that_it_has(path: str, method: s
         )
 
 
-async def _ask(method: str, path: str, settings: Settings | None = None) -> httpx.Response:
+async def _ask(method: str, path: str, settings: Settings | None = None, **headers: str) -> httpx.Response:
     async with client(None, settings) as http:
-        return await http.request(method, path)
+        return await http.request(method, path, headers=headers)
 
 
-async def _get(path: str, settings: Settings | None = None) -> httpx.Response:
-    return await _ask("GET", path, settings)
+async def _get(path: str, settings: Settings | None = None, **headers: str) -> httpx.Response:
+    return await _ask("GET", path, settings, **headers)
 
 
 # Examples

@@ -1,0 +1,102 @@
+"""`amber token`: makes, lists and revokes the API tokens of a store, also while servers run on it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+
+from amber_ray.cli.options import absolute, there
+from amber_ray.cli.terminal import cell, console, note, say, table
+from amber_ray.core.model.trust import Scope
+from amber_ray.errors import BadRequest
+from amber_ray.serving.keyring import BOUND_SECONDS
+from amber_ray.store.tokens import TokenBook, TokenRecord
+
+UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
+
+
+def new(args: argparse.Namespace) -> int:
+    """Make a token and print it, this once."""
+    scopes = scopes_of(args.scope)
+    now = time.time()
+    expires = None if args.expires is None else now + seconds_of(args.expires)
+    book = TokenBook(absolute(args.store))
+    first = not book.read().any
+    say(book.add(args.name, args.tenant, scopes, now, expires))
+    if not args.quiet:
+        note("keep it now: the store has its hash alone, so it can't be shown again")
+        if first:
+            note(
+                f"from now on servers of this store ask everybody for a token, within {BOUND_SECONDS:g} s "
+                "where one runs already"
+            )
+    return 0
+
+
+def listed(args: argparse.Namespace) -> int:
+    """List the tokens of a store, those that are good no more as well."""
+    found = TokenBook(there(args.store)).read()
+    now = time.time()
+    if args.format == "json":
+        say(json.dumps([_to_json(one, now) for one in found.records], indent=1))
+    elif not found.records:
+        say("no token was ever made here")
+    else:
+        shown = table("token", "tenant", "scopes", "made", "expires", "state")
+        for one in found.records:
+            shown.add_row(
+                cell(one.name),
+                cell(one.tenant),
+                ", ".join(sorted(one.scopes)),
+                _day(one.made),
+                "never" if one.expires is None else _day(one.expires),
+                one.state(now),
+            )
+        console().print(shown)
+    if found.damaged:
+        note(f"amber: {found.damaged} records of tokens are damaged, and let nobody in")
+    return 0
+
+
+def revoke(args: argparse.Namespace) -> int:
+    """Revoke a token: servers that run refuse it within seconds."""
+    TokenBook(there(args.store)).revoke(args.name, time.time())
+    say(f"{args.name} is revoked; servers refuse it within {BOUND_SECONDS:g} s")
+    return 0
+
+
+def scopes_of(text: str) -> frozenset[Scope]:
+    """`read,compute` as scopes. Raises `BadRequest`."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if unknown := [word for word in words if word not in list(Scope)]:
+        raise BadRequest(f"there is no scope {unknown[0]!r}; the scopes are {', '.join(Scope)}")
+    if not words:
+        raise BadRequest(f"--scope names at least one of {', '.join(Scope)}")
+    return frozenset(map(Scope, words))
+
+
+def seconds_of(text: str) -> float:
+    """`90d` as seconds. Raises `BadRequest`."""
+    match = re.fullmatch(r"([1-9][0-9]{0,5})([mhdw])", text)
+    if match is None:
+        raise BadRequest(
+            f"--expires takes a whole number of minutes, hours, days or weeks, such as 90d, not {text!r}"
+        )
+    return int(match[1]) * UNITS[match[2]]
+
+
+def _to_json(record: TokenRecord, now: float) -> dict[str, object]:
+    return {
+        "name": record.name,
+        "tenant": record.tenant,
+        "scopes": sorted(record.scopes),
+        "made": record.made,
+        "expires": record.expires,
+        "state": record.state(now),
+    }
+
+
+def _day(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
