@@ -16,6 +16,9 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 SEEDS := 10000
 
+# How many processes run the tests. Some of them start a Ray of two CPUs, which takes 2 GB.
+JOBS := 2
+
 .PHONY: help demo test check contract hunt simulate mutate bench bench-peers lint format types clean
 
 help: ## say what can be made
@@ -25,10 +28,10 @@ demo: $(STAMP) ## compute features of a real video over HTTP, twice, and show wh
 	@$(BIN)/amber demo
 
 test: lint types ## lint, types and every test, on clusters that the tests start themselves
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n $(JOBS)
 
 check: lint types ## the quick half: lint, types, unit and property tests
-	@$(BIN)/pytest -q tests/unit tests/property
+	@$(BIN)/pytest -q -n auto tests/unit tests/property
 
 contract: $(STAMP) ## what every implementation of Service must do, and the table of which does
 	@$(BIN)/pytest -q tests/contract

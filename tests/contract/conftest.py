@@ -17,48 +17,45 @@ from tests.service_contract import ServiceContract  # noqa: E402 - only now are 
 
 CPUS = 4
 """More than there may be: steps that wait at a gate hold one each."""
-Cells = dict[str, dict[str, str]]
-CELLS = pytest.StashKey[Cells]()
+CELL = "a cell of the table of the contract"
+"""The property of a test's report: the case, and the implementation."""
 SIGNS = {"passed": "ok", "failed": "RED", "skipped": "n/a"}
-
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.stash.setdefault(CELLS, {})
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
     report: Any = yield
     cls = getattr(item, "cls", None)
-    if cls is None or not issubclass(cls, ServiceContract):
-        return report
-    row = item.config.stash.setdefault(CELLS, {}).setdefault(item.originalname, {})  # type: ignore[attr-defined]
-    name = cls.__name__.removeprefix("Test")
-    if report.failed:
-        row[name] = "RED"
-    elif report.when == "call" or report.skipped:
-        row.setdefault(name, SIGNS[report.outcome])
+    if cls is not None and issubclass(cls, ServiceContract):
+        case = item.originalname.removeprefix("test_")  # type: ignore[attr-defined]
+        report.user_properties.append((CELL, (case, cls.__name__.removeprefix("Test"))))
     return report
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """One line for each case, one column for each implementation that ran; then why what does not apply."""
-    cells = config.stash.get(CELLS, {})
-    names = sorted({name for row in cells.values() for name in row})
-    if not names:
+    cells: dict[str, dict[str, str]] = {}
+    reasons: dict[str, dict[str, list[str]]] = {}
+    # Reports come from whichever process ran the test.
+    for report in (r for reports in terminalreporter.stats.values() for r in reports):
+        for case, name in (value for key, value in getattr(report, "user_properties", ()) if key == CELL):
+            row = cells.setdefault(case, {})
+            if report.failed or (
+                row.get(name) != SIGNS["failed"] and (report.skipped or report.when == "call")
+            ):
+                row[name] = SIGNS[report.outcome]
+            if report.skipped:
+                reason = report.longrepr[2].removeprefix("Skipped: n/a: ")
+                reasons.setdefault(reason, {}).setdefault(case, []).append(name)
+    if not cells:
         return
     terminalreporter.section("contract of Service")
-    width = max(map(len, cells)) - len("test_")
+    names = sorted({name for row in cells.values() for name in row})
+    width = max(map(len, cells))
     terminalreporter.write_line("  ".join(["case".ljust(width), *names]))
     for case, row in cells.items():
         signs = [row.get(name, "-").ljust(len(name)) for name in names]
-        terminalreporter.write_line("  ".join([case.removeprefix("test_").ljust(width), *signs]).rstrip())
-    reasons: dict[str, dict[str, list[str]]] = {}
-    for cls in _implementations(ServiceContract):
-        name = cls.__name__.removeprefix("Test")
-        for case, reason in cls.NOT_APPLICABLE.items():
-            if cells.get(case, {}).get(name) == "n/a":
-                reasons.setdefault(reason, {}).setdefault(case.removeprefix("test_"), []).append(name)
+        terminalreporter.write_line("  ".join([case.ljust(width), *signs]).rstrip())
     for reason, cases in reasons.items():
         terminalreporter.write_line(f"n/a, since {reason}:")
         for case, of in cases.items():
@@ -82,9 +79,3 @@ def ray_cluster(traces: Path) -> Iterator[None]:
     cluster.start_local(Settings(memory_bytes=256 << 20), num_cpus=CPUS, num_gpus=0)
     yield
     cluster.stop()
-
-
-def _implementations(cls: type[ServiceContract]) -> Iterator[type[ServiceContract]]:
-    for sub in cls.__subclasses__():
-        yield sub
-        yield from _implementations(sub)

@@ -7,6 +7,7 @@ where it must find nothing, and on a small broken package, where it must find th
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -74,8 +75,19 @@ def parse(root: Path) -> dict[str, ast.Module]:
     return modules
 
 
-def imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
+@functools.cache
+def package() -> dict[str, ast.Module]:
+    """The modules of Amber itself."""
+    return parse(PACKAGE)
+
+
+@functools.cache
+def imported(tree: ast.Module) -> tuple[tuple[int, str], ...]:
     """Line and full name of every import: at any depth, for typing only, and by `import_module("...")`."""
+    return tuple(_imported(tree))
+
+
+def _imported(tree: ast.Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(tree):
         match node:
             case ast.Import():
@@ -364,7 +376,7 @@ RULES = list(dict.fromkeys(rule for rule, _, _ in BROKEN))
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 def test_the_package_keeps(rule: Rule) -> None:
-    modules = parse(PACKAGE)
+    modules = package()
     assert len(modules) > 10
     assert rule(modules) == []
 

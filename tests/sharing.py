@@ -1,0 +1,58 @@
+"""How the processes of one run share its tests (`pytest -n 2`): what stays together, and what begins first.
+
+Files stay together, as what a module's fixtures made is used again by its tests; where each test starts what
+it needs for itself, each may run anywhere. What takes minutes begins first, so that the processes end at
+about the same time, with what takes seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+EACH_BY_ITSELF = (
+    "tests/fault/test_everything_dies.py",
+    "tests/fault/test_storage_fails.py",
+    "tests/fuzz/test_media_fuzz.py::test_broken",
+    "tests/integration/test_backfill.py",
+    "tests/integration/test_cli.py",
+    "tests/integration/test_connect.py",
+    "tests/integration/test_counted.py",
+    "tests/integration/test_readme.py",
+    "tests/integration/test_stop.py",
+)
+"""Beginnings of the names of tests that share nothing with the others of their file."""
+
+FIRST = (
+    "tests/integration/test_benchmarks.py",
+    "tests/fault",
+    "tests/contract/test_real.py",
+    "tests/integration",
+    "tests/fuzz",
+    "tests/simulation",
+    "tests/odd",
+)
+"""Beginnings of the names of tests that take long, the longest first."""
+
+
+def share(name: str) -> str:
+    """What of a run a test belongs to, by its name: a file, or the test alone."""
+    return name if name.startswith(EACH_BY_ITSELF) else name.partition("::")[0]
+
+
+def place(name: str) -> int:
+    """How early a test begins, by its name."""
+    return next((i for i, beginning in enumerate(FIRST) if name.startswith(beginning)), len(FIRST))
+
+
+class Sharing(LoadScopeScheduling):  # type: ignore[misc]
+    """Hands each process the next share when it has little left; the order is the collection's."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        config.option.loadscopereorder = False
+        super().__init__(config, log)
+
+    def _split_scope(self, nodeid: str) -> str:
+        return share(nodeid)
