@@ -13,6 +13,9 @@
     From an `Asset` to pictures and sound, as features call it:
     decode      the way in for pictures: those of a span, at given times, or of a still
     ├ reader    one video stream: seek to a key frame, decode, choose frames by time
+    ├ choice    which pictures are wanted, by their times
+    ├ ahead     which packets the decoder need not be given: of pictures that nobody wants and none refers to
+    ├ coded     what a packet's bytes say of its picture, before anything is decoded
     ├ clock     when a picture is shown, where stamps are missing, wrong or of decoding only
     ├ damage    whether the frames of a damaged file can be relied on, or a `MediaError` is due
     ├ stills    still pictures, by Pillow: what they are (for `facts`) and how they look

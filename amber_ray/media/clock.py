@@ -47,6 +47,7 @@ class Clock:
         self.counts = container.format.name in ORDER_ONLY
         rate = stream.type == "video" and (stream.average_rate or stream.guessed_rate)
         self.period = 1 / Fraction(rate) if rate else Fraction(0)
+        self.told = container.format.name not in ORDER_ONLY | GUESSED_AFTER_A_SEEK
         self._name = name
         self._guesses = container.format.name in GUESSED_AFTER_A_SEEK
         self._restarted = False

@@ -81,7 +81,7 @@ def pictures(
             for at, frame in source.with_lead_frame(first, last) if lead else source.span(first, last):
                 yield Picture(float(at), source.rgb(frame, size, scaler))
             return
-        for at, frame, following in source.sampled(first, last, Fraction(fps)):
+        for at, frame, following in source.sampled(first, last, Fraction(fps), pair is not None):
             small = None
             if pair is not None:
                 shown = source.rgb(frame, pair)
@@ -102,8 +102,7 @@ def pictures_at(
         yield from (picture for _ in times)
         return
     with _reader(asset, limits) as source:
-        for moment in times:
-            at, frame = source.at(_exact(moment))
+        for at, frame in source.at([_exact(moment) for moment in times]):
             yield Picture(float(at), source.rgb(frame, size))
 
 

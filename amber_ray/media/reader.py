@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError
+from amber_ray.media.ahead import Ahead, Doubt, Wanted
+from amber_ray.media.choice import FirstOfSlots, OnScreen, Slots
 from amber_ray.media.clock import Clock
+from amber_ray.media.coded import headers
 from amber_ray.media.container import ESTIMATED, decoder, packets, reason, says_nothing
 from amber_ray.media.damage import Run
 from amber_ray.media.scale import Scaler, Size, upright
@@ -68,9 +72,7 @@ class Reader:
         self._cut = cut
         self._deadline = time.monotonic() + limits.decode_seconds
         self._unread: str | None = None
-        self._run_of_at: Iterator[Timed] | None = None
-        self._shown: Timed | None = None
-        self._next: Timed | None = None
+        self._doubted = False
         self._open()
 
     def _open(self) -> None:
@@ -79,6 +81,9 @@ class Reader:
         self._decoder = decoder(self._stream)
         self._rounding = min(self._clock.base, _COARSEST) / 2
         self._fresh = True
+        context = self._stream.codec_context
+        told = not self._doubted and self._clock.told
+        self._headers = headers(context.codec.canonical_name, context.extradata or b"") if told else None
 
     @property
     def _seekable(self) -> bool:
@@ -127,17 +132,21 @@ class Reader:
         if before is not None:
             yield before
 
-    def sampled(self, start: Fraction, end: Fraction | None, fps: Fraction) -> Iterator[Pair]:
-        """The first frame of each slot of 1 / fps seconds of [start, end), with the film's next frame."""
+    def sampled(self, start: Fraction, end: Fraction | None, fps: Fraction, pairs: bool) -> Iterator[Pair]:
+        """The first frame of each slot of 1 / fps seconds of [start, end).
+
+        With `pairs` each comes with the film's next frame, None for the last.
+        """
+        slots = Slots(fps, self._rounding)
         taken = -1
         position = start
         if start > 0:
             # Begin with the slot that holds `start`: its first frame may belong to the segment before.
-            taken = self._slot(start, fps) - 1
-            position = self._begin(taken + 1, fps)
+            taken = slots.of(start) - 1
+            position = slots.begin(taken + 1)
         while end is None or position < end:
             chosen: Timed | None = None
-            for at, frame in self._from(position, end):
+            for at, frame in self._from(position, end, partial(FirstOfSlots, slots, taken, pairs=pairs)):
                 if chosen is not None:
                     yield *chosen, frame
                     chosen = None
@@ -145,10 +154,10 @@ class Reader:
                         break
                 if end is not None and at >= end:
                     return
-                if (slot := self._slot(at, fps)) <= taken:
+                if (slot := slots.of(at)) <= taken:
                     continue
                 taken = slot
-                position = self._begin(taken + 1, fps)
+                position = slots.begin(taken + 1)
                 if at >= start:
                     chosen = at, frame
             else:
@@ -156,37 +165,54 @@ class Reader:
                     yield *chosen, None
                 return
 
-    def at(self, moment: Fraction) -> Timed:
-        """The frame on screen at `moment`: the last one not after it, else the first. Moments must ascend."""
-        far = self._shown is None or (moment - self._shown[0] > _SKIP and self._seekable)
-        if self._run_of_at is None or far:
-            self._run_of_at = self._from(moment, None)
-            self._shown = self._next = None
-        while self._next is None or self._next[0] <= moment:
-            self._shown = self._next or self._shown
-            self._next = next(self._run_of_at, None)
-            if self._next is None:
-                break
-        chosen = self._shown or self._next
-        if chosen is None:
-            raise MediaError(f"{self._name!r} has no picture at {float(moment):.2f} s")
-        return chosen
+    def at(self, moments: Sequence[Fraction]) -> Iterator[Timed]:
+        """The frame on screen at each ascending moment: the last one not after it, else the first."""
+        run: Iterator[Timed] | None = None
+        shown: Timed | None = None
+        coming: Timed | None = None
+        for number, moment in enumerate(moments):
+            far = shown is None or (moment - shown[0] > _SKIP and self._seekable)
+            if run is None or far:
+                run = self._from(moment, None, partial(OnScreen, moments[number:]))
+                shown = coming = None
+            while coming is None or coming[0] <= moment:
+                shown = coming or shown
+                coming = next(run, None)
+                if coming is None:
+                    break
+            chosen = shown or coming
+            if chosen is None:
+                raise MediaError(f"{self._name!r} has no picture at {float(moment):.2f} s")
+            yield chosen
 
     def rgb(self, frame: VideoFrame, size: Size, scaler: Scaler = "area") -> np.ndarray:
         """A frame as upright uint8[h, w, 3] RGB of the wanted size."""
         return upright(frame, self._look, size, scaler)
 
-    def _slot(self, at: Fraction, fps: Fraction) -> int:
-        # Half a tick of the stream's clock: 0.033 counted in milliseconds stands for 1/30 s. A coarser clock
-        # than that is the film's own rate, and exact.
-        return math.floor((at + self._rounding) * fps)
-
-    def _begin(self, slot: int, fps: Fraction) -> Fraction:
-        """The earliest time that `_slot` counts into `slot`."""
-        return Fraction(slot) / fps - self._rounding
-
-    def _from(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
+    def _from(
+        self, start: Fraction, end: Fraction | None, choice: Callable[[], Wanted] | None = None
+    ) -> Iterator[Timed]:
         """Frames from one at or before `start`, where there is one, to the first at or after `end`.
+
+        With `choice` some of those that it does not want may be left out.
+        """
+        last: Fraction | None = None
+        if choice is not None and self._headers is not None:
+            try:
+                for at, frame in self._reached(start, end, choice):
+                    yield at, frame
+                    last = at
+                return
+            except Doubt:
+                self._doubted, self._headers = True, None
+        for at, frame in self._reached(start, end, None):
+            if last is None or at > last:
+                yield at, frame
+
+    def _reached(
+        self, start: Fraction, end: Fraction | None, choice: Callable[[], Wanted] | None
+    ) -> Iterator[Timed]:
+        """As `_from`; raises `Doubt` where pictures can't be left out after all.
 
         A seek may land behind its target (MPEG streams, open groups of pictures), so it is tried from
         further back until a whole key frame comes out in time.
@@ -194,25 +220,34 @@ class Reader:
         for back in _BACK_OFF if self._seekable else ():
             if start - back <= 0:
                 break
-            run = self._run(start - back, start, end)
+            run = self._run(start - back, start, end, choice)
             first = next(run, None)
             if first is not None and first[0] <= start:
                 yield first
                 yield from run
                 return
-        yield from self._run(None, start, end)
+        yield from self._run(None, start, end, choice)
 
-    def _run(self, seek: Fraction | None, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
+    def _run(
+        self,
+        seek: Fraction | None,
+        start: Fraction,
+        end: Fraction | None,
+        choice: Callable[[], Wanted] | None,
+    ) -> Iterator[Timed]:
         """Decode after a seek (None: from the beginning); ends after the first frame at or after `end`.
 
         Comes out empty when a seek led to no key frame before `start`. Raises `MediaError` for damage that
-        touches [start, end).
+        touches [start, end), `Doubt` with `choice` only.
         """
         self._seek(seek)
+        ahead = None
+        if choice is not None and self._headers is not None:
+            ahead = Ahead(self._headers, self._clock, choice())
         run = Run(self._name, start, end, beginning=seek is None)
         # What does not decode counts once something follows it: less than a frame may miss at the end.
         bad: tuple[Fraction | None, str | None] | None = None
-        for packet in self._packets():
+        for packet in self._packets() if ahead is None else ahead.packets(self._packets()):
             if time.monotonic() > self._deadline:
                 raise MediaError(
                     f"{self._name!r} took longer to decode than {self._limits.decode_seconds:g} s; "
@@ -222,17 +257,25 @@ class Reader:
                 if bad is not None:
                     run.hit(*bad)
                     bad = None
+                if ahead is not None and frame is not None and at is not None:
+                    ahead.decoded(at)
                 if frame is None or at is None or frame.is_corrupt:
                     bad = at, why
                 elif run.frame(at, at + (frame.duration or 0) * self._clock.base, bool(frame.key_frame)):
+                    if ahead is not None:
+                        ahead.used(at)
                     yield at, frame
                 elif at >= start:
                     return
                 if frame is not None and at is not None and end is not None and at >= end:
                     return
+        tail = run.tail
+        if ahead is not None:
+            ahead.ended()
+            tail = tail if tail is None else max(tail, ahead.passed_until)
         # A seek that finds nothing may be the index's fault; the run from the beginning decides.
-        if run.tail is not None or seek is None:
-            self._check_end(run.tail, start, end)
+        if tail is not None or seek is None:
+            self._check_end(tail, start, end)
 
     def _seek(self, to: Fraction | None) -> None:
         import av

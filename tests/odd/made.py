@@ -295,6 +295,14 @@ _made(
     lambda path: film(path, greys(4), options={"bf": "3", "b-adapt": "0"}, gop=25),
     _film(4, first_and_last_time={"seconds": [0.0, 3.96], "within": 0.001}),
 )
+for _ending in ("mp4", "mkv", "ts"):
+    _made(
+        f"b_h264.{_ending}",
+        lambda path: film(
+            path, moving(4), options={"x264-params": "bframes=3:b-adapt=0:b-pyramid=normal"}, gop=25
+        ),
+        _film(4, grey=False),
+    )
 for _name, _codec, _form in (
     ("b.mpg", "mpeg2video", None),
     ("b.vob", "mpeg2video", "vob"),

@@ -1,0 +1,64 @@
+"""Which pictures of a film are wanted, told by when they and their successors are.
+
+Must not know: how pictures are read.
+"""
+
+from __future__ import annotations
+
+import bisect
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """Time cut into slots of 1 / `fps` seconds; `rounding` is half a tick of the film's clock.
+
+    0.033 counted in milliseconds stands for 1/30 s. A coarser clock than that is the film's own rate, and
+    exact.
+    """
+
+    fps: Fraction
+    rounding: Fraction
+
+    def of(self, at: Fraction) -> int:
+        """The number of the slot in which a picture is."""
+        return math.floor((at + self.rounding) * self.fps)
+
+    def begin(self, slot: int) -> Fraction:
+        """The earliest time that `of` counts into `slot`."""
+        return Fraction(slot) / self.fps - self.rounding
+
+
+class FirstOfSlots:
+    """The first picture of each slot after `taken`; with `pairs`, the film's next one as well."""
+
+    def __init__(self, slots: Slots, taken: int, *, pairs: bool) -> None:
+        self._slots = slots
+        self._taken = taken
+        self._pairs = pairs
+        self._following = False
+
+    def __call__(self, at: Fraction, following: Fraction | None) -> bool:
+        """Whether the next picture in the order of display is wanted."""
+        wanted, self._following = self._following, False
+        if (slot := self._slots.of(at)) > self._taken:
+            self._taken, self._following, wanted = slot, self._pairs, True
+        return wanted
+
+
+class OnScreen:
+    """The pictures on screen at ascending `moments`: the last one not after each, else the film's first."""
+
+    def __init__(self, moments: Sequence[Fraction]) -> None:
+        self._moments = moments
+        self._first = True
+
+    def __call__(self, at: Fraction, following: Fraction | None) -> bool:
+        """Whether the next picture in the order of display is wanted."""
+        earliest = self._first and bool(self._moments) and self._moments[0] < at
+        self._first = False
+        i = bisect.bisect_left(self._moments, at)
+        return earliest or (i < len(self._moments) and (following is None or self._moments[i] < following))
