@@ -1,4 +1,4 @@
-"""Many small clusters under trouble: a fixed share of the seeds, in as many processes as there are cores.
+"""Many small clusters under trouble: a fixed share of the seeds, in as many processes as this run has cores.
 
 Any failure says how to replay its world, and `make simulate SEEDS=...` runs others.
 """
@@ -21,8 +21,8 @@ from tests.simulation.scenario import Scenario
 from tests.simulation.shrink import Shrinker
 from tests.simulation.world import World
 
-SEEDS = 3300
-EVENTS = 1_000_000
+SEEDS = 1000
+EVENTS = 350_000
 BEFALLS = (
     *("a step failed", "a step killed its worker", "a step had a system fault", "a worker died"),
     *("a step ran past its timeout", "a report was incomplete", "a result came after cancellation"),
@@ -49,13 +49,14 @@ BEFALLS = (
 def outcome() -> Outcome:
     """What came of all seeds."""
     total = Outcome()
-    for some in run_many(range(SEEDS), os.cpu_count() or 1):
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))  # processes that run tests, each on a core
+    for some in run_many(range(SEEDS), max(1, (os.cpu_count() or 1) // beside)):
         total.add(some)
     return total
 
 
 @pytest.mark.timeout(1800)
-def test_a_million_events_and_every_promise_kept(outcome: Outcome) -> None:
+def test_many_events_and_every_promise_kept(outcome: Outcome) -> None:
     failed = [
         f"python -m tests.simulation --seed {seed} --trace   # {failure}"
         for seed, failure in sorted(outcome.failed.items())
