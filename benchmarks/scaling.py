@@ -17,7 +17,8 @@ from typing import Any
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.units import Asset
-from amber_ray.core.planning.plan import Planner, home_of
+from amber_ray.core.planning.homes import home_of
+from amber_ray.core.planning.plan import Planner
 from amber_ray.core.state import events as ev
 from amber_ray.settings import Settings
 from benchmarks.core import REGISTRY

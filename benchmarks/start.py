@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 import uuid
 from pathlib import Path
@@ -10,15 +11,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.core.values.annotations import parse
 from amber_ray.store import rows as rw
 from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.parquet import ValueStore
+from amber_ray.store.part import share_of
 from benchmarks.measure import Measured, actor_bytes, cpu_seconds, paired
 from benchmarks.session import Session, main
 
 ROWS = 10_000
 """Values per part."""
+SHARDS = 4
+"""Of a store that several write."""
 KEY_BYTES = 60
 """Memory that one key of the index may take, everything else that a start leaves behind included."""
 
@@ -40,6 +45,8 @@ def run(session: Session) -> list[Measured]:
     taken, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     del index
+    shared = session.folder / f"shared-{uuid.uuid4().hex[:8]}"
+    fill(shared, parts // 10 or SHARDS, SHARDS)
     held = actor_memory(session, folder) - actor_memory(session, session.folder / "empty")
     return [
         Measured(
@@ -68,26 +75,55 @@ def run(session: Session) -> list[Measured]:
             "bytes",
             1.0,
         ),
+        of_one_shard(shared, Share(1, SHARDS), ["key"], 1.5),
+        of_one_shard(shared, Share(SHARDS, SHARDS + 1), ["key", "asset"], 3.0),
     ]
 
 
-def fill(folder: Path, parts: int) -> str:
-    """A store of parts that differ in their keys only; returns one of the keys."""
+def of_one_shard(folder: Path, share: Share, columns: list[str], limit: float) -> Measured:
+    """A shard's start, in a store of as many shards as write it or of others."""
+    paths = sorted(folder.glob("values/*/*/*.parquet"))
+    mine = [path for path in paths if (share_of(path.name) or ALL).overlaps(share)]
+    rows = ROWS * len(mine)
+
+    def ours() -> None:
+        index = KeyIndex()
+        for part, keys, at in ValueStore(str(folder)).owned(share):
+            index.add(part.name, keys, at)
+        index.find("0" * 32)
+
+    measured = paired(
+        lambda: cpu_seconds(ours),
+        lambda: cpu_seconds(lambda: [pq.read_table(path, columns=columns) for path in mine]),
+        3,
+    )
+    return Measured(
+        f"start: shard {share.shard} of {share.shards}",
+        f"processor time of a start of one shard of {share.shards}; {SHARDS} wrote the {len(paths)} parts",
+        f"pyarrow.parquet.read_table of {' and '.join(columns)} of the {rows:,} values that it must look at",
+        *measured,
+        "s",
+        limit,
+    )
+
+
+def fill(folder: Path, parts: int, shards: int = 1) -> str:
+    """A store of parts that differ in their keys and in who wrote them only; returns one of the keys."""
     store = ValueStore(str(folder))
     number = parse(float)
-    table = rw.table_of(
-        number,
-        [
-            rw.Row(f"{i:032x}", f"{i:032x}", "whole", "{}", 0.5, (f"{i:032x}",), "", 0.1, "cpu", 1.8e9)
-            for i in range(ROWS)
-        ],
-    )
+    tables = []
+    for shard in range(shards):
+        share = Share(shard, shards)
+        names = itertools.islice(filter(share.has, (f"{i:032x}" for i in itertools.count())), ROWS)
+        rows = [rw.Row(name, name, name, "{}", 0.5, (name,), "", 0.1, "cpu", 1.8e9) for name in names]
+        tables.append((rw.table_of(number, rows), share if shards > 1 else None))
     rng = np.random.default_rng(0)
-    for _ in range(parts):
+    for part in range(parts):
+        table, its = tables[part % shards]
         raw = rng.bytes(16 * ROWS)
         keys = pa.FixedSizeBinaryArray.from_buffers(rw.KEY, ROWS, [None, pa.py_buffer(raw)])
         table = table.set_column(table.schema.get_field_index("key"), "key", keys)
-        store.publish("number", "1", number, (0.1, 8.0), [table])
+        store.publish("number", "1", number, (0.1, 8.0), [table], share=its)
     return raw[:16].hex()
 
 

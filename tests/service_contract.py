@@ -41,7 +41,7 @@ from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Requ
 from amber_ray.core.model.service import AbsentValue, Answered, RequestEvent, Service, StoredValue
 from amber_ray.core.model.stats import HITS_STORE
 from amber_ray.core.model.units import Asset, Collection, Segment, segments
-from amber_ray.core.planning.plan import home_of
+from amber_ray.core.planning.homes import home_of
 
 T = TypeVar("T")
 

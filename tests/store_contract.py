@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from amber_ray.core.planning.homes import Share
 from amber_ray.core.values import annotations as vt
 from amber_ray.core.values.annotations import parse
 from amber_ray.errors import DamagedPart, DamagedRecord, StoreError
@@ -23,6 +24,7 @@ from amber_ray.store.files import Files
 from amber_ray.store.journal import Journal
 from amber_ray.store.key_index import hexed
 from amber_ray.store.parquet import Part, Row, ValueStore
+from amber_ray.store.rows import table_of
 from tests import values as gen
 from tests.store_faults import ERRORS, Trouble
 
@@ -76,6 +78,26 @@ def below(url: str, folder: str) -> list[str]:
     """Paths of all files in a folder of a store, whatever their names."""
     fs, root = fsspec.core.url_to_fs(url, use_listings_cache=False)
     return list(fs.find(f"{root}/{folder}"))
+
+
+ASSETS = [[f"a{n}" for n in range(60) if Share(shard, 3).has(f"a{n}")] for shard in range(3)]
+"""Assets that each of three shards owns."""
+
+
+def publish(store: ValueStore, share: Share | None, salt: str = "") -> Part:
+    """A part of a value for each asset that a shard of three owns, or for all of them."""
+    names = [name for names in ASSETS for name in names] if share is None else ASSETS[share.shard]
+    made = table_of(FLOAT, [row(name + salt, asset=name, unit=name) for name in names])
+    return store.publish("score", "1", FLOAT, (1.0, 8.0), [made], share=share)
+
+
+def owned(store: ValueStore, share: Share) -> dict[str, list[tuple[int, str]]]:
+    """Rows and keys by part, as a shard would index them."""
+    return {
+        part.name: list(zip(range(len(keys)) if rows is None else rows.tolist(), hexed(keys), strict=True))
+        for part, keys, rows in store.owned(share)
+        if len(keys)
+    }
 
 
 class Crash(BaseException):
@@ -207,6 +229,81 @@ class StoreContract:
         costs = store.costs()
         assert costs["score", "1"] == (2.5, pytest.approx(8, abs=1))
         assert costs["v", "2"] == (9.0, pytest.approx(16_000, rel=0.01))
+
+    # --- whose values a part has
+
+    def test_a_part_tells_whose_values_it_has_and_other_shards_do_not_open_it(
+        self, store: ValueStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        parts = {shard: publish(store, Share(shard, 3)) for shard in range(3)}
+        assert {shard: pt.share_of(part.name) for shard, part in parts.items()} == {
+            shard: Share(shard, 3) for shard in range(3)
+        }
+        opened: list[str] = []
+        open_part = ValueStore.keys
+        monkeypatch.setattr(ValueStore, "keys", lambda *at: opened.append(at[1]) or open_part(*at))
+        for shard, part in parts.items():
+            assert owned(store, Share(shard, 3)) == {part.name: list(enumerate(map(key, ASSETS[shard])))}
+        assert opened == [part.name for part in parts.values()]
+        assert [part.name for part, _ in store.scan()] == [part.name for part in parts.values()]
+
+    @pytest.mark.parametrize("shards", [1, 2, 4, 5])
+    def test_any_number_of_shards_finds_each_value_once_and_in_its_own_index(
+        self, store: ValueStore, shards: int
+    ) -> None:
+        for shard in range(3):
+            publish(store, Share(shard, 3))
+        publish(store, None, "older")  # of an Amber that does not tell, or of a single shard
+        together = [row("several", asset=None, unit="{a1,a2}"), row("one more")]
+        store.write("match", "1", FLOAT, together)
+        found: dict[str, tuple[str, int]] = {}
+        for shard in range(shards):
+            share = Share(shard, shards)
+            for name, rows in owned(store, share).items():
+                for at, its in rows:
+                    (back,) = store.read(name, [at])
+                    assert back.key == its
+                    assert its not in found, "two shards have it"
+                    found[its] = name, at
+        everywhere = {its for keys in held(store).values() for its in keys}
+        assert set(found) == everywhere
+
+    def test_a_shard_owns_what_its_assets_say(self, store: ValueStore) -> None:
+        part = publish(store, None)
+        for shard in range(3):
+            every = [name for names in ASSETS for name in names]
+            at = [n for n, name in enumerate(every) if Share(shard, 3).has(name)]
+            assert [row for row, _ in owned(store, Share(shard, 3)).get(part.name, [])] == at
+            assert store.shares(part.name, 3)[shard].tolist() == at
+
+    def test_parts_of_one_shard_are_joined_whoever_writes_between_them(self, store: ValueStore) -> None:
+        mine = [publish(store, Share(1, 3), str(n)) for n in range(2)]
+        publish(store, Share(0, 3))
+        mine += [publish(store, Share(1, 3), str(n)) for n in (1, 2)]
+        old, new = store.compact("score", "1", 4)
+        assert old == [part.name for part in mine]
+        assert new is not None
+        assert pt.share_of(new.name) == Share(1, 3)
+        assert new.rows == 3 * len(ASSETS[1])  # one of them was written twice
+
+    @pytest.mark.parametrize("between", [None, Share(1, 4)])
+    def test_parts_of_another_number_of_shards_are_not_passed_over(
+        self, store: ValueStore, between: Share | None
+    ) -> None:
+        """A value between may be newer than one of an older part; the joined part counts as the newest."""
+        publish(store, Share(1, 3))
+        publish(store, between)
+        newer = [publish(store, Share(1, 3)) for _ in range(2)]
+        old, new = store.compact("score", "1", 2)
+        assert old == [part.name for part in newer]
+        assert new is not None
+
+    def test_what_a_purge_leaves_of_a_part_tells_whose_it_is(self, store: ValueStore) -> None:
+        publish(store, Share(1, 3))
+        ((_, new, _, _),) = store.purge(asset=ASSETS[1][0])
+        assert new is not None
+        assert pt.share_of(new.name) == Share(1, 3)
+        assert owned(store, Share(1, 3))[new.name] == list(enumerate(map(key, ASSETS[1][1:])))
 
     # --- upkeep
 

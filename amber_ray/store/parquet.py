@@ -28,6 +28,7 @@ import pyarrow.compute as pc
 
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
 from amber_ray.core.model.units import Per
+from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.core.values import annotations as vt
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.store import part as pt
@@ -97,9 +98,11 @@ class ValueStore:
         costs: tuple[float, float],
         tables: Iterable[pa.Table],
         after: str | None = None,
+        share: Share | None = None,
     ) -> Part:
         """Write tables of rows as one part; `after` names the newest part that the rows are from, if any.
 
+        `share` tells that all values are one shard's.
         Raises what `write` raises.
         """
         self._guard()
@@ -112,7 +115,7 @@ class ValueStore:
                     writer.add(table)
             with self.files.translated("written"):
                 writer.close()
-            name = pt.sealed_name(draft, folder, after)
+            name = pt.sealed_name(draft, folder, after, "" if share is None else str(share))
             self._guard()  # the rows may have taken longer than the lease is certain for
             return Part(name, feature, version, writer.rows, draft.publish(name))
 
@@ -230,15 +233,47 @@ class ValueStore:
         A part that can't be read is logged and left out. The names of those that can't be read now are
         appended to `late`; those of damaged parts, which are in quarantine by then, are not.
         """
+        for part, keys, _ in self.owned(ALL, among, late):
+            yield part, keys
+
+    def owned(
+        self, share: Share, among: Callable[[str], bool] | None = None, late: list[str] | None = None
+    ) -> Iterator[tuple[Part, np.ndarray, np.ndarray | None]]:
+        """Yield what `scan` yields of the values that a shard owns, and the rows that their keys are in.
+
+        Rows are None where key i is in row i. Parts whose names tell that they have none are not opened.
+        """
         sizes = self.sizes()
-        names = [name for name in sizes if among is None or among(name)]
-        for name, keys in self._each(names, self.keys):
-            if isinstance(keys, StoreError):
-                log.error("part %s is left out: %s", name, keys)
-                if late is not None and not isinstance(keys, DamagedPart):
+        names = [name for name in sizes if (among is None or among(name)) and _may_have(name, share)]
+        for name, found in self._each(names, lambda name: self._owned(name, share)):
+            if isinstance(found, StoreError):
+                log.error("part %s is left out: %s", name, found)
+                if late is not None and not isinstance(found, DamagedPart):
                     late.append(name)
             else:
-                yield Part(name, *pt.feature_and_version(name), len(keys), sizes[name]), keys
+                keys, rows = found
+                yield Part(name, *pt.feature_and_version(name), len(keys), sizes[name]), keys, rows
+
+    def _owned(self, name: str, share: Share) -> tuple[np.ndarray, np.ndarray | None]:
+        keys = self.keys(name)
+        if (pt.share_of(name) or ALL).within(share):
+            return keys, None
+        rows = np.flatnonzero(share.owns(rw.slots(self._whose(name))))
+        return keys[rows], rows
+
+    def _whose(self, name: str) -> pa.Table:
+        """Return the columns that tell who owns the rows of a part; `unit` only if it has collections."""
+
+        def use(file: PartFile) -> pa.Table:
+            assets = file.columns(["asset"])
+            return file.columns(["asset", "unit"]) if assets.column("asset").null_count else assets
+
+        return self.with_part(name, use)
+
+    def shares(self, part: str, shards: int) -> list[np.ndarray]:
+        """Return the rows of a part that each of so many shards owns. Raises what `read` raises."""
+        slots = rw.slots(self._whose(part))
+        return [np.flatnonzero(Share(shard, shards).owns(slots)) for shard in range(shards)]
 
     def keys(self, part: str) -> np.ndarray:
         """Return the keys of a part: uint8[n, 16]. Raises what `read` raises."""
@@ -346,12 +381,13 @@ class ValueStore:
     def compact(self, feature: str, version: str, min_parts: int = 2) -> tuple[list[str], Part | None]:
         """Join a feature's small parts into one; the old ones stay until `remove_parts`.
 
+        Parts of one shard are joined, so that no other shard needs to open what comes of it.
         Of rows with the same key the newest is kept. Returns the parts that are no longer needed (damaged
         ones among them) and the new one; nothing and None if there are fewer than `min_parts` to join. Raises
         `StoreError` if one of them can't be read now, or the store not be written.
         """
         folder = pt.folder(feature, version)
-        wanted = _neighbours({n: size for n, size in self.sizes().items() if n.startswith(f"{folder}/")})
+        wanted = neighbours({n: size for n, size in self.sizes().items() if n.startswith(f"{folder}/")})
         lost: list[str] = []
         while len(wanted) >= max(2, min_parts):
             try:
@@ -476,19 +512,31 @@ def _mean(costs: Sequence[tuple[float, float]]) -> tuple[float, float]:
     return sum(seconds) / len(costs), sum(size) / len(costs)
 
 
-def _neighbours(sizes: Mapping[str, int]) -> list[str]:
-    """Return the longest run of small parts, in order, without a larger one between them.
+def _may_have(name: str, share: Share) -> bool:
+    """Return False if a part's name tells that a shard owns none of its values."""
+    its = pt.share_of(name)
+    return its is None or its.overlaps(share)
 
-    The joined part is named after the newest of them. A value in a larger part between them may be newer than
-    one of an older part, and would come before it by its name.
+
+def neighbours(sizes: Mapping[str, int]) -> list[str]:
+    """Return the longest run of small parts of one shard, in order, without one between them that counts.
+
+    The joined part is named after the newest of them. A value in another part between them, a larger one or
+    one of another number of shards, may be newer than one of an older part, and would come before it by its
+    name. Other shards of the same number have other keys, so their parts may lie between.
     """
     best: list[str] = []
-    row: list[str] = []
-    for name, size in sizes.items():
-        row = [*row, name] if size < SMALL_BYTES else []
-        while sum(sizes[n] for n in row) > JOIN_BYTES:
-            row = row[1:]
-        best = row if len(row) > len(best) else best
+    for share in dict.fromkeys(map(pt.share_of, sizes)):
+        row: list[str] = []
+        for name, size in sizes.items():
+            its = pt.share_of(name)
+            if its == share:
+                row = [*row, name] if size < SMALL_BYTES else []
+            elif its is None or share is None or its.overlaps(share):
+                row = []
+            while sum(sizes[n] for n in row) > JOIN_BYTES:
+                row = row[1:]
+            best = row if len(row) > len(best) else best
     return best
 
 
@@ -508,7 +556,8 @@ def _join(store: ValueStore, feature: str, version: str, names: list[str]) -> Pa
     kept = np.array([mask.sum() for mask in keep])
     seconds, size = np.array([known[name][2] for name in names]).T @ kept / kept.sum()
     tables = (table for name, mask in zip(names, keep, strict=True) for table in _kept(store, name, mask))
-    return store.publish(feature, version, type, (float(seconds), float(size)), tables, after=names[-1])
+    share = pt.share_of(names[-1])
+    return store.publish(feature, version, type, (float(seconds), float(size)), tables, names[-1], share)
 
 
 def _about(file: PartFile) -> tuple[vt.ValueType, np.ndarray, tuple[float, float]]:
@@ -545,5 +594,6 @@ def _purged(store: ValueStore, name: str, asset: str | None, made_before: float 
     new = None
     if not drop.all():
         feature, version = pt.feature_and_version(name)
-        new = store.publish(feature, version, type, costs, _kept(store, name, ~drop), after=name)
+        kept = _kept(store, name, ~drop)
+        new = store.publish(feature, version, type, costs, kept, name, pt.share_of(name))
     return name, new, keys[~drop], hexed(keys[drop])

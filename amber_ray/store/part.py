@@ -1,5 +1,9 @@
 """One part: the values of one feature's version, in a Parquet file that never changes (`store.sealed`).
 
+A part that a shard wrote says so in its name: `part-<ULID>-2of4.parquet` has values of shard 2 of 4 alone. So
+a listing is enough to know which parts another shard needs not open, with any number of shards
+(`core.planning.homes`). One without it, of a single shard or of an older Amber, may have anybody's.
+
 Must not know: which parts there are.
 """
 
@@ -12,6 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from amber_ray.core.planning.homes import Share
 from amber_ray.core.values import annotations as vt
 from amber_ray.store import rows as rw
 from amber_ray.store.sealed import (
@@ -36,6 +41,7 @@ __all__ = [
     "new_name",
     "order",
     "sealed_name",
+    "share_of",
 ]
 
 SAMPLE_BYTES = 64 << 10
@@ -64,6 +70,11 @@ def feature_and_version(name: str) -> tuple[str, str]:
     """Return the feature and version of the values in a part, by its name."""
     _, feature, version, _ = name.split("/")
     return feature, version
+
+
+def share_of(name: str) -> Share | None:
+    """Return the shard whose values a part has, by its name; None if they may be anybody's."""
+    return Share.parse(name.removesuffix(".parquet").rpartition("-")[2])
 
 
 # --- writing

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pyarrow as pa
 
+from amber_ray.core.planning.homes import slot_of, slots_of
 from amber_ray.core.values import annotations as vt
 from amber_ray.store import types as st
 
@@ -104,6 +105,35 @@ def about(table: pa.Table, asset: str) -> np.ndarray:
     for i in np.flatnonzero(np.asarray(column.is_null(), bool)):
         members = table.column("unit")[int(i)].as_py()
         found[i] = asset in members.strip("{}").split(",")
+    return found
+
+
+def slots(table: pa.Table) -> np.ndarray:
+    """Return each row's slot, by which shards own rows (`core.planning.homes`).
+
+    Needs the columns `asset` and, where that is missing in a row, which is a collection's, `unit`.
+    """
+    found = [np.empty(0, np.int64)]
+    for chunk in table.column("asset").chunks:
+        names = chunk.dictionary_encode()
+        known = np.append(_slots_of(names.dictionary), 0)
+        found.append(known[names.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)])
+    its = np.concatenate(found)
+    if table.column("asset").null_count:
+        for i in np.flatnonzero(np.asarray(table.column("asset").is_null(), bool)):
+            its[i] = slot_of(table.column("unit")[int(i)].as_py())
+    return its
+
+
+def _slots_of(names: pa.StringArray) -> np.ndarray:
+    """Return the slot of each text; those of one length are hashed together, as ids of assets are."""
+    _, ends, text = names.buffers()
+    ends = np.frombuffer(ends, np.int32, len(names) + 1, names.offset * 4)
+    lengths, found = np.diff(ends), np.empty(len(names), np.int64)
+    letters = np.frombuffer(text or b"", np.uint8)
+    for length in np.unique(lengths).tolist():
+        which = np.flatnonzero(lengths == length)
+        found[which] = slots_of(letters[ends[which][:, None] + np.arange(length)])
     return found
 
 

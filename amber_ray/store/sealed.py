@@ -42,7 +42,8 @@ TAIL_BYTES = 64 << 10
 """Read from the end of a file at once: most footers are shorter, and need no second read."""
 _MAGIC = b"PAR1"
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-NAME = re.compile(rf"part-([0-7][{_ALPHABET}]{{25}})\.parquet")
+NAME = re.compile(rf"part-([0-7][{_ALPHABET}]{{25}})(?:-([0-9]+of[0-9]+))?\.parquet")
+"""A file's own name: the ULID, and for a part whose values they are, if that is not anybody's."""
 
 
 # --- names
@@ -71,16 +72,16 @@ class _Clock:
 _clock = _Clock()
 
 
-def new_name(folder: str, footer: bytes, after: str | None = None) -> str:
+def new_name(folder: str, footer: bytes, after: str | None = None, label: str = "") -> str:
     """Return a name for a part with this footer: one of now, or the next one to that of `after`.
 
     Of two parts with the same key the later name counts. So a part made from older parts is named `after` the
-    newest of them: its rows must not come before a value that was written meanwhile.
+    newest of them: its rows must not come before a value that was written meanwhile. `label` is added to it.
     """
     order = _clock.tick() if after is None else (_number(after) >> 32) + 1
     number = order << 32 | zlib.crc32(footer)
     ulid = "".join(_ALPHABET[(number >> shift) & 31] for shift in range(125, -1, -5))
-    return f"{folder}/part-{ulid}.parquet"
+    return f"{folder}/part-{ulid}{'-' if label else ''}{label}.parquet"
 
 
 def _number(name: str) -> int:
@@ -160,10 +161,10 @@ class SealedWriter:
         self._waiting, self._bytes = [], 0
 
 
-def sealed_name(draft: Draft, folder: str, after: str | None = None) -> str:
+def sealed_name(draft: Draft, folder: str, after: str | None = None, label: str = "") -> str:
     """Return the name, in `folder`, of a file that was written to a draft; see `new_name`."""
     size = footer_size(draft.tail(12))
-    return new_name(folder, draft.tail(size + 8)[:-8], after)
+    return new_name(folder, draft.tail(size + 8)[:-8], after, label)
 
 
 def footer_size(tail: bytes) -> int:

@@ -17,12 +17,14 @@ import numpy as np
 
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
 from amber_ray.core.model.units import Per
+from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.errors import DamagedPart, StoreError
-from amber_ray.fabric.shard.ports import CallFailed, Fault, PartKeys, Ref, Rewritten
+from amber_ray.fabric.shard.ports import CallFailed, Fault, NewPart, PartKeys, Ref, Rewritten
 from amber_ray.fabric.transport.messages import ReadReport, RowWork, Wanted, Work
 from amber_ray.fabric.transport.pickled import Bundle
 from amber_ray.fabric.worker import store_tasks
-from amber_ray.store.part import feature_and_version, order
+from amber_ray.store.parquet import neighbours
+from amber_ray.store.part import feature_and_version, order, share_of
 from amber_ray.store.purge_log import Purge
 from amber_ray.store.rows import StoredRow
 from tests.simulation.loop import Process
@@ -76,17 +78,25 @@ class Store:
     # --- parts
 
     def publish(
-        self, feature: str, version: str, rows: Sequence[StoredValue], after: str | None = None
+        self,
+        feature: str,
+        version: str,
+        rows: Sequence[StoredValue],
+        after: str | None = None,
+        share: Share | None = None,
     ) -> str:
         """Publish rows as a part of now, or as one that is older than all but `after`."""
         for row in rows:
             self._world.oracle.written(row)
+        label = "" if share is None else f"-{share}"
         if after is None:
             self._puts += 1
-            name = f"values/{feature}/{version}/part-{self._puts:06d}-000.parquet"
+            name = f"values/{feature}/{version}/part-{self._puts:06d}-000{label}.parquet"
         else:
-            stem, _, moved = after.removesuffix(".parquet").rpartition("-")
-            numbers = (f"{stem}-{number:03d}.parquet" for number in range(int(moved) + 1, 1000))
+            share = share_of(after)
+            label = "" if share is None else f"-{share}"
+            stem, _, moved = after.removesuffix(f"{label}.parquet").rpartition("-")
+            numbers = (f"{stem}-{number:03d}{label}.parquet" for number in range(int(moved) + 1, 1000))
             name = next(name for name in numbers if name not in self.parts)
         self.parts[name] = Part(name, tuple(rows))
         return name
@@ -135,6 +145,10 @@ class Store:
             raise StoreError("the store did not answer in time")
 
 
+def _owned(rows: Sequence[StoredValue], share: Share) -> np.ndarray:
+    return np.array([i for i, row in enumerate(rows) if share.has(row.asset or row.unit)], np.int64)
+
+
 def _keys(rows: Sequence[StoredValue]) -> np.ndarray:
     text = "".join(row.key for row in rows)
     return np.frombuffer(bytes.fromhex(text), np.uint8).reshape(-1, 16)
@@ -143,10 +157,11 @@ def _keys(rows: Sequence[StoredValue]) -> np.ndarray:
 class SimParts:
     """The parts port of one shard's process."""
 
-    def __init__(self, world: World, process: Process, objects: Objects) -> None:
+    def __init__(self, world: World, process: Process, objects: Objects, shard: int) -> None:
         self._world = world
         self._store = world.store
         self._process = process
+        self._share = Share(shard, world.scenario.shards)
         self._objects = objects
         self._clean: dict[Purge, set[str]] = {}
         self._purging = False
@@ -188,7 +203,7 @@ class SimParts:
                 if not process.alive:
                     world.saw("a dead shard's write was published")
                     world.oracle.late_write([row.key for row in rows])
-                outcome = self._store.publish(feature, version, made)
+                outcome = self._store.publish(feature, version, made, share=self._label(about))
                 if world.chance("torn", about):
                     world.saw("a part was torn")
                     self._store.parts[outcome].damaged = True
@@ -207,6 +222,12 @@ class SimParts:
             return await done
         except StoreError as error:
             raise CallFailed(Fault("SystemFault", f"StoreError: {error}")) from error
+
+    def _label(self, about: str) -> Share | None:
+        """Whose the values of a part are; some parts are of an older Amber, which did not tell."""
+        if self._share.shards == 1 or self._world.draws.unit("unlabelled", about) < 0.2:
+            return None
+        return self._share
 
     def _tell(self, done: asyncio.Future[str], outcome: str | BaseException) -> None:
         if done.done():
@@ -255,6 +276,7 @@ class SimParts:
     async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
         """See `Parts.scan`. The listing is of one moment, the reading of later ones."""
         names = [name for name in self._store.names() if among(name)]
+        names = [name for name in names if (share_of(name) or ALL).overlaps(self._share)]
         await self._takes("scan", "parts")
         found: list[PartKeys] = []
         late: list[str] = []
@@ -265,7 +287,9 @@ class SimParts:
                 late.append(name)
                 continue
             try:
-                found.append(PartKeys(name, _keys(self._store.open(name).rows)))
+                rows = self._store.open(name).rows
+                its = _owned(rows, self._share)
+                found.append(PartKeys(name, _keys(rows)[its], its))
             except FileNotFoundError:
                 continue
             except DamagedPart:
@@ -307,10 +331,10 @@ class SimParts:
     async def sweep(self) -> None:
         """See `Parts.sweep`."""
 
-    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], PartKeys | None]:
+    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], NewPart | None]:
         """See `Parts.compact`."""
         folder = f"values/{feature}/{version}/"
-        names = [name for name in self._store.names() if name.startswith(folder)]
+        names = neighbours({name: 1 for name in self._store.names() if name.startswith(folder)})
         if len(names) < max(2, least):
             return [], None
         rows: dict[str, StoredValue] = {}
@@ -323,7 +347,13 @@ class SimParts:
         self._world.saw("parts were joined")
         self._store.rewritten.update(names)
         made = self._store.publish(feature, version, list(rows.values()), after=names[-1])
-        return names, PartKeys(made, _keys(self._store.parts[made].rows))
+        return names, self._new(made)
+
+    def _new(self, name: str) -> NewPart:
+        rows, shards = self._store.parts[name].rows, self._share.shards
+        if share_of(name) is not None:
+            return NewPart(name, _keys(rows))
+        return NewPart(name, _keys(rows), [_owned(rows, Share(n, shards)) for n in range(shards)])
 
     async def remove(self, names: Sequence[str]) -> None:
         """See `Parts.remove`."""
@@ -381,7 +411,7 @@ class SimParts:
             new = None
             if kept:
                 made = self._store.publish(feature, version, kept, after=name)
-                new = PartKeys(made, _keys(kept))
+                new = self._new(made)
             self._store.parts.pop(name, None)
             changes.append(Rewritten(name, new, [row.key for row in rows if goes(row)]))
         if again:

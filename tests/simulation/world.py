@@ -119,7 +119,7 @@ class World:
 
         ports = Ports(
             cluster=self.make_cluster(process),
-            parts=SimParts(self, process, objects()),
+            parts=SimParts(self, process, objects(), number),
             journal=SimJournal(self),
             lease=SimLease(),
             peers=SimPeers(self, process),
@@ -307,6 +307,9 @@ class World:
         for part in self.store.parts.values():
             for row in () if part.damaged else part.rows:
                 self.oracle.kept(row)
+                home = self.media.steps[row.key].home
+                knows = [n for n, node in enumerate(self.shards) if row.key in node.offers.context.index]
+                assert set(knows) <= {home}, f"shards {knows} index {row.key} of shard {home}"
 
     # --- time and chance
 

@@ -2,6 +2,7 @@
 
 - `plan`: `Planner`, recipes and steps;
 - `pins`: features asked for by version; what to look for of those that are not made any more;
+- `homes`: which shard owns a unit;
 - `keys`: the Merkle digest that names a value;
 - `codec`: steps as plain tuples for messages.
 

@@ -10,7 +10,6 @@ Must not know: Ray, what is stored, which step runs when.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept
 from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit, segments
 from amber_ray.core.planning import keys
+from amber_ray.core.planning.homes import home_of
 from amber_ray.core.planning.pins import Pin, gone, nothing_kept, pin
 from amber_ray.errors import BadRequest, TooLarge
 
@@ -125,18 +125,6 @@ def closure(steps: Mapping[str, Step], wanted: Iterable[str]) -> dict[str, Step]
             keep.add(key)
             stack.extend(steps[key].needs)
     return {key: step for key, step in steps.items() if key in keep}
-
-
-def home_of(unit: Unit, shards: int) -> int:
-    """Return the shard that owns a unit, by rendezvous hashing: another shard moves only its own units.
-
-    A segment follows its asset, so the whole graph of an asset is in one shard. (Thaler and Ravishankar, "A
-    name-based mapping scheme for rendezvous", 1996.)
-    """
-    if shards == 1:
-        return 0
-    name = unit.asset.id if isinstance(unit, Segment) else unit.unit_id
-    return max(range(shards), key=lambda i: hashlib.blake2b(f"{i}/{name}".encode(), digest_size=8).digest())
 
 
 class Planner:

@@ -29,7 +29,7 @@ from amber_ray.fabric.adapter.stored_parts import StoredParts
 from amber_ray.fabric.engine import ports as engine_ports
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.shard import ports as shard_ports
-from amber_ray.fabric.shard.ports import CallFailed, Fault, PartKeys, Ref, Rewritten, TaskResult
+from amber_ray.fabric.shard.ports import CallFailed, Fault, NewPart, Ref, Rewritten, TaskResult
 from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport.messages import Hello, PlanPart, ReadReport, RowWork, Wanted, Work
 from amber_ray.fabric.transport.pickled import Bundle
@@ -262,7 +262,7 @@ class _ReadParts(StoredParts):
     async def sweep(self) -> None:
         """Nothing is deleted."""
 
-    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], PartKeys | None]:
+    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], NewPart | None]:
         return [], None
 
     async def remove(self, names: Sequence[str]) -> None:

@@ -14,17 +14,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
+import numpy as np
 import ray
 
 from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state import events as ev
+from amber_ray.errors import StoreError
 from amber_ray.fabric.adapter import faults, machine
 from amber_ray.fabric.adapter.stored_parts import StoredParts
 from amber_ray.fabric.shard.ports import (
     CallFailed,
-    PartKeys,
+    NewPart,
     Ports,
     Ref,
     Rewritten,
@@ -41,6 +44,7 @@ from amber_ray.settings import Settings
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
+from amber_ray.store.part import share_of
 from amber_ray.store.purge_log import Purge, PurgeLog
 
 log = logging.getLogger("amber.adapter")
@@ -143,7 +147,7 @@ class StoreParts(StoredParts):
     def __init__(
         self, store: ValueStore, purges: PurgeLog, cluster: RayCluster, settings: Settings, shard: int
     ) -> None:
-        super().__init__(store)
+        super().__init__(store, Share(shard, settings.shards))
         self._purges = purges
         self._cluster = cluster
         self._settings = settings
@@ -173,6 +177,7 @@ class StoreParts(StoredParts):
             rows,
             bundle,
             places,
+            self._share if self._share.shards > 1 else None,
             *slots,
         )
         name: str = await RayCall(ref, lambda name: name).result()
@@ -196,14 +201,27 @@ class StoreParts(StoredParts):
         await asyncio.to_thread(self._store.sweep)
         await asyncio.to_thread(self._purges.sweep, time.time())
 
-    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], PartKeys | None]:
+    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], NewPart | None]:
         """See `Parts.compact`."""
 
-        def compact() -> tuple[list[str], PartKeys | None]:
+        def compact() -> tuple[list[str], NewPart | None]:
             old, new = self._store.compact(feature, version, least)
-            return old, None if new is None else PartKeys(new.name, self._store.keys(new.name))
+            return old, None if new is None else self._new(new.name, self._store.keys(new.name))
 
         return await asyncio.to_thread(compact)
+
+    def _new(self, name: str, keys: np.ndarray) -> NewPart:
+        """Find out whose the values of a new part are."""
+        shards = self._share.shards
+        its = share_of(name)
+        if shards == 1 or (its is not None and its.shards == shards):
+            return NewPart(name, keys)
+        try:
+            return NewPart(name, keys, self._store.shares(name, shards))
+        except (FileNotFoundError, StoreError) as error:
+            # What is known of it must be told all the same: the parts that it replaces are gone, or will be.
+            log.warning("all shards index all of part %s: %s", name, error)
+            return NewPart(name, keys)
 
     async def remove(self, names: Sequence[str]) -> None:
         """See `Parts.remove`."""
@@ -237,7 +255,7 @@ class StoreParts(StoredParts):
         if again:
             self._clean[purge] = before.difference(late)
         rewritten = [
-            Rewritten(old, None if new is None else PartKeys(new.name, kept), dropped)
+            Rewritten(old, None if new is None else self._new(new.name, kept), dropped)
             for old, new, kept, dropped in changes
         ]
         return rewritten, late

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from amber_ray.core.model.kept import Kept, StoredVersion
+from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.fabric.shard.ports import PartKeys
 from amber_ray.store.parquet import ValueStore
 
@@ -16,8 +17,9 @@ from amber_ray.store.parquet import ValueStore
 class StoredParts:
     """What a shard learns of a store's parts; see `Parts`."""
 
-    def __init__(self, store: ValueStore) -> None:
+    def __init__(self, store: ValueStore, share: Share = ALL) -> None:
         self._store = store
+        self._share = share
 
     @property
     def local(self) -> bool:
@@ -27,8 +29,8 @@ class StoredParts:
     async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
         """See `Parts.scan`."""
         late: list[str] = []
-        found = await asyncio.to_thread(lambda: list(self._store.scan(among, late)))
-        return [PartKeys(part.name, keys) for part, keys in found], late
+        found = await asyncio.to_thread(lambda: list(self._store.owned(self._share, among, late)))
+        return [PartKeys(part.name, keys, rows) for part, keys, rows in found], late
 
     async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
         """See `Parts.costs`."""

@@ -1,5 +1,7 @@
 """One shard's index and the store's parts, kept in step: at the start, after a loss, and in the long run.
 
+A shard indexes its own values only. What the parts say of whose they are, the port knows.
+
 Of two parts with the same key the newer one counts, by their names, in whatever order they come to be known
 here: the store is read while other parts are written, joined and purged.
 
@@ -49,12 +51,12 @@ class Listing:
         folder, place = _folder(part.name), order(part.name)
         if place >= self._newest.get(folder, ""):
             self._newest[folder] = place
-            self._index.add(part.name, part.keys)
+            self._index.add(part.name, part.keys, part.rows)
             return
         known = self._index.find_many(hexed(part.keys))
         older = [at is None or order(at[0]) <= place for at in known]
-        rows = np.flatnonzero(older)
-        self._index.add(part.name, part.keys[rows], rows)
+        which = np.flatnonzero(older)
+        self._index.add(part.name, part.keys[which], which if part.rows is None else part.rows[which])
 
     async def load(self) -> None:
         """List every part that is not in the index yet. Raises `StoreError` if the store can't be listed."""

@@ -17,10 +17,12 @@ import numpy as np
 
 from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, StepResult, Wanted, Work
 from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.store.part import share_of
 from amber_ray.store.purge_log import Purge
 
 Ref: TypeAlias = Any
@@ -110,17 +112,38 @@ class Cluster(Protocol):
 
 
 class PartKeys(NamedTuple):
-    """A part's name and the keys of its rows, uint8[n, 16], row i being key i."""
+    """A part's name, keys of its rows, uint8[n, 16], and their rows; without `rows` key i is in row i."""
 
     name: str
     keys: np.ndarray
+    rows: np.ndarray | None = None
+
+
+class NewPart(NamedTuple):
+    """A part that replaces others: all its keys in the order of its rows, and the rows of each shard.
+
+    Without `shares` the part's name tells whose they are, or nobody knows: then each shard takes all of them,
+    which costs memory and nothing else.
+    """
+
+    name: str
+    keys: np.ndarray
+    shares: Sequence[np.ndarray] | None = None
+
+    def of(self, share: Share) -> PartKeys | None:
+        """Return what a shard has to index; None if nothing."""
+        if self.shares is not None:
+            rows = self.shares[share.shard]
+            return PartKeys(self.name, self.keys[rows], rows) if len(rows) else None
+        its = share_of(self.name)
+        return PartKeys(self.name, self.keys) if its is None or its.overlaps(share) else None
 
 
 class Rewritten(NamedTuple):
     """What a purge did to a part: its name, its replacement if a row was kept, the keys that were dropped."""
 
     old: str
-    new: PartKeys | None
+    new: NewPart | None
     dropped: Sequence[str]
 
 
@@ -156,7 +179,7 @@ class Parts(Protocol):
         ...
 
     async def scan(self, among: Callable[[str], bool]) -> tuple[list[PartKeys], list[str]]:
-        """The keys of such parts, oldest first, and the names of parts that can't be read now."""
+        """The keys of this shard's values in such parts, oldest first, and parts that can't be read now."""
         ...
 
     async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
@@ -175,7 +198,7 @@ class Parts(Protocol):
         """Delete what writers that died left behind."""
         ...
 
-    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], PartKeys | None]:
+    async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], NewPart | None]:
         """Join small parts if there are at least so many: those no longer needed, and the new one."""
         ...
 

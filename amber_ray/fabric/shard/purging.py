@@ -23,16 +23,18 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from amber_ray.core.model.units import Asset, Segment, Unit
+from amber_ray.core.planning.homes import Share
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE
 from amber_ray.errors import StoreError, Unavailable
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.listing import Listing
-from amber_ray.fabric.shard.ports import CallFailed, PartKeys, Rewritten
+from amber_ray.fabric.shard.ports import CallFailed, NewPart, PartKeys, Rewritten
 from amber_ray.fabric.shard.spill import Spiller
+from amber_ray.store.part import share_of
 from amber_ray.store.purge_log import Purge
 
 log = logging.getLogger("amber.purging")
@@ -74,7 +76,7 @@ class Rewriter:
         rewritten: Sequence[Rewritten] = ()
         late: Sequence[str] = ()
         try:
-            for keys in await self._everywhere("hold", token, purge):
+            for keys in await self._everywhere("hold", lambda _: (token, purge)):
                 gone.update(keys)
             rewritten, late = await self._context.parts.purge(purge, again=False)
             for one in rewritten:
@@ -82,7 +84,7 @@ class Rewriter:
         finally:
             # After a failure too: what was rewritten is told, and writes go on.
             old, parts = _changes(rewritten)
-            await self._everywhere("settle", token, old, parts, sorted(gone), True)
+            await self._settle_all(token, old, parts, sorted(gone), purged=True)
         if late:
             raise StoreError(
                 f"{len(gone)} values were forgotten; {len(late)} parts of the store can't be rewritten now, "
@@ -102,29 +104,44 @@ class Rewriter:
                     # Their keys may have been made anew since, and be in newer parts: no key is gone by name.
                     log.warning("%d parts still had values that were purged", len(rewritten))
                     old, parts = _changes(rewritten)
-                    await self._everywhere("settle", self._context.process.new_id(), old, parts, [], True)
+                    await self._settle_all(self._context.process.new_id(), old, parts, [], purged=True)
 
     async def compact(self) -> None:
-        """Join small parts, where a feature has gathered many."""
+        """Join small parts, where a shard has gathered many of a feature."""
         context = self._context
         least = context.settings.compact_parts
-        groups = collections.Counter(name.rpartition("/")[0] for name in context.index.parts())
-        for folder, count in groups.items():
-            if count < least:
-                continue
+        crowded = await self._everywhere("crowded", lambda _: (least,))
+        for folder in sorted({folder for folders in crowded for folder in folders}):
             _, feature, version = folder.split("/")
             async with self._rewriting:
                 old, new = await context.parts.compact(feature, version, least)
                 if new is not None:
-                    await self._everywhere("settle", self._context.process.new_id(), old, [new], [], False)
+                    await self._settle_all(context.process.new_id(), old, [new], [], purged=False)
                     await context.parts.remove(old)
 
-    async def _everywhere(self, method: str, *arguments: object) -> list[Sequence[str]]:
-        """Call a method of every shard's rewriter; raises `Unavailable` if one can't be reached for long."""
+    async def _settle_all(
+        self, token: str, old: Sequence[str], new: Sequence[NewPart], gone: Sequence[str], *, purged: bool
+    ) -> None:
+        """Have every shard `settle`; each is told of the keys that are its own."""
+        shards = self._context.settings.shards
+
+        def told(shard: int) -> tuple[object, ...]:
+            its = [own for part in new if (own := part.of(Share(shard, shards))) is not None]
+            return token, old, its, gone, purged
+
+        await self._everywhere("settle", told)
+
+    async def _everywhere(
+        self, method: str, told: Callable[[int], tuple[object, ...]]
+    ) -> list[Sequence[str]]:
+        """Call a method of every shard's rewriter, with what each is told.
+
+        Raises `Unavailable` if one can't be reached for long.
+        """
         calls = [
-            getattr(self, method)(*arguments)
+            getattr(self, method)(*told(number))
             if number == self._context.shard
-            else self._peer(number, f"{method}_writes", *arguments)
+            else self._peer(number, f"{method}_writes", *told(number))
             for number in range(self._context.settings.shards)
         ]
         outcomes = await asyncio.gather(*calls, return_exceptions=True)
@@ -146,6 +163,12 @@ class Rewriter:
                 await asyncio.sleep(PEER_PAUSE)
 
     # --- every shard
+
+    async def crowded(self, least: int) -> list[str]:
+        """Return the folders in which this shard has so many parts of one writer, or more."""
+        names = self._context.index.parts()
+        groups = collections.Counter((name.rpartition("/")[0], share_of(name)) for name in names)
+        return [folder for (folder, _), count in groups.items() if count >= least]
 
     async def hold(self, token: str, purge: Purge) -> list[str]:
         """Begin no write until `settle` is called; returns the keys in memory that match."""
@@ -200,7 +223,7 @@ class Rewriter:
                 del self._settled[token]
 
 
-def _changes(rewritten: Sequence[Rewritten]) -> tuple[list[str], list[PartKeys]]:
+def _changes(rewritten: Sequence[Rewritten]) -> tuple[list[str], list[NewPart]]:
     """The parts that are gone, and those that are new."""
     return [one.old for one in rewritten], [one.new for one in rewritten if one.new is not None]
 

@@ -444,6 +444,11 @@ class Shard:
         await self._up()
         return await forwarding.fetch(self.context, self._requests, id, part, priority, tenant)
 
+    async def crowded_writes(self, least: int) -> list[str]:
+        """The first shard looks for parts to join; see `Rewriter.crowded`."""
+        await self._up()
+        return await self._rewriter.crowded(least)
+
     async def hold_writes(self, token: str, purge: Purge) -> list[str]:
         """The first shard begins a purge; see `Rewriter.hold`."""
         await self._up()

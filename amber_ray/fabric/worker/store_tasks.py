@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.planning.homes import Share
 from amber_ray.core.values.annotations import ValueType
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.fabric.transport.messages import Made, ReadReport, RowWork, StepResult, Wanted, Work
@@ -38,9 +39,13 @@ def write(
     rows: Sequence[RowWork],
     inline: Bundle,
     places: Mapping[str, tuple[int, int]],
+    share: Share | None,
     *slots: list[Any],
 ) -> str:
-    """Write one part of one feature and version, rows in the order given; returns its name."""
+    """Write one part of one feature and version, rows in the order given; returns its name.
+
+    `share` tells whose the values are where there are several shards.
+    """
     type = registry_of(registry, blob).get(feature).returns
 
     def row(r: RowWork) -> Row:
@@ -57,7 +62,7 @@ def write(
     # A row group at a time: memory that was used before is had much faster than new memory.
     tables = (table_of(type, [row(r) for r in some]) for some in _groups(rows))
     costs = sum(r.made.seconds for r in rows) / len(rows), sum(r.size for r in rows) / len(rows)
-    return store_at(url).publish(feature, version, type, costs, tables).name
+    return store_at(url).publish(feature, version, type, costs, tables, share=share).name
 
 
 def _groups(rows: Sequence[RowWork]) -> Iterator[list[RowWork]]:

@@ -11,7 +11,8 @@ from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept, KeptRow
 from amber_ray.core.model.units import Asset, Clip, Collection, Segment
-from amber_ray.core.planning.plan import Plan, Planner, closure, home_of, leaves
+from amber_ray.core.planning.homes import home_of
+from amber_ray.core.planning.plan import Plan, Planner, closure, leaves
 from amber_ray.errors import BadParameter, BadRequest, TooLarge, UnknownFeature, UnknownParameter, VersionGone
 
 
@@ -214,11 +215,11 @@ def test_a_plan_travels_with_each_recipe_once() -> None:
 
 
 def test_an_asset_and_its_segments_have_one_home() -> None:
-    made = plan("film", assets=tuple(video(f"a{i}") for i in range(8)), shards=3)
+    made = plan("film", assets=tuple(video(f"a{i}") for i in range(20)), shards=3)
     homes = {
         (s.unit.asset.id if isinstance(s.unit, Segment) else s.unit.id, s.home) for s in made.steps.values()
     }
-    assert len(homes) == 8
+    assert len(homes) == 20
     assert {home for _, home in homes} == {0, 1, 2}
 
 

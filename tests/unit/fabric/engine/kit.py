@@ -22,7 +22,8 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.units import Asset
-from amber_ray.core.planning.plan import Target, home_of
+from amber_ray.core.planning.homes import home_of
+from amber_ray.core.planning.plan import Target
 from amber_ray.errors import AmberError, MediaNotFound, StoreError
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.engine.ports import Ports, ShardGone
