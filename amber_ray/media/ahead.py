@@ -17,14 +17,14 @@ Must not know: how pictures are chosen, damage.
 from __future__ import annotations
 
 import bisect
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from amber_ray.media.clock import Clock
-from amber_ray.media.coded.picture import Headers
+from amber_ray.media.coded.picture import Coded, Headers
 from amber_ray.media.container import says_nothing
 
 if TYPE_CHECKING:
@@ -37,8 +37,11 @@ Wanted = Callable[[Fraction, Fraction | None], bool]
 Called once for each picture, in the order in which they are shown.
 """
 
-_HELD = 64
-"""Packets held back at most; a film that needs more is not as its headers say."""
+_PACKETS, _BYTES = 300, 32 << 20
+"""What is held back at most while it is not known whether anything wanted will refer to it."""
+
+_UNKNOWN = 64
+"""Pictures, from one of which it is not known whether it is wanted, that are read on at most."""
 
 
 class Doubt(Exception):
@@ -47,12 +50,17 @@ class Doubt(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Picture:
-    """A packet on its way. `at` is None where its picture is never shown, `wanted` until that is known."""
+    """A packet on its way: the `number`-th, of the `era` in which what it refers to was decoded.
+
+    `at` is None where its picture is never shown, `wanted` until that is known.
+    """
 
     packet: Packet[VideoStream]
     at: Fraction | None
-    order: tuple[int, int]
-    needed: bool
+    coded: Coded
+    number: int
+    era: int
+    forced: bool
     wanted: bool | None = None
 
 
@@ -65,9 +73,19 @@ class Ahead:
         self._clock = clock
         self._wanted = wanted
         self._keyed = False
+        # Packets in the order of decoding, and those that are shown in that of display, until it is final.
         self._held: deque[_Picture] = deque()
+        self._bytes = 0
         self._open: list[_Picture] = []
         self._closed: _Picture | None = None
+        # Of each era: up to which number its pictures are needed, how many are not judged, what began it.
+        self._number = 0
+        self._era = 0
+        self._over = -2
+        self._until: dict[int, int] = {}
+        self._unjudged: Counter[int] = Counter()
+        self._began: dict[int, int] = {}
+        # Times of pictures that must come out, of those that may, and of those that did and are not judged.
         self._promised: deque[Fraction] = deque()
         self._given: set[Fraction] = set()
         self._used: set[Fraction] = set()
@@ -110,24 +128,44 @@ class Ahead:
         if packet.size and packet.pts is not None and not packet.has_sidedata("new_extradata"):
             coded = self._headers.read(bytes(packet))
         at = self._clock.stamped(packet)
-        if coded is None or at is None or len(self._held) == _HELD:
+        if coded is None or at is None:
             raise Doubt
-        self._keyed = self._keyed or packet.is_keyframe
-        # Before the first key picture, and where the container knows of damage, the decoder is to judge.
-        needed = coded.needed or packet.is_corrupt or packet.is_discard or not self._keyed
-        picture = _Picture(packet, None if packet.is_discard else at, coded.order, needed)
+        self._number += 1
+        if coded.fresh:
+            self._over, self._era = self._era - 1, self._era + 1
+            self._began[self._era] = self._number
+        elif not coded.leading:
+            self._over = self._era - 1
+        era = self._era - 1 if coded.leading else self._era
+        # Up to the first key picture, and where the container knows of damage, the decoder is to judge.
+        forced = not self._keyed or packet.is_corrupt
+        picture = _Picture(packet, None if packet.is_discard else at, coded, self._number, era, forced)
         self._held.append(picture)
-        if picture.at is not None:
+        self._bytes += packet.size
+        if forced:
+            self._need(picture)
+        self._keyed = self._keyed or packet.is_keyframe
+        if picture.at is None:
+            picture.wanted = False
+        else:
+            self._unjudged[era] += 1
             self._place(picture, at)
+
+    def _need(self, picture: _Picture) -> None:
+        """Have the decoder given a picture, and before it whatever it may refer to."""
+        self._until[picture.era] = max(self._until.get(picture.era, 0), picture.number)
+        if picture.coded.leading:
+            key = picture.era + 1
+            self._until[key] = max(self._until.get(key, 0), self._began.get(key, 0))
 
     def _place(self, picture: _Picture, at: Fraction) -> None:
         """Put a picture between those that are shown before and after it."""
         place = bisect.bisect_left(self._open, at, key=_time)
         before = self._open[place - 1] if place else self._closed
-        if before is not None and not (_time(before) < at and before.order < picture.order):
+        if before is not None and not (_time(before) < at and before.coded.order < picture.coded.order):
             raise Doubt
         after = self._open[place : place + 1]
-        if after and not (at < _time(after[0]) and picture.order < after[0].order):
+        if after and not (at < _time(after[0]) and picture.coded.order < after[0].coded.order):
             raise Doubt
         self._open.insert(place, picture)
         if len(self._open) - 1 - place > self._headers.reorders:
@@ -145,6 +183,9 @@ class Ahead:
     def _judge(self, picture: _Picture, following: Fraction | None) -> None:
         at = _time(picture)
         picture.wanted = self._wanted(at, following)
+        self._unjudged[picture.era] -= 1
+        if picture.wanted:
+            self._need(picture)
         if at in self._used:
             # Needed pictures go to the decoder at once, and may be out by now.
             self._used.remove(at)
@@ -158,17 +199,56 @@ class Ahead:
             self._close(picture)
         self._open.clear()
         self._close(None)
+        self._over = self._era
 
     def _decided(self) -> Iterator[Packet[VideoStream]]:
-        while self._held and (self._held[0].needed or self._held[0].wanted is not None):
-            picture = self._held.popleft()
-            if picture.at is not None and not (picture.needed or picture.wanted):
-                ends = picture.at + (picture.packet.duration or 0) * self._clock.base
-                self.passed_until = max(self.passed_until, ends)
+        """Packets whose fate is known, up to the first of which it is not."""
+        while self._held:
+            picture = self._held[0]
+            if (needed := self._needed(picture)) is None:
+                return
+            self._held.popleft()
+            self._bytes -= picture.packet.size
+            if not needed or (picture.coded.rest is not None and not (picture.wanted or picture.forced)):
+                if picture.at is not None:
+                    ends = picture.at + (picture.packet.duration or 0) * self._clock.base
+                    self.passed_until = max(self.passed_until, ends)
+                if needed and picture.coded.rest:
+                    yield _without(picture.packet, picture.coded.rest)
                 continue
             if picture.at is not None:
                 self._given.add(picture.at)
             yield picture.packet
+
+    def _needed(self, picture: _Picture) -> bool | None:
+        """Whether the decoder needs the first held packet, or all but its picture; None: not known yet."""
+        era = picture.era
+        if picture.forced or picture.wanted:
+            return True
+        waits = picture.wanted is None and (not picture.coded.needed or picture.coded.rest is not None)
+        if waits:
+            if self._number - picture.number > _UNKNOWN:
+                raise Doubt
+            return None
+        if not picture.coded.needed:
+            return False
+        if picture.number <= self._until.get(era, 0):
+            return True
+        if era <= self._over and not self._unjudged[era]:
+            return False
+        if len(self._held) > _PACKETS or self._bytes > _BYTES:
+            self._until[era] = self._number
+            return True
+        return None
+
+
+def _without(packet: Packet[VideoStream], rest: bytes) -> Packet[VideoStream]:
+    """A packet that has lost the picture that is shown."""
+    import av
+
+    found = cast("Packet[VideoStream]", av.Packet(rest))
+    found.pts, found.dts, found.time_base = packet.pts, packet.dts, packet.time_base
+    return found
 
 
 def _time(picture: _Picture) -> Fraction:

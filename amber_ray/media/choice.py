@@ -33,11 +33,15 @@ class Slots:
 
 
 class FirstOfSlots:
-    """The first picture of each slot after `taken`; with `pairs`, the film's next one as well."""
+    """The first picture of each slot after `taken`, and with `pairs` the film's next one as well.
 
-    def __init__(self, slots: Slots, taken: int, *, pairs: bool) -> None:
+    The first one at or after `end` is wanted too: it shows that all before it have come.
+    """
+
+    def __init__(self, slots: Slots, taken: int, end: Fraction | None, *, pairs: bool) -> None:
         self._slots = slots
         self._taken = taken
+        self._end = end
         self._pairs = pairs
         self._following = False
 
@@ -46,19 +50,28 @@ class FirstOfSlots:
         wanted, self._following = self._following, False
         if (slot := self._slots.of(at)) > self._taken:
             self._taken, self._following, wanted = slot, self._pairs, True
+        if self._end is not None and at >= self._end:
+            self._end, wanted = None, True
         return wanted
 
 
 class OnScreen:
-    """The pictures on screen at ascending `moments`: the last one not after each, else the film's first."""
+    """The pictures on screen at ascending `moments`: the last one not after each, else the film's first.
+
+    The first one after all moments is wanted too: it shows that the one before it stays until then.
+    """
 
     def __init__(self, moments: Sequence[Fraction]) -> None:
         self._moments = moments
         self._first = True
+        self._over = False
 
     def __call__(self, at: Fraction, following: Fraction | None) -> bool:
         """Whether the next picture in the order of display is wanted."""
         earliest = self._first and bool(self._moments) and self._moments[0] < at
         self._first = False
+        if not self._over and self._moments and self._moments[-1] < at:
+            self._over = True
+            return True
         i = bisect.bisect_left(self._moments, at)
         return earliest or (i < len(self._moments) and (following is None or self._moments[i] < following))

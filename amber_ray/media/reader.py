@@ -146,11 +146,11 @@ class Reader:
             position = slots.begin(taken + 1)
         while end is None or position < end:
             chosen: Timed | None = None
-            for at, frame in self._from(position, end, partial(FirstOfSlots, slots, taken, pairs=pairs)):
+            for at, frame in self._from(position, end, partial(FirstOfSlots, slots, taken, end, pairs=pairs)):
                 if chosen is not None:
                     yield *chosen, frame
                     chosen = None
-                    if position - at > _SKIP and self._seekable:
+                    if self._far(at, position):
                         break
                 if end is not None and at >= end:
                     return
@@ -158,8 +158,14 @@ class Reader:
                     continue
                 taken = slot
                 position = slots.begin(taken + 1)
-                if at >= start:
+                if at < start:
+                    continue
+                if pairs:
                     chosen = at, frame
+                    continue
+                yield at, frame, None
+                if self._far(at, position):
+                    break
             else:
                 if chosen is not None:
                     yield *chosen, None
@@ -170,10 +176,13 @@ class Reader:
         run: Iterator[Timed] | None = None
         shown: Timed | None = None
         coming: Timed | None = None
+        reaches = 0
         for number, moment in enumerate(moments):
-            far = shown is None or (moment - shown[0] > _SKIP and self._seekable)
-            if run is None or far:
-                run = self._from(moment, None, partial(OnScreen, moments[number:]))
+            if run is None or shown is None or number == reaches or self._far(shown[0], moment):
+                reaches = number + 1
+                while reaches < len(moments) and not self._far(moments[reaches - 1], moments[reaches]):
+                    reaches += 1
+                run = self._from(moment, None, partial(OnScreen, moments[number:reaches]))
                 shown = coming = None
             while coming is None or coming[0] <= moment:
                 shown = coming or shown
@@ -184,6 +193,10 @@ class Reader:
             if chosen is None:
                 raise MediaError(f"{self._name!r} has no picture at {float(moment):.2f} s")
             yield chosen
+
+    def _far(self, at: Fraction, to: Fraction) -> bool:
+        """Whether a seek is cheaper than reading on."""
+        return to - at > _SKIP and self._seekable
 
     def rgb(self, frame: VideoFrame, size: Size, scaler: Scaler = "area") -> np.ndarray:
         """A frame as upright uint8[h, w, 3] RGB of the wanted size."""

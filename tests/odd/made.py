@@ -295,12 +295,19 @@ _made(
     lambda path: film(path, greys(4), options={"bf": "3", "b-adapt": "0"}, gop=25),
     _film(4, first_and_last_time={"seconds": [0.0, 3.96], "within": 0.001}),
 )
-for _ending in ("mp4", "mkv", "ts"):
+for _name, _codec, _options in (
+    ("b_h264.mp4", "libx264", {"x264-params": "bframes=3:b-adapt=0:b-pyramid=normal"}),
+    ("b_h264.mkv", "libx264", {"x264-params": "bframes=3:b-adapt=0:b-pyramid=normal:open-gop=1"}),
+    ("b_h264.ts", "libx264", {"x264-params": "bframes=3:b-adapt=0:b-pyramid=normal"}),
+    ("b_hevc.mp4", "libx265", {"x265-params": "bframes=3:b-adapt=0:log-level=none"}),
+    ("b_hevc.ts", "libx265", {"x265-params": "bframes=3:open-gop=0:log-level=none"}),
+    ("b_mpeg2.mkv", "mpeg2video", {"bf": "2"}),
+    ("b_mpeg2.ts", "mpeg2video", {"bf": "2"}),
+    ("av1.mkv", "libsvtav1", {"preset": "10"}),
+):
     _made(
-        f"b_h264.{_ending}",
-        lambda path: film(
-            path, moving(4), options={"x264-params": "bframes=3:b-adapt=0:b-pyramid=normal"}, gop=25
-        ),
+        _name,
+        lambda path, codec=_codec, options=_options: film(path, moving(4), codec, options=options, gop=25),
         _film(4, grey=False),
     )
 for _name, _codec, _form in (

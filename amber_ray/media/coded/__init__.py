@@ -18,10 +18,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from amber_ray.media.coded.av1 import Av1
 from amber_ray.media.coded.h264 import H264
+from amber_ray.media.coded.hevc import Hevc
+from amber_ray.media.coded.mpeg2 import Mpeg2
 from amber_ray.media.coded.picture import Headers
 
-_READERS: dict[str, Callable[[bytes], Headers]] = {"h264": H264}
+_READERS: dict[str, Callable[[bytes], Headers]] = {
+    "h264": H264,
+    "hevc": Hevc,
+    "mpeg1video": Mpeg2,
+    "mpeg2video": Mpeg2,
+    "av1": Av1,
+}
 
 
 def headers(codec: str, extradata: bytes) -> Headers | None:

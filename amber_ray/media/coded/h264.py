@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amber_ray.media.coded.bits import Bits, Unread
-from amber_ray.media.coded.nal import messages, plain, units
+from amber_ray.media.coded.nal import messages, plain, units, unwrapped
 from amber_ray.media.coded.picture import Coded
 
 _SLICE, _IDR, _SEI, _SPS, _PPS, _DELIMITER, _FILLER = 1, 5, 6, 7, 8, 9, 12
@@ -103,7 +103,8 @@ class H264:
         if not slices or len({unit[0] for unit in slices}) != 1:
             raise Unread  # No picture, or slices of which some are referred to.
         reference = slices[0][0] & 0x60 != 0
-        return Coded(self._placed(slices, reference), needed or reference)
+        fresh = slices[0][0] & 0x1F == _IDR
+        return Coded(self._placed(slices, reference), needed or reference, fresh)
 
     def _passing(self, unit: bytes) -> bool:
         """Whether messages tell of nothing but the picture that they come with."""
@@ -140,17 +141,10 @@ class H264:
         self._count += 1
         order = self._count
         if sequence.order_bits is not None:
-            order = self._told(bits.take(sequence.order_bits), 1 << sequence.order_bits)
+            order = unwrapped(bits.take(sequence.order_bits), 1 << sequence.order_bits, self._order)
         if reference:
             self._number, self._order = number, order
         return self._era, order
-
-    def _told(self, low: int, size: int) -> int:
-        """A picture order count of which the low bits are told: the nearest to that of the last reference."""
-        if self._order is None:
-            return low
-        off = (low - self._order) % size
-        return self._order + (off if off <= size // 2 else off - size)
 
     def _parameters(self, unit: bytes) -> None:
         kind = unit[0] & 0x1F

@@ -50,6 +50,14 @@ def plain(unit: bytes, most: int = _HEADER) -> bytes:
     return unit[:most].replace(b"\0\0\3", b"\0\0")
 
 
+def unwrapped(low: int, size: int, near: int | None) -> int:
+    """A picture's number of which the low bits are told, modulo `size`: the nearest to another's."""
+    if near is None:
+        return low
+    off = (low - near) % size
+    return near + (off if off <= size // 2 else off - size)
+
+
 def messages(payload: bytes) -> Iterator[int]:
     """The types of the messages of an SEI unit, its header taken off. Raises `Unread` where it breaks off."""
     at, end = 0, len(payload)

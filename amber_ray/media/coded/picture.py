@@ -9,11 +9,18 @@ class Coded(NamedTuple):
     """One picture, before it is decoded.
 
     `order` ascends as the decoder gives pictures out, whatever their time stamps are. `needed`: without this
-    packet a decoder could give another picture otherwise than it would have.
+    packet a decoder could give another picture otherwise than it would have. Where it is not the picture
+    itself that is needed, `rest` is the packet without it.
+
+    `fresh`: nothing that is decoded later refers to what was decoded before, but for the `leading` pictures
+    that follow at once.
     """
 
     order: tuple[int, int]
     needed: bool
+    fresh: bool = False
+    leading: bool = False
+    rest: bytes | None = None
 
 
 class Headers(Protocol):
