@@ -1,16 +1,17 @@
 """When a decoded picture is shown, where the file's own stamps say it, half say it, or say it wrongly.
 
-Three kinds of containers: those that stamp each picture, those that stamp some of them (the others follow at
-the film's rate), and those that keep only the order of decoding (AVI: the pictures, as they come out in
-display order, take the chunks' times in ascending order). Times ascend and each comes once.
+Three kinds of files: those that stamp each picture, those that stamp some of them (the others follow at the
+film's rate), and those that keep only the order of decoding (AVI, and what is copied out of one: pictures, as
+they come out in display order, take the packets' times in ascending order). Times ascend, each comes once.
 Must not know: features, what the pictures are for.
 """
 
 from __future__ import annotations
 
 import heapq
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from amber_ray.errors import MediaError
 
@@ -27,6 +28,18 @@ JUMP = Fraction(1, 4)
 ORDER_ONLY = frozenset({"avi"})
 """Containers without stamps for display. FFmpeg invents some from the order of decoding."""
 
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """What the first packets of a stream of pictures tell, and the container's header does not.
+
+    `ordered_only`: stamps tell when packets are decoded. `at`: the first stamp, in seconds; None if unknown.
+    """
+
+    ordered_only: bool = False
+    at: Fraction | None = None
+
+
 GUESSED_AFTER_A_SEEK = frozenset({"mpeg"})
 """Containers in which FFmpeg's stamps behind a seek are guesses, up to the first that the file has."""
 
@@ -41,13 +54,20 @@ class Clock:
     picture has the same time wherever reading began.
     """
 
-    def __init__(self, container: InputContainer, stream: VideoStream | AudioStream, name: str) -> None:
+    def __init__(
+        self,
+        container: InputContainer,
+        stream: VideoStream | AudioStream,
+        name: str,
+        beginning: Beginning = Beginning(),
+    ) -> None:
         self.base = Fraction(stream.time_base or Fraction(1, 1_000_000))
-        self.origin = origin(container)
-        self.counts = container.format.name in ORDER_ONLY
+        self.origin = origin(container, beginning.at)
+        self._by_decoding = container.format.name in ORDER_ONLY
+        self.counts = self._by_decoding or beginning.ordered_only
         rate = stream.type == "video" and (stream.average_rate or stream.guessed_rate)
         self.period = 1 / Fraction(rate) if rate else Fraction(0)
-        self.told = container.format.name not in ORDER_ONLY | GUESSED_AFTER_A_SEEK
+        self.told = not self.counts and container.format.name not in GUESSED_AFTER_A_SEEK
         self._name = name
         self._guesses = container.format.name in GUESSED_AFTER_A_SEEK
         self._restarted = False
@@ -64,19 +84,22 @@ class Clock:
 
     def fed(self, packet: Packet[VideoStream]) -> None:
         """Note a packet that the decoder was given."""
-        if self.counts and packet.dts is not None:
-            heapq.heappush(self._due, packet.dts)
+        if self.counts and (stamp := self._stamp(packet)) is not None:
+            heapq.heappush(self._due, stamp)
 
     def lost(self, packet: Packet[VideoStream]) -> None:
         """Note that a packet, the last one fed, will never become a picture."""
-        if self.counts and packet.dts in self._due:
-            self._due.remove(packet.dts)
+        if self.counts and (stamp := self._stamp(packet)) in self._due:
+            self._due.remove(stamp)
             heapq.heapify(self._due)
 
     def stamped(self, packet: Packet[VideoStream]) -> Fraction | None:
         """The time at which a packet's picture is due, None where the packet does not tell."""
-        stamp = packet.dts if self.counts or packet.pts is None else packet.pts
+        stamp = self._stamp(packet)
         return None if stamp is None else self._seconds(stamp)
+
+    def _stamp(self, packet: Packet[VideoStream]) -> int | None:
+        return packet.dts if self._by_decoding or packet.pts is None else packet.pts
 
     def shown(self, frame: VideoFrame) -> Fraction | None:
         """The time of the next picture in display order; None if it has none of its own and is left out.
@@ -127,11 +150,19 @@ class Clock:
         return max(stamp * self.base - self.origin, Fraction(0))
 
 
-def origin(container: InputContainer) -> Fraction:
+def tells_start(container: InputContainer) -> bool:
+    """Whether FFmpeg knows when the container's streams begin; PyAV's types do not say that it may not."""
+    return cast("int | None", container.start_time) is not None
+
+
+def origin(container: InputContainer, seen: Fraction | None = None) -> Fraction:
     """Time zero on the streams' clocks: the earliest stream's first timestamp, exactly.
 
-    The container tells it rounded to microseconds, which would shift every frame's time by up to one.
+    The container tells it rounded to microseconds, which would shift every frame's time by up to one. Where
+    it does not tell, what was `seen`, if anything.
     """
+    if seen is not None and not tells_start(container):
+        return seen
     rounded = Fraction(container.start_time or 0, 1_000_000)
     for stream in container.streams:
         if stream.start_time is not None and stream.time_base:

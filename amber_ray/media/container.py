@@ -9,7 +9,7 @@ Must not know: assets' ids, features, what the pictures are for.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from amber_ray.errors import MediaError
@@ -86,16 +86,47 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
         raise
 
 
-def video_stream(container: InputContainer) -> VideoStream | None:
+def video_stream(container: InputContainer, stills: Collection[int] = ()) -> VideoStream | None:
     """The pictures to look at: moving ones before a still, then the default track, then FFmpeg's best.
 
-    Cover art and thumbnails for seeking are left out. Everything that looks at a film asks here.
+    Cover art and thumbnails for seeking are left out. `stills`: indices of streams that were found to have
+    one picture, see `stills_among`.
     """
+    streams = _films(container)
+    return min(streams, key=_rank(container.streams.best("video"), stills), default=None)
+
+
+def stills_among(container: InputContainer) -> frozenset[int] | None:
+    """Indices of the streams of pictures that have one only, beside others; found by reading packets.
+
+    None, and nothing is read, where there is no choice or the header tells how many each has.
+    """
+    import av
+
+    streams = _films(container)
+    if len(streams) < 2 or all(s.frames or _counted(s) for s in streams):
+        return None
+    seen = dict.fromkeys((s.index for s in streams), 0)
+    try:
+        for number, packet in enumerate(packets(container, *streams)):
+            if packet.size:
+                seen[packet.stream_index] += 1
+            if min(seen.values()) > 1 or number > _TELLING:
+                break
+    except av.error.FFmpegError:
+        pass  # Whoever reads on is told.
+    return frozenset(index for index, count in seen.items() if count == 1)
+
+
+_TELLING = 1000
+"""Packets within which a film beside others has shown its second picture."""
+
+
+def _films(container: InputContainer) -> list[VideoStream]:
     from av.stream import Disposition
 
     aside = Disposition.attached_pic | Disposition.timed_thumbnails
-    streams = [s for s in container.streams.video if readable(s) and not s.disposition & aside]
-    return min(streams, key=_rank(container.streams.best("video")), default=None)
+    return [s for s in container.streams.video if readable(s) and not s.disposition & aside]
 
 
 def audio_stream(container: InputContainer) -> AudioStream | None:
@@ -104,12 +135,12 @@ def audio_stream(container: InputContainer) -> AudioStream | None:
     return min(streams, key=_rank(container.streams.best("audio")), default=None)
 
 
-def _rank(best: Stream | None) -> Callable[[Any], tuple[bool, bool, bool, int]]:
+def _rank(best: Stream | None, stills: Collection[int] = ()) -> Callable[[Any], tuple[bool, bool, bool, int]]:
     from av.stream import Disposition
 
     def rank(stream: Any) -> tuple[bool, bool, bool, int]:
         # A phone's moving photograph has its still beside the film, in a track of one picture.
-        still = stream.type == "video" and 1 in (stream.frames, _counted(stream))
+        still = stream.type == "video" and (stream.index in stills or 1 in (stream.frames, _counted(stream)))
         default = bool(stream.disposition & Disposition.default)
         return still, not default, best is None or stream.index != best.index, stream.index
 
@@ -125,6 +156,7 @@ def _counted(stream: Any) -> int | None:
 def decoder(stream: VideoStream) -> VideoCodecContext:
     """What decodes a stream's packets: libvpx where VP8 or VP9 is transparent, which FFmpeg's own ignore."""
     import av
+    from av.codec.context import Flags
 
     context = stream.codec_context
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.codec.canonical_name)
@@ -132,6 +164,8 @@ def decoder(stream: VideoStream) -> VideoCodecContext:
         context = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
     # One thread: a task holds one CPU, and segments run side by side.
     context.thread_count = 1
+    # A stream may crop any number of pixels on the left; decoders would round it down to whole vectors.
+    context.flags |= Flags.unaligned
     return context
 
 

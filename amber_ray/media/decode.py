@@ -10,20 +10,25 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
 from amber_ray.core.model.naming import name_of
-from amber_ray.core.model.units import MICRO, Asset, Segment
+from amber_ray.core.model.units import MICRO, Asset, Segment, Stream
 from amber_ray.errors import MediaError, Unsuitable
 from amber_ray.media import bounds
-from amber_ray.media.container import demuxed, video_stream
+from amber_ray.media.container import demuxed, readable, video_stream
 from amber_ray.media.headers import missing
 from amber_ray.media.reader import Reader, Source
 from amber_ray.media.scale import Scaler, Size, native
 from amber_ray.media.source import opened
 from amber_ray.media.stills import still
 from amber_ray.settings import Limits
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.stream import VideoStream
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +135,21 @@ def _reader(asset: Asset, limits: Limits) -> Iterator[Reader]:
             current.close()
             file.seek(0)
             container = current.enter_context(demuxed(file, name, limits))
-            stream = video_stream(container)
+            stream = _stream(container, asset, look)
             if stream is None:
                 raise MediaError(f"{name!r} has no video stream")
             return container, stream
 
         yield Reader(anew, look, name, limits, lambda: missing(file) > 0)
+
+
+def _stream(container: InputContainer, asset: Asset, look: Stream) -> VideoStream | None:
+    """The stream that was chosen when the asset was registered."""
+    number = next(n for n, stream in enumerate(asset.streams) if stream is look)
+    chosen = container.streams[number] if look.chosen and number < len(container.streams) else None
+    if chosen is not None and chosen.type == "video" and readable(chosen):
+        return cast("VideoStream", chosen)
+    return video_stream(container)
 
 
 def _still(asset: Asset, size: Size, limits: Limits) -> np.ndarray:

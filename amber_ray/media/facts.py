@@ -5,6 +5,7 @@ Must not know: where the file lies, its identity, features.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -17,14 +18,24 @@ import numpy as np
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError, TooLarge
 from amber_ray.media.clock import Clock
-from amber_ray.media.container import MEASURED, audio_stream, demuxed, packets, readable, video_stream
+from amber_ray.media.container import (
+    MEASURED,
+    audio_stream,
+    demuxed,
+    packets,
+    readable,
+    stills_among,
+    video_stream,
+)
 from amber_ray.media.headers import Crop, crops, joined
 from amber_ray.media.stills import still_facts
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
 
 _TYPES = {
     "avi": "video/x-msvideo", "mpeg": "video/mpeg", "mpegts": "video/mp2t", "flv": "video/x-flv",
@@ -54,6 +65,9 @@ _MATRICES = {
 _RANGES = {1: "limited", 2: "full"}
 """Code points of ITU-T H.273, which FFmpeg uses, and its names for them; 2 says unspecified."""
 
+_LATE = 100_000
+"""Microseconds from zero up to the first stamp that are taken for none: a codec's delay, B pictures."""
+
 _TRIES = 2000
 """Packets in which one picture, or one piece of sound, must decode for the file to count as media."""
 
@@ -74,32 +88,40 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
     Raises `MediaError` when it is no media or nothing in it decodes, `TooLarge` when its duration or its
     picture is beyond `limits`.
     """
-    if (picture := still_facts(file, name, limits)) is not None:
-        return Facts(picture.media_type, None, (picture.stream,), picture.note)
+    if (still := still_facts(file, name, limits)) is not None:
+        return Facts(still.media_type, None, (still.stream,), still.note)
     file.seek(0)
     if (second := joined(file)) is not None:
         raise MediaError(
             f"{name!r} holds two files, one behind the other, and only the first would be read: "
             f"cut it at byte {second}, or join what is in them with FFmpeg's concat"
         )
-    with demuxed(file, name, limits) as container:
-        media_type = _media_type(container)
+    with contextlib.ExitStack() as stack:
+        container = stack.enter_context(demuxed(file, name, limits))
+        if (stills := stills_among(container)) is not None:
+            stack.close()
+            file.seek(0)
+            container = stack.enter_context(demuxed(file, name, limits))
+        shown, heard = _chosen(container, stills)
+        media_type = _media_type(container, shown)
         for stream in filter(readable, container.streams.video):
             if stream.width * stream.height > limits.frame_pixels:
                 raise TooLarge(
                     f"{name!r} has pictures of {stream.width}x{stream.height}; "
                     f"at most {limits.frame_pixels} pixels are allowed"
                 )
-        streams = _streams(
-            container, _first_decoded(container, name, limits), crops(file, container.format.name)
-        )
+        picture = _first_decoded(container, shown, heard, name, limits)
+        streams = _streams(container, shown, heard, picture, crops(file, container.format.name))
         declared = container.duration / 1_000_000 if container.duration else None
-        measured = container.format.name in MEASURED
+        form = container.format.name
+        # Matroska's header tells when the last picture ends, not for how long there are any.
+        late = form.startswith("matroska") and (container.start_time or 0) > _LATE
+        measured = form in MEASURED or late
     duration = declared
     if declared is None or measured:
         file.seek(0)
         with demuxed(file, name, limits) as container:
-            duration = _packet_duration(container, name)
+            duration = _packet_duration(container, stills, name)
     if not duration or duration <= 0:
         raise MediaError(
             f"{name!r} has no timestamps, so its duration can't be known; put it into a container that has"
@@ -109,7 +131,13 @@ def facts(file: BinaryIO, name: str, limits: Limits) -> Facts:
     return Facts(media_type, duration, streams)
 
 
-def _media_type(container: InputContainer) -> str:
+def _chosen(
+    container: InputContainer, stills: frozenset[int] | None
+) -> tuple[VideoStream | None, AudioStream | None]:
+    return video_stream(container, stills or ()), audio_stream(container)
+
+
+def _media_type(container: InputContainer, shown: VideoStream | None) -> str:
     """By the demuxer that recognised the bytes, the brand of an MP4, and the kinds of streams inside."""
     form = container.format.name
     codecs = {
@@ -117,7 +145,7 @@ def _media_type(container: InputContainer) -> str:
         for s in (*container.streams.video, *container.streams.audio)
         if readable(s)
     }
-    pictures = video_stream(container) is not None
+    pictures = shown is not None
     if form.startswith("matroska"):
         base = "webm" if codecs and codecs <= _WEBM else "x-matroska"
         return f"{'video' if pictures else 'audio'}/{base}"
@@ -132,11 +160,16 @@ def _media_type(container: InputContainer) -> str:
     return found if pictures or found.startswith("audio/") else "audio/" + found.partition("/")[2]
 
 
-def _first_decoded(container: InputContainer, name: str, limits: Limits) -> VideoFrame | None:
+def _first_decoded(
+    container: InputContainer,
+    picture: VideoStream | None,
+    sound: AudioStream | None,
+    name: str,
+    limits: Limits,
+) -> VideoFrame | None:
     """Decode until a picture, else a piece of sound, comes out; the picture, None if there is only sound."""
     import av
 
-    picture, sound = video_stream(container), audio_stream(container)
     chosen = [s for s in (picture, sound) if s is not None]
     if not chosen:
         raise MediaError(f"{name!r} holds neither pictures nor sound")
@@ -169,12 +202,12 @@ def _packets(container: InputContainer, streams: list[Any]) -> Iterator[Any]:
         return
 
 
-def _packet_duration(container: InputContainer, name: str) -> float | None:
+def _packet_duration(container: InputContainer, stills: frozenset[int] | None, name: str) -> float | None:
     """Seconds from the first packet's time to the end of the last, over pictures and sound.
 
     Raises `MediaError` if a stream's clock jumps back on the way.
     """
-    chosen = [s for s in (video_stream(container), audio_stream(container)) if s is not None]
+    chosen = [s for s in _chosen(container, stills) if s is not None]
     extents = {s.index: _Extent(Clock(container, s, name)) for s in chosen}
     for packet in _packets(container, chosen):
         if packet.time_base is not None and packet.size:
@@ -225,11 +258,14 @@ def _length(packet: Any) -> Fraction:
 
 
 def _streams(
-    container: InputContainer, picture: VideoFrame | None, cropped: list[Crop | None]
+    container: InputContainer,
+    shown: VideoStream | None,
+    heard: AudioStream | None,
+    picture: VideoFrame | None,
+    cropped: list[Crop | None],
 ) -> tuple[Stream, ...]:
     """The streams as they are told to callers; `picture` is the first one of the stream that is looked at."""
     films = {s.index: n for n, s in enumerate(container.streams.video)}
-    shown, heard = video_stream(container), audio_stream(container)
     found: list[Stream] = []
     for stream in container.streams:
         told = _stream(stream)
@@ -284,11 +320,13 @@ def _turn(picture: VideoFrame | None) -> tuple[int, bool]:
     """What the display matrix of a picture, the container's or else the stream's, means.
 
     That is degrees counter-clockwise, a multiple of 90, and whether the turned picture is mirrored left to
-    right. The matrix maps (x, y), y downward, to (a x + c y, b x + d y); see libavutil/display.h.
+    right. Where both have one, the container's comes first. The matrix maps (x, y), y downward, to
+    (a x + c y, b x + d y); see libavutil/display.h.
     """
     from av.sidedata.sidedata import Type
 
-    matrix = None if picture is None else cast(Any, picture.side_data).get(Type.DISPLAYMATRIX)
+    told = [] if picture is None else list(cast(Any, picture.side_data))
+    matrix = next((one for one in told if one.type == Type.DISPLAYMATRIX), None)
     if matrix is None:
         return 0, False
     a, b, _, c, d = np.frombuffer(bytes(matrix), "<i4")[:5].astype(float)

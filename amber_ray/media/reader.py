@@ -19,7 +19,7 @@ from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError
 from amber_ray.media.ahead import Ahead, Doubt, Wanted
 from amber_ray.media.choice import FirstOfSlots, OnScreen, Slots
-from amber_ray.media.clock import Clock
+from amber_ray.media.clock import ORDER_ONLY, Beginning, Clock, tells_start
 from amber_ray.media.coded import headers
 from amber_ray.media.container import ESTIMATED, decoder, packets, reason, says_nothing
 from amber_ray.media.damage import Run
@@ -45,6 +45,9 @@ _SKIP = 10
 
 _SLACK = Fraction(1)
 """Seconds by which a stream may end before its declared end and still count as whole."""
+
+_LOOKED_AT = 30
+"""Packets from the beginning that show whether stamps are in the order of decoding."""
 
 _INSTANT = Fraction(1, 1_000_000)
 
@@ -73,17 +76,54 @@ class Reader:
         self._deadline = time.monotonic() + limits.decode_seconds
         self._unread: str | None = None
         self._doubted = False
+        self._beginning: Beginning | None = None
         self._open()
 
     def _open(self) -> None:
         self._container, self._stream = self._opened()
-        self._clock = Clock(self._container, self._stream, self._name)
         self._decoder = decoder(self._stream)
+        self._waiting: list[Packet[VideoStream]] = []
+        if self._beginning is None:
+            self._beginning, used = self._looked_at()
+            if used:
+                return self._open()
+        self._clock = Clock(self._container, self._stream, self._name, self._beginning)
         self._rounding = min(self._clock.base, _COARSEST) / 2
         self._fresh = True
         context = self._stream.codec_context
         told = not self._doubted and self._clock.told
         self._headers = headers(context.codec.canonical_name, context.extradata or b"") if told else None
+
+    def _looked_at(self) -> tuple[Beginning, bool]:
+        """What the stream's first packets tell, and whether the file must be opened anew.
+
+        Where a decoder reorders pictures whose packets' stamps ascend, the stamps are those of decoding.
+        Packets that were only read are in `_waiting`.
+        """
+        import av
+
+        reorders = bool(self._stream.codec_context.has_b_frames)
+        if self._container.format.name in ORDER_ONLY or (not reorders and tells_start(self._container)):
+            return Beginning(), False
+        stamps: list[int] = []
+        shown: list[int | None] = []
+        try:
+            for packet in packets(self._container, self._stream):
+                self._waiting.append(packet)
+                stamp = packet.dts if packet.pts is None else packet.pts
+                if stamp is None or len(stamps) == _LOOKED_AT:
+                    break
+                stamps.append(stamp)
+                if not reorders or (len(stamps) > 1 and stamp <= stamps[-2]):
+                    reorders = False  # It does, and so do the stamps.
+                    break
+            for packet in self._waiting if reorders else ():
+                shown += [frame.pts for frame in self._decoder.decode(packet)]
+        except av.error.FFmpegError:
+            reorders = True  # Whoever asks for what is damaged is told.
+        at = min(stamps) * Fraction(self._stream.time_base or 1) if stamps else None
+        told = [pts for pts in shown if pts is not None]
+        return Beginning(told != sorted(told) or (bool(shown) and not told), at), reorders
 
     @property
     def _seekable(self) -> bool:
@@ -111,8 +151,10 @@ class Reader:
             self._clock.ordered(packet)
             found.add(at)
         else:
-            if found:
-                return sorted(found)
+            # A recording may begin with pictures that need one before its beginning.
+            first = next((at for at, _ in self.with_lead_frame(Fraction(0), None)), None)
+            if found and first is not None:
+                return sorted(at for at in found if at >= first)
         # Stamps are missing: only pictures in their order tell.
         return [at for at, _ in self.with_lead_frame(Fraction(0), None)]
 
@@ -298,6 +340,7 @@ class Reader:
                 target = (self._clock.origin + to) / self._clock.base
                 self._container.seek(math.floor(target), stream=self._stream)
                 self._decoder.flush_buffers()
+                self._waiting.clear()
                 self._clock.restart()
                 self._fresh = False
                 return
@@ -311,7 +354,9 @@ class Reader:
         import av
 
         self._fresh = False
+        waiting, self._waiting = self._waiting, []
         try:
+            yield from waiting
             yield from packets(self._container, self._stream)
         except av.error.FFmpegError as error:
             self._unread = reason(error)

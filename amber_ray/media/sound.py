@@ -166,16 +166,25 @@ def _placed(
     asset: Asset, rate: int, start: float, feature: str, limits: Limits | None
 ) -> Generator[tuple[int, np.ndarray], None, None]:
     """Blocks of mono samples from before `start` seconds on, each with the number of its first sample."""
-    with heard(asset, feature, limits) as (container, stream, frames):
+    import av
+
+    with contextlib.ExitStack() as stack:
+        container, stream, frames = stack.enter_context(heard(asset, feature, limits))
         base = Fraction(stream.time_base or Fraction(1, rate))
         zero = Fraction(container.start_time or 0, 1_000_000)
         target = Fraction(start) - _RUN_UP
         if target > 0 and _seekable(container, stream):
-            container.seek(math.floor((target + zero) / base), stream=stream)
-            stream.codec_context.flush_buffers()
-            # The sound may end before the picture: what is left to go back to is then too little to decode.
-            name, limits = name_of(asset.uri), limits or bounds.current()
-            frames = _frames(container, stream, name, limits, start)
+            try:
+                container.seek(math.floor((target + zero) / base), stream=stream)
+            except av.error.FFmpegError:
+                # No index to seek by: from the beginning, where nothing needs one.
+                stack.close()
+                container, stream, frames = stack.enter_context(heard(asset, feature, limits))
+            else:
+                stream.codec_context.flush_buffers()
+                # The sound may end before the picture: what is left behind is then too little to decode.
+                name, limits = name_of(asset.uri), limits or bounds.current()
+                frames = _frames(container, stream, name, limits, start)
         resampler: Resampler | None = None
         for began, frame in _anchored(frames, zero):
             if began is not None:

@@ -152,6 +152,44 @@ def changed(path: Path, make: Make, change: Callable[[bytes], bytes]) -> Path:
     return path
 
 
+def copied(
+    path: Path,
+    make: Make,
+    suffix: str = ".avi",
+    *,
+    filters: str = "",
+    keep: Callable[[Any], bool] = lambda packet: True,
+    stamp: Callable[[Any], None] = lambda packet: None,
+    matrix: tuple[int, ...] | None = None,
+) -> Path:
+    """A film copied into another container without encoding it anew: FFmpeg's `-c copy`.
+
+    Packets go through bit stream `filters`; what `keep` refuses is left out, and `stamp` may change times.
+    """
+    make(source := path.with_name(f"source_of_{path.stem}{suffix}"))
+    with av.open(str(source)) as given, av.open(str(path), "w") as out:
+        streams: dict[int, Any] = {s.index: out.add_stream_from_template(s) for s in given.streams}
+        changed_by = {s.index: av.BitStreamFilterContext(filters, s) for s in given.streams.video if filters}
+        for stream in streams.values():
+            if matrix and stream.type == "video":
+                stream.set_display_matrix(matrix)
+        for packet in given.demux():
+            if packet.dts is None or not keep(packet):
+                continue
+            index = packet.stream_index
+            for one in changed_by[index].filter(packet) if index in changed_by else [packet]:
+                stamp(one)
+                one.stream = streams[index]
+                out.mux_one(one)
+    source.unlink()
+    return path
+
+
+def by_decoding(packet: Any) -> None:
+    """Stamp a packet as AVI does, by when it is decoded, which is what FFmpeg makes of it when it copies."""
+    packet.pts = packet.dts
+
+
 def unstamped(data: bytes, keep: int) -> bytes:
     """A transport stream of which only each `keep`-th picture has a time stamp (ISO/IEC 13818-1, PES)."""
     stream, count = bytearray(data), 0
@@ -241,7 +279,42 @@ for _name, _codec, _matrix, _size, _seen in (
         {"size_as_displayed": _size, "corners_as_seen": _seen, **SAME},
     )
 
+for _name in ("turned_twice.mp4", "turned_twice.mov"):
+    # The stream says upside down, the container a quarter: the container's word is the last one.
+    _made(
+        _name,
+        lambda path: copied(
+            path,
+            lambda p: film(p, [corners()] * FPS),
+            ".ts",
+            filters="h264_metadata=display_orientation=insert:rotate=180",
+            matrix=_TURN,
+        ),
+        {"size_as_displayed": "72x96", "corners_as_seen": _TURNED, **SAME},
+    )
+
 # Size.
+for _name, _codec in (("left_off.mp4", "h264"), ("left_off.ts", "hevc")):
+    _made(
+        _name,
+        lambda path, codec=_codec: copied(
+            path,
+            lambda p: film(
+                p,
+                [np.hstack([np.zeros((80, 16, 3), np.uint8), corners(96, 80)])] * FPS,
+                {"h264": "libx264", "hevc": "libx265"}[codec],
+                options={"crf": "12", "preset": "ultrafast", "x265-params": "log-level=none"},
+            ),
+            ".ts",
+            filters=f"{codec}_metadata=crop_left=16",
+        ),
+        {
+            "size_as_displayed": "96x80",
+            "corners_as_seen": CORNERS,
+            "brightness": {"at": {"0": 0.5}, "within": 0.03},
+            **SAME,
+        },
+    )
 for _name, _codec, _aspect, _size in (
     ("wide.mp4", "libx264", Fraction(4, 3), "128x72"),
     ("wide.mkv", "mpeg4", Fraction(16, 11), "140x72"),
@@ -323,6 +396,79 @@ for _name, _codec, _form in (
 _made("grey8.mov", lambda path: film(path, greys(4), "qtrle", "gray"), _film(4))
 _made("raw.avi", lambda path: film(path, greys(4), "rawvideo", "bgra"), _film(4))
 
+for _name, _codec in (("from_avi.mp4", "libx264"), ("from_avi.mov", "mpeg4"), ("from_avi.nut", "mpeg4")):
+    _made(
+        _name,
+        lambda path, codec=_codec: copied(
+            path,
+            lambda p: film(p, moving(4), codec, b_frames=2, options={"bf": "2", "b-adapt": "0"}, gop=25),
+            stamp=by_decoding,
+        ),
+        _film(4, grey=False, first_and_last_time={"seconds": [0.0, 3.96], "within": 0.001}),
+    )
+for _name, _codec in (("b_h264.wmv", "libx264"), ("b_mpeg4.wmv", "mpeg4"), ("b_mpeg4.nut", "mpeg4")):
+    _made(
+        _name,
+        lambda path, codec=_codec: film(
+            path, greys(4), codec, b_frames=2, options={"bf": "2", "b-adapt": "0"}, gop=25
+        ),
+        _film(4, first_and_last_time={"seconds": [0.0, 3.96], "within": 0.001}),
+    )
+
+
+def _begun_late(packet: Any) -> bool:
+    """Pictures from the second key frame on, with the B pictures that need what came before it."""
+    at = packet.pts * packet.time_base
+    return bool(at >= Fraction(10, FPS) if packet.stream.type == "video" else at >= Fraction(4, FPS))
+
+
+for _name in ("cut_tv.ts", "cut_tv.mkv"):
+    _made(
+        _name,
+        lambda path: copied(
+            path,
+            lambda p: write_video(
+                p,
+                moving(4),
+                FPS,
+                codec="mpeg2video",
+                gop=12,
+                options={"bf": "2"},
+                sound=tone(4.0, 1000.0),
+            ),
+            ".ts",
+            keep=_begun_late,
+        ),
+        {"last_time": {"seconds": 3.8, "within": 0.05}, **SAME},
+    )
+
+
+def _late_sound(path: Path) -> None:
+    """Sound from the second second on; in FLV nothing leads a seek back to before it."""
+    film(shown := path.with_name("picture.avi"), greys(4), "flv1")
+    voice(heard := path.with_name("sound.mp3"), tone(2.0, 500.0, rate=44_100), "libmp3lame", 44_100)
+    with av.open(str(path), "w") as out:
+        later: list[Any] = []
+        for source, late in ((shown, 0), (heard, 1)):
+            with av.open(str(source)) as given:
+                stream = out.add_stream_from_template(given.streams[0])
+                packets = [p for p in given.demux() if p.dts is not None]
+            for packet in packets:
+                packet.dts += round(late / packet.time_base)
+                packet.pts, packet.stream = packet.dts, stream
+            later += packets
+        for packet in sorted(later, key=lambda packet: packet.dts * packet.time_base):
+            out.mux_one(packet)
+
+
+_made("late_sound.flv", _late_sound, _film(4))
+for _name, _codec in (("late.mkv", "libx264"), ("late.webm", "libvpx")):
+    _made(
+        _name,
+        lambda path, codec=_codec: film(path, greys(3), codec, first=30 * 3600 * FPS),
+        _film(3, duration={"seconds": 3.0, "within": 0.05}),
+    )
+
 # Clocks and joined files.
 for _name, _codec in (("clock.ts", "mpeg2video"), ("clock.mpg", "mpeg2video")):
     _made(
@@ -359,6 +505,15 @@ for _name, _codec in (("second_default.mp4", "libx264"), ("second_default.mkv", 
         _film(2, size_as_displayed="192x144"),
     )
 for _name, _codec in (("still_first.mp4", "mpeg4"), ("still_first.mov", "libx264")):
+    _made(
+        _name,
+        lambda path, codec=_codec: tracks(
+            path, greys(1, 384, 288, first=4)[:1], greys(2), default=0, codec=codec
+        ),
+        _film(2, size_as_displayed="96x72"),
+    )
+for _name, _codec in (("still_first.mkv", "libx264"), ("still_first.nut", "mpeg4")):
+    # Nothing in the header tells that the first track, the default one, is a still.
     _made(
         _name,
         lambda path, codec=_codec: tracks(

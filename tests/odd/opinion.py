@@ -129,7 +129,7 @@ def differences(asset: Asset, path: Path, folder: Path) -> set[str]:
     return found
 
 
-ALIKE = 4.0
+ALIKE = 6.0
 """Levels by which first pictures may differ in the mean: two libraries, two ways of scaling."""
 
 QUIET = 2e-4

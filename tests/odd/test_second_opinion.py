@@ -20,8 +20,15 @@ from tests.odd.test_cases import CASES, HERE
 
 SAMPLES = Path(__file__).parents[2] / "amber_ray/samples"
 
-_ORDER = {"times"}, "AVI keeps the order of decoding; the command's guess has holes, ours is the film's rate"
+_ORDER = (
+    {"times"},
+    "the file keeps the order of decoding; the command's guess has holes, ours is the film's rate",
+)
 _EXIF = {"size", "look"}, "the command gives up on EXIF in which one entry is wrong, and shows it unturned"
+_TWICE = (
+    {"count", "size", "look"},
+    "the command gives up on two display matrices, the container's and the stream's",
+)
 _RESIZED = {"pictures"}, "the command stretches the pictures behind a change of size to those before it"
 _FORMS = {"form of sound"}, "the command resamples what comes after a change of form; here each is kept"
 _PADDED = {"count of samples"}, "the command drops the padding behind the last sample, which is silence"
@@ -30,6 +37,14 @@ DIFFERENT: dict[str, tuple[set[str], str]] = {
     "divx_packed.avi": _ORDER,
     "b_mpeg4.avi": _ORDER,
     "b_h264.avi": _ORDER,
+    "b_h264.wmv": _ORDER,
+    "b_mpeg4.wmv": _ORDER,
+    "b_mpeg4.nut": _ORDER,
+    "from_avi.mp4": _ORDER,
+    "from_avi.mov": _ORDER,
+    "from_avi.nut": _ORDER,
+    "turned_twice.mp4": _TWICE,
+    "turned_twice.mov": _TWICE,
     "exif_cut_off.jpg": _EXIF,
     "exif_twice_exif.jpg": _EXIF,
     "endless.jpg": _EXIF,
