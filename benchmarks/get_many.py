@@ -26,7 +26,7 @@ class Holder:
 def run(session: Session) -> list[Measured]:
     import ray
 
-    window, rounds = session.size((0.1, 7), (3.0, 2))
+    window, rounds = session.size((0.1, 7), (3.0, 1))
     settings = session.settings(segment_seconds=window)
     with session.client(settings) as client:
         table = client.get_many(LAYERS, [session.video], progress=False)

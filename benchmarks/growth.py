@@ -52,12 +52,13 @@ def run(session: Session) -> list[Measured]:
     """The core by itself, then an actor with many callers who wait."""
     many = session.size((100, 1000, 10_000), (10, 30, 100))
     keys = session.size((10_000, 100_000, 1_000_000), (1000, 3000, 10_000))
+    rounds = session.size(3, 1)
     curves = [
-        Curve("planning, by assets", many, [timed(lambda n=n: plan(assets(n))) for n in many]),
-        Curve("a cold request, by assets", many, [timed(cold(n)) for n in many]),
-        Curve("1,000 hits, by values in memory", many, [hits(n) for n in many]),
-        Curve("callers of one value", many, [crowd(n) for n in many]),
-        Curve("10,000 look-ups, by keys stored", keys, [look_ups(n) for n in keys]),
+        Curve("planning, by assets", many, [timed(lambda n=n: plan(assets(n)), rounds) for n in many]),
+        Curve("a cold request, by assets", many, [timed(cold(n), rounds) for n in many]),
+        Curve("1,000 hits, by values in memory", many, [timed(hits(n), rounds) for n in many]),
+        Curve("callers of one value", many, [timed(crowd(n), rounds) for n in many]),
+        Curve("10,000 look-ups, by keys stored", keys, [timed(look_ups(n), rounds) for n in keys]),
         Curve("memory of the index, by keys stored", keys, [index_bytes(n) for n in keys]),
     ]
     waiting = waiting_callers(session, session.size((100, 1000, 10_000), (10, 30)))
@@ -72,7 +73,7 @@ def run(session: Session) -> list[Measured]:
     return [curve.measured() for curve in curves]
 
 
-def timed(work: Callable[[], object], rounds: int = 3) -> float:
+def timed(work: Callable[[], object], rounds: int) -> float:
     """Processor seconds, the median of some rounds, without garbage collection."""
     taken = []
     for _ in range(rounds):
@@ -92,7 +93,7 @@ def cold(count: int) -> Callable[[], object]:
     return lambda: Shell().feed(ev.Requested("r", whole.steps, targets))
 
 
-def hits(count: int) -> float:
+def hits(count: int) -> Callable[[], object]:
     """1,000 requests for one value each, of so many assets' values in memory."""
     whole = plan(assets(count))
     shell = Shell()
@@ -103,10 +104,10 @@ def hits(count: int) -> float:
         for i in range(1000):
             shell.ledger.handle(ev.Requested(f"h{i}", whole.steps, [keys[i % count]]), 1e6)
 
-    return timed(ask)
+    return ask
 
 
-def crowd(count: int) -> float:
+def crowd(count: int) -> Callable[[], object]:
     """So many callers of one value that nobody has: from the first question to the last answer."""
     one = plan(assets(1))
     key = one.targets[0].key
@@ -126,7 +127,7 @@ def crowd(count: int) -> float:
         if shell.ledger.requests:
             raise RuntimeError("somebody was not answered")
 
-    return timed(ask)
+    return ask
 
 
 def filled(count: int) -> KeyIndex:
@@ -139,14 +140,14 @@ def filled(count: int) -> KeyIndex:
     return index
 
 
-def look_ups(count: int) -> float:
+def look_ups(count: int) -> Callable[[], object]:
     """10,000 keys, half of them there."""
     index = filled(count)
     rng = np.random.default_rng(0)
     some = [bytes(row).hex() for row in rng.integers(0, 256, (min(5000, count), 16), np.uint8)]
     some += [os.urandom(16).hex() for _ in range(10_000 - len(some))]
     index.find(some[0])
-    return timed(lambda: [index.find(key) for key in some])
+    return lambda: [index.find(key) for key in some]
 
 
 def index_bytes(count: int) -> float:

@@ -37,8 +37,9 @@ def run(session: Session) -> list[Measured]:
             def once(request: Request) -> Load:
                 return send(request, total=count, processes=1, connections=connections)
 
-            once(ours)
-            once(peer)
+            if rounds > 1:
+                once(ours)
+                once(peer)
             turns: list[tuple[Load, Load]] = []
             for i in range(rounds):  # a slow spell of the machine falls on both
                 if i % 2:
