@@ -18,9 +18,9 @@ from amber_ray.core.planning.homes import Share
 from amber_ray.core.values import annotations as vt
 from amber_ray.core.values.annotations import parse
 from amber_ray.errors import DamagedPart, DamagedRecord, StoreError
+from amber_ray.store import known_keys, sealed
 from amber_ray.store import part as pt
-from amber_ray.store import sealed
-from amber_ray.store.files import Files
+from amber_ray.store.files import Draft, Files
 from amber_ray.store.journal import Journal
 from amber_ray.store.key_index import hexed
 from amber_ray.store.parquet import Part, Row, ValueStore
@@ -98,6 +98,19 @@ def owned(store: ValueStore, share: Share) -> dict[str, list[tuple[int, str]]]:
         for part, keys, rows in store.owned(share)
         if len(keys)
     }
+
+
+def opens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of parts whose keys are read from now on."""
+    opened: list[str] = []
+    keys = ValueStore.keys
+
+    def noted(store: ValueStore, part: str) -> np.ndarray:
+        opened.append(part)
+        return keys(store, part)
+
+    monkeypatch.setattr(ValueStore, "keys", noted)
+    return opened
 
 
 class Crash(BaseException):
@@ -239,9 +252,7 @@ class StoreContract:
         assert {shard: pt.share_of(part.name) for shard, part in parts.items()} == {
             shard: Share(shard, 3) for shard in range(3)
         }
-        opened: list[str] = []
-        open_part = ValueStore.keys
-        monkeypatch.setattr(ValueStore, "keys", lambda *at: opened.append(at[1]) or open_part(*at))
+        opened = opens(monkeypatch)
         for shard, part in parts.items():
             assert owned(store, Share(shard, 3)) == {part.name: list(enumerate(map(key, ASSETS[shard])))}
         assert opened == [part.name for part in parts.values()]
@@ -304,6 +315,103 @@ class StoreContract:
         assert new is not None
         assert pt.share_of(new.name) == Share(1, 3)
         assert owned(store, Share(1, 3))[new.name] == list(enumerate(map(key, ASSETS[1][1:])))
+
+    # --- keys that are noted
+
+    def test_a_start_opens_only_parts_whose_keys_are_not_noted(
+        self, store: ValueStore, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(known_keys, "LEAST", 3)
+        share = Share(1, 3)
+        parts = [publish(store, share, str(n)) for n in range(2)]
+        parts.append(publish(store, None))  # of which it owns some rows
+        publish(store, Share(0, 3))
+        before = owned(store, share)
+        assert store.note(share) == 3
+        assert store.note(share) == 0
+        later = publish(store, share, "later")
+        store.remove_parts([parts[0].name])
+        del before[parts[0].name]
+        opened = opens(monkeypatch)
+        again = owned(ValueStore(url), share)
+        assert again == before | {later.name: list(enumerate(key(name + "later") for name in ASSETS[1]))}
+        assert list(again) == [parts[1].name, parts[2].name, later.name]
+        assert opened == [later.name]
+        for other in (Share(0, 3), Share(1, 4), Share(0, 1)):  # theirs are not noted
+            assert owned(store, other)
+
+    def test_few_parts_are_not_worth_noting(self, store: ValueStore, url: str) -> None:
+        publish(store, Share(1, 3))
+        assert store.note(Share(1, 3)) == 0
+        assert below(url, "index") == []
+
+    def test_noted_keys_are_in_few_files(
+        self, store: ValueStore, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(known_keys, "LEAST", 1)
+        for n in range(20):
+            store.write("score", "1", FLOAT, [row(n)])
+            assert store.note(Share(0, 1)) == 1
+        assert len(below(url, "index")) <= 4
+        opened = opens(monkeypatch)
+        assert len(list(ValueStore(url).owned(Share(0, 1)))) == 20
+        assert opened == []
+        assert len(store.purge(feature="score")) == 20
+        assert list(store.owned(Share(0, 1))) == []
+        store.write("score", "1", FLOAT, [row("x")])
+        assert store.note(Share(0, 2)) + store.note(Share(1, 2)) == 2  # the number of shards has changed
+        assert len(below(url, "index")) == 2
+
+    @pytest.mark.parametrize("spoiled", ["start", "end", "half"])
+    def test_damaged_notes_cost_time_and_are_made_anew(
+        self, store: ValueStore, files: Files, url: str, monkeypatch: pytest.MonkeyPatch, spoiled: str
+    ) -> None:
+        monkeypatch.setattr(known_keys, "LEAST", 2)
+        share = Share(0, 1)
+        names = [store.write("score", "1", FLOAT, [row(n)]).name for n in range(3)]
+        store.note(share)
+        before = owned(store, share)
+        (path,) = below(url, "index")
+        changes: dict[str, Any] = {
+            "start": lambda data: bytes([*data[:9], data[9] ^ 1, *data[10:]]),
+            "end": lambda data: bytes([*data[:-20], data[-20] ^ 1, *data[-19:]]),
+            "half": lambda data: bytes(data[: len(data) // 2]),
+        }
+        self.spoil(files, "index/" + path.rpartition("/")[2], changes[spoiled])
+        opened = opens(monkeypatch)
+        assert owned(ValueStore(url), share) == before
+        assert opened == names
+        for n in range(2):
+            store.write("score", "1", FLOAT, [row(f"new {n}")])
+        assert store.note(share) in (2, 5)
+        opened.clear()
+        assert len(owned(ValueStore(url), share)) == 5
+        assert len(opened) in (0, 3)
+
+    @pytest.mark.parametrize("at", ["draft", "publish", "delete"])
+    def test_a_crash_while_keys_are_noted_loses_nothing(
+        self, store: ValueStore, url: str, monkeypatch: pytest.MonkeyPatch, at: str
+    ) -> None:
+        monkeypatch.setattr(known_keys, "LEAST", 1)
+        share = Share(0, 1)
+        store.write("score", "1", FLOAT, [row("a")])
+        store.note(share)
+        store.write("score", "1", FLOAT, [row("b")])
+        before = owned(store, share)
+
+        def crash(*_: Any, **__: Any) -> None:
+            raise Crash
+
+        with monkeypatch.context() as patch:
+            place = {"draft": (known_keys.SealedWriter, "close"), "publish": (Draft, "publish")}
+            patch.setattr(*place.get(at, (Files, "remove")), crash)
+            with pytest.raises(Crash):
+                store.note(share)
+        assert owned(ValueStore(url), share) == before
+        ValueStore(url).note(share)
+        opened = opens(monkeypatch)
+        assert owned(ValueStore(url), share) == before
+        assert opened == []
 
     # --- upkeep
 
@@ -623,6 +731,31 @@ class TroubleContract:
 
     def check_that_it_is_not_damage(self, caught: pytest.ExceptionInfo[BaseException]) -> None:
         assert not isinstance(caught.value, (DamagedPart, DamagedRecord, FileNotFoundError)), caught.value
+
+    # --- noted keys
+
+    @pytest.mark.parametrize("error", ERRORS.values(), ids=ERRORS)
+    def test_noted_keys_that_can_not_be_read_or_written_now_cost_time_only(
+        self, store: ValueStore, trouble: Trouble, monkeypatch: pytest.MonkeyPatch, error: Exception
+    ) -> None:
+        monkeypatch.setattr(known_keys, "LEAST", 2)
+        share = Share(0, 1)
+        for n in range(3):
+            store.write("score", "1", FLOAT, [row(n)])
+        trouble.fail("write", error, "index/")
+        with pytest.raises(StoreError) as caught:
+            store.note(share)
+        self.check_that_it_is_not_damage(caught)
+        trouble.end()
+        assert store.note(share) == 3
+        before = owned(store, share)
+        for call in ("open", "read", "list"):
+            trouble.fail(call, error, "index")
+            assert owned(ValueStore(store.url), share) == before
+            trouble.end()
+        opened = opens(monkeypatch)
+        assert owned(ValueStore(store.url), share) == before
+        assert opened == []
 
     # --- reading parts
 

@@ -11,6 +11,7 @@
         └ arrays the same for numpy arrays
     assets       what is known of assets: their places, kinds and sizes         <store>/assets/packs/
     └ older_assets  what older stores know of them, until it is taken over
+    known_keys   keys of parts, so that a start need not open all of them       <store>/index/
     key_index    in memory: which part and row has the value of a key
     journal      accepted requests at rest; when and what: `fabric.shard`,    <store>/requests/
     │            `requests` and `records` there

@@ -1,10 +1,10 @@
 """Values at rest: immutable Parquet parts under `<store>/values/<feature>/<version>/`.
 
 A part gets its name when it is whole, so a listing shows whole parts only. The listing is the index: there is
-no manifest that could be damaged. Values are keyed by what they were made from, so a duplicate row is
-harmless, and a crash between any two steps loses nothing. A part whose bytes fail their checksums, twice, is
-moved to `<store>/quarantine/`, and its keys become misses. A part that can't be read now stays where it is
-(`store.part` says how the two are told apart).
+no manifest that could be damaged (`store.known_keys` only saves opening parts that are listed). Values are
+keyed by what they were made from, so a duplicate row is harmless, and a crash between any two steps loses
+nothing. A part whose bytes fail their checksums, twice, is moved to `<store>/quarantine/`, and its keys
+become misses. A part that can't be read now stays where it is (`store.part` says how the two are told apart).
 
 Parts are joined and purged by the row group, so memory holds one row group and not the part. A part is
 published before those that it replaces are deleted, so a crash leaves duplicates and never a gap.
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import heapq
 import itertools
 import logging
 import threading
@@ -31,10 +32,12 @@ from amber_ray.core.model.units import Per
 from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.core.values import annotations as vt
 from amber_ray.errors import DamagedPart, StoreError
+from amber_ray.store import known_keys
 from amber_ray.store import part as pt
 from amber_ray.store import rows as rw
 from amber_ray.store.files import Files
 from amber_ray.store.key_index import hexed
+from amber_ray.store.known_keys import Known, KnownKeys
 from amber_ray.store.part import Part, PartFile, PartWriter
 from amber_ray.store.rows import Row, StoredRow
 
@@ -55,6 +58,7 @@ SMALL_BYTES = 64 << 20
 """Compaction leaves larger parts as they are."""
 JOIN_BYTES = 256 << 20
 """Bytes of the parts that one compaction joins, at most."""
+_Keys = tuple[np.ndarray, np.ndarray | None]
 PurgedPart = tuple[str, Part | None, np.ndarray, list[str]]
 """A part that was deleted, its replacement, the keys kept (uint8[n, 16], in order), the keys dropped."""
 
@@ -224,6 +228,7 @@ class ValueStore:
     def sweep(self) -> None:
         """Delete the unpublished files of writers that died."""
         self.files.sweep("values", 3)
+        self.files.sweep(known_keys.FOLDER, 1)
 
     def scan(
         self, among: Callable[[str], bool] | None = None, late: list[str] | None = None
@@ -241,11 +246,18 @@ class ValueStore:
     ) -> Iterator[tuple[Part, np.ndarray, np.ndarray | None]]:
         """Yield what `scan` yields of the values that a shard owns, and the rows that their keys are in.
 
-        Rows are None where key i is in row i. Parts whose names tell that they have none are not opened.
+        Rows are None where key i is in row i. Parts whose names tell that they have none are not opened, nor
+        are those whose keys were noted (`note`), where many are asked for.
         """
         sizes = self.sizes()
         names = [name for name in sizes if (among is None or among(name)) and _may_have(name, share)]
-        for name, found in self._each(names, lambda name: self._owned(name, share)):
+        noted = KnownKeys(self.files, share).read() if len(names) >= known_keys.LEAST else {}
+        noted = {name: known for name in names if (known := noted.get(name)) and known.bytes == sizes[name]}
+        opened = self._each([n for n in names if n not in noted], lambda name: self._owned(name, share))
+        told: Iterator[tuple[str, _Keys | StoreError]] = (
+            (name, (its.keys, its.rows)) for name, its in noted.items()
+        )
+        for name, found in heapq.merge(told, opened, key=lambda pair: pt.order(pair[0])):
             if isinstance(found, StoreError):
                 log.error("part %s is left out: %s", name, found)
                 if late is not None and not isinstance(found, DamagedPart):
@@ -254,7 +266,25 @@ class ValueStore:
                 keys, rows = found
                 yield Part(name, *pt.feature_and_version(name), len(keys), sizes[name]), keys, rows
 
-    def _owned(self, name: str, share: Share) -> tuple[np.ndarray, np.ndarray | None]:
+    def note(self, share: Share) -> int:
+        """Note the keys of a shard's values in parts, if many are not noted yet; return of how many parts.
+
+        Raises `StoreError`; then parts that were noted before are so still.
+        """
+        self._guard()
+        sizes = {name: size for name, size in self.sizes().items() if _may_have(name, share)}
+        known = KnownKeys(self.files, share)
+        noted = known.sizes() if len(sizes) >= known_keys.LEAST else {}
+        new = [name for name, size in sizes.items() if noted.get(name) != size]
+        if len(new) < known_keys.LEAST:
+            return 0
+        found = self._each(new, lambda name: self._owned(name, share))
+        fresh = {name: Known(sizes[name], *its) for name, its in found if not isinstance(its, StoreError)}
+        self._guard()  # reading may have taken longer than the lease is certain for
+        known.write(fresh, sizes)
+        return len(fresh)
+
+    def _owned(self, name: str, share: Share) -> _Keys:
         keys = self.keys(name)
         if (pt.share_of(name) or ALL).within(share):
             return keys, None

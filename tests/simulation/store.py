@@ -331,6 +331,9 @@ class SimParts:
     async def sweep(self) -> None:
         """See `Parts.sweep`."""
 
+    async def note(self) -> None:
+        """See `Parts.note`: here all parts are near."""
+
     async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], NewPart | None]:
         """See `Parts.compact`."""
         folder = f"values/{feature}/{version}/"

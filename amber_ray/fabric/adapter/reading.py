@@ -262,6 +262,9 @@ class _ReadParts(StoredParts):
     async def sweep(self) -> None:
         """Nothing is deleted."""
 
+    async def note(self) -> None:
+        """That is the owner's."""
+
     async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], NewPart | None]:
         return [], None
 

@@ -201,6 +201,10 @@ class StoreParts(StoredParts):
         await asyncio.to_thread(self._store.sweep)
         await asyncio.to_thread(self._purges.sweep, time.time())
 
+    async def note(self) -> None:
+        """See `Parts.note`."""
+        await asyncio.to_thread(self._store.note, self._share)
+
     async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], NewPart | None]:
         """See `Parts.compact`."""
 

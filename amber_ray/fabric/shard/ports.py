@@ -198,6 +198,10 @@ class Parts(Protocol):
         """Delete what writers that died left behind."""
         ...
 
+    async def note(self) -> None:
+        """Note the keys of this shard's values in parts that are new, so that the next `scan` is faster."""
+        ...
+
     async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], NewPart | None]:
         """Join small parts if there are at least so many: those no longer needed, and the new one."""
         ...

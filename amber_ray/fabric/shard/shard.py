@@ -105,6 +105,7 @@ class Shard:
             PeriodicTask("learn what the cluster has", 3.0, self._learn_capacity),
             PeriodicTask("forget what is over", 1.0, self._tidy),
             PeriodicTask("list parts that could not be read", 10.0, self._listing.catch_up),
+            PeriodicTask("note the keys of new parts", 600.0, self._ports.parts.note, soon=True),
         ]
         if self.context.shard == 0:
             tasks += [

@@ -169,6 +169,8 @@ class NoParts:
 
     async def sweep(self) -> None: ...
 
+    async def note(self) -> None: ...
+
     async def compact(self, feature: str, version: str, least: int) -> tuple[list[str], PartKeys | None]:
         return [], None
 
