@@ -16,13 +16,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from amber_ray import samples
+from amber_ray.serving import front
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -59,18 +59,12 @@ def with_ray(page: list[Block]) -> int:
     return next(i for i, block in enumerate(page) if block.directive in ("run, with Ray", "serve"))
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 class Reader:
     """Someone who does what a page says, in a folder with a clip, on a port of their own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.port = free_port()
+        [self.port] = front.free_ports((0,))
         self.server: subprocess.Popen[str] | None = None
         self.env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
         # The reader's own: what the tests say to Ray is not on the page.

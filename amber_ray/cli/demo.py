@@ -10,7 +10,6 @@ import os
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -140,7 +139,7 @@ def served(store: Path, log: Path, port: int = 0) -> Iterator[str]:
         "--store",
         str(store),
         "--port",
-        str(port or free_port()),
+        str(port or 0),
     ]
     with log.open("wb") as errors:
         # A session of its own, so that Ctrl-C here is not also delivered there: this process stops it.
@@ -171,11 +170,3 @@ def _url(server: subprocess.Popen[str], log: Path) -> str:
         said = log.read_text(errors="replace").strip().splitlines()
         raise Unavailable(f"the server did not come up: {said[-1] if said else f'see {log}'}")
     return url
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

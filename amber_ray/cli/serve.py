@@ -11,7 +11,6 @@ import asyncio
 import os
 import shutil
 import signal
-import socket
 import sys
 import tempfile
 import threading
@@ -83,11 +82,7 @@ def run(args: argparse.Namespace) -> int:
 def served_settings(args: argparse.Namespace) -> Settings:
     """The settings that the words ask for; the current folder is the media root if none is named."""
     settings = settings_of(args)
-    port = args.port
-    if port == 0:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    port = args.port or front.free_ports((0,))[0]
     return settings.replace(
         media_roots=settings.media_roots or (os.getcwd(),),
         host=args.host,

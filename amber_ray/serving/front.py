@@ -11,6 +11,7 @@ import fcntl
 import ipaddress
 import math
 import os
+import random
 import shutil
 import socket
 import sys
@@ -32,6 +33,9 @@ OWNER = "owner"
 """A file in that folder that is locked while the server's process lives, however that process ends."""
 YOUNG = 60.0
 """Seconds in which a folder may not be locked yet."""
+
+QUIET = range(20_000, 30_000)
+"""Ports above those that `ray start` gives to workers, and below those that Serve gives to replicas."""
 
 _owned: dict[str, int] = {}
 
@@ -192,20 +196,36 @@ def _claim(base: Path) -> None:
 
 
 def free_ports(wanted: Iterable[int]) -> list[int]:
-    """The ports wanted, each replaced by a free one of the system's choosing if it is taken."""
+    """The ports wanted, each replaced by a free one if it is 0 or taken.
+
+    A replacement is not one of those that the system hands out: whoever it is for listens seconds later, and
+    the processes of a Ray that starts meanwhile ask the system for dozens.
+    """
     probes = []
     try:
         for port in wanted:
             probe = socket.socket()
             probes.append(probe)
-            try:
-                probe.bind((EVERYWHERE, port))
-            except OSError:
-                probe.bind((EVERYWHERE, 0))
+            for one in (*([port] if port else ()), *_quiet_ports(), 0):
+                try:
+                    probe.bind((EVERYWHERE, one))
+                except OSError:
+                    continue
+                break
         return [int(probe.getsockname()[1]) for probe in probes]
     finally:
         for probe in probes:
             probe.close()
+
+
+def _quiet_ports() -> list[int]:
+    """Some ports, in any order, that are given to those who ask for them by number only."""
+    try:
+        handed_out = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except (OSError, ValueError):
+        return []
+    quiet = range(QUIET.start, min(QUIET.stop, handed_out))
+    return random.sample(quiet, min(len(quiet), 50))
 
 
 def _haproxy() -> str | None:

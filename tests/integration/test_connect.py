@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from amber_ray.serving import front
 from tests.server import CLIP, KIT, MARK, Server
 
 pytestmark = pytest.mark.timeout(300)
@@ -265,7 +266,7 @@ def head(programs: Programs) -> Iterator[dict[str, str]]:
     place = Path("/tmp") / f"amber-connect-{secrets.token_hex(4)}"
     place.mkdir()
     (place / "token").write_text(secrets.token_hex(32))
-    gcs, client, *others = free_ports(7)
+    gcs, client, *others = front.free_ports((0,) * 7)
     programs.environment |= {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(place / "token"),
@@ -295,17 +296,6 @@ def head(programs: Programs) -> Iterator[dict[str, str]]:
         for log in place.glob("session_*/logs/ray_client_server*"):  # Shown when the test has failed.
             print(log.name, log.read_text(errors="replace")[-4000:], sep="\n")
         shutil.rmtree(place, ignore_errors=True)
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def listens(port: int) -> bool:

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,8 @@ from typing import Any
 
 import pytest
 import yaml
+
+from amber_ray.serving import front
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -38,17 +39,6 @@ class Cluster:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
-
-
-def free_ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def processes_of(place: Path) -> list[int]:
@@ -72,7 +62,9 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     place = Path("/tmp") / f"amber-deploy-{secrets.token_hex(4)}"
     place.mkdir()
     (place / "token").write_text(secrets.token_hex(32))
-    head, dashboard, agent, agent_rpc, env_agent, metrics, client, proxy_stats, proxy_metrics = free_ports(9)
+    head, dashboard, agent, agent_rpc, env_agent, metrics, client, proxy_stats, proxy_metrics = (
+        front.free_ports((0,) * 9)
+    )
     env = {
         **os.environ,
         "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
@@ -108,7 +100,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         answer(
             f"http://127.0.0.1:{dashboard}/api/version", lambda: daemon.poll() is None, place / "start.log"
         )
-        [port] = free_ports(1)  # Serve keeps it for good
+        [port] = front.free_ports((0,))  # Serve keeps it for good
         yield Cluster(f"http://127.0.0.1:{dashboard}", env, port)
     finally:
         daemon.kill()  # asked to end, it would wait half a minute for Serve

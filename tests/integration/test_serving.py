@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from amber_ray.serving import front
 from tests.http_app import compute_body
 from tests.integration.serving_kit import PAGE
 
@@ -31,17 +32,11 @@ SERVING = {"haproxy", "ray::ServeRepli", "ray::ProxyActor"}
 """The programs that answer HTTP, by the first 15 letters of their names, as the kernel tells them."""
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @contextmanager
 def server(log: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """The kit's first line, and its process; it is told to stop at the end, and must."""
     env = {**os.environ, "PYTHONPATH": str(ROOT), "KIT_LOG": str(log), "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, str(KIT), str(free_port()), *words]
+    command = [sys.executable, str(KIT), str(front.free_ports((0,))[0]), *words]
     with subprocess.Popen(
         command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:

@@ -66,6 +66,14 @@ def test_ports_that_are_free_are_kept_and_taken_ones_replaced():
     assert front.free_ports([port]) == [port]
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the kernel says which it hands out")
+def test_a_port_of_no_matter_which_is_none_that_another_process_is_handed_meanwhile():
+    handed_out = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = front.free_ports([0] * 20)
+    assert len(set(ports)) == 20
+    assert all(port < handed_out for port in ports)
+
+
 @pytest.mark.parametrize(
     ("host", "wrote", "bind"),
     [
