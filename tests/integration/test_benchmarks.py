@@ -45,6 +45,7 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "start: time",
         "small assets: files",
         "decoding: H.264",
+        "decoding beside FFmpeg: AV1",
         "decoding: loudness",
         "catalogue: code changed",
         "planning",

@@ -137,7 +137,7 @@ change_of_one = st.tuples(
 
 
 @settings(
-    max_examples=int(os.environ.get("DRAWS", "40")), deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=int(os.environ.get("DRAWS", "20")), deadline=None, suppress_health_check=list(HealthCheck)
 )
 @given(changes=st.lists(change_of_one, min_size=1, max_size=3), what=st.sampled_from(list(ASKED)))
 def test_a_film_that_is_not_as_it_says_is_decoded_whole(
