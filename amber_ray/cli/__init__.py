@@ -72,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line `argv` (without the program's name) and return its exit status."""
     parser = build()
     try:
-        args = parser.parse_args(argv)
+        args = parser.read(argv)
     except SystemExit as stop:
         return int(stop.code or 0) if not isinstance(stop.code, str) else USAGE
     try:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
+from collections.abc import Sequence
 from typing import Any, NoReturn
+
+from amber_ray.errors import did_you_mean
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 DEFAULT_STORE = "./amber-store"
@@ -16,6 +20,24 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong and where help is, then exit with status 2."""
         self.exit(2, f"{self.prog}: {message} ({self.prog} --help lists what can be given)\n")
+
+    def read(self, words: Sequence[str] | None) -> argparse.Namespace:
+        """`parse_args`; of a word that nobody takes, the command tells that it was given to."""
+        found, rest = self.parse_known_args(words)
+        if rest:
+            command: Parser = found.command
+            name = rest[0].partition("=")[0]
+            if not name.startswith("-"):
+                command.error(f"{name!r} is one word too many")
+            near = did_you_mean(name, command._option_string_actions)
+            command.error(f"there is no option {name}" + (f"; {near}" if near else ""))
+        return found
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            hint = did_you_mean(value, action.choices, f"the commands are {', '.join(action.choices)}")
+            raise argparse.ArgumentError(None, f"there is no command {value!r}; {hint}")
+        super()._check_value(action, value)
 
 
 def build() -> Parser:
@@ -33,7 +55,7 @@ def build() -> Parser:
     serve.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (other than loopback: needs tokens)"
     )
-    serve.add_argument("--port", type=_port, default=8000)
+    serve.add_argument("--port", type=_port, default=8000, help="where to listen (default 8000)")
     serve.add_argument("--shards", type=int, default=1, metavar="N", help="cache actors (default 1)")
     serve.add_argument("--replicas", type=int, default=1, metavar="N", help="HTTP replicas (default 1)")
     serve.add_argument(
@@ -81,7 +103,12 @@ def build() -> Parser:
     _asking(get)
     _own(get)
     _server(get)
-    get.add_argument("--format", choices=("table", "json", "arrow", "npy"), default="table")
+    get.add_argument(
+        "--format",
+        choices=("table", "json", "arrow", "npy"),
+        default="table",
+        help="how to print or write values (default table: in a few words)",
+    )
     get.add_argument("--out", metavar="FILE_OR_DIR", help="write values there; a JPEG becomes a .jpg file")
     _waiting(get)
 
@@ -150,7 +177,7 @@ def build() -> Parser:
     )
     export.add_argument(
         "--shard-bytes",
-        type=int,
+        type=_bytes,
         default=256 << 20,
         metavar="N",
         help="begin a new file after this many bytes of values (default 256 MiB)",
@@ -227,7 +254,7 @@ def _command(commands: Any, name: str, says: str, run: str) -> argparse.Argument
     command: argparse.ArgumentParser = commands.add_parser(
         name, help=says, description=says[0].upper() + says[1:] + ".", allow_abbrev=False
     )
-    command.set_defaults(run=run)
+    command.set_defaults(run=run, command=command)
     command.add_argument(
         "--debug", action="store_true", help="show the traceback of an error, also of a feature's own"
     )
@@ -266,9 +293,13 @@ def _token(command: argparse.ArgumentParser) -> None:
 
 
 def _asking(command: argparse.ArgumentParser) -> None:
-    command.add_argument("wanted", metavar="FEATURE[,FEATURE...]")
-    command.add_argument("assets", nargs="+", metavar="PATH_OR_URI")
-    command.add_argument("--param", action="append", default=[], metavar="FEATURE.NAME=VALUE")
+    command.add_argument(
+        "wanted",
+        metavar="FEATURE[,FEATURE...]",
+        help="as `amber features` lists them; NAME@VERSION reads what is stored of another version",
+    )
+    command.add_argument("assets", nargs="+", metavar="PATH_OR_URI", help="media files; or an asset's id")
+    _param(command)
     command.add_argument("--range", metavar="A:B", help="only the segments that seconds A to B touch")
     command.add_argument("--refresh", action="store_true", help="compute anew")
 
@@ -283,12 +314,24 @@ def _catalogue(command: argparse.ArgumentParser) -> None:
         help="a path, URI, folder, glob pattern, prefix (s3://bucket/films/), or @FILE with one of these a "
         "line; any number of times",
     )
-    command.add_argument("--param", action="append", default=[], metavar="FEATURE.NAME=VALUE")
+    _param(command)
+
+
+def _param(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--param",
+        action="append",
+        default=[],
+        metavar="FEATURE.NAME=VALUE",
+        help="a parameter, such as frames.fps=1, any number of times; `amber features` lists them",
+    )
 
 
 def _waiting(command: argparse.ArgumentParser, priority: str = "interactive") -> None:
     command.add_argument("--timeout", type=float, metavar="SECONDS", help="wait no longer than this")
-    command.add_argument("--priority", choices=PRIORITIES, default=priority)
+    command.add_argument(
+        "--priority", choices=PRIORITIES, default=priority, help=f"how urgent it is (default {priority})"
+    )
     command.add_argument("--tenant", default="default", help="in whose name to ask")
 
 
@@ -313,7 +356,9 @@ def _own(command: argparse.ArgumentParser) -> None:
         "--segment-seconds", type=float, metavar="S", help="length of a segment (default 60)"
     )
     command.add_argument("--num-gpus", type=float, metavar="N", help="GPUs to use (default: those there are)")
-    command.add_argument("--memory-bytes", type=int, metavar="N", help="memory for values (default 1 GiB)")
+    command.add_argument(
+        "--memory-bytes", type=_bytes, metavar="N", help="memory for values, such as 500M or 2G (default 1G)"
+    )
 
 
 def _server(command: argparse.ArgumentParser, default: str | None = None) -> None:
@@ -323,11 +368,18 @@ def _server(command: argparse.ArgumentParser, default: str | None = None) -> Non
 
 
 def _as_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--format", choices=("table", "json"), default="table")
+    command.add_argument("--format", choices=("table", "json"), default="table", help="(default table)")
 
 
 def _port(text: str) -> int:
-    port = int(text)
-    if not 0 <= port < 65536:
-        raise ValueError
-    return port
+    if not (text.isdecimal() and int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"a port is 0 to 65535, not {text!r}")
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    """`1000`, `500M`, `1.5GiB`: units are powers of 1024."""
+    said = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?", text.strip().lower())
+    if said is None:
+        raise argparse.ArgumentTypeError(f"a number of bytes, such as 500M or 2G, not {text!r}")
+    return int(float(said[1]) * 1024 ** " kmgt".index(said[2] or " "))

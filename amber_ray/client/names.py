@@ -24,6 +24,7 @@ AssetLike = str | os.PathLike[str] | Asset | AssetRef
 """A path, a URI, an asset id (32 hex digits), an `Asset` or an `AssetRef`."""
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,8 +53,10 @@ def feature_names(features: FeatureLike | Iterable[FeatureLike]) -> tuple[str, .
     else:
         given = [features] if callable(features) else features
     names = tuple(dict.fromkeys(feature_name(f) for f in given))
-    if not names or "" in names:
+    if not names or names == ("",):
         raise BadRequest("ask for at least one feature, by name")
+    if "" in names:
+        raise BadRequest(f"{features!r:.80} has an empty name; features are named as in 'shots,loudness'")
     return names
 
 
@@ -81,8 +84,8 @@ def asset_name(asset: AssetLike) -> str:
 def asset_ref(asset: AssetLike) -> AssetRef:
     """Return the reference that is sent for an asset.
 
-    A path that exists here becomes absolute, since a server has another working directory; any other text is
-    sent as it is, since a server may see files that this machine does not.
+    A path becomes absolute, since a server has another working directory, whether there is a file or not:
+    then the answer names the place where none is. An id and a URI are sent as they are.
     """
     if isinstance(asset, Asset):
         return AssetRef(id=asset.id)
@@ -100,7 +103,7 @@ def asset_ref(asset: AssetLike) -> AssetRef:
     if "://" in text:
         return AssetRef(uri=text)
     path = os.path.abspath(os.path.expanduser(text))
-    if os.path.exists(path):
+    if os.path.exists(path) or not (_ID.match(text) or _SCHEME.match(text)):
         return AssetRef(uri=path)
     return AssetRef(id=text) if _ID.match(text) else AssetRef(uri=text)
 

@@ -150,7 +150,7 @@ class Locator:
         except OSError as error:
             raise MediaNotFound(f"there is no media at {uri!r}") from error
         if stat.S_ISDIR(status.st_mode):
-            raise MediaError(f"{uri!r} is a directory; name one media file")
+            raise MediaError(f"{uri!r} is a directory; name one media file (amber backfill takes folders)")
         if not stat.S_ISREG(status.st_mode):
             raise MediaError(f"{uri!r} is not a regular file")
         if status.st_size == 0:

@@ -90,6 +90,8 @@ def encode_ref(ref: AssetRef) -> dict[str, str]:
 
 def decode_ref(data: Any, where: str = "asset") -> AssetRef:
     """One asset as a caller names it: exactly one of `uri` and `id`."""
+    if isinstance(data, str):
+        raise BadRequest(f'{where} must be an object such as {{"uri": "/m/a.mp4"}}, not {describe(data)}')
     fields = members(data, ("uri", "id"), where)
     uri, known = fields.get("uri"), fields.get("id")
     if (uri is None) == (known is None):

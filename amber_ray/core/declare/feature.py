@@ -299,8 +299,12 @@ def _read(name: str, target: Any) -> tuple[Signature, tuple[Param, ...]]:
     if inspect.isclass(target):
         call = inspect.getattr_static(target, "__call__", None)
         if not isinstance(call, types.FunctionType):
+            batch = ""
+            if callable(inspect.getattr_static(target, "batch", None)):
+                batch = "; besides its batch, for one unit alone: def __call__(self, ...): "
+                batch += "return self.batch([...])[0]"
             raise DeclarationError(
-                f"feature {name!r}: its class needs a method __call__, which makes a value"
+                f"feature {name!r}: its class needs a method __call__, which makes a value{batch}"
             )
         make = inspect.getattr_static(target, "__init__")
         if isinstance(make, types.FunctionType):

@@ -184,7 +184,7 @@ def test_what_is_asked_is_what_was_typed(amber: Amber, service: GatedService) ->
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["get", "size,", "/a.mp4"], "ask for at least one feature"),
+        (["get", "size,", "/a.mp4"], "'size,' has an empty name; features are named as in 'shots,loudness'"),
         (["get", "nope", "/a.mp4"], "'nope'"),
         (["get", "size", "/a.mp4", "--param", "x"], "--param takes FEATURE.NAME=VALUE"),
         (["get", "size", "/a.mp4", "--param", "score.nope=1"], "'score.nope'"),
@@ -211,6 +211,43 @@ def test_a_wrong_word_is_one_sentence_and_status_2(amber: Amber, words: list[str
 def test_usage_is_one_sentence_and_status_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (
+            ["get", "size", "a.mp4", "--sever", "x"],
+            "amber get: there is no option --sever; did you mean '--server'? (amber get --help",
+        ),
+        (["prune", "--zzz=1"], "amber prune: there is no option --zzz (amber prune --help lists"),
+        (["diff", "size", "1", "2", "3"], "amber diff: '3' is one word too many (amber diff --help"),
+        (["--zzz"], "amber: the following arguments are required: COMMAND"),
+        (
+            ["token", "list", "--stor", "x"],
+            "amber token list: there is no option --stor; did you mean '--store'",
+        ),
+        (["gett", "size"], "amber: there is no command 'gett'; did you mean 'get'? (amber --help lists"),
+        (["serve", "--port", "99999"], "--port: a port is 0 to 65535, not '99999'"),
+        (
+            ["serve", "--memory-bytes", "much"],
+            "--memory-bytes: a number of bytes, such as 500M or 2G, not 'much'",
+        ),
+        (["serve", "--segment-seconds", "x"], "--segment-seconds: invalid float value: 'x'"),
+    ],
+    ids=lambda x: " ".join(x) if isinstance(x, list) else "",
+)
+def test_a_mistyped_word_is_told_by_the_command_that_was_meant(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert sentence in capsys.readouterr().err
+
+
+def test_bytes_may_be_said_with_a_unit() -> None:
+    said = {"1000": 1000, "1.5K": 1536, "500M": 500 << 20, "2GiB": 2 << 30, "1tb": 1 << 40}
+    for word, meant in said.items():
+        assert build().parse_args(["serve", "--memory-bytes", word]).memory_bytes == meant
 
 
 # Own or a server's

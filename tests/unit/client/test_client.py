@@ -692,7 +692,8 @@ def test_names_of_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     Path("here.mp4").touch()
     id = "0123456789abcdef" * 2
     assert asset_ref("here.mp4") == AssetRef(uri=str(tmp_path / "here.mp4"))
-    assert asset_ref("elsewhere.mp4") == AssetRef(uri="elsewhere.mp4")
+    assert asset_ref("missing.mp4") == AssetRef(uri=str(tmp_path / "missing.mp4"))
+    assert asset_ref("file:/m/a.mp4") == AssetRef(uri="file:/m/a.mp4")
     assert asset_ref("s3://b/k.mp4") == AssetRef(uri="s3://b/k.mp4")
     assert asset_ref(id) == AssetRef(id=id)
     assert [a.name for a in named_assets(["b", "a", "b"])] == ["b", "a"]

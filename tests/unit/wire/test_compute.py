@@ -118,7 +118,11 @@ def test_an_announced_length_past_the_bound_is_refused_before_a_byte_is_read():
         ({"features": ["\ud800"]}, BadRequest, "features[0] has a character"),
         ({"features": ["f"] * 1001}, TooLarge, "features has 1,001 names"),
         ({"assets": []}, BadRequest, "assets must be a list such as"),
-        ({"assets": ["/m/a.mp4"]}, BadRequest, "assets[0] must be a JSON object, not '/m/a.mp4'"),
+        (
+            {"assets": ["/m/a.mp4"]},
+            BadRequest,
+            'assets[0] must be an object such as {"uri": "/m/a.mp4"}, not \'/m/a.mp4\'',
+        ),
         ({"assets": [{}]}, BadRequest, 'assets[0] must have exactly one of "uri" and "id"'),
         ({"assets": [{"uri": "/a", "id": "a" * 32}]}, BadRequest, "exactly one"),
         (

@@ -233,6 +233,10 @@ class NoCall:
     pass
 
 
+class BatchAlone:
+    def batch(self, frames: list[Any]) -> list[int]: ...
+
+
 class NeedsModel:
     def __init__(self, model: str) -> None: ...
 
@@ -354,6 +358,11 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a status that is no error": (later, {"retry_status": (200,)}, "retry_status lists HTTP statuses of err"),
     "a status in words": (later, {"retry_status": "429"}, "such as (429, 503), not '429'"),
     "a class without __call__": (NoCall, {}, "'no_call': its class needs a method __call__"),
+    "a class that has a batch alone": (
+        BatchAlone,
+        {"batch": 2},
+        "besides its batch, for one unit alone: def __call__(self, ...): return self.batch([...])[0]",
+    ),
     "a constructor that needs something": (
         NeedsModel,
         {},
