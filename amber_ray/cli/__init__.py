@@ -90,7 +90,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except AmberError as error:
         if args.debug:
             raise
-        _say(str(error))
+        own = isinstance(error, errors.UnknownFeature) and getattr(args, "features", None) == []
+        hint = "; --features FILE registers your own" if own and not args.server else ""
+        _say(f"{error}{hint}")
         return status_of(error)
     except OSError as error:
         if args.debug:

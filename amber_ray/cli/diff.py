@@ -1,4 +1,4 @@
-"""`amber diff FEATURE OLD NEW`: the stored values of two versions, compared by their type.
+"""`amber diff FEATURE [OLD [NEW]]`: the stored values of two versions, compared by their type.
 
 The store is read directly: it takes no Ray, no lock and no code of either version. A unit's values are
 compared where both versions have the same parameters, else the newest of each. Held in memory are what the
@@ -11,6 +11,7 @@ import argparse
 import heapq
 import itertools
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +20,7 @@ from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, say, table
 from amber_ray.core.model.units import MICRO
 from amber_ray.core.values.compare import Difference, compare, worse
-from amber_ray.errors import UnknownFeature
+from amber_ray.errors import UnknownFeature, did_you_mean
 
 if TYPE_CHECKING:
     from amber_ray.store.parquet import ValueStore
@@ -35,6 +36,10 @@ class Place(NamedTuple):
     part: str
     row: int
     key: str
+
+
+Units = dict[str, dict[str, Place]]
+"""The newest value of each unit, by unit and by parameters."""
 
 
 class Example(NamedTuple):
@@ -81,13 +86,7 @@ def run(args: argparse.Namespace) -> int:
 
     url = there(args.store)
     store = ValueStore(url, make=False)
-    sides = [_units(store, args.feature, version) for version in (args.old, args.new)]
-    for version, units in zip((args.old, args.new), sides, strict=True):
-        if not units:
-            others = sorted({one.version for one in store.versions() if one.feature == args.feature})
-            stored = f"stored are {', '.join(others)}" if others else "nothing is stored of this feature"
-            raise UnknownFeature(f"nothing is stored of {args.feature}@{version}; {stored}")
-    old, new = sides
+    (args.old, old), (args.new, new) = _two(store, args.feature, [v for v in (args.old, args.new) if v])
     both = sorted(old.keys() & new.keys())
     compared = Compared(args.worst)
     for example in _examples(store, _pairs(both, old, new)):
@@ -108,9 +107,42 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _units(store: ValueStore, feature: str, version: str) -> dict[str, dict[str, Place]]:
+def _two(store: ValueStore, feature: str, given: Sequence[str]) -> list[tuple[str, Units]]:
+    """The versions to compare, with their units: those that are given, else those made last."""
+    stored = store.versions()
+    known = [one.version for one in stored if one.feature == feature]
+    if not known:
+        near = did_you_mean(feature, {one.feature for one in stored}, "nothing is stored of this feature")
+        of = f"{feature}@{given[0]}" if given else feature
+        raise UnknownFeature(f"nothing is stored of {of}; {near}")
+    found = [(version, _units(store, feature, version)) for version in (_full(v, known) for v in given)]
+    for version, units in found:
+        if not units:
+            raise UnknownFeature(
+                f"nothing is stored of {feature}@{version}; stored are {', '.join(sorted(known))}"
+            )
+    if len(found) == 2:
+        return found
+    others = [(v, _units(store, feature, v)) for v in known if v not in dict(found)]
+    others = sorted((one for one in others if one[1]), key=lambda one: _made(one[1]))
+    if len(found) + len(others) < 2:
+        raise UnknownFeature(f"of {feature} only version {known[0]} is stored: nothing to compare it with")
+    return [*found, *others[len(found) - 2 :]]
+
+
+def _full(version: str, known: Sequence[str]) -> str:
+    """A version that is stored, also by its beginning where it follows the code (`auto-3f`)."""
+    begun = [one for one in known if version.startswith("auto-") and one.startswith(version)]
+    return begun[0] if len(begun) == 1 and version not in known else version
+
+
+def _made(units: Units) -> int:
+    return max(place.created for of in units.values() for place in of.values())
+
+
+def _units(store: ValueStore, feature: str, version: str) -> Units:
     """The newest value of each unit, by unit and by parameters."""
-    found: dict[str, dict[str, Place]] = {}
+    found: Units = {}
     for part, rows in store.listed(feature, version):
         made = rows.column("created").cast("int64").to_pylist()
         columns = (rows.column(name).to_pylist() for name in ("key", "unit", "params"))
@@ -161,24 +193,29 @@ def _asset(unit: str) -> str:
     return "" if unit.startswith("{") else unit.partition("@")[0]
 
 
-def _place(packs: Any, asset: str) -> str:
-    """Where an asset was found last; its id if that is not known."""
+def _place(packs: Any, asset: str) -> tuple[str, float]:
+    """Where an asset was found last, and how long it is; its id, and no end, if that is not known."""
     known = packs.of(asset) if asset else []
-    return str(known[-1].asset.uri) if known else asset
+    if not known:
+        return asset, math.inf
+    return str(known[-1].asset.uri), known[-1].asset.duration or math.inf
 
 
-def _span(unit: str) -> str:
+def _span(unit: str, duration: float) -> str:
     if unit.startswith("{"):
         return f"{unit.count(',') + 1} assets"
     window = unit.partition("@")[2]
     start, _, length = window.partition("+")
     if not int(length or 0):
         return "whole"
-    return f"{int(start) / MICRO:g}-{(int(start) + int(length)) / MICRO:g} s"
+    return f"{int(start) / MICRO:g}-{min((int(start) + int(length)) / MICRO, duration):g} s"
 
 
 def _as_json(
-    args: argparse.Namespace, counts: Mapping[str, int], compared: Compared, names: Mapping[str, str]
+    args: argparse.Namespace,
+    counts: Mapping[str, int],
+    compared: Compared,
+    names: Mapping[str, tuple[str, float]],
 ) -> dict[str, Any]:
     return {
         "feature": args.feature,
@@ -192,7 +229,7 @@ def _as_json(
         "worst": [
             {
                 "asset": example.asset or None,
-                "uri": names[example.asset],
+                "uri": names[example.asset][0],
                 "unit": example.unit,
                 "old": {"key": example.keys[0], "value": example.told[0]},
                 "new": {"key": example.keys[1], "value": example.told[1]},
@@ -205,7 +242,10 @@ def _as_json(
 
 
 def _show(
-    args: argparse.Namespace, counts: Mapping[str, int], compared: Compared, names: Mapping[str, str]
+    args: argparse.Namespace,
+    counts: Mapping[str, int],
+    compared: Compared,
+    names: Mapping[str, tuple[str, float]],
 ) -> None:
     say(
         f"{args.feature} {args.old} → {args.new}: {counts['compared']:,} values compared, "
@@ -222,5 +262,6 @@ def _show(
         for example in compared.worst():
             before, after = map(cell, example.told)
             distance = f"{example.difference.distance:.4g}"
-            rows.add_row(cell(names[example.asset] or "all"), _span(example.unit), before, after, distance)
+            name, duration = names[example.asset]
+            rows.add_row(cell(name or "all"), _span(example.unit, duration), before, after, distance)
         console().print(rows)

@@ -9,7 +9,7 @@ import sys
 from amber_ray.cli.files import Writer
 from amber_ray.cli.look import unit_label
 from amber_ray.cli.notes import Notes
-from amber_ray.cli.options import client_of, params_of, range_of, wanted
+from amber_ray.cli.options import client_of, no_feature_among, params_of, range_of, wanted
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, note, say, seconds, table, write_bytes
 from amber_ray.cli.values import Types, as_json
@@ -25,6 +25,7 @@ def run(args: argparse.Namespace) -> int:
     if args.out is None and args.format in ("arrow", "npy") and sys.stdout.isatty():
         raise BadRequest(f"--format {args.format} is binary: give --out, or send stdout somewhere")
     with client_of(args, args.assets) as client:
+        no_feature_among(args.assets, client, features)
         results = client.get_many(
             features,
             args.assets,

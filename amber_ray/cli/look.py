@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from amber_ray.cli.graph import label
-from amber_ray.cli.options import client_of, local, params_of, range_of, token_of, wanted
+from amber_ray.cli.options import client_of, local, no_feature_among, params_of, range_of, token_of, wanted
 from amber_ray.cli.registered import infos_of, known
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, say, seconds, table
@@ -50,18 +50,37 @@ def _one(info: FeatureInfo, label: str) -> None:
         say(f"inputs      {', '.join(info.inputs)}")
     for name, (type, default) in info.params.items():
         say(f"parameter   {info.name}.{name}: {type} = {json.dumps(default)}")
-    say(f"returns     {json.dumps(info.returns)}")
+    say(f"returns     {type_words(info.returns)}")
     say(f"code        {info.code_digest}")
     if info.doc:
         say("")
         say(info.doc)
 
 
+def type_words(spec: Mapping[str, Any]) -> str:
+    """A value's type as one would write it: `list[Shot(start: float, ...)]`, `float32[n, 512]`."""
+    kind = spec["type"]
+    if kind == "array":
+        shape = spec.get("shape")
+        sizes = "..." if shape is None else ", ".join("n" if size is None else str(size) for size in shape)
+        return f"{spec.get('dtype') or 'array'}[{sizes}]"
+    if kind == "struct":
+        fields = ", ".join(f"{name}: {type_words(of)}" for name, of in spec["fields"])
+        return f"{spec['name']}({fields})"
+    if kind == "list":
+        return f"list[{type_words(spec['item'])}]"
+    if kind == "optional":
+        return f"{type_words(spec['item'])} | None"
+    return str(spec.get("media") or kind)
+
+
 def explain(args: argparse.Namespace) -> int:
     """Say for each step whether it is there, running, failed or would run, and what it would take."""
+    features = wanted(args.wanted)
     with client_of(args, args.assets) as client:
+        no_feature_among(args.assets, client, features)
         steps = client.explain(
-            wanted(args.wanted),
+            features,
             args.assets,
             params=params_of(client, args.param),
             range=range_of(args.range),
@@ -115,7 +134,7 @@ def _work(run: Sequence[ExplainedStep]) -> str:
     features = {step.feature for step in run}
     unknown = {step.feature for step in run if step.seconds is None}
     if not known:
-        return ", which takes nobody knows how long" if unknown else ""
+        return ", how long is not known: none of their features has run here" if unknown else ""
     more = f", unknown for {len(unknown)} of {len(features)} features" if unknown else ""
     return f", about {seconds(sum(known))} of work{more}"
 

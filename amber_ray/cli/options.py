@@ -141,6 +141,18 @@ def wanted(text: str) -> tuple[str, ...]:
     return feature_names(text)
 
 
+def no_feature_among(assets: Sequence[str], client: Client, features: Sequence[str]) -> None:
+    """Refuse `get shots loudness a.mp4`: a word among the assets that is a feature and no file."""
+    words = [a for a in assets if a.isidentifier() and not os.path.exists(a)]
+    known = {info.name for info in client.features()} if words else set()
+    for word in words:
+        if word in known:
+            raise BadRequest(
+                f"{word!r} is a feature, not a file; several are joined by commas: "
+                + ",".join(dict.fromkeys((*features, *(w for w in words if w in known))))
+            )
+
+
 def params_of(client: Client, given: Sequence[str]) -> dict[str, Any]:
     """`feature.name=value` words as parameters.
 

@@ -213,8 +213,15 @@ def build() -> Parser:
     diff = _command(commands, "diff", "compare the stored values of two versions", "diff:run")
     diff.epilog = "It reads the store itself, so it needs neither a server nor the code of either version."
     diff.add_argument("feature", metavar="FEATURE")
-    diff.add_argument("old", metavar="OLD", help="a version, as `amber stale` lists them")
-    diff.add_argument("new", metavar="NEW", help="another one, such as the one that is made now")
+    diff.add_argument(
+        "old",
+        nargs="?",
+        metavar="OLD",
+        help="a version, or its beginning (default: the one made last but one)",
+    )
+    diff.add_argument(
+        "new", nargs="?", metavar="NEW", help="another one (default: of the others, the one made last)"
+    )
     diff.add_argument("--worst", type=int, default=5, metavar="N", help="examples to show (default 5)")
     diff.add_argument("--store", metavar="DIR_OR_URL", help=f"the values (default {DEFAULT_STORE})")
     _as_json(diff)

@@ -57,6 +57,11 @@ def cell(text: object) -> str:
     return escape(str(text))
 
 
+def count(number: int, noun: str) -> str:
+    """`1 value`, `2,000 values`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def seconds(value: float | None) -> str:
     """A duration for people."""
     if value is None:

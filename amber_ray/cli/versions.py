@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from amber_ray.cli.options import client_of, there, token_of
 from amber_ray.cli.registered import infos_of
 from amber_ray.cli.summary import size
-from amber_ray.cli.terminal import console, note, say, table
+from amber_ray.cli.terminal import console, count, note, say, table
 from amber_ray.client.address import connect
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.service import FeatureInfo
@@ -52,9 +52,10 @@ def prune(args: argparse.Namespace) -> int:
     found = [one for one in every if one.made is not None or one.stored.feature in args.feature]
     left = len(every) - len(found)
     if left:
+        stay = "stays" if left == 1 else "stay"
         note(
-            f"amber: {left} versions of features that are not registered here stay; --features registers "
-            "yours, --feature NAME deletes one's values"
+            f"amber: {count(left, 'version')} of features that are not registered here {stay}; --features "
+            "registers yours, --feature NAME deletes one's values"
         )
     if args.format == "json" and not args.yes:
         say(json.dumps([one.to_json() for one in found], indent=1))
@@ -68,10 +69,10 @@ def prune(args: argparse.Namespace) -> int:
     deleted: list[dict[str, object]] = []
     with client_of(args) as client:
         for one in found:
-            count = client.purge(feature=one.stored.feature, version=one.stored.version)
-            deleted.append({**one.to_json(), "deleted": count})
+            gone = client.purge(feature=one.stored.feature, version=one.stored.version)
+            deleted.append({**one.to_json(), "deleted": gone})
             if args.format != "json":
-                say(f"{one.stored.feature}@{one.stored.version}: {count:,} values deleted")
+                say(f"{one.stored.feature}@{one.stored.version}: {count(gone, 'value')} deleted")
     if args.format == "json":
         say(json.dumps(deleted, indent=1))
     return 0
@@ -108,4 +109,5 @@ def _show(found: Sequence[Stale]) -> None:
         rows.add_row(of.feature, of.version, f"{of.rows:,}", size(of.bytes), one.why)
     console().print(rows)
     total = sum(one.stored.bytes for one in found)
-    say(f"{len(found)} versions, {sum(one.stored.rows for one in found):,} values, {size(total)}")
+    rows_ = sum(one.stored.rows for one in found)
+    say(f"{count(len(found), 'version')}, {count(rows_, 'value')}, {size(total)}")

@@ -52,7 +52,8 @@ def connect(
         features: modules, `.py` files and decorated functions to register beside the built-in features.
         media_roots: the only folders media is read from. By default any file that this process may read.
         store: the directory or URL of the stored values, by default `./amber-store`.
-        settings: everything else, for an Amber of one's own; the arguments above take precedence.
+        settings: everything else, for an Amber of one's own, such as `Settings(segment_seconds=5)`; the
+            arguments above take precedence.
         token: the API token of an HTTP server.
         tenant: in whose name to ask.
         timeout: seconds that a call without its own timeout may take.
@@ -128,17 +129,17 @@ class _Way:
         token: str | None,
     ) -> Self:
         """Check what was given; `BadRequest` for an address that is none and for what belongs to a server."""
-        if isinstance(features, str) or isinstance(media_roots, str | os.PathLike):
+        if isinstance(features, str | os.PathLike) or isinstance(media_roots, str | os.PathLike):
             raise BadRequest("features and media_roots are lists, such as features=['my_features.py']")
         if address is not None and ("://" in address or not address) and not address.startswith(REMOTE):
             raise BadRequest(
                 f"address must be None, 'http(s)://host:port', 'ray://host:port' or 'auto', not {address!r}"
             )
         given = tuple(features)
-        functions = tuple(f for f in given if not isinstance(f, str | ModuleType))
+        functions = tuple(f for f in given if not isinstance(f, str | os.PathLike | ModuleType))
         for function in functions:
             feature_name(function)
-        sources = tuple(source_name(f) for f in given if isinstance(f, str | ModuleType))
+        sources = tuple(source_name(f) for f in given if isinstance(f, str | os.PathLike | ModuleType))
         roots = tuple(_place(r) for r in media_roots)
         own = bool(given or roots or store is not None or settings is not None)
         if own and address is not None and address.startswith(REMOTE):
@@ -164,6 +165,7 @@ class _Way:
             registrar=opened.registrar,
             own=tuple(map(feature_name, self.functions)),
             place=self.address or "this Amber",
+            where=self.address or self.settings.store,
         )
 
     async def open(self) -> Opened:
@@ -235,10 +237,11 @@ def _place(path: str | os.PathLike[str]) -> str:
     return text if "://" in text else os.path.abspath(os.path.expanduser(text))
 
 
-def source_name(source: str | ModuleType) -> str:
+def source_name(source: str | os.PathLike[str] | ModuleType) -> str:
     """A module's name, or a file's absolute path, as `Settings.features` takes it."""
-    if isinstance(source, str):
-        return os.path.abspath(os.path.expanduser(source)) if source.endswith(".py") else source
+    if not isinstance(source, ModuleType):
+        name = os.fspath(source)
+        return os.path.abspath(os.path.expanduser(name)) if name.endswith(".py") else name
     file: str | None = getattr(source, "__file__", None)
     if source.__name__ != "__main__":
         return source.__name__

@@ -69,12 +69,14 @@ class AsyncClient:
         registrar: Registrar | None = None,
         own: Collection[str] = (),
         place: str = "the server",
+        where: str = "",
     ) -> None:
         """`timeout` and `tenant` stand where a call names none.
 
         The client owns `service` and closes it; `closing` is what is then left to do, such as stopping Ray.
         `registrar` takes features that are given as decorated objects, if there is one; `own` are names of
-        those that it has from this program already. `place` is where the service is, for messages.
+        those that it has from this program already. `place` is where the service is, for messages;
+        `where` its address or store, for `repr`.
         """
         self.service = service
         self.timeout = timeout
@@ -83,6 +85,10 @@ class AsyncClient:
         self._features = ClientFeatures(service, registrar, own, place)
         self._types: dict[str, ValueType] = {}
         self._types_of = ""
+        self._where = where
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._where or 'a service'}>"
 
     async def get(
         self,
@@ -308,7 +314,7 @@ class AsyncClient:
         built-in feature, other code under a version given by hand. `BadRequest` over HTTP, where nothing that
         comes is ever run.
         """
-        if any(isinstance(given, str) for given in features):
+        if any(isinstance(given, str | os.PathLike) for given in features):
             objects = await asyncio.to_thread(objects_of, features)  # what a module imports may take long
         else:
             objects = objects_of(features)

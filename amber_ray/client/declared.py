@@ -10,6 +10,7 @@ Must not know: how features are registered.
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 import weakref
@@ -29,7 +30,7 @@ _INSTALLED: weakref.WeakKeyDictionary[Callable[..., Any], FeatureSpec] = weakref
 """Sealed features of installed packages, whose code does not change while they are loaded."""
 
 
-FeatureSource = str | types.ModuleType | Callable[..., Any]
+FeatureSource = str | os.PathLike[str] | types.ModuleType | Callable[..., Any]
 """Where features come from: a module's name, a `.py` file, a module, or a decorated function or class."""
 
 
@@ -40,8 +41,8 @@ def objects_of(sources: Iterable[FeatureSource]) -> list[Callable[..., Any]]:
     """
     found: list[Callable[..., Any]] = []
     for source in sources:
-        if isinstance(source, str | types.ModuleType):
-            module = load(source) if isinstance(source, str) else source
+        if isinstance(source, str | os.PathLike | types.ModuleType):
+            module = source if isinstance(source, types.ModuleType) else load(os.fspath(source))
             held = _held(vars(module))
             if not held:
                 raise DeclarationError(

@@ -27,7 +27,7 @@ from amber_ray.core.model.request import (
 )
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 from amber_ray.core.values.annotations import ValueType
-from amber_ray.errors import AmberError, MediaChanged
+from amber_ray.errors import AmberError, MediaChanged, did_you_mean
 from amber_ray.wire.problems import error_of_failure
 
 if TYPE_CHECKING:
@@ -89,9 +89,27 @@ class Results(Mapping[Key, Any]):
         def entry(name: str | None) -> Key:
             return (feature, name) if params is None else (feature, name, params)
 
-        if entry(asset) in self._entries or asset is None:
-            return self._entries[entry(asset)]
-        return self._entries[entry(self._also.get(asset) or self._also.get(place_of(asset)) or asset)]
+        found = entry(asset)
+        if found not in self._entries and asset is not None:
+            found = entry(self._also.get(asset) or self._also.get(place_of(asset)) or asset)
+        if found not in self._entries:
+            raise KeyError(self._why_not(feature, asset, params))
+        return self._entries[found]
+
+    def _why_not(self, feature: str, asset: str | None, params: ParamSet | None) -> str:
+        """Say what of a key is not in the table."""
+        features = list(dict.fromkeys(row.feature for row in self.rows))
+        sets = list(dict.fromkeys(row.params for row in self.rows if row.params is not None))
+        if feature not in features:
+            near = did_you_mean(feature, features, f"there are {', '.join(features) or 'none'}")
+            return f"no feature {feature!r} was asked for; {near}"
+        if sets and params not in sets:
+            such = f"results[{feature!r}, {asset!r}, {sets[0]!r}]"
+            return f"there are {len(sets)} sets of parameters; say which, as in {such}"
+        if params is not None and not sets:
+            return "one set of parameters was asked for; leave it out of the key"
+        near = did_you_mean(asset or "", {row.asset for row in self.rows if row.asset})
+        return f"no asset {asset!r} was asked for" + (f"; {near}" if near else "")
 
     @functools.cached_property
     def _also(self) -> dict[str, str | None]:

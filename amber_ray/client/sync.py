@@ -121,6 +121,9 @@ class Client(Facade[AsyncClient]):
         self._connection = Connection(inner, loop)
         weakref.finalize(self, self._connection.forgotten).atexit = False
 
+    def __repr__(self) -> str:
+        return repr(self._inner).replace("AsyncClient", "Client")
+
     def close(self) -> None:
         """Let go of the connection; the last client of an Amber of one's own writes what is unwritten."""
         self._connection.close()

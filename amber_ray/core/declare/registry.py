@@ -232,7 +232,8 @@ class Registry:
         if any_list:
             fits = hint.depth >= gathered or hint.open
         if not fits:
-            shape = "list[" * gathered + source.returns.spec()["type"] + "]" * gathered
+            spec_ = source.returns.spec()
+            shape = "list[" * gathered + spec_.get("name", spec_["type"]) + "]" * gathered
             raise DeclarationError(
                 f"feature {spec.name!r} is per {spec.per} and takes {name!r}, which is per {source.per}, as "
                 f"{hint.words}; it arrives as {shape}"

@@ -54,7 +54,12 @@ class Param:
             value = float(value) + 0.0
         if type(value) is not self.type:
             right = self.type.__name__ + (" or None" if self.optional else "")
-            raise BadParameter(f"parameter {name!r} is {right}, not {type(value).__name__} ({_shown(value)})")
+            many = ""
+            if isinstance(value, list | tuple) and value and not isinstance(value[0], list | tuple):
+                many = f"; get_many takes several sets: params=[{{{name!r}: {_shown(value[0])}}}, ...]"
+            raise BadParameter(
+                f"parameter {name!r} is {right}, not {type(value).__name__} ({_shown(value)}){many}"
+            )
         if isinstance(value, float) and not math.isfinite(value):
             raise BadParameter(f"parameter {name!r} must be a finite number, not {value!r}")
         if type(value) is int and not -INT64 <= value < INT64:

@@ -44,6 +44,13 @@ class FeatureInfo:
     digest: str = ""
     calls: Mapping[str, Any] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        """In one line, since notebooks show lists of them."""
+        takes = ", ".join(
+            (*self.inputs, *(f"{name}={default!r}" for name, (_, default) in self.params.items()))
+        )
+        return f"<FeatureInfo {self.name}({takes}) version {self.version}, per {self.per}>"
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryView:

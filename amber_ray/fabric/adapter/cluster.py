@@ -21,6 +21,7 @@ from amber_ray.fabric.adapter.cache_actor import CacheActor
 from amber_ray.fabric.transport.messages import Hello
 from amber_ray.fabric.transport.names import shard_name
 from amber_ray.settings import MIB, Settings
+from amber_ray.store.files import Files
 
 log = logging.getLogger("amber.cluster")
 
@@ -52,12 +53,14 @@ def environment() -> dict[str, str]:
 def start_local(settings: Settings, **options: Any) -> None:
     """Start a Ray of its own in this machine; it ends with this process or with `stop`.
 
-    `options` go to `ray.init`. Raises `Unavailable` if Ray is already running in this process.
+    `options` go to `ray.init`. Raises `Unavailable` if Ray is already running in this process, `StoreError`
+    if the store's folder can't be made: that is found out sooner here than by an actor.
     """
     if ray.is_initialized():
         raise Unavailable(
             "this process is already connected to a Ray cluster; use connect('auto') to join it"
         )
+    Files(settings.store).make("values")
     memory = min(
         2 * settings.memory_bytes + 512 * MIB,
         int(0.8 * shutil.disk_usage("/dev/shm").free) if os.path.isdir("/dev/shm") else 512 * MIB,
@@ -177,7 +180,9 @@ async def introduce(handle: Any, timeout: float, *, new: bool = False) -> Hello:
         except ray.exceptions.ActorUnavailableError:
             await asyncio.sleep(0.1)
         except ray.exceptions.ActorDiedError as error:
-            raise Unavailable(f"the cache actor died while it came up: {error}") from error
+            # Ray's text is the whole traceback of an actor that could not be made, with the error last.
+            reason = str(error).rstrip().rpartition("\n")[2]
+            raise Unavailable(f"the cache actor died while it came up: {reason}") from error
         except TimeoutError:
             continue
 

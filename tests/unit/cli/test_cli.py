@@ -244,6 +244,18 @@ def test_a_mistyped_word_is_told_by_the_command_that_was_meant(
     assert sentence in capsys.readouterr().err
 
 
+def test_an_unknown_feature_may_be_in_a_file_that_was_not_named(amber: Amber) -> None:
+    assert "; --features FILE registers your own" in amber("get", "zzzz", "/a.mp4")[2]
+    assert "--features" not in amber("get", "zzzz", "/a.mp4", *SERVER)[2]
+
+
+def test_features_are_joined_by_commas(amber: Amber) -> None:
+    for command in ("get", "explain"):
+        status, _, err = amber(command, "size", "score", "/a.mp4", *SERVER)
+        assert status == 2
+        assert err == "amber: 'score' is a feature, not a file; several are joined by commas: size,score\n"
+
+
 def test_bytes_may_be_said_with_a_unit() -> None:
     said = {"1000": 1000, "1.5K": 1536, "500M": 500 << 20, "2GiB": 2 << 30, "1tb": 1 << 40}
     for word, meant in said.items():
@@ -355,7 +367,7 @@ def test_explain_counts_what_never_ran_as_unknown(amber: Amber, service: GatedSe
     assert "2 of 2 steps would run, about 500 ms of work, unknown for 1 of 2 features" in told
     service.never_ran = {"score", "size"}
     told = amber("explain", "size,score", "/a.mp4", *SERVER)[1]
-    assert "2 of 2 steps would run, which takes nobody knows how long" in told
+    assert "2 of 2 steps would run, how long is not known: none of their features has run here" in told
 
 
 def test_status_and_failures(amber: Amber, service: GatedService) -> None:

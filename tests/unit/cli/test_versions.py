@@ -121,11 +121,11 @@ def test_prune_deletes_nothing_before_it_is_told_to(amber: Amber, store: Path) -
     assert "nothing was deleted: say it again with --yes" in out
     assert "2 versions, 5 values" in out
     assert "other" not in out
-    assert "1 versions of features that are not registered here stay" in err
+    assert "1 version of features that are not registered here stays" in err
     # A feature that is not registered may be one whose module was forgotten: it has to be named.
     out = amber("prune", "--features", "mine.py", "--feature", "other")[1]
     assert ["other", "auto-1", "1"] in [line.split()[:3] for line in out.splitlines()]
-    assert "1 versions, 1 values" in out
+    assert "1 version, 1 value," in out
     assert sorted(store.rglob("*.parquet")) == before
 
 
@@ -199,4 +199,32 @@ def test_diff_names_what_is_stored(amber: Amber, store: Path) -> None:
     status, _, err = amber("diff", "score", "1", "9")
     assert status == 2
     assert err == "amber: nothing is stored of score@9; stored are 1, 2, 3\n"
+    assert "did you mean 'score'?" in amber("diff", "scor", "1", "2")[2]
     assert "nothing is stored of this feature" in amber("diff", "nobody", "1", "2")[2]
+
+
+def test_diff_takes_the_two_that_were_made_last(amber: Amber, store: Path) -> None:
+    for version, made in (("auto-2b", 3.0), ("auto-2a", 9.0), ("auto-1", 5.0)):
+        write(store, "mine", version, {A: made}, created=made)
+    assert "mine auto-1 → auto-2a: 1 values" in amber("diff", "mine")[1]
+    assert "mine auto-2b → auto-2a: 1 values" in amber("diff", "mine", "auto-2b")[1]
+    assert "mine auto-2a → auto-1: 1 values" in amber("diff", "mine", "auto-2a")[1]
+    assert (
+        amber("diff", "other")[2]
+        == "amber: of other only version auto-1 is stored: nothing to compare it with\n"
+    )
+
+
+def test_diff_takes_the_beginning_of_a_version_that_follows_the_code(amber: Amber, store: Path) -> None:
+    for version in ("auto-2b5", "auto-2a7", "auto-1"):
+        write(store, "mine", version, {A: 1.0})
+    assert "mine auto-2a7 → auto-2b5" in amber("diff", "mine", "auto-2a", "auto-2b")[1]
+    assert "stored are auto-1, auto-2a7, auto-2b5" in amber("diff", "mine", "auto-2", "auto-1")[2]
+    assert "nothing is stored of mine@1;" in amber("diff", "mine", "1", "auto-1")[2]
+
+
+def test_diff_shows_segments_that_end_with_their_film(amber: Amber, store: Path) -> None:
+    AssetPacks(str(store)).add([Asset(B, "/media/b.mp4", "video/mp4", 1, 12.5)])
+    for version, value in (("1", 1.0), ("2", 2.0)):
+        write(store, "cut", version, {f"{B}@10000000+5000000": value})
+    assert "10-12.5 s" in amber("diff", "cut")[1]

@@ -7,13 +7,17 @@ import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
 from amber_ray.client import embedded
 from amber_ray.client.address import aconnect, connect
+from amber_ray.client.declared import objects_of
 from amber_ray.client.http import HttpService
-from amber_ray.errors import BadRequest, Unavailable
+from amber_ray.errors import BadRequest, StoreError, Unavailable
+from amber_ray.fabric.adapter.cluster import start_local
+from amber_ray.settings import Settings
 
 ALIVE = b'HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 15\r\n\r\n{"status":"ok"}'
 SETTINGS_FRAME = b"\x00\x00\x06\x04\x00\x00\x00\x00\x00\x00\x05\x00\x00\x40\x00"
@@ -102,3 +106,21 @@ def test_a_client_is_awaited_or_used_in_a_with() -> None:
 def test_an_address_that_is_none_is_refused() -> None:
     with pytest.raises(BadRequest):
         connect("ftp://127.0.0.1:1")
+
+
+def test_an_amber_of_ones_own_takes_paths_and_says_where_it_is(tmp_path: Path) -> None:
+    mine = tmp_path / "mine_by_path.py"
+    mine.write_text("from amber_ray import feature\n@feature\ndef weighed(probe) -> float:\n    return 1.0\n")
+    store = tmp_path / "store"
+    with connect(store=store, features=[mine]) as amber:
+        assert repr(amber) == f"<Client of {store}>"
+        [weighed] = [info for info in amber.features() if info.name == "weighed"]
+        assert repr(weighed) == f"<FeatureInfo weighed(probe) version {weighed.version}, per asset>"
+    assert [f.__name__ for f in objects_of([mine])] == ["weighed"]
+    with pytest.raises(BadRequest, match="features and media_roots are lists"):
+        connect(features=mine)  # type: ignore[arg-type]
+
+
+def test_a_store_that_cannot_be_made_is_told_in_a_sentence_before_ray_starts() -> None:
+    with pytest.raises(StoreError, match=r"^the store '/proc/nope' can't be written: .*'/proc/nope'$"):
+        start_local(Settings(store="/proc/nope"))

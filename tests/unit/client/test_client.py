@@ -687,6 +687,14 @@ def test_names_of_features() -> None:
             feature_names(wrong)
 
 
+def test_a_key_without_its_parameters_is_told_which_there_are(client: Client) -> None:
+    results = client.get_many("score", "/a.mp4", params=[{"score.scale": 1}, {"score.scale": 2}])
+    with pytest.raises(
+        KeyError, match=r"2 sets of parameters; say which, as in results\['score', '/a.mp4', {"
+    ):
+        results["score", "/a.mp4"]
+
+
 def test_names_of_assets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("here.mp4").touch()

@@ -176,8 +176,12 @@ def test_a_future_found_by_its_id_takes_the_asset_as_anyone_would_name_it(transp
             assert results["size", name] == 8
             assert [v[0] for v in results["vector", name]] == [0, 1, 2]
         assert results["size", "/long.mp4"] == 9
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError, match=r"no asset '/c\.mp4' was asked for"):
             results["size", "/c.mp4"]
+        with pytest.raises(KeyError, match="no feature 'sise' was asked for; did you mean 'size'"):
+            results["sise", "/a b.mp4"]
+        with pytest.raises(KeyError, match="one set of parameters was asked for; leave it out"):
+            results["size", "/a b.mp4", {"score.scale": 2}]
 
     run(story)
 

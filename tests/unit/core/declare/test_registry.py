@@ -8,6 +8,7 @@ import pickle
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,11 @@ def test_one_feature_counts_once_though_what_it_reaches_has_changed() -> None:
     assert Registry([sealed, cached.__amber__]).get("cached") is sealed
 
 
+@dataclass
+class Point:
+    x: float
+
+
 @pytest.mark.parametrize("per", ["asset", "segment"])
 def test_a_collection_is_no_input_of_what_may_be_in_many(per: str) -> None:
     message = refused(made("film", "all_of", per=per), made("all_of", per="collection"))
@@ -196,6 +202,7 @@ def test_a_collection_is_no_input_of_what_may_be_in_many(per: str) -> None:
         ("collection", "segment", int, list[int], "list[list[int]]"),
         ("asset", "segment", list[int], list[int], "list[list]"),
         ("asset", "asset", int, list[int], "int"),
+        ("asset", "segment", Point, Point, "list[Point]"),
         ("asset", "asset", list[int], int, "list"),
         ("segment", "asset", np.ndarray, list[float], "array"),
         ("asset", "segment", dict, dict, "list[json]"),
@@ -264,6 +271,11 @@ def test_numbers_are_told_apart_and_brought_together() -> None:
     [
         ("frames.fps", "fast", "'frames.fps' is float, not str ('fast')"),
         ("frames.fps", True, "'frames.fps' is float, not bool (True)"),
+        (
+            "frames.fps",
+            [1, 2],
+            "is float, not list ([1, 2]); get_many takes several sets: params=[{'frames.fps': 1}, ...]",
+        ),
         ("frames.fps", None, "'frames.fps' is float, not NoneType"),
         ("frames.fps", float("nan"), "'frames.fps' must be a finite number, not nan"),
         ("frames.fps", float("-inf"), "'frames.fps' must be a finite number, not -inf"),
