@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import subprocess
+import sys
 import tracemalloc
 import uuid
 from pathlib import Path
@@ -18,11 +20,20 @@ from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.known_keys import LEAST
 from amber_ray.store.parquet import ValueStore
 from amber_ray.store.part import share_of
-from benchmarks.measure import Measured, actor_bytes, cpu_seconds, paired
+from benchmarks.measure import Measured, actor_bytes, cpu_seconds, paired, seconds
 from benchmarks.session import Session, main
+from benchmarks.volume import pictures
 
 ROWS = 10_000
 """Values per part."""
+RAY_ALONE = """
+import sys
+from amber_ray.client import embedded
+from amber_ray.settings import Settings
+embedded.prepare()
+embedded.launch(Settings(store=sys.argv[1]))
+embedded.LocalRay().stop()
+"""
 SHARDS = 4
 """Of a store that several write."""
 KEY_BYTES = 60
@@ -86,9 +97,36 @@ def run(session: Session) -> list[Measured]:
             "bytes",
             1.0,
         ),
+        light(session),
         of_one_shard(shared, Share(1, SHARDS), ["key"], 1.5),
         of_one_shard(shared, Share(SHARDS, SHARDS + 1), ["key", "asset"], 3.0),
     ]
+
+
+def light(session: Session) -> Measured:
+    """`amber get` of one cheap value where no server runs, against a Ray that starts, and 1.5 s."""
+    [picture] = pictures(session.folder / "light", 1)
+    stores = (session.folder / f"light-{n}" for n in itertools.count())
+
+    def run_python(*arguments: str) -> float:
+        return seconds(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))
+
+    def ours() -> float:
+        given = "--store", str(next(stores)), "--media-root", str(picture.parent)
+        return run_python("-m", "amber_ray.cli", "get", "brightness", str(picture), *given)
+
+    ours_taken, ray_taken = paired(
+        ours, lambda: run_python("-c", RAY_ALONE, str(next(stores))), session.size(5, 1)
+    )
+    return Measured(
+        "start: amber get, no server",
+        "the command, in an empty store, until it has told the brightness of a picture and Ray has ended",
+        f"a process that starts Ray as Amber does, and ends it ({ray_taken:.2f} s), and 1.5 s",
+        ours_taken,
+        ray_taken + 1.5,
+        "s",
+        1.0,
+    )
 
 
 def of_one_shard(folder: Path, share: Share, columns: list[str], limit: float) -> Measured:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
@@ -100,7 +100,7 @@ class RequestTable:
         self._ended: collections.deque[tuple[float, str]] = collections.deque()
         self._running: collections.Counter[str] = collections.Counter()
         self._ends: dict[str, asyncio.Event] = {}
-        self._registry: Registry | None = None
+        self._code: Callable[[], Awaitable[Registry]] | None = None
         self._tallies = Tallies(context.incarnation)
 
     def __len__(self) -> int:
@@ -524,9 +524,12 @@ class RequestTable:
 
     # --- a new incarnation
 
-    async def resume(self, registry: Registry) -> None:
-        """Go on with accepted requests that an earlier incarnation left unfinished."""
-        self._registry = registry
+    async def resume(self, code: Callable[[], Awaitable[Registry]]) -> None:
+        """Go on with accepted requests that an earlier incarnation left unfinished.
+
+        `code` loads the registry that plans them, and is called only if there are any.
+        """
+        self._code = code
         for data in await self._journal.unfinished():
             id, _, home = str(data["id"]).partition(".")
             # Requests of shards that no longer exist are taken over by the first.
@@ -536,9 +539,10 @@ class RequestTable:
 
     async def _go_on(self, record: Record, data: Mapping[str, Any]) -> None:
         """Begin a journaled request again; one that can't be is remembered as failed."""
-        assert self._registry is not None
+        assert self._code is not None
+        registry = await self._code()
         try:
-            part, positions, shards = await self._plan_again(self._registry, record)
+            part, positions, shards = await self._plan_again(registry, record)
         except (AmberError, KeyError, ValueError, TypeError) as error:
             log.error("request %s can't be resumed: %s", record.id, error)
             record.state = "failed"
@@ -549,7 +553,7 @@ class RequestTable:
         if record.id in self._records:
             return  # its engine brought it while it was planned
         record.targets, record.positions, record.shards = tuple(part.targets), positions, shards
-        record.registry = self._registry.digest
+        record.registry = registry.digest
         record.answers = {}
         record.state = "running"
         self._records[record.id] = record

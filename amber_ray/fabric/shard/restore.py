@@ -170,5 +170,7 @@ class RestoreReader:
             report = await context.parts.read_here(wanted, inline_bytes)
             if report is not None:
                 return report, ()
-        newest = next(reversed(context.registries))
+        newest = next(reversed(context.registries), None)
+        if newest is None:
+            raise AmberError("no engine has brought its code to this shard yet")
         return await context.parts.read(newest, wanted, max(1, min(count, READ_SLOTS)), inline_bytes)

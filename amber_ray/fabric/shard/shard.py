@@ -73,6 +73,7 @@ class Shard:
     def __init__(self, settings: Settings, shard: int, ports: Ports, code: Code) -> None:
         index = KeyIndex()
         self._code = code
+        self._registry: Registry | None = None
         self._ports = ports
         self.context = context = ShardContext(
             settings=settings,
@@ -149,14 +150,25 @@ class Shard:
         await self._listing.load()
         for (feature, version), (seconds, size) in (await context.parts.costs()).items():
             self._ledger.costs.preset(feature, version, seconds, size)
-        registry, blob = await self._code()
-        self._publish(registry.digest, blob)
+        if context.settings.shards > 1:
+            await self._own_code()  # another shard may ask before any engine has brought its code here
         await self._learn_capacity()
-        await self._requests.resume(registry)
+        await self._requests.resume(self._own_code)
         self._spawn(self._clock())
         self._spawn(self._upkeep.run())
         if context.shard == 0:
             self._spawn(self._rewriter.again())
+
+    async def _own_code(self) -> Registry:
+        """The registry that settings name, published.
+
+        Engines bring theirs, so it is loaded only where something begins without an engine: that takes most
+        of a second, which the first caller would wait for.
+        """
+        if self._registry is None:
+            self._registry, blob = await self._code()
+            self._publish(self._registry.digest, blob)
+        return self._registry
 
     async def _take_store(self) -> None:
         """Take the lease, and renew it from now on; calling twice is calling once. Raises `StoreBusy`."""

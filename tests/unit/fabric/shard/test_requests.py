@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -32,6 +33,15 @@ def registry(version: str = "1") -> Registry:
 
 
 OLD, NEW = registry("1"), registry("2")
+
+
+def code_of(made: Registry) -> Callable[[], Awaitable[Registry]]:
+    """What loads a registry."""
+
+    async def code() -> Registry:
+        return made
+
+    return code
 
 
 def part(of: Registry = OLD, *assets: Asset) -> PlanPart:
@@ -116,7 +126,7 @@ def test_a_resumed_request_keeps_refresh_deadline_and_place() -> None:
         moved = dataclasses.replace(FILM, uri="/m/elsewhere.mp4")
         again.places.at = {FILM.id: moved}
         made = table(again)
-        await made.resume(OLD)
+        await made.resume(code_of(OLD))
         [event] = again.events
         assert isinstance(event, ev.Requested)
         assert event.refresh
@@ -126,11 +136,33 @@ def test_a_resumed_request_keeps_refresh_deadline_and_place() -> None:
     run(story())
 
 
+def test_code_is_loaded_for_requests_that_are_left_over_and_for_nothing_else() -> None:
+    async def story() -> None:
+        loads: list[str] = []
+
+        async def code() -> Registry:
+            loads.append("loaded")
+            return OLD
+
+        await table(Bench()).resume(code)
+        assert loads == []
+        first = Bench()
+        await ask(table(first), submission("r", BODY))
+        again = Bench()
+        again.journal.records = first.journal.records
+        again.places.at = {FILM.id: FILM}
+        await table(again).resume(code)
+        assert loads == ["loaded"]
+        assert len(again.events) == 1
+
+    run(story())
+
+
 def test_an_end_that_could_not_be_journaled_is_found_out_when_somebody_asks() -> None:
     async def story() -> None:
         bench = Bench()
         made = table(bench)
-        await made.resume(OLD)
+        await made.resume(code_of(OLD))
         await ask(made, submission("r", BODY))
         bench.journal.refuses = lambda name: True
         made.cancel(["r"])
@@ -271,7 +303,7 @@ def test_a_request_resumed_under_other_code_gives_way_to_its_caller() -> None:
         bench = Bench()
         bench.journal.records = first.journal.records
         made = table(bench)
-        await made.resume(NEW)
+        await made.resume(code_of(NEW))
         follower = await made.attach("other", "r")
         assert follower is not None
         assert [t.key for t in follower.targets] == [t.key for t in part(NEW).targets]
