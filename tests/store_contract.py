@@ -349,14 +349,14 @@ class StoreContract:
         self, store: ValueStore, url: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(known_keys, "LEAST", 1)
-        for n in range(20):
+        for n in range(9):
             store.write("score", "1", FLOAT, [row(n)])
             assert store.note(Share(0, 1)) == 1
         assert len(below(url, "index")) <= 4
         opened = opens(monkeypatch)
-        assert len(list(ValueStore(url).owned(Share(0, 1)))) == 20
+        assert len(list(ValueStore(url).owned(Share(0, 1)))) == 9
         assert opened == []
-        assert len(store.purge(feature="score")) == 20
+        assert len(store.purge(feature="score")) == 9
         assert list(store.owned(Share(0, 1))) == []
         store.write("score", "1", FLOAT, [row("x")])
         assert store.note(Share(0, 2)) + store.note(Share(1, 2)) == 2  # the number of shards has changed
