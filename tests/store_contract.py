@@ -337,8 +337,15 @@ class StoreContract:
         assert again == before | {later.name: list(enumerate(key(name + "later") for name in ASSETS[1]))}
         assert list(again) == [parts[1].name, parts[2].name, later.name]
         assert opened == [later.name]
-        for other in (Share(0, 3), Share(1, 4), Share(0, 1)):  # theirs are not noted
+        for other in (Share(0, 3), Share(1, 4)):  # theirs are not noted
             assert owned(store, other)
+        opened.clear()
+        everything_owned = owned(store, Share(0, 1))
+        assert parts[1].name not in opened  # a reader of the whole store takes what is wholly a shard's own
+        assert parts[2].name in opened
+        assert everything_owned == {
+            name: list(enumerate(keys)) for name, keys in held(ValueStore(url)).items()
+        }
 
     def test_few_parts_are_not_worth_noting(self, store: ValueStore, url: str) -> None:
         publish(store, Share(1, 3))

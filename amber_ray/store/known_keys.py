@@ -58,8 +58,18 @@ class KnownKeys:
         self._share = share
 
     def read(self) -> dict[str, Known]:
-        """Return all that is known, by part. What can't be read is passed over."""
-        return {part: known for name in self._names() for part, known in self._entries(name)}
+        """Return all that is known, by part. What can't be read is passed over.
+
+        A reader of a store of several shards owns what all of them own: it takes what each has noted of parts
+        that are wholly that shard's.
+        """
+        found: dict[str, Known] = {}
+        for name in self._listed():
+            share = share_of(name)
+            if share is not None and share.within(self._share):
+                whole = share != self._share
+                found.update(pair for pair in self._entries(name) if not whole or pair[1].rows is None)
+        return found
 
     def sizes(self) -> dict[str, int]:
         """Return the parts that are known, and their sizes; keys are not read."""
@@ -97,9 +107,6 @@ class KnownKeys:
         except StoreError as error:
             log.warning("%s; parts are opened instead", error)
             return []
-
-    def _names(self) -> list[str]:
-        return [name for name in self._listed() if share_of(name) == self._share]
 
     def _files_with_sizes(self) -> tuple[dict[str, dict[str, int]], list[str]]:
         """Return what each file knows, and those of no use: damaged, or of another number of shards."""
