@@ -28,7 +28,7 @@ demo: $(STAMP) ## compute features of a real video over HTTP, twice, and show wh
 	@$(BIN)/amber demo
 
 test: lint types ## lint, types and every test, on clusters that the tests start themselves
-	@$(BIN)/pytest -n $(JOBS)
+	@$(BIN)/pytest -n $(JOBS) --durations 20
 
 check: lint types ## the quick half: lint, types, unit and property tests
 	@$(BIN)/pytest -q -n auto tests/unit tests/property

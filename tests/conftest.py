@@ -19,6 +19,9 @@ from tests import sharing
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 os.environ.setdefault("RAY_AUTH_MODE", "disabled")
 os.environ.pop("RAY_ADDRESS", None)
+# By default Ray's workers step back behind all other processes. Here these are other tests, and workers whose
+# turn never comes would keep theirs waiting.
+os.environ.setdefault("RAY_worker_niceness", "0")
 # Each process that runs tests has Ray's folders to itself. The name is short: below it are Ray's sockets, and
 # the path of a socket is at most 107 bytes long.
 PLACE = Path("/tmp") / f"amber-test-{secrets.token_hex(3)}"

@@ -26,7 +26,7 @@ import numpy as np
 from amber_ray.fabric.adapter import cluster as fabric
 from amber_ray.serving import front
 from amber_ray.settings import Settings
-from tests.server import CLIP, KIT, MARK, SAMPLES, Service
+from tests.server import CLIP, KIT, MARK, SAMPLES, UP_SECONDS, Service
 
 ROOT = Path(__file__).parents[2]
 FAULT_KIT = str(Path(__file__).parent / "fault_kit.py")
@@ -109,7 +109,7 @@ class Cluster(Service):
             cwd=ROOT,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=UP_SECONDS,
             check=False,
         )
         assert done.returncode == 0, done.stderr[-4000:]
@@ -145,7 +145,7 @@ class Cluster(Service):
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=UP_SECONDS,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

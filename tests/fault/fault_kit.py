@@ -68,7 +68,7 @@ def segfaults(asset: Asset, poison: str = "") -> int:
 
 
 @feature(version="1", retries=1, resources=CRAMPED)
-def greedy(asset: Asset, gigabytes: int = 4) -> int:
+def greedy(asset: Asset, gigabytes: int = 6) -> int:
     """Takes memory until it is stopped, or has taken so much."""
     ran("greedy", asset.id)
     taken = []

@@ -10,7 +10,7 @@ import pytest
 
 from tests.server import CLIP, Server
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture

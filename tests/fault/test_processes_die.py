@@ -15,7 +15,7 @@ import pytest
 import amber_ray
 from tests.fault.cluster import Caller, Cluster, end, received
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 Told = Callable[..., None]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.fault.cluster import Caller, Cluster
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 
 EITHER_WAY = {
     "num_failures": -1,

@@ -14,7 +14,7 @@ from ray._private.utils import get_used_memory
 
 from tests.fault.cluster import Caller, Cluster
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(600)
 Told = Callable[..., None]
 
 
@@ -55,11 +55,14 @@ def test_a_step_that_segfaults(cluster: Cluster, told: Told) -> None:
 
 
 def test_a_step_that_eats_all_memory(cluster: Cluster, told: Told) -> None:
-    """Ray ends the worker before the machine is full; here \"full\" is 1 GiB more than is in use now."""
+    """Ray ends the worker before the machine is full; here \"full\" is 2 GiB more than is in use now.
+
+    What other tests take or give back meanwhile is less than that.
+    """
     greedy, running = cluster.clip(2)
     neighbour = Caller(cluster, "pinned", running)
     cluster.until(lambda: cluster.runs("pinned") == 1)
-    full = (get_used_memory() + (1 << 30)) / get_system_memory()
+    full = (get_used_memory() + (2 << 30)) / get_system_memory()
     watched = {"RAY_memory_monitor_refresh_ms": "50", "RAY_memory_usage_threshold": f"{full:.4f}"}
     cluster.add_node("cramped", env=watched)
     try:

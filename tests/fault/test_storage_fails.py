@@ -17,7 +17,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from tests.server import CLIP, Server
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 Told = Callable[..., None]
 STORAGE_KIT = str(Path(__file__).parent / "storage_kit.py")
 
