@@ -15,6 +15,7 @@
     │   ├── UnknownRegistry (412)   the registry that a request names is not known here (any more)
     │   └── RequestMismatch (422)   the id given belongs to another request
     ├── DeclarationError (500)      a feature or a registry that can't be right; found before Ray is asked
+    │   └── UnfitCode (422)         code that was sent, and can't be loaded or registered here
     ├── MediaError (422)            the media itself: missing, corrupt, not what it claims to be
     │   ├── Unsuitable (422)        sound where pictures are needed, or the other way round
     │   ├── MediaNotFound (404)     gone from its place, which says nothing of its content
@@ -72,6 +73,7 @@ __all__ = [
     "TooLarge",
     "Unauthorized",
     "Unavailable",
+    "UnfitCode",
     "UnknownAsset",
     "UnknownFeature",
     "UnknownKey",
@@ -179,6 +181,12 @@ class RequestMismatch(BadRequest):
 
 class DeclarationError(AmberError):
     """A feature or registry that can't be right: cycle, duplicate name, unknown input, bad type."""
+
+
+class UnfitCode(DeclarationError):
+    """Code that a client sent, or would send, and that can't be loaded or registered by the server."""
+
+    status = 422
 
 
 class MediaError(AmberError):

@@ -28,6 +28,7 @@ class Limits:
 
     body_bytes: int = 4 * MIB
     body_depth: int = 32
+    source_bytes: int = 1 * MIB
     upload_bytes: int = 2 * GIB
     assets_per_request: int = 10_000
     values_per_request: int = 10_000
@@ -51,7 +52,8 @@ class Settings:
     values held in the object store; `attainable` the resources of one more node that an autoscaler can add
     (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing; `overtakes` how many
     tasks of more urgent classes go ahead of one that waits before it has a turn; `allow_origins` the origins
-    of web pages (`https://app.example`) that may ask from a browser; `retry_later_seconds` for how long in
+    of web pages (`https://app.example`) that may ask from a browser; `register` whether clients may register
+    features over HTTP, which runs their code here; `retry_later_seconds` for how long in
     all a step may put itself off (`RetryLater`); `revision` any text: with another one `serve deploy` starts
     new replicas, which read the features' code anew; `drain_seconds` how long callers who wait are given
     when a server or a replica stops. Of requests, those that fail or take `slow_seconds` are logged, with
@@ -73,6 +75,7 @@ class Settings:
     attainable: Mapping[str, float] = field(default_factory=dict)
     tokens: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
+    register: bool = False
     remote_schemes: tuple[str, ...] = ()
     etag_identity: bool = False
     memory_bytes: int = 1 * GIB

@@ -65,6 +65,12 @@ def build() -> Parser:
         help="an API token to accept, any number of times (or AMBER_TOKENS, separated by commas)",
     )
     serve.add_argument(
+        "--register",
+        action="store_true",
+        help="take features from clients and run their code, of callers whose token has the scope operate "
+        "(without tokens: of any program on this machine)",
+    )
+    serve.add_argument(
         "--allow-origin",
         action="append",
         default=[],

@@ -91,6 +91,7 @@ def served_settings(args: argparse.Namespace) -> Settings:
         replicas=args.replicas,
         tokens=tokens_of(args),
         allow_origins=tuple(args.allow_origin),
+        register=args.register,
         remote_schemes=tuple(s.removesuffix("://") for s in args.remote_scheme),
         access_log=args.access_log,
         **{name: value for name in TOLD if (value := getattr(args, name)) is not None},

@@ -196,7 +196,7 @@ class _Way:
         except BaseException:
             await http.aclose()
             raise
-        return Opened(http)
+        return Opened(http, None, http)
 
     async def _embedded(self) -> Opened:
         from amber_ray.client.lazy import LazyService

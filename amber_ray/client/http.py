@@ -19,15 +19,33 @@ from urllib.parse import quote
 import httpx
 
 from amber_ray.client import retry, value_stream
+from amber_ray.client.sending import texts_of
 from amber_ray.client.sse import events
+from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.declare.registry import meaning
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.service import (
+    AbsentValue,
+    Answered,
+    FeatureInfo,
+    RegistryView,
+    RequestEvent,
+    StoredValue,
+)
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, MissingResource, TooLarge, Unavailable, UnknownKey
+from amber_ray.errors import (
+    AmberError,
+    MissingResource,
+    TooLarge,
+    Unavailable,
+    UnknownKey,
+    UnknownRegistry,
+)
 from amber_ray.wire import views
 from amber_ray.wire.inline import Decoder
 from amber_ray.wire.problems import Reading
+from amber_ray.wire.registry import decode_registry, encode_registering
 
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 30.0
@@ -40,6 +58,8 @@ VALUES_PER_QUESTION = 5_000
 """Keys that are asked for together, well below the server's own limit (`settings.Limits`)."""
 VALUES_SECONDS = 120.0
 """How long a batch of values may take beyond `ANSWER_SECONDS`: the store may be slow."""
+REGISTER_SECONDS = 150.0
+"""How long the server may take beyond that to run code that it is sent: it may import a framework."""
 VALUES_TRIES = 4
 """How often in a row a stream of values may break off before it has brought anything."""
 
@@ -70,6 +90,7 @@ class HttpService:
             transport=transport,
         )
         self._decoder = Decoder()
+        self._brought: dict[str, tuple[str, Mapping[str, Any], RegistryView]] = {}
         self._values = asyncio.Semaphore(VALUES_AT_ONCE)
 
     async def ping(self) -> None:
@@ -82,6 +103,48 @@ class HttpService:
         infos = [views.decode_feature(item) for item in data["features"]]
         self._decoder.learn(infos)
         return infos
+
+    async def register(self, base: str, specs: Sequence[FeatureSpec]) -> RegistryView:
+        """`POST /v1/registry`. Implements `client.registered.Registrar`: the code travels as source text.
+
+        It is written down before anything is awaited. Raises `UnfitCode` for what can't be, `Forbidden` where
+        the server takes no features or not from this client.
+        """
+        body = encode_registering(base, texts_of(specs), {spec.name: meaning(spec) for spec in specs})
+        view = await self._register(body)
+        if specs:
+            self._brought[view.digest] = base, body, view
+        return view
+
+    async def _register(self, body: Mapping[str, Any]) -> RegistryView:
+        return decode_registry(await self._json("POST", "/v1/registry", json=body, wait=REGISTER_SECONDS))
+
+    async def _planned(self, path: str, request: ComputeRequest, **options: Any) -> Any:
+        """Ask what is planned; a server that started anew is brought this client's features again."""
+        body = views.encode_request(request)
+        try:
+            return await self._json("POST", path, json=body, **options)
+        except UnknownRegistry:
+            await self._bring(request.registry)
+            return await self._json("POST", path, json=body, **options)
+
+    async def _bring(self, wanted: str) -> None:
+        """Register again what a registry was made of. Raises `Unavailable` if it can't be made any more."""
+        steps: list[Mapping[str, Any]] = []
+        digest = wanted
+        while digest in self._brought:
+            digest, body, _ = self._brought[digest]
+            steps.append(body)
+        made = ""
+        try:
+            for body in reversed(steps):
+                made = (await self._register(body)).digest
+        except UnknownRegistry:
+            made = ""
+        if made != wanted:
+            raise Unavailable(
+                f"{self.url} has other features than when this client registered its own; connect again"
+            )
 
     async def add_asset(self, uri: str) -> Asset:
         """`POST /v1/assets`; the same URI again is the same asset, so it may be repeated."""
@@ -98,14 +161,10 @@ class HttpService:
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         """`POST /v1/compute`. With an `id` it may be repeated, since the same id is the same request."""
         headers = _prefer(wait) | ({views.REQUEST_ID_HEADER: id} if id is not None else {})
-        data = await self._json(
-            "POST",
-            "/v1/compute",
-            json=views.encode_request(request),
-            headers=headers,
-            wait=wait,
-            again=id is not None,
-        )
+        data = await self._planned("/v1/compute", request, headers=headers, wait=wait, again=id is not None)
+        if request.registry in self._brought:
+            # Its features may have the names of others, and other types.
+            self._decoder.learn(self._brought[request.registry][2].features)
         return await self._view(data)
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
@@ -139,7 +198,7 @@ class HttpService:
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """`POST /v1/explain`."""
-        data = await self._json("POST", "/v1/explain", json=views.encode_request(request))
+        data = await self._planned("/v1/explain", request)
         return [views.decode_step(step) for step in data["steps"]]
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:

@@ -1,10 +1,10 @@
 """Which features a client's requests mean, where it names them by decorated objects.
 
-Where features can be registered (an Amber of one's own, a cluster), each client has a registry of its own: to
-begin with the service's, from then on with what this client registered. Its requests name that registry, so
-that a feature that changes meanwhile, here or in another client, changes nothing for them. Elsewhere (over
-HTTP) a request says which digests the features must have; a server that has others runs nothing and says so,
-which costs no question of its own.
+Where features can be registered (an Amber of one's own, a cluster, a server that takes them), each client has
+a registry of its own: to begin with the service's, from then on with what this client registered. Its
+requests name that registry, so that a feature that changes meanwhile, here or in another client, changes
+nothing for them. Elsewhere (a server that takes none, or not from this client, as its first answer tells) a
+request says which digests the features must have; a server that has others runs nothing and says so.
 
 Must not know: Ray, HTTP.
 """
@@ -24,7 +24,7 @@ from amber_ray.client.version_lock import remember
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import declaration, meaning
 from amber_ray.core.model.service import FeatureInfo, RegistryView, Service
-from amber_ray.errors import BadRequest, FeatureMismatch, UnknownFeature
+from amber_ray.errors import BadRequest, FeatureMismatch, Forbidden, UnknownFeature
 
 
 class Registrar(Protocol):
@@ -118,6 +118,7 @@ class ClientFeatures:
         self._own = set(own)
         self._place = place
         self._view: RegistryView | None = None
+        self._refused = ""
         self._registry = ""
         self._below: dict[tuple[str, ...], dict[str, str]] = {}
         self._turn = asyncio.Lock()
@@ -135,12 +136,13 @@ class ClientFeatures:
 
     async def register(self, objects: Iterable[Callable[..., Any]]) -> Registration:
         """Add features to this client's registry, or put them in the place of those of the same names."""
-        if self._registrar is None:
-            raise BadRequest(f"{self._place} takes no features from its clients; {_HOW}")
         given = list(objects)
         async with self._turn:
-            before = await self._known(self._registrar)
-            after = await self._with(self._registrar, before, given)
+            if (registrar := await self._able()) is None:
+                why = f" ({self._refused})" if self._refused else ""
+                raise BadRequest(f"{self._place} takes no features from its clients; {_HOW}{why}")
+            before = await self._known(registrar)
+            after = await self._with(registrar, before, given)
         names = list(meant(given))
         old = {info.name: info for info in before.features}
         new = {info.name: info for info in after.features}
@@ -155,12 +157,11 @@ class ClientFeatures:
 
     async def meaning(self, names: Sequence[str], objects: Sequence[Callable[..., Any]]) -> Meaning:
         """What a request for features says of them. Registers what is not registered, where that can be."""
-        registrar = self._registrar
-        if registrar is None:
-            return Meaning("", {name: meaning(spec) for name, spec in meant(objects).items()})
         if not objects and not self._own:
             return Meaning(self._registry)
         async with self._turn:
+            if (registrar := await self._able()) is None:
+                return Meaning("", {name: meaning(spec) for name, spec in meant(objects).items()})
             view = await self._with(registrar, await self._known(registrar), objects)
             return Meaning(self._registry, self._expected(view, tuple(names)))
 
@@ -170,7 +171,7 @@ class ClientFeatures:
         try:
             yield
         except (FeatureMismatch, UnknownFeature) as error:
-            if self._registrar is not None or not objects:
+            if not objects or (self._registrar is not None and not self._refused):
                 raise
             said = await self._explained(objects)
             if not said:
@@ -194,6 +195,18 @@ class ClientFeatures:
         instead = [repr(name) for name in specs if name in there]
         by_name = f", or ask for the server's own by name ({', '.join(instead)})" if instead else ""
         return f"{', and '.join(said)}; {_HOW}{by_name}"
+
+    async def _able(self) -> Registrar | None:
+        """What takes features, if there is one and it takes any from this client: asked once."""
+        if self._registrar is not None and not self._refused and self._view is None:
+            try:
+                await self._known(self._registrar)
+            except (
+                BadRequest,
+                Forbidden,
+            ) as error:
+                self._refused = str(error)
+        return None if self._refused else self._registrar
 
     async def _known(self, registrar: Registrar) -> RegistryView:
         if self._view is None:

@@ -17,7 +17,7 @@ from starlette.responses import Response
 from amber_ray.core.model.service import Service
 from amber_ray.errors import AmberError
 from amber_ray.serving.answers import error_response
-from amber_ray.serving.app_context import AppContext
+from amber_ray.serving.app_context import AppContext, TextRegistrar
 from amber_ray.serving.compression import Compression
 from amber_ray.serving.drain import Drain
 from amber_ray.serving.guard import Guard
@@ -46,6 +46,7 @@ def create_app(
     echo: bool = True,
     drain: Drain | None = None,
     keyring: Keyring | None = None,
+    registrar: TextRegistrar | None = None,
     new_id: Callable[[], str] = _random_id,
 ) -> Starlette:
     """Return an ASGI app with the whole HTTP contract over `service`, and the page.
@@ -58,6 +59,7 @@ def create_app(
         echo: whether answers carry `X-Request-Id`; off behind a server that adds it.
         drain: by which the app is told that it is about to end.
         keyring: the tokens that are good; by default those of the settings alone.
+        registrar: takes features as source text, if `settings.register` says that any are taken.
         new_id: makes a name for a compute request whose caller chose none.
 
     Raises:
@@ -66,7 +68,8 @@ def create_app(
     keyring = keyring or Keyring(settings.tokens)
     refuse_malformed(settings.allow_origins, keyring.locked)
     drain = drain or Drain()
-    context = AppContext(service, settings, keyring, drain, new_id)
+    taken = registrar if settings.register else None
+    context = AppContext(service, settings, keyring, drain, new_id, taken)
     app = Starlette(
         routes=[*(path.route(context) for path in PATHS), *page.routes(context)],
         middleware=[

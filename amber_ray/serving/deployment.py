@@ -33,6 +33,8 @@ from amber_ray.store.tokens import TokenBook
 if TYPE_CHECKING:
     from ray import serve
 
+    from amber_ray.serving.app_context import TextRegistrar
+
 log = logging.getLogger("amber.serving")
 
 Start = Callable[[Settings], Any]
@@ -142,6 +144,13 @@ async def _engine(settings: Settings) -> Service:
 
     engine: Service = await start_engine(settings)
     return engine
+
+
+def _registrar(service: Service) -> TextRegistrar | None:
+    from amber_ray.fabric.adapter.registering import TextRegistrar
+    from amber_ray.fabric.engine.engine import Engine
+
+    return TextRegistrar(service) if isinstance(service, Engine) else None
 
 
 async def _rehearse(settings: Settings, start: Start | None) -> None:
@@ -269,7 +278,14 @@ class Replica:
         """
         assert self._service is not None
         # Serve echoes X-Request-Id itself.
-        app = create_app(self._service, self._settings, echo=False, drain=self._drain, keyring=self._keyring)
+        app = create_app(
+            self._service,
+            self._settings,
+            echo=False,
+            drain=self._drain,
+            keyring=self._keyring,
+            registrar=_registrar(self._service),
+        )
         from amber_ray.fabric import heap
 
         heap.settle()

@@ -34,6 +34,7 @@ FIELDS = (
     "refresh",
     "deadline",
     "expect",
+    "registry",
 )
 MAX_URI = 4096
 MAX_FEATURES = 1000
@@ -56,7 +57,8 @@ def decode_request(data: Any, limits: Limits | None = None, tenant: str = "defau
         tenant=_given(fields, "tenant", _tenant, tenant),
         refresh=_given(fields, "refresh", _refresh, False),
         deadline_seconds=_given(fields, "deadline", _deadline, None),
-        expect=_given(fields, "expect", _expect, {}),
+        expect=_given(fields, "expect", digests, {}),
+        registry=_given(fields, "registry", _registry, ""),
     )
 
 
@@ -80,6 +82,8 @@ def encode_request(request: ComputeRequest) -> dict[str, Any]:
         data["deadline"] = request.deadline_seconds
     if request.expect:
         data["expect"] = dict(request.expect)
+    if request.registry:
+        data["registry"] = request.registry
     return data
 
 
@@ -147,18 +151,28 @@ def _params(value: Any) -> dict[str, Any]:
     return value
 
 
-def _expect(value: Any) -> dict[str, str]:
+def digests(value: Any, where: str = "expect") -> dict[str, str]:
+    """Features and their digests. Raises `BadRequest`, `TooLarge`."""
     if not isinstance(value, dict):
-        raise BadRequest(f"expect must be an object of features and their digests, not {describe(value)}")
+        raise BadRequest(f"{where} must be an object of features and their digests, not {describe(value)}")
     if len(value) > MAX_FEATURES:
-        raise TooLarge(f"expect has {len(value):,} features; at most {MAX_FEATURES:,} are taken")
+        raise TooLarge(f"{where} has {len(value):,} features; at most {MAX_FEATURES:,} are taken")
     for name, digest in value.items():
-        text(name, "a name in expect")
+        text(name, f"a name in {where}")
         if not (isinstance(digest, str) and KEY.match(digest)):
             raise BadRequest(
-                f"expect[{quote(name)}] must be 32 lower-case hex digits, as GET /v1/features tells them, "
+                f"{where}[{quote(name)}] must be 32 lower-case hex digits, as GET /v1/features tells them, "
                 f"not {describe(digest)}"
             )
+    return value
+
+
+def _registry(value: Any) -> str:
+    if not (isinstance(value, str) and (not value or KEY.match(value))):
+        raise BadRequest(
+            "registry must be the digest that POST /v1/registry answered, 32 lower-case hex digits, "
+            f"not {describe(value)}"
+        )
     return value
 
 

@@ -46,7 +46,7 @@ class ComputeRequest:
     - `params` maps `"feature.name"` to a JSON value; `range` is [A, B) in seconds;
     - `expect` maps features to the digests (`FeatureInfo.digest`) that they must have, or nothing is run;
     - `registry` is the digest of the registry to plan with, which a caller brought before; empty: the
-      service's own. It never travels over HTTP.
+      service's own.
     """
 
     features: tuple[str, ...]

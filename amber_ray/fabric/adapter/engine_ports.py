@@ -16,6 +16,7 @@ from typing import Any
 
 import ray
 
+from amber_ray.core.declare.registry import Registry
 from amber_ray.errors import AmberError, Unavailable
 from amber_ray.fabric.adapter import cluster, machine
 from amber_ray.fabric.engine.engine import Engine
@@ -73,7 +74,12 @@ def ports(settings: Settings, catalogue: Catalogue, *, create: bool) -> Ports:
         assets=machine.CatalogueAssets(catalogue),
         clock=machine.MachineClock(),
         identity=machine.RandomIdentity(),
+        unpack=_unpack,
     )
+
+
+async def _unpack(blob: bytes) -> Registry:
+    return await asyncio.to_thread(registry_blob.unpack, blob)
 
 
 async def _adopted(settings: Settings) -> Settings:

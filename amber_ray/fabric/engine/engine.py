@@ -145,12 +145,27 @@ class Engine:
         `base` is a digest, empty for the service's own, which stays as it is; `code` is the pickle of the
         specs. The shards have the code when this returns. Raises `DeclarationError`, `UnknownRegistry`.
         """
+        await self._find(base)
         registry = self._registries.get(base)
         if specs:
             registry = self._registries.derive(base, specs, code, self._requests.registries())
             blob = self._registries.blobs[registry.digest]
             await asyncio.gather(*(s.call("publish", registry.digest, blob) for s in self._shards))
         return registry.view()
+
+    async def _find(self, digest: str) -> None:
+        """Have a registry at hand that a caller names, if any engine brought the shards its code.
+
+        A caller of several replicas registers with one of them and asks the others as well.
+        """
+        if digest in self._registries:
+            return
+        for shard in self._shards:
+            blob = await shard.call("code", digest)
+            if blob is not None:
+                found = await self._ports.unpack(blob)
+                self._registries.adopt(found, blob, self._requests.registries())
+                return
 
     async def add_asset(self, uri: str) -> Asset:
         """Identify and probe the media at `uri`."""
@@ -170,6 +185,8 @@ class Engine:
         `RequestMismatch`. The request lives as long as a caller of this method waits for it, or for good once
         it was accepted; whoever reads its events or status keeps nothing alive.
         """
+        if request.registry not in self._registries:
+            await self._find(request.registry)
         return await self._flight.compute(request, wait, id or self._ports.identity.new_id())
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
@@ -186,6 +203,7 @@ class Engine:
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """What `compute` would do, step by step in dependency order; runs nothing."""
+        await self._find(request.registry)
         assets, failed = await self._planner.resolve(request.assets)
         if failed and not assets:
             raise _as_error(failed[0].failure)

@@ -9,13 +9,14 @@ Every coroutine here may be cancelled, and may be abandoned for good when the en
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
+from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError
+from amber_ray.errors import AmberError, UnknownRegistry
 from amber_ray.fabric.transport.messages import Hello
 
 Ref: TypeAlias = Any
@@ -96,6 +97,15 @@ class Identity(Protocol):
         ...
 
 
+Unpack: TypeAlias = Callable[[bytes], Awaitable[Registry]]
+"""Makes a registry of the code that another engine brought the shards."""
+
+
+async def no_code(blob: bytes) -> Registry:
+    """The `Unpack` of an engine that no other one works beside."""
+    raise UnknownRegistry("features that another process registered are not known here")
+
+
 @dataclass(frozen=True, slots=True)
 class Ports:
     """All of an engine's ports; `shards` in the order of their numbers."""
@@ -105,3 +115,4 @@ class Ports:
     assets: Assets
     clock: Clock
     identity: Identity
+    unpack: Unpack = no_code

@@ -45,6 +45,16 @@ class Registries:
         self._known[digest] = registry
         return registry
 
+    def __contains__(self, digest: str) -> bool:
+        return not digest or digest in self._known
+
+    def adopt(self, registry: Registry, blob: bytes, in_use: Collection[str]) -> None:
+        """Keep a registry that a caller of another engine brought; `blob` is its code."""
+        self.blobs.setdefault(registry.digest, blob)
+        self._known.setdefault(registry.digest, registry)
+        self.get(registry.digest)
+        self._evict(in_use)
+
     def derive(
         self, base: str, specs: Sequence[FeatureSpec], code: bytes, in_use: Collection[str]
     ) -> Registry:
@@ -60,11 +70,15 @@ class Registries:
             self.blobs[new.digest] = layers.extended(blob, new.digest, [s.name for s in specs], code)
             self._known[new.digest] = new
         self.get(new.digest)  # the most recently used before any goes: it may be one of the oldest
+        self._evict(in_use)
+        return self._known[new.digest]
+
+    def _evict(self, in_use: Collection[str]) -> None:
+        """Let go of those that were not used for longest, beyond `BROUGHT`, but of none that is in use."""
         brought = [digest for digest in self._known if digest != self.own.digest]
         for digest in brought[:-BROUGHT]:
             if digest not in in_use:
                 del self._known[digest], self.blobs[digest]
-        return self._known[new.digest]
 
     def returns(self, feature: str, version: str) -> ValueType | None:
         """The declared type of a feature's version; None if no registry has it."""

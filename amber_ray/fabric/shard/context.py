@@ -23,7 +23,7 @@ class ShardContext:
     """One shard's state. All of it belongs to one event loop, so between two `await`s nothing changes.
 
     - `values`: handles of the values in memory, by key, kept in step with the ledger's AVAILABLE entries;
-    - `registries`: digests of the registries whose code is published, oldest first;
+    - `registries`: the registries whose code is published, oldest first: their code by their digests;
     - `refreshing`: keys that a caller wants made anew and that have not been, so copies of the old value must
       go once more when the new one is there;
     - `changes`: how many times values were purged or made anew; see `Updates.changes`;
@@ -42,7 +42,7 @@ class ShardContext:
     spawn: Callable[[Coroutine[Any, Any, None]], None]
     changed: Callable[[list[str] | None], None]
     values: dict[str, Handle] = field(default_factory=dict)
-    registries: dict[str, None] = field(default_factory=dict)
+    registries: dict[str, bytes] = field(default_factory=dict)
     refreshing: set[str] = field(default_factory=set)
     changes: int = 0
 

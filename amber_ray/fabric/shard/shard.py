@@ -201,11 +201,15 @@ class Shard:
     def _publish(self, digest: str, blob: bytes) -> None:
         if digest not in self.context.registries:
             self.context.cluster.publish(digest, blob)
-            self.context.registries[digest] = None
+            self.context.registries[digest] = blob
 
     async def publish(self, digest: str, blob: bytes) -> None:
         """An engine brings the code of its registry."""
         self._publish(digest, blob)
+
+    async def code(self, digest: str) -> bytes | None:
+        """The code of a registry that some engine brought, for an engine that a caller names it to."""
+        return self.context.registries.get(digest)
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Run something beside; an exception that nobody handled is logged, never lost."""

@@ -20,6 +20,7 @@ from typing import Any
 
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.declare.texts import SENT
 from amber_ray.core.fingerprint import live
 from amber_ray.core.fingerprint.source import installed
 from amber_ray.errors import DeclarationError
@@ -152,7 +153,11 @@ def _user_modules(specs: Iterable[FeatureSpec]) -> Iterable[ModuleType | None]:
         top = name.partition(".")[0]
         if top in ("amber_ray", "__main__"):
             continue
-        module = sys.modules.get(top) or sys.modules.get(name)
+        sent = sys.modules.get(name)
+        if getattr(sent, SENT, False):
+            yield sent  # also below a package that is installed: no worker could import it
+            continue
+        module = sys.modules.get(top) or sent
         file = getattr(module, "__file__", None) or ""
         if not any(file.startswith(path) for path in libraries if path):
             yield module

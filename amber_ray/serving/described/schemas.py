@@ -148,7 +148,24 @@ EXAMPLES: dict[str, Any] = {
     "KeyList": {"keys": [KEY, "1c6a4d3bae9f801722334455667788a0"]},
     "Progress": {"done": 1, "total": 3},
     "AssetUri": {"uri": "file:///media/a.mp4"},
+    "SourceText": {
+        "name": "mine.py",
+        "text": "from amber_ray import Asset, feature\n\n\n@feature\ndef size(asset: Asset) -> int:\n"
+        "    return asset.bytes\n",
+        "package": "",
+        "filed": True,
+    },
     "Alive": {"status": "ok"},
+}
+EXAMPLES["Registering"] = {
+    "base": "",
+    "texts": [EXAMPLES["SourceText"]],
+    "features": {"size": DIGEST},
+}
+EXAMPLES["Registry"] = {
+    "digest": KEY,
+    "features": [EXAMPLES["Feature"]],
+    "declared": {"redness": DIGEST},
 }
 EXAMPLES["Request"] = {
     "id": REQUEST,
@@ -223,6 +240,12 @@ SCHEMAS: dict[str, Schema] = {
                     "propertyNames": _text(MAX_NAME),
                     "maxProperties": MAX_FEATURES,
                     "additionalProperties": ID,
+                }
+            ),
+            registry=_maybe(
+                {
+                    **ID,
+                    "description": "the registry to plan with: the `digest` that `POST /v1/registry` told",
                 }
             ),
         ),
@@ -319,6 +342,43 @@ SCHEMAS: dict[str, Schema] = {
         "description": "How a feature that calls a service is held back; empty for others.",
     },
     "Param": _object("type default", type=TEXT, default={}),
+    "SourceText": {
+        **_object(
+            "name text",
+            name={**TEXT, "description": "what people call it, for messages and tracebacks"},
+            text={**TEXT, "description": "a module's source"},
+            package={**TEXT, "description": "the package that its relative imports start from"},
+            filed={**FLAG, "description": "whether it is the text of a file, and not of a notebook"},
+        ),
+        "additionalProperties": False,
+    },
+    "Registering": {
+        **_object(
+            "",
+            base={
+                "type": "string",
+                "pattern": "^([0-9a-f]{32})?$",
+                "description": "the registry to add to, by its digest; empty: the server's own",
+            },
+            texts=_list(ref("SourceText")),
+            features={
+                "type": "object",
+                "description": "the features meant, with the digests that they must have here",
+                "additionalProperties": ID,
+            },
+        ),
+        "additionalProperties": False,
+    },
+    "Registry": _object(
+        "digest features declared",
+        digest={**ID, "description": "names it in `registry` of a request"},
+        features=_list(ref("Feature")),
+        declared={
+            "type": "object",
+            "description": "of each feature, a digest of all that was declared",
+            "additionalProperties": ID,
+        },
+    ),
     "Purged": _object("purged", purged=COUNT),
     "StoredVersion": _object(
         "feature version parts rows bytes", feature=TEXT, version=TEXT, parts=COUNT, rows=COUNT, bytes=COUNT

@@ -5,6 +5,7 @@
     requests    GET and DELETE /v1/requests/{id}, and its events
     assets      POST /v1/assets: by URI or as an upload
     features    GET /v1/features, /v1/features/{name} and /v1/versions
+    registry    POST /v1/registry: features as source text, where the server takes any
     health      GET /healthz, /metrics, /v1/stats and /v1/failures
     page        GET /, /docs and /openapi.json
     endpoint    what all of them are made with: `Path`, and `described`, which declares a handler
@@ -14,7 +15,7 @@
 
 from __future__ import annotations
 
-from amber_ray.serving.routes import assets, compute, features, health, requests, values
+from amber_ray.serving.routes import assets, compute, features, health, registry, requests, values
 from amber_ray.serving.routes.endpoint import Path
 
 # The router tries paths in order: the two hot ones are first.
@@ -24,5 +25,6 @@ PATHS: list[Path] = [
     *requests.PATHS,
     *assets.PATHS,
     *features.PATHS,
+    *registry.PATHS,
     *health.PATHS,
 ]

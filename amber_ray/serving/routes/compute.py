@@ -82,7 +82,7 @@ async def compute(context: AppContext, request: Request) -> Response:
         lambda: context.service.compute(asked, id=id),
     )
     request.scope["amber.request"] = found.id
-    data = await context.view(found, request, asked.features)
+    data = await context.view(found, request, asked.features, asked.registry)
     headers = {REQUEST_ID_HEADER: found.id}
     if preferred.applied is not None:
         headers["Preference-Applied"] = preferred.applied

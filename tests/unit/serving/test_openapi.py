@@ -22,9 +22,18 @@ from hypothesis import strategies as st
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import ExplainedStep
+from amber_ray.core.model.service import RegistryView
 from amber_ray.core.model.units import Asset, Segment
 from amber_ray.core.planning.plan import Planner
-from amber_ray.errors import BadRequest, MediaError, RequestMismatch, Unavailable, UnknownFeature
+from amber_ray.errors import (
+    BadRequest,
+    MediaError,
+    RequestMismatch,
+    Unavailable,
+    UnfitCode,
+    UnknownFeature,
+    UnknownRegistry,
+)
 from amber_ray.features import BUILTINS
 from amber_ray.serving import incoming
 from amber_ray.serving.app import create_app
@@ -109,6 +118,20 @@ class Case:
 TINY = Settings(limits=Limits(body_bytes=10, upload_bytes=10))
 KEY = digest("embedding" + digest("/m/a.mp4"))
 NOBODY = digest("nobody")
+
+
+class Registrar:
+    """Knows one registry, which is empty; or raises."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+
+    async def register(self, base: str, texts: Any, features: Any) -> RegistryView:
+        if self.error is not None:
+            raise self.error
+        return RegistryView("0" * 32, (), {})
+
+
 GOOD = {
     "compute": Case("POST", "/v1/compute", {"json": compute_body("probe")}),
     "explain": Case("POST", "/v1/explain", {"json": compute_body("probe")}),
@@ -123,6 +146,13 @@ GOOD = {
     "feature": Case("GET", "/v1/features/embedding"),
     "failures": Case("GET", "/v1/failures"),
     "versions": Case("GET", "/v1/versions"),
+    "register": Case(
+        "POST",
+        "/v1/registry",
+        {"json": {"base": "", "texts": [], "features": {}}},
+        Settings(register=True),
+        app={"registrar": Registrar()},
+    ),
     "stats": Case("GET", "/v1/stats"),
     "metrics": Case("GET", "/metrics"),
     "healthz": Case("GET", "/healthz"),
@@ -136,6 +166,10 @@ async def never() -> AsyncIterator[bytes]:
     yield b""
 
 
+def failing(case: Case, error: Exception) -> Case:
+    return case.but(error=error, app={"registrar": Registrar(error)} if "registrar" in case.app else {})
+
+
 def cases() -> Iterator[tuple[str, str, Case]]:
     for name, case in GOOD.items():
         yield name, "200", case
@@ -143,14 +177,16 @@ def cases() -> Iterator[tuple[str, str, Case]]:
         if name != "healthz":
             yield name, "401", case.but(settings=LOCKED)
             yield name, "429", case.but(app={"ongoing": 0})
-            yield name, "500", case.but(error=RuntimeError("a bug"))
-            yield name, "503", case.but(error=Unavailable("the cluster is restarting"))
-    for name in ("compute", "explain", "asset", "values"):
+            yield name, "500", failing(case, RuntimeError("a bug"))
+            yield name, "503", failing(case, Unavailable("the cluster is restarting"))
+    yield "register", "412", failing(GOOD["register"], UnknownRegistry("it is not known here"))
+    yield "register", "422", failing(GOOD["register"], UnfitCode("mine.py:1: there is no module 'x'"))
+    for name in ("compute", "explain", "asset", "values", "register"):
         case = GOOD[name]
         yield name, "400", case.but(options={"json": {"wrong": 1}})
         late = {"content": never(), "headers": {"Content-Type": "application/json"}}
         yield name, "408", case.but(options=late, wait=0.0)
-        yield name, "413", case.but(settings=TINY)
+        yield name, "413", case.but(settings=TINY.replace(register=True))
         yield name, "415", case.but(options={"content": b"a=b", "headers": {"Content-Type": "text/plain"}})
     stopping = Drain()
     stopping.refusing = True

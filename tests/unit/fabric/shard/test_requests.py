@@ -65,7 +65,7 @@ def submission(id: str, record: dict[str, Any] | None = None, **changes: Any) ->
 
 
 def table(bench: Bench) -> RequestTable:
-    bench.context.registries |= {OLD.digest: None, NEW.digest: None}
+    bench.context.registries |= {OLD.digest: b"", NEW.digest: b""}
     return RequestTable(bench.context)
 
 
