@@ -5,6 +5,7 @@
     │ └ embedded   an engine in this process, on a Ray of its own or the cluster's
     │   └ own_ray  the Ray that this process started: who uses it, which stores are open in it
     ├ http         a server over HTTP: `HttpService`
+    │ ├ sending    features as source text, for a server that takes them
     │ ├ retry      which calls may be sent again, and when
     │ ├ value_stream   reads many values from an Arrow stream, while it arrives
     │ └ sse        parses server-sent events

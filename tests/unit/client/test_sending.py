@@ -6,11 +6,8 @@ A notebook is a module without a file, whose cells are known to `linecache`, as 
 from __future__ import annotations
 
 import importlib.util
-import itertools
-import linecache
 import sys
 import textwrap
-import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -24,30 +21,7 @@ from amber_ray.client.sending import texts_of
 from amber_ray.core.declare.registry import declaration, declared
 from amber_ray.core.declare.texts import SourceText, load_text
 from amber_ray.errors import UnfitCode
-
-NUMBERS = itertools.count()
-HEAD = """
-from amber_ray import Asset, feature
-"""
-
-
-class Notebook:
-    """Cells that are run one after the other in one namespace."""
-
-    def __init__(self) -> None:
-        self.module = types.ModuleType(f"notebook_{next(NUMBERS)}")
-        sys.modules[self.module.__name__] = self.module
-        self.run(HEAD)
-
-    def run(self, cell: str) -> Notebook:
-        text = textwrap.dedent(cell)
-        file = f"<cell-{next(NUMBERS)}>"
-        linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
-        exec(compile(text, file, "exec", dont_inherit=True), vars(self.module))
-        return self
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.module, name)
+from tests.notebook import HEAD, NUMBERS, Notebook
 
 
 @pytest.fixture

@@ -215,6 +215,7 @@ class MemoryShard:
         self.sessions: dict[str, Session] = {}
         self.plans: dict[str, PlanPart] = {}
         self.registries: set[str] = set()
+        self.codes: dict[str, bytes] = {}
         self.changes = 0
         self.records = dict(self.journal)
         for record in self.records.values():
@@ -360,6 +361,10 @@ class MemoryShard:
 
     async def publish(self, digest: str, blob: bytes) -> None:
         self.registries.add(digest)
+        self.codes[digest] = blob
+
+    async def code(self, digest: str) -> bytes | None:
+        return self.codes.get(digest)
 
     async def submit(
         self, session: str, plans: Mapping[str, PlanPart], submissions: Sequence[Submission]
@@ -628,11 +633,23 @@ class World:
         self._identity = Numbers()
 
     def unopened(self, registry: Registry = REGISTRY) -> Engine:
-        ports = Ports(list(map(Port, self.shards)), self.objects, self.assets, LoopClock(), self._identity)
+        ports = Ports(
+            list(map(Port, self.shards)),
+            self.objects,
+            self.assets,
+            LoopClock(),
+            self._identity,
+            self._unpacked,
+        )
         blob = layers.bottom(registry.digest, registry.names(), b"code")
         engine = Engine(self.settings, registry, {registry.digest: blob}, ports)
         self.engines.append(engine)
         return engine
+
+    async def _unpacked(self, blob: bytes) -> Registry:
+        """The registry of a blob, which some engine here has: nothing is pickled in earnest."""
+        digest, _ = layers.read(blob)
+        return next(e._registries.get(digest) for e in self.engines if digest in e._registries)
 
     async def engine(self, registry: Registry = REGISTRY) -> Engine:
         engine = self.unopened(registry)
