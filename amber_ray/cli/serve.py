@@ -63,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
                 if not args.quiet:
                     up = time.monotonic() - began
                     note(f"{len(infos)} features, values in {settings.store}, up in {up:.1f} s")
+                    if settings.register:
+                        note("it takes features from its clients, and runs their code")
             while not stop.wait(1.0):
                 pass
             if not args.quiet:

@@ -42,6 +42,7 @@ from amber_ray.errors import UnfitCode
 
 MAIN = "__main__"
 NOTEBOOK = "notebook"
+PACKAGE = __name__.partition(".")[0]
 ARRAY_BYTES = 256 << 10
 """The largest array that travels as a constant."""
 _PLAIN = (bool, int, str, bytes, bytearray, range, type(None), type(Ellipsis))
@@ -382,6 +383,8 @@ def _place_of(value: Any, name: str) -> tuple[str, str] | None:
     """A module and a name in it that a value can be imported under; None for what lives in no module."""
     module, own = getattr(value, "__module__", None), getattr(value, "__name__", None)
     if isinstance(module, str) and isinstance(own, str) and own.isidentifier():
+        if module.partition(".")[0] == PACKAGE and getattr(sys.modules.get(PACKAGE), own, None) is value:
+            return PACKAGE, own  # by its public name: another release may keep it elsewhere
         home = sys.modules.get(module)
         if module != MAIN and vars(home).get(own) is value if home is not None else False:
             return module, own
@@ -393,7 +396,7 @@ def _place_of(value: Any, name: str) -> tuple[str, str] | None:
         for place, one in list(sys.modules.items())
         if place != MAIN
         and getattr(one, "__dict__", {}).get(name) is value
-        and (place.partition(".")[0] == "amber_ray" or installed(file_of(place)))
+        and (place.partition(".")[0] == PACKAGE or installed(file_of(place)))
     ]
     return (min(places, key=lambda place: (place.count("."), place)), name) if places else None
 
