@@ -22,6 +22,7 @@ from amber_ray.client import retry, value_stream
 from amber_ray.client.sending import texts_of
 from amber_ray.client.sse import events
 from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.declare.registry import meaning
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
@@ -90,7 +91,7 @@ class HttpService:
             transport=transport,
         )
         self._decoder = Decoder()
-        self._brought: dict[str, tuple[str, Mapping[str, Any], RegistryView]] = {}
+        self._brought = Lineage[tuple[Mapping[str, Any], RegistryView]]()
         self._values = asyncio.Semaphore(VALUES_AT_ONCE)
 
     async def ping(self) -> None:
@@ -113,7 +114,7 @@ class HttpService:
         body = encode_registering(base, texts_of(specs), {spec.name: meaning(spec) for spec in specs})
         view = await self._register(body)
         if specs:
-            self._brought[view.digest] = base, body, view
+            self._brought.note(view.digest, base, (body, view))
         return view
 
     async def _register(self, body: Mapping[str, Any]) -> RegistryView:
@@ -130,14 +131,9 @@ class HttpService:
 
     async def _bring(self, wanted: str) -> None:
         """Register again what a registry was made of. Raises `Unavailable` if it can't be made any more."""
-        steps: list[Mapping[str, Any]] = []
-        digest = wanted
-        while digest in self._brought:
-            digest, body, _ = self._brought[digest]
-            steps.append(body)
         made = ""
         try:
-            for body in reversed(steps):
+            for body, _ in self._brought.steps(wanted):
                 made = (await self._register(body)).digest
         except UnknownRegistry:
             made = ""
@@ -164,7 +160,7 @@ class HttpService:
         data = await self._planned("/v1/compute", request, headers=headers, wait=wait, again=id is not None)
         if request.registry in self._brought:
             # Its features may have the names of others, and other types.
-            self._decoder.learn(self._brought[request.registry][2].features)
+            self._decoder.learn(self._brought.last(request.registry)[1].features)
         return await self._view(data)
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:

@@ -18,6 +18,7 @@ from typing import Any
 import ray
 
 from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import (
@@ -199,7 +200,7 @@ class GatewayService:
 
     def __init__(self, handle: Any) -> None:
         self._handle = handle
-        self._brought: dict[str, tuple[str, Sequence[str], bytes]] = {}
+        self._brought = Lineage[tuple[str, Sequence[str], bytes]]()
 
     async def register(self, base: str, specs: Sequence[FeatureSpec]) -> RegistryView:
         """Implements `client.registered.Registrar`. Nothing is awaited before the code is pickled."""
@@ -207,7 +208,7 @@ class GatewayService:
         names = [spec.name for spec in specs]
         view: RegistryView = await self._get(self._handle.register.remote(base, names, code))
         if names:
-            self._brought[view.digest] = base, names, code
+            self._brought.note(view.digest, base, (base, names, code))
         return view
 
     async def _planned(self, method: str, request: ComputeRequest, *arguments: Any, wait: float = 0.0) -> Any:
@@ -220,12 +221,8 @@ class GatewayService:
 
     async def _bring(self, digest: str) -> None:
         """Register again what a registry was made of. Raises `Unavailable` if it can't be made any more."""
-        steps: list[tuple[str, Sequence[str], bytes]] = []
-        while digest in self._brought:
-            steps.append(self._brought[digest])
-            digest = steps[-1][0]
         try:
-            for step in reversed(steps):
+            for step in self._brought.steps(digest):
                 await self._get(self._handle.register.remote(*step))
         except UnknownRegistry as error:
             raise Unavailable(

@@ -169,6 +169,32 @@ def test_a_server_that_started_anew_is_brought_it_again(book: Notebook) -> None:
     run(story())
 
 
+def test_an_edit_that_was_taken_back_is_brought_again_too(book: Notebook) -> None:
+    """Its registries come round: the last one has the digest of the first."""
+
+    async def story() -> None:
+        async with scene() as here:
+            client = here.client()
+            old = book.mine
+            first = await here.key(client, old)
+            book.run("""
+                @feature
+                def mine(size: int) -> int:
+                    return -size
+            """)
+            second = await here.key(client, book.mine)
+            for _ in range(2):
+                assert await here.key(client, old) == first
+                assert await here.key(client, book.mine) == second
+            await here.restart()
+            assert await here.key(client, "mine") == second
+            assert await here.key(client, old) == first
+            await here.restart()
+            assert await here.key(client, "mine") == first
+
+    run(story())
+
+
 def test_code_that_is_another_there_is_refused(book: Notebook, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         async with scene() as here:
