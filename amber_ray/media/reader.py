@@ -23,7 +23,7 @@ from amber_ray.media.clock import ORDER_ONLY, Beginning, Clock, tells_start
 from amber_ray.media.coded import headers
 from amber_ray.media.container import ESTIMATED, decoder, packets, reason, says_nothing
 from amber_ray.media.damage import Run
-from amber_ray.media.scale import Scaler, Size, upright
+from amber_ray.media.scale import Scaler, Size, Upright
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Reader:
         self, opened: Callable[[], Source], look: Stream, name: str, limits: Limits, cut: Callable[[], bool]
     ) -> None:
         self._opened = opened
-        self._look = look
+        self._upright = Upright(look)
         self._name = name
         self._limits = limits
         self._cut = cut
@@ -242,7 +242,7 @@ class Reader:
 
     def rgb(self, frame: VideoFrame, size: Size, scaler: Scaler = "area") -> np.ndarray:
         """A frame as upright uint8[h, w, 3] RGB of the wanted size."""
-        return upright(frame, self._look, size, scaler)
+        return self._upright.rgb(frame, size, scaler)
 
     def _from(
         self, start: Fraction, end: Fraction | None, choice: Callable[[], Wanted] | None = None

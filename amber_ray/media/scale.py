@@ -15,6 +15,7 @@ from amber_ray.core.model.units import Stream
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
+    from av.video.reformatter import VideoReformatter
 
 Size = Callable[[int, int], tuple[int, int]]
 """From the upright picture's width and height to those wanted, in pixels."""
@@ -55,59 +56,79 @@ Scaler = Literal["area", "bicubic"]
 """How pictures are made smaller: by averaging, exact and a little soft, or as FFmpeg does by itself."""
 
 
-def upright(frame: VideoFrame, look: Stream, size: Size, scaler: Scaler = "area") -> np.ndarray:
-    """A frame as uint8[h, w, 3] full-range RGB, as a viewer sees it, of the size that the film is shown at.
+class Upright:
+    """Turns one stream's frames into upright RGB; what FFmpeg prepares for a size is kept for the next frame.
 
-    `look` tells how its film is shown: cropped, its pixels made square, turned and mirrored. Transparency is
-    laid over white, as in stills. A frame of another size than its film's is stretched to that. Scaled down
-    by `scaler`, up by bicubic interpolation. The transfer curve stays the film's own (no HDR tone mapping).
+    `look` tells how the film is shown: cropped, its pixels made square, turned and mirrored. For one thread.
     """
-    shown = look.displayed or (frame.width, frame.height)
-    turns = (look.rotation or 0) // 90
-    w, h = size(*shown)[::-1] if turns % 2 else size(*shown)
-    if look.crop or _transparent(frame):
-        frame = _opaque(frame, look)
-    kind = _AREA if scaler == "area" and w <= frame.width and h <= frame.height else _BICUBIC
-    picture = np.rot90(_converted(frame, w, h, kind, "rgb24"), turns)
-    return np.ascontiguousarray(picture[:, ::-1] if look.mirrored else picture)
 
+    def __init__(self, look: Stream) -> None:
+        self._look = look
+        self._kept: dict[tuple[int, int, int, str], VideoReformatter] = {}
 
-def _converted(frame: VideoFrame, w: int, h: int, interpolation: int, form: str) -> np.ndarray:
-    space = None
-    if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
-        # Untagged pictures are read as players do: high definition is BT.709, the rest BT.601.
-        space = _BT709 if frame.height >= 720 else _BT601
-    return frame.reformat(
-        w,
-        h,
-        form,
-        src_colorspace=space,
-        dst_color_range=_FULL_RANGE,
-        interpolation=interpolation | _EXACT,
-        threads=1,
-    ).to_ndarray()
+    def rgb(self, frame: VideoFrame, size: Size, scaler: Scaler = "area") -> np.ndarray:
+        """A frame as uint8[h, w, 3] full-range RGB, as a viewer sees it, of the wanted size.
+
+        Transparency is laid over white, as in stills. A frame of another size than its film's is stretched to
+        that. Scaled down by `scaler`, up by bicubic interpolation. The transfer curve stays the film's own
+        (no HDR tone mapping).
+        """
+        look = self._look
+        shown = look.displayed or (frame.width, frame.height)
+        turns = (look.rotation or 0) // 90
+        w, h = size(*shown)[::-1] if turns % 2 else size(*shown)
+        if look.crop or _transparent(frame):
+            frame = self._opaque(frame)
+        kind = _AREA if scaler == "area" and w <= frame.width and h <= frame.height else _BICUBIC
+        picture = np.rot90(self._converted(frame, w, h, kind, "rgb24"), turns)
+        return np.ascontiguousarray(picture[:, ::-1] if look.mirrored else picture)
+
+    def _converted(self, frame: VideoFrame, w: int, h: int, interpolation: int, form: str) -> np.ndarray:
+        from av.video.reformatter import VideoReformatter
+
+        space = None
+        if frame.colorspace == _UNSPECIFIED and not frame.format.is_rgb:
+            # Untagged pictures are read as players do: high definition is BT.709, the rest BT.601.
+            space = _BT709 if frame.height >= 720 else _BT601
+        wanted = w, h, interpolation, form
+        if wanted not in self._kept:
+            self._kept[wanted] = VideoReformatter()
+        return (
+            self._kept[wanted]
+            .reformat(
+                frame,
+                w,
+                h,
+                form,
+                src_colorspace=space,
+                dst_color_range=_FULL_RANGE,
+                interpolation=interpolation | _EXACT,
+                threads=1,
+            )
+            .to_ndarray()
+        )
+
+    def _opaque(self, frame: VideoFrame) -> VideoFrame:
+        """A frame without transparency and without what the container crops, in RGB."""
+        import av
+
+        look, transparent = self._look, _transparent(frame)
+        form = "rgba" if transparent else "rgb24"
+        picture = self._converted(frame, frame.width, frame.height, _BICUBIC, form)
+        if transparent:
+            alpha = picture[..., 3:].astype(np.uint16)
+            if look.codec == "rawvideo" and not alpha.any():
+                alpha[:] = 255  # The fourth byte of raw pictures is often filler.
+            picture = ((picture[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
+        if look.crop and (frame.width, frame.height) == (look.width, look.height):
+            left, top, right, bottom = look.crop
+            picture = picture[top : frame.height - bottom, left : frame.width - right]
+        return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
 def _transparent(frame: VideoFrame) -> bool:
     """Whether the pixels have an alpha of their own; entries of palettes are opaque in films."""
     return not frame.format.has_palette and any(c.is_alpha for c in frame.format.components)
-
-
-def _opaque(frame: VideoFrame, look: Stream) -> VideoFrame:
-    """A frame without transparency and without what the container crops, in RGB."""
-    import av
-
-    transparent = _transparent(frame)
-    picture = _converted(frame, frame.width, frame.height, _BICUBIC, "rgba" if transparent else "rgb24")
-    if transparent:
-        alpha = picture[..., 3:].astype(np.uint16)
-        if look.codec == "rawvideo" and not alpha.any():
-            alpha[:] = 255  # The fourth byte of raw pictures is often filler.
-        picture = ((picture[..., :3] * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
-    if look.crop and (frame.width, frame.height) == (look.width, look.height):
-        left, top, right, bottom = look.crop
-        picture = picture[top : frame.height - bottom, left : frame.width - right]
-    return av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
 
 
 def _scaled(w: int, h: int, by: Fraction) -> tuple[int, int]:
