@@ -28,7 +28,7 @@ from tests.fuzz.media import FEATURES, try_one
 
 BOUND = 20.0
 """Seconds for one item; a FIFO that is opened to be read, or a connection waited for, would take for ever."""
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 class Watch:

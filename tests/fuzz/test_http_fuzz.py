@@ -22,7 +22,7 @@ from tests.memory_service import MemoryService
 
 BOUND = 10.0
 """Seconds that an answer may take; each of these is a matter of milliseconds."""
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 class App:
