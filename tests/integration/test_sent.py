@@ -15,9 +15,9 @@ import amber_ray
 from amber_ray import errors
 from amber_ray.cli.token import scopes_of
 from amber_ray.client.sync import Client
+from amber_ray.serving import front
 from amber_ray.store.tokens import TokenBook
 from tests.notebook import Notebook
-from tests.pages import free_port
 from tests.server import CLIP, Server, running
 
 pytestmark = pytest.mark.timeout(300)
@@ -29,7 +29,8 @@ SIZE = CLIP.stat().st_size
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("sent")
-    options = ("--register", "--shards", "2", "--replicas", "2", "--port", str(free_port()))
+    [port] = front.free_ports((0,))
+    options = ("--register", "--shards", "2", "--replicas", "2", "--port", str(port))
     yield from running(folder, *options, env={"AMBER_TOKENS": "plain"})
 
 
