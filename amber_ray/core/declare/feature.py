@@ -24,7 +24,7 @@ from amber_ray.core.declare.signature import UNIT_ARGUMENT, Hint, Param, Signatu
 from amber_ray.core.fingerprint import live
 from amber_ray.core.model.units import Per
 from amber_ray.core.values.annotations import ValueType, parse
-from amber_ray.errors import DeclarationError
+from amber_ray.errors import DeclarationError, did_you_mean
 
 __all__ = ["FeatureSpec", "Gpu", "Param", "Resources", "Store", "build", "feature"]
 
@@ -126,6 +126,7 @@ def feature(
     concurrency: int | None = None,
     rate: str | None = None,
     retry_status: Iterable[int] = (),
+    **unknown: Any,
 ) -> F | Callable[[F], F]:
     """Declare a feature. Usable bare (`@feature`) or with arguments.
 
@@ -152,9 +153,15 @@ def feature(
         rate: how many runs may start, such as "20/s", "60/min" or "1000/h": over all requests and shards.
         retry_status: HTTP statuses, such as (429, 503): an error of httpx with one of them is taken for
             `RetryLater` with the seconds of its Retry-After.
+        unknown: any other argument is refused, with the one that may have been meant.
 
     Raises `DeclarationError`, naming the feature and what would be right.
     """
+    if unknown:
+        word = next(iter(unknown))
+        known = [name for name in inspect.signature(feature).parameters if name not in ("target", "unknown")]
+        hint = did_you_mean(word, known, f"it takes {', '.join(known)}")
+        raise DeclarationError(f"@feature takes no {word!r}; {hint}")
     if resources is not None and not isinstance(resources, Mapping):
         raise DeclarationError(f"resources is a mapping such as {{'NVME': 1}}, not {resources!r:.80}")
     custom = tuple((resources or {}).items())

@@ -257,7 +257,9 @@ def test_files_are_of_bounded_size_and_read_as_one(
 
 def test_a_window_is_all_that_is_asked_about_at_once(export: Export, service: StoredService) -> None:
     uris = [f"/{i}.mp4" for i in range(7)]
-    assert export("probe", *assets(*uris), "--window", "3")[0] == 1
+    status, out, _ = export("probe", *assets(*uris), "--window", "3")
+    assert status == 1
+    assert out.endswith("coverage.parquet says what is not (--compute computes what is missing)\n")
     assert [len(r.assets) for r in service.asked_for("explain")] == [3, 3, 1]
     assert [(r["uri"], r["missing"]) for r in coverage()] == [(u, 1) for u in uris]
 
