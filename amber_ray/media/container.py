@@ -74,6 +74,8 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
         with container:
             for stream in filter(readable, container.streams.video):
                 stream.codec_context.options = {"max_pixels": str(limits.frame_pixels)}
+            for sound in filter(readable, container.streams.audio):
+                _order_plainly(sound)
             yield container
     except av.error.PatchWelcomeError as error:
         raise MediaError(f"{name!r} can't be read to its end: FFmpeg does not do what it needs") from error
@@ -151,6 +153,33 @@ def _counted(stream: Any) -> int | None:
     """How many pictures Matroska's statistics tag tells of; it may be stale, and only orders tracks."""
     told = next((v for k, v in stream.metadata.items() if k.startswith("NUMBER_OF_FRAMES")), "")
     return int(told) if told.isdecimal() else None
+
+
+_PLAIN = ("FL", "FR", "FC", "LFE", "BL", "BR", "FLC", "FRC", "BC", "SL", "SR", "TC", "TFL", "TFC", "TFR",
+          "TBL", "TBC", "TBR")  # fmt: skip
+"""Channels in the order in which FFmpeg has them by itself."""
+
+_SWAPPED = {"SL": "BL", "SR": "BR", "BL": "SL", "BR": "SR"}
+
+
+def _order_plainly(stream: AudioStream) -> None:
+    """Give a stream whose channels lie in an order of their own one that FFmpeg knows.
+
+    PyAV frees the list of such an order once for each object that tells of it, which ends the process. Sides
+    and backs are exchanged where that is all, as in QuickTime's and CAF's 7.1; any others lose their names.
+    """
+    context = stream.codec_context
+    layout = context.layout
+    names = [channel.name for channel in layout.channels]
+    if "(" not in layout.name or _ascend(names):
+        return
+    names = [_SWAPPED.get(name, name) for name in names]
+    context.layout = "+".join(names) if _ascend(names) else f"{len(names)} channels"
+
+
+def _ascend(names: list[str]) -> bool:
+    places = [_PLAIN.index(name) for name in names if name in _PLAIN]
+    return len(places) == len(names) and places == sorted(set(places))
 
 
 def decoder(stream: VideoStream) -> VideoCodecContext:

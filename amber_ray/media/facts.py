@@ -24,6 +24,7 @@ from amber_ray.media.container import (
     demuxed,
     packets,
     readable,
+    reason,
     stills_among,
     video_stream,
 )
@@ -174,19 +175,23 @@ def _first_decoded(
     if not chosen:
         raise MediaError(f"{name!r} holds neither pictures nor sound")
     heard = False
+    why = "it is truncated or damaged"
     for count, packet in enumerate(_packets(container, chosen)):
         try:
             for frame in packet.decode():
                 if isinstance(frame, av.VideoFrame):
                     return frame
                 heard = True
-        except av.error.FFmpegError:
+        except av.error.InvalidDataError:
             continue  # A stream may begin in mid-picture; what follows decides.
+        except av.error.FFmpegError as error:
+            why = f"FFmpeg can't do what it needs ({reason(error)})"
+            continue
         if count > _TRIES or (heard and picture is None):
             break
     if not heard:
         raise MediaError(
-            f"nothing in {name!r} can be decoded: it is truncated or damaged, "
+            f"nothing in {name!r} can be decoded: {why}, "
             f"or its pictures have more than {limits.frame_pixels} pixels"
         )
     return None

@@ -325,6 +325,8 @@ class Reader:
                 if frame is not None and at is not None and end is not None and at >= end:
                     return
         tail = run.tail
+        if tail is None and seek is None and bad is not None and bad[1] is not None:
+            raise MediaError(f"no picture of {self._name!r} can be decoded: {bad[1]}")
         if ahead is not None:
             ahead.ended()
             tail = tail if tail is None else max(tail, ahead.passed_until)

@@ -50,6 +50,8 @@ _PIXELS = {
 }
 """FFmpeg's names of Pillow's modes."""
 
+_RAW = "a camera's raw picture"
+
 _UNREAD = {
     b"8BPS": "a Photoshop document",
     b"\xff\x0a": "a JPEG XL picture",
@@ -60,6 +62,15 @@ _UNREAD = {
     b"DDS ": "a DirectDraw surface",
     b"v/1\x01": "an OpenEXR picture",
     b"#?RADIANCE": "a Radiance HDR picture",
+    b"\xff\xd8\xff\xf7": "a JPEG-LS picture",
+    b"FUJIFILMCCD-RAW": _RAW,
+    b"II*\0\x10\0\0\0CR": _RAW,
+    b"IIU\0": _RAW,
+    b"IIRO": _RAW,
+    b"IIRS": _RAW,
+    b"MMOR": _RAW,
+    b"\0\0\0\x18ftypcrx ": _RAW,
+    b"<svg": "an SVG drawing",
 }
 """How pictures begin that people have and Amber does not read."""
 
@@ -71,6 +82,8 @@ _TURNS = {2: (0, True), 3: (180, False), 4: (180, True), 5: (270, True), 6: (270
 """EXIF's orientation: degrees counter-clockwise, and whether what was turned is mirrored left to right."""
 
 _ORIENTATION = 0x0112
+_SUBFILE, _SUBIFDS, _DNG = 0x00FE, 0x014A, 0xC612
+"""Tags of a TIFF: whether a picture stands for a larger one, where others are, the version of Adobe's raw."""
 _PNG = b"\x89PNG\r\n\x1a\n"
 _BEGINNINGS = (_PNG, b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*")
 """How nothing but the pictures that are read begins."""
@@ -112,6 +125,8 @@ def still_facts(file: BinaryIO, name: str, limits: Limits) -> Still | None:
             if heif or head.startswith(_BEGINNINGS):
                 raise MediaError(f"the picture {name!r} is truncated or damaged")
             return None
+        if _stands_for_raw(image):
+            raise MediaError(f"{name!r} is {_RAW}, which is not read; {_READ}")
         rotation, mirrored = _turn(image)
         kind = str(image.format)
         stream = Stream(
@@ -188,6 +203,18 @@ def _opened(file: BinaryIO, name: str, limits: Limits) -> Iterator[Image | None]
         # A plug-in raises whatever its parsing of strange bytes comes to.
         source.check(name)
         raise MediaError(f"the picture {name!r} is truncated or damaged") from error
+
+
+def _stands_for_raw(image: Image) -> bool:
+    """Whether a TIFF's first picture is the small preview of what a camera's sensor saw (DNG, NEF, ARW)."""
+    if image.format != "TIFF":
+        return False
+    tags: Any = getattr(image, "tag_v2", {})
+    try:
+        preview = tags.get(_SUBFILE)
+    except Exception:  # noqa: BLE001 - metadata never costs the picture, see `_turn`
+        preview = None
+    return _DNG in tags or (_SUBIFDS in tags and isinstance(preview, int) and bool(preview & 1))
 
 
 _OTHERS = {"GIF": "moving", "PNG": "moving", "WEBP": "moving", "AVIF": "moving", "TIFF": "paged"}

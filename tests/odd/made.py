@@ -532,6 +532,12 @@ for _name, _codec in (("resized_mpeg2.ts", "mpeg2video"), ("resized.ts", "libx26
         # The second part's clock begins up to two pictures early, and each time counts once.
         _film(6, size_as_displayed="160x120", pictures=[148, 150], **REFUSED),
     )
+# Raw pictures in an order of bytes that QuickTime has no name for: nobody can tell what they are.
+_made(
+    "nameless.mov",
+    lambda path: film(path, greys(1), "rawvideo", "yuv420p"),
+    "refused: it can be decoded: FFmpeg can't do what it needs (invalid argument)",
+)
 for _name, _codec in (("stale.webm", "libvpx-vp9"), ("stale.mkv", "mpeg4")):
     _made(
         _name,
@@ -607,6 +613,34 @@ _made(
     lambda path: changed(path, lambda p: voice(p, _TONE, "aac", movflags="faststart"), lambda d: d[:-60]),
     {**_LOUD, **SOUND},
 )
+
+
+def surround(path: Path, *, tag: int) -> None:
+    """Eight channels of 32-bit floats in CAF, in an order told by one of Apple's tags."""
+    samples = np.repeat(tone(1.0, 1000.0)[:, None], 8, 1).astype("<f4").tobytes()
+    description = struct.pack(">d4sIIIII", 48_000.0, b"lpcm", 3, 32, 1, 8, 32)
+    path.write_bytes(
+        b"caff\0\1\0\0"
+        + struct.pack(">4sq", b"desc", len(description))
+        + description
+        + struct.pack(">4sqIII", b"chan", 12, tag, 0, 0)
+        + struct.pack(">4sqI", b"data", len(samples) + 4, 0)
+        + samples
+    )
+
+
+# MPEG 7.1 C has its sides before its backs, MPEG 7.1 A begins with the left and right of the centre.
+for _name, _tag in (("sides_first.caf", 0x0080_0008), ("order_of_its_own.caf", 0x007E_0008)):
+    _made(
+        _name,
+        lambda path, tag=_tag: surround(path, tag=tag),
+        {
+            "channels": 8,
+            "loudness_LUFS": {"least": -20.0, "most": -10.0},
+            "tone": {"hertz": 1000, "from": 0.0, "to": 0.9, "within_hertz": 45},
+            **SOUND,
+        },
+    )
 for _name, _codec, _rate in (
     ("burst_ms.wav", "adpcm_ms", 44_100),
     ("burst_ima.wav", "adpcm_ima_wav", 22_050),
@@ -702,11 +736,22 @@ for _name, _head, _kind in (
     ("new.jxl", b"\xff\x0a", "a JPEG XL picture"),
     ("old.jp2", b"\0\0\0\x0cjP  \r\n", "a JPEG 2000 picture"),
     ("paper.pdf", b"%PDF-1.7", "a PDF document"),
+    ("drawing.svg", b'<svg xmlns="http://www.w3.org/2000/svg">', "an SVG drawing"),
+    ("canon.cr2", b"II*\0\x10\0\0\0CR\2\0", "a camera's raw picture"),
+    ("canon.cr3", b"\0\0\0\x18ftypcrx ", "a camera's raw picture"),
+    ("fuji.raf", b"FUJIFILMCCD-RAW 0201", "a camera's raw picture"),
 ):
     _made(
         _name,
         lambda path, head=_head: path.write_bytes(head + bytes(100)),
         f"refused: it is {_kind}, which is not",
+    )
+for _name, _tags in (("adobe.dng", {0xC612: b"\1\4\0\0"}), ("nikon.nef", {0x00FE: 1, 0x014A: 8})):
+    # What stands in front is a preview of a hundred pixels.
+    _made(
+        _name,
+        lambda path, tags=_tags: still(path, format="TIFF", tiffinfo=tags),
+        "refused: it is a camera's raw picture, which is not read",
     )
 for _ending in ("png", "jpg", "gif", "tiff"):
     _made(
