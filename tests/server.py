@@ -104,7 +104,7 @@ class Service:
         with self.client() as client:
             return client.post("/v1/compute", json=body, headers={"Prefer": f"wait={wait:g}"})
 
-    def until(self, condition: Any, seconds: float = 40.0) -> None:
+    def until(self, condition: Any, seconds: float = 120.0) -> None:
         """Wait for what another process will do; bounded."""
         give_up = time.monotonic() + seconds
         while not condition():

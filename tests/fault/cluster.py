@@ -218,7 +218,7 @@ class Cluster(Service):
             made.append(path)
         return made
 
-    def answered(self, features: str = "size", seconds: float = 60.0) -> float:
+    def answered(self, features: str = "size", seconds: float = 150.0) -> float:
         """Ask something new until it is answered; the seconds that took."""
         (clip,) = self.clip()
         began = time.monotonic()
@@ -267,7 +267,7 @@ class Caller(threading.Thread):
         except Exception as error:
             self.error = error
 
-    def done(self, seconds: float = 90.0) -> Caller:
+    def done(self, seconds: float = 240.0) -> Caller:
         self.join(seconds)
         assert not self.is_alive(), "nobody has answered"
         return self
