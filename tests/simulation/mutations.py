@@ -442,12 +442,6 @@ MUTATIONS = (
         "            for number in range(1)\n",
     ),
     Mutation(
-        "index what another shard owns",
-        "fabric/shard/ports.py",
-        "            rows = self.shares[share.shard]\n",
-        "            rows = np.arange(len(self.keys))\n",
-    ),
-    Mutation(
         "settle a purge twice",
         "fabric/shard/purging.py",
         "            self._settled[token] = self._context.clock.now()\n",

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from amber_ray.core.planning.homes import Share
 from amber_ray.errors import StoreError
 from amber_ray.fabric.adapter.shard_ports import RayCluster, StoreParts
 from amber_ray.fabric.shard.listing import Listing
-from amber_ray.fabric.shard.ports import PartKeys
+from amber_ray.fabric.shard.ports import NewPart, PartKeys
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.parquet import Part, ValueStore
@@ -129,3 +131,18 @@ def test_a_part_that_was_rewritten_while_the_store_was_read_is_not_listed_again(
     listing.add(first)
     asyncio.run(listing.load())
     assert index.parts() == [store.second.name]
+
+
+def test_each_shard_is_told_of_the_keys_of_a_new_part_that_are_its_own() -> None:
+    keys = np.arange(48, dtype=np.uint8).reshape(3, 16)
+    mixed = NewPart("values/f/1/part-x.parquet", keys, [np.array([0, 2]), np.array([1]), np.array([], int)])
+    told = [mixed.of(Share(n, 3)) for n in range(3)]
+    assert told[0] is not None
+    assert told[1] is not None
+    assert (told[0].keys.tolist(), told[1].keys.tolist()) == (keys[[0, 2]].tolist(), keys[[1]].tolist())
+    assert [one.rows.tolist() for one in told[:2] if one and one.rows is not None] == [[0, 2], [1]]
+    assert told[2] is None
+    named = NewPart("values/f/1/part-x-1of3.parquet", keys)
+    assert [named.of(Share(n, 3)) is not None for n in range(3)] == [False, True, False]
+    unknown = NewPart("values/f/1/part-x.parquet", keys)  # nobody could find out: each takes all of it
+    assert all(one is not None and one.rows is None for one in (unknown.of(Share(n, 3)) for n in range(3)))
