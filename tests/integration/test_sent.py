@@ -20,7 +20,7 @@ from amber_ray.store.tokens import TokenBook
 from tests.notebook import Notebook
 from tests.server import CLIP, Server, running
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 CONNECTIONS = 12
 """New connections that ask for each request: with two replicas both are met."""
 SIZE = CLIP.stat().st_size
