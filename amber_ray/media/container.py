@@ -9,6 +9,7 @@ Must not know: assets' ids, features, what the pictures are for.
 from __future__ import annotations
 
 import contextlib
+import errno
 from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
@@ -41,6 +42,21 @@ _FORMATS = ",".join(CONTAINERS)
 _BUFFER = 1 << 18
 
 
+class _Sought(Watched):
+    """A file that answers as FFmpeg's own do where a demuxer follows a damaged table to where no file is."""
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """As of any file, but for a position that can't be: FFmpeg takes a negative number for an error."""
+        try:
+            return super().seek(offset, whence)
+        except ValueError:
+            return -errno.EINVAL
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            return -errno.EINVAL
+
+
 @contextlib.contextmanager
 def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContainer]:
     """The container in `file`; `name` is what messages call it.
@@ -53,7 +69,7 @@ def demuxed(file: BinaryIO, name: str, limits: Limits) -> Iterator[InputContaine
     def refuse(url: str, flags: int, options: dict[str, str]) -> Any:
         raise MediaError(f"{name!r} refers to another file or to the network, which media may not")
 
-    source = Watched(file)
+    source = _Sought(file)
     options = {
         "format_whitelist": _FORMATS,
         "protocol_whitelist": "",

@@ -608,6 +608,12 @@ for _ending, _codec in (
         lambda path, codec=_codec: voice(path, tone(0.2, 1000.0), codec),
         {"loudness_LUFS": {"least": -24.0, "most": -22.5}, **SOUND},
     )
+# The last bytes of a NUT tell how far before them its index begins: with more behind, that is nowhere.
+_made(
+    "longer.nut",
+    lambda path: changed(path, lambda p: film(p, greys(2), "mpeg4"), lambda d: d + bytes(range(256)) * 8),
+    {"pictures": 50, "in_segments_of_1_s": "the same", "brightness": _bright(2)},
+)
 _made(
     "cut.m4a",
     lambda path: changed(path, lambda p: voice(p, _TONE, "aac", movflags="faststart"), lambda d: d[:-60]),
