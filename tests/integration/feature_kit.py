@@ -21,7 +21,7 @@ def ran(name: str, what: str = "") -> None:
         file.write(f"{what}\n")
 
 
-def gate(name: str, seconds: float = 60.0) -> None:
+def gate(name: str, seconds: float = 240.0) -> None:
     """Wait until the test opens the gate."""
     path = Path(os.environ["AMBER_TEST_DIR"]) / f"{name}.open"
     give_up = time.monotonic() + seconds
