@@ -309,6 +309,9 @@ def _row(result: Result, name: str | None) -> Row:
     failure = result.failure
     if failure is None and result.state != "ready":
         failure = withdrawn(result.state, result.feature, result.key, result.unit.unit_id)
+    asset = result.asset
+    if failure is not None and asset is not None and name not in (None, asset.id, asset.uri):
+        failure = failure.renamed(asset, name)  # of two files with the same bytes, the result names one
     return Row(
         result.feature,
         name,

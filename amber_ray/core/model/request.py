@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
-from amber_ray.core.model.naming import named
+from amber_ray.core.model.naming import named, unnamed
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 
 
@@ -87,7 +87,14 @@ class Failure:
     def told(self, assets: Iterable[Asset] = ()) -> Failure:
         """Return it as it is told to whoever asks for `assets`, by their names for them."""
         uris = {asset.id: asset.uri for asset in assets}
-        message, traceback = named(self.message, uris), named(self.traceback, uris)
+        return self._in_words(lambda text: named(text, uris))
+
+    def renamed(self, asset: Asset, uri: str) -> Failure:
+        """Return it as it is told of an asset that its reader, who has several names for it, calls `uri`."""
+        return self._in_words(lambda text: named(unnamed(text, [asset]), {asset.id: uri}))
+
+    def _in_words(self, put: Callable[[str], str]) -> Failure:
+        message, traceback = put(self.message), put(self.traceback)
         if message == self.message and traceback == self.traceback:
             return self
         return dataclasses.replace(self, message=message, traceback=traceback)

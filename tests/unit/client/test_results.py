@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from amber_ray.client import AsyncClient, Results
 from amber_ray.client.http import HttpService
-from amber_ray.core.model.request import Failure
+from amber_ray.client.results import Identified, assigned
+from amber_ray.core.model.request import Failure, RequestView, Result
 from amber_ray.core.model.units import Asset
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
@@ -160,6 +161,20 @@ def test_values_are_not_paired_with_names_by_their_order(transport: str) -> None
         assert service.added == []
 
     run(story)
+
+
+def test_a_failure_of_two_files_with_the_same_bytes_names_each_as_its_row_does() -> None:
+    asset = GatedService().put("/films/copy.mp4")
+    told = "'copy.mp4' has no sound (/films/copy.mp4)"
+    failure = Failure("input", "Unsuitable", told, "loudness", "k", asset.id)
+    results = (Result("loudness", "k", asset, "failed", failure=failure),)
+    view = RequestView("r", "failed", 1, 1, results)
+    named = {name: Identified(asset.id) for name in ("/films/copy.mp4", "/other/ünï.mp4", asset.id)}
+    assert [row.failure and row.failure.message for row in assigned(view, ["loudness"], named)] == [
+        told,
+        "'ünï.mp4' has no sound (/other/ünï.mp4)",
+        told,
+    ]
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
