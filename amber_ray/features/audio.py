@@ -54,7 +54,7 @@ class Spectrogram:
     levels: Float32[np.ndarray, "t 64"]
 
 
-@feature(version="2", per="segment", store="never")
+@feature(version="3", per="segment", store="never")
 def audio(clip: Clip) -> Audio:
     """The segment's sound: mono, 16,000 samples a second, on a grid that begins with the asset.
 

@@ -51,7 +51,7 @@ class Cut:
     score: float
 
 
-@feature(version="2", per="segment")
+@feature(version="3", per="segment")
 def changes(clip: Clip) -> Changes:
     """How much each picture differs from the one before, across the borders of segments too."""
     start, end = window(clip)

@@ -33,7 +33,7 @@ class Frames:
     pairs: UInt8[np.ndarray, "t 2 36 64 3"]
 
 
-@feature(version="2", per="segment", store="never")
+@feature(version="3", per="segment", store="never")
 def frames(clip: Clip, fps: float = 2.0, size: int = 224) -> Frames:
     """The first picture of every 1 / `fps` seconds, counted from the asset's beginning.
 

@@ -32,7 +32,7 @@ class Loudness:
     true_peak: float
 
 
-@feature(version="2")
+@feature(version="3")
 def loudness(asset: Asset) -> Loudness:
     """Programme loudness, loudness range and true peak of the whole asset (EBU R 128, Tech 3341 and 3342).
 

@@ -16,7 +16,7 @@ BEFORE = 0.001
 """Seconds before a cut at which the picture on screen is still that of the shot that ends."""
 
 
-@feature(version="2", per="collection")
+@feature(version="3", per="collection")
 def match_sheet(collection: Collection, match_cuts: list[MatchCut], rows: int = 8, width: int = 960) -> Jpeg:
     """The `rows` (1 to 100) best match cuts as one JPEG `width` (128 to 4096) pixels wide, best on top.
 

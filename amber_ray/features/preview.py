@@ -14,7 +14,7 @@ PLACES = (0.1, 0.3, 0.5, 0.7)
 """Parts of the duration at which a thumbnail is looked for; a film's first picture is often black."""
 
 
-@feature(version="2")
+@feature(version="3")
 def thumbnail(asset: Asset, size: int = 320) -> Jpeg:
     """One telling picture as a JPEG whose longer side has `size` pixels, or its own if those are fewer.
 
@@ -27,7 +27,7 @@ def thumbnail(asset: Asset, size: int = 320) -> Jpeg:
     return jpeg(best.rgb)
 
 
-@feature(version="2")
+@feature(version="3")
 def contact_sheet(asset: Asset, columns: int = 4, rows: int = 4, width: int = 1280) -> Jpeg:
     """Pictures evenly spaced along the asset, each with its time code, as one JPEG `width` pixels wide.
 

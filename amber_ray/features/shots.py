@@ -80,7 +80,7 @@ def _runs(scores: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
     return found or ([(0, len(scores), 1.0)] if len(scores) else [])
 
 
-@feature(version="2")
+@feature(version="3")
 def shot_frames(asset: Asset, shots: list[Shot], size: int = 320) -> list[Jpeg]:
     """The picture in the middle of each shot, as a JPEG whose longer side has `size` pixels at most."""
     if not 16 <= size <= 4096:
@@ -89,7 +89,7 @@ def shot_frames(asset: Asset, shots: list[Shot], size: int = 320) -> list[Jpeg]:
     return [jpeg(picture.rgb) for picture in shown]
 
 
-@feature(version="2")
+@feature(version="3")
 def shot_sheet(asset: Asset, shots: list[Shot], columns: int = 4, width: int = 1280) -> Jpeg:
     """The picture in the middle of each shot, with the shot's number and beginning, as one JPEG.
 

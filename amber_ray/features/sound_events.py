@@ -48,7 +48,7 @@ class SoundEvent:
     score: float
 
 
-@feature(version="2")
+@feature(version="3")
 class SoundProbability:
     """How probable speech, singing and music are in each 10 ms of an asset: float32[t, 3], each by itself."""
 

@@ -41,7 +41,7 @@ class Speech:
     score: float
 
 
-@feature(version="2")
+@feature(version="3")
 class SpeechProbability:
     """How probable speech is in each 32 ms of an asset: float32[w], of window i from 0.032 i s on."""
 

@@ -70,7 +70,7 @@ class ShotText:
     score: float
 
 
-@feature(name="text_lines", version="2", per="segment", num_cpus=THREADS)
+@feature(name="text_lines", version="3", per="segment", num_cpus=THREADS)
 class TextReader:
     """The lines of text in pictures of a segment, one each second, by PP-OCR v4 (Latin script and Chinese).
 

@@ -71,7 +71,7 @@ class Transitions:
     scores: Float32[np.ndarray, " n"]
 
 
-@feature(version="2")
+@feature(version="3")
 def timeline(asset: Asset) -> Timeline:
     """The time of every picture, read from the container without decoding; a still is one picture at 0."""
     times = picture_times(asset)
@@ -80,7 +80,7 @@ def timeline(asset: Asset) -> Timeline:
     return Timeline(times, max(asset.duration or 0.0, last + period))
 
 
-@feature(version="2", per="segment", store="never")
+@feature(version="3", per="segment", store="never")
 def strip(clip: Clip, timeline: Timeline) -> Strip:
     """The pictures, at 48x27, of the windows that begin in this segment."""
     start, end = window(clip)
