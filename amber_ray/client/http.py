@@ -8,11 +8,11 @@ pyarrow is imported when the first value is fetched. Must not know: Ray, how val
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import random
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
-from contextlib import aclosing
 from typing import Any
 from urllib.parse import quote
 
@@ -121,22 +121,34 @@ class HttpService:
         return decode_registry(await self._json("POST", "/v1/registry", json=body, wait=REGISTER_SECONDS))
 
     async def _planned(self, path: str, request: ComputeRequest, **options: Any) -> Any:
-        """Ask what is planned; a server that started anew is brought this client's features again."""
+        """Ask what is planned; a server that started anew is brought this client's features again.
+
+        While it starts, one of its processes may know of them and the next one not, and may itself be gone a
+        moment later. So all is brought again until nothing was forgotten in between, within `patience`.
+        """
         body = views.encode_request(request)
-        try:
-            return await self._json("POST", path, json=body, **options)
-        except UnknownRegistry:
-            await self._bring(request.registry)
-            return await self._json("POST", path, json=body, **options)
+        now = asyncio.get_running_loop().time
+        give_up = now() + self._patience
+        for attempt in itertools.count():
+            try:
+                return await self._json("POST", path, json=body, **options)
+            except UnknownRegistry:
+                if attempt and now() >= give_up:
+                    raise
+            if attempt:
+                await asyncio.sleep(retry.backoff(attempt, random.random))
+            with contextlib.suppress(UnknownRegistry):  # then the next answer says so again
+                await self._bring(request.registry)
 
     async def _bring(self, wanted: str) -> None:
-        """Register again what a registry was made of. Raises `Unavailable` if it can't be made any more."""
+        """Register again what a registry was made of.
+
+        Raises `UnknownRegistry` if the server forgot a part of it on the way, `Unavailable` if it can't be
+        made any more.
+        """
         made = ""
-        try:
-            for body, _ in self._brought.steps(wanted):
-                made = (await self._register(body)).digest
-        except UnknownRegistry:
-            made = ""
+        for body, _ in self._brought.steps(wanted):
+            made = (await self._register(body)).digest
         if made != wanted:
             raise Unavailable(
                 f"{self.url} has other features than when this client registered its own; connect again"
@@ -202,7 +214,7 @@ class HttpService:
         if len(keys) == 1:
             return [await self._value(keys[0])]
         found: dict[str, StoredValue] = {}
-        async with aclosing(self.values(keys)) as batches:
+        async with contextlib.aclosing(self.values(keys)) as batches:
             async for answers in batches:
                 for answer in answers:
                     if isinstance(answer, AbsentValue):
@@ -221,7 +233,7 @@ class HttpService:
         while left:
             some, before = list(itertools.islice(left, most)), len(left)
             try:
-                async with aclosing(self._answers(some)) as batches:
+                async with contextlib.aclosing(self._answers(some)) as batches:
                     async for batch in batches:
                         if told := _told(batch, left):
                             yield told
@@ -248,7 +260,7 @@ class HttpService:
             stream=True,
         )
         try:
-            async with aclosing(value_stream.answers(response.aiter_bytes())) as batches:
+            async with contextlib.aclosing(value_stream.answers(response.aiter_bytes())) as batches:
                 async for batch in batches:
                     yield batch
         except httpx.HTTPError as error:

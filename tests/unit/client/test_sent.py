@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class Turns(httpx.AsyncBaseTransport):
     def __init__(self) -> None:
         self.apps: list[httpx.ASGITransport] = []
         self.asked: list[str] = []
+        self.after: dict[str, Callable[[], Awaitable[None]]] = {}
         self._turn = itertools.count()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -43,6 +44,8 @@ class Turns(httpx.AsyncBaseTransport):
         await answer.aread()
         answer.request = request
         http_contract.check(answer)
+        if (happens := self.after.pop(self.asked[-1], None)) is not None:
+            await happens()
         return answer
 
 
@@ -69,8 +72,8 @@ class Scene:
         self.world.engines.clear()
         await self.serve()
 
-    def client(self, token: str | None = None) -> AsyncClient:
-        http = HttpService("http://localhost", token, transport=self.front, patience=0.0)
+    def client(self, token: str | None = None, patience: float = 0.0) -> AsyncClient:
+        http = HttpService("http://localhost", token, transport=self.front, patience=patience)
         return AsyncClient(http, registrar=http, place="http://localhost")
 
     async def key(self, client: AsyncClient, feature: Any) -> str:
@@ -165,6 +168,38 @@ def test_a_server_that_started_anew_is_brought_it_again(book: Notebook) -> None:
             assert await here.key(client, "above") == before
             again = ["POST /v1/explain", *["POST /v1/registry"] * 2, "POST /v1/explain"]
             assert here.front.asked[asked:] == again
+
+    run(story())
+
+
+def test_a_server_that_dies_again_while_it_is_brought_them_is_brought_all_once_more(book: Notebook) -> None:
+    async def story() -> None:
+        async with scene() as here:
+            client = here.client(patience=60.0)
+            await client.register(book.mine)
+            book.run("def by(): return 3")
+            await client.register(book.above)
+            before = await here.key(client, "above")
+            await here.restart()
+            here.front.after = {"POST /v1/registry": here.restart}  # between the two steps
+            assert await here.key(client, "above") == before
+
+    run(story())
+
+
+def test_a_server_that_forgets_for_ever_is_given_up(book: Notebook) -> None:
+    async def story() -> None:
+        async with scene() as here:
+            client = here.client(patience=5.0)
+            await client.register(book.mine)
+
+            async def forgets() -> None:
+                await here.restart()
+                here.front.after = {"POST /v1/registry": forgets}
+
+            await forgets()
+            with pytest.raises(errors.UnknownRegistry):
+                await here.key(client, "mine")
 
     run(story())
 
