@@ -39,6 +39,7 @@ from amber_ray.errors import (
     AmberError,
     MissingResource,
     TooLarge,
+    Unauthorized,
     Unavailable,
     UnknownKey,
     UnknownRegistry,
@@ -363,6 +364,10 @@ class HttpService:
                     return response
                 failed, asked = _error(response), retry.asked_wait(response)
                 lasting = isinstance(failed, MissingResource)
+                if isinstance(failed, Unauthorized) and "Authorization" not in self._client.headers:
+                    raise Unauthorized(
+                        f"{self.url} needs an API token: connect(..., token=...), --token or AMBER_TOKEN"
+                    )
                 if not retry.may_pass(response) or lasting or not again:
                     raise failed
             pause = retry.backoff(attempt, random.random, asked)

@@ -545,7 +545,9 @@ async def test_a_server_that_is_no_amber_is_named() -> None:
 
 async def test_errors_keep_their_class_over_http(service: GatedService) -> None:
     http = over_http(service, tokens=("secret",))
-    with pytest.raises(errors.Unauthorized):
+    with pytest.raises(
+        errors.Unauthorized, match=r"needs an API token: connect\(\.\.\., token=\.\.\.\), --token"
+    ):
         await http.stats()
     transport = httpx.ASGITransport(create_app(service, Settings(tokens=("secret",))))
     assert (await HttpService("http://127.0.0.1:8000", "secret", transport=transport).stats())["hits"] == 2.0
