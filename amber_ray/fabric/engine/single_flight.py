@@ -19,6 +19,7 @@ Must not know: Ray, what a shard is made of.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 from collections import Counter
 from collections.abc import Sequence
@@ -279,12 +280,13 @@ class SingleFlight:
         interest.callers += 1
         try:
             if wait > 0:
-                try:
+                with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(wait):
                         while not _over(tracked, interest):
                             await tracked.change(tracked.version)
-                except TimeoutError:
-                    self._tracker.ask_progress(tracked)  # beside the journaling, for the view of a 202
+            if tracked.progress and not _over(tracked, interest):
+                # Beside the journaling, for the view of a 202. Of one that has just come nothing is done.
+                self._tracker.ask_progress(tracked)
             tried = False
             while not (_over(tracked, interest) or interest.accepted):
                 version = tracked.version

@@ -113,6 +113,25 @@ def test_a_caller_that_waited_in_vain_is_told_how_far_it_is() -> None:
     run(story())
 
 
+def test_a_caller_that_joins_without_waiting_is_told_how_far_it_is() -> None:
+    """As the second call of a server that stops, which turns those who wait into accepted requests."""
+
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            one, two = w.films(0, 0)
+            waiting = asyncio.create_task(engine.compute(ask(one, two), 60.0, "mine"))
+            await until(lambda: "mine" in w.shard.records)
+            w.shard.records["mine"].answers["a step below"] = None  # type: ignore[assignment]
+            view = await engine.compute(ask(one, two), 0.0, "mine")
+            assert (view.state, view.done, view.total) == ("running", 1, 2)
+            del w.shard.records["mine"].answers["a step below"]
+            w.shard.make_all()
+            await waiting
+
+    run(story())
+
+
 def test_a_request_that_is_over_is_told_whole() -> None:
     async def story() -> None:
         async with world() as w:
