@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -43,6 +44,7 @@ TOLD = ("drain_seconds", "slow_seconds", "log_format")
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; then flush, stop Ray and return 0."""
     settings = served_settings(args)
+    tell = teller(settings)
     began = time.monotonic()
     served = deployment.environment(settings)
     folder = served.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE") or tempfile.mkdtemp(prefix=front.PREFIX)
@@ -62,23 +64,32 @@ def run(args: argparse.Namespace) -> int:
                 words.answer(f"Amber is ready at {url}\n")
                 if not args.quiet:
                     up = time.monotonic() - began
-                    note(f"{len(infos)} features, values in {settings.store}, up in {up:.1f} s")
+                    tell(f"{len(infos)} features, values in {settings.store}, up in {up:.1f} s")
                     if settings.register:
-                        note("it takes features from its clients, and runs their code")
+                        tell("it takes features from its clients, and runs their code")
             while not stop.wait(1.0):
                 pass
             if not args.quiet:
-                note(f"stopping; whoever waits is answered within {settings.drain_seconds:g} s")
+                tell(f"stopping; whoever waits is answered within {settings.drain_seconds:g} s")
             if not console.drain(settings.drain_seconds + 2 * LATE_SECONDS):
-                note("some callers were cut off: they could not be answered in time")
+                tell("some callers were cut off: they could not be answered in time")
         if not args.quiet:
-            note(
+            tell(
                 f"stopped; {'everything is stored' if words.clean else 'some values were not stored in time'}"
             )
     finally:
         front.remove(served.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE"))
         shutil.rmtree(folder, ignore_errors=True)
     return 0
+
+
+def teller(settings: Settings) -> Callable[[str], None]:
+    """How this process tells what happens: in words for people, or as lines of a log that is JSON."""
+    if settings.log_format != "json":
+        return note
+    log = logging.getLogger("amber.serve")
+    log.setLevel(logging.INFO)
+    return log.info
 
 
 def served_settings(args: argparse.Namespace) -> Settings:

@@ -122,9 +122,11 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path, threads: ThreadPoolExec
         assert server.process.wait(BOUND) == 130
         assert time.monotonic() - began < BOUND
         assert isinstance(caller.exception(BOUND), httpx.TransportError)
-        for line in server.log().splitlines():
-            if line.startswith("{"):
-                assert json.loads(line)["level"] in ("WARNING", "ERROR")
+        *lines, last = server.log().splitlines()
+        assert last == "amber: interrupted"  # what the command says of itself, not of the server
+        told = [json.loads(line) for line in lines]
+        assert {one["level"] for one in told} <= {"INFO", "WARNING", "ERROR"}
+        assert [one["logger"] for one in told if one["message"].startswith("stopping;")] == ["amber.serve"]
         server.until(lambda: not server.processes())
     finally:
         server.kill_everything()

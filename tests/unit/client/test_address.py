@@ -121,6 +121,9 @@ def test_an_amber_of_ones_own_takes_paths_and_says_where_it_is(tmp_path: Path) -
         connect(features=mine)  # type: ignore[arg-type]
 
 
-def test_a_store_that_cannot_be_made_is_told_in_a_sentence_before_ray_starts() -> None:
+def test_a_store_that_cannot_be_made_is_told_in_a_sentence_before_ray_starts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("ray.is_initialized", lambda: False)  # whatever else ran in this process
     with pytest.raises(StoreError, match=r"^the store '/proc/nope' can't be written: .*'/proc/nope'$"):
         start_local(Settings(store="/proc/nope"))
