@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amber_ray.media.coded.bits import Bits, Unread
-from amber_ray.media.coded.picture import Coded
+from amber_ray.media.coded.picture import Coded, Headers
 
 _SEQUENCE, _DELIMITER, _HEADER, _TILES, _METADATA, _FRAME, _AGAIN, _PADDING = 1, 2, 3, 4, 5, 6, 7, 15
 _KEY, _INTRA_ONLY, _SWITCH = 0, 2, 3
@@ -31,7 +31,7 @@ class _Sequence:
     order_bits: int
 
 
-class Av1:
+class Av1(Headers):
     """Reads the packets, temporal units, of one AV1 stream; `extradata` is an `av1C` record or empty."""
 
     reorders = 0
@@ -39,28 +39,16 @@ class Av1:
 
     def __init__(self, extradata: bytes) -> None:
         self._sequence: _Sequence | None = None
-        self._lost = False
-        self.restart()
-        try:
-            if extradata[:1] == b"\x81":
-                for kind, unit, _ in _units(extradata[4:]):
-                    self._beside(kind, unit)
-        except Unread:
-            self._lost = True
+        super().__init__(extradata)
 
     def restart(self) -> None:
         """Forget the pictures read so far: reading goes on behind a seek, with a key picture."""
         self._count = 0
 
-    def read(self, data: bytes) -> Coded | None:
-        """The picture of the next packet; None where it can't be told, now and from here on."""
-        if self._lost:
-            return None
-        try:
-            return self._read(data)
-        except Unread:
-            self._lost = True
-            return None
+    def _described(self, extradata: bytes) -> None:
+        if extradata[:1] == b"\x81":
+            for kind, unit, _ in _units(extradata[4:]):
+                self._beside(kind, unit)
 
     def _read(self, data: bytes) -> Coded:
         needed = fresh = kept = False

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amber_ray.media.coded.bits import Bits, Unread
-from amber_ray.media.coded.nal import messages, plain, units, unwrapped
-from amber_ray.media.coded.picture import Coded
+from amber_ray.media.coded.nal import listed, messages, plain, units, unwrapped
+from amber_ray.media.coded.picture import Coded, Headers
 
 _SLICE, _IDR, _SEI, _SPS, _PPS, _DELIMITER, _FILLER = 1, 5, 6, 7, 8, 9, 12
 
@@ -33,18 +33,13 @@ class _Sequence:
     structured: bool
 
 
-class H264:
+class H264(Headers):
     """Reads the packets of one H.264 stream; `extradata` is an `avcC` record or units after start codes."""
 
     def __init__(self, extradata: bytes) -> None:
         self._length_size = 0
         self._sequence: _Sequence | None = None
-        self._lost = False
-        self.restart()
-        try:
-            self._described(extradata)
-        except Unread:
-            self._lost = True
+        super().__init__(extradata)
 
     @property
     def reorders(self) -> int:
@@ -58,16 +53,6 @@ class H264:
         self._number: int | None = None
         self._order: int | None = None
 
-    def read(self, data: bytes) -> Coded | None:
-        """The picture of the next packet; None where it can't be told, now and from here on."""
-        if self._lost:
-            return None
-        try:
-            return self._read(data)
-        except Unread:
-            self._lost = True
-            return None
-
     def _described(self, extradata: bytes) -> None:
         if extradata[:1] != b"\1":
             for unit in units(extradata, 0) if extradata else ():
@@ -79,12 +64,9 @@ class H264:
         at = 5
         for mask in (0x1F, 0xFF):
             count, at = extradata[at] & mask if at < len(extradata) else 0, at + 1
-            for _ in range(count):
-                end = at + 2 + int.from_bytes(extradata[at : at + 2], "big")
-                if not at + 2 < end <= len(extradata):
-                    raise Unread
-                self._parameters(extradata[at + 2 : end])
-                at = end
+            found, at = listed(extradata, at, count)
+            for unit in found:
+                self._parameters(unit)
 
     def _read(self, data: bytes) -> Coded:
         needed = False

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from amber_ray.media.coded.bits import Bits, Unread
-from amber_ray.media.coded.nal import messages, plain, units, unwrapped
-from amber_ray.media.coded.picture import Coded
+from amber_ray.media.coded.nal import listed, messages, plain, units, unwrapped
+from amber_ray.media.coded.picture import Coded, Headers
 
 _LAST_TRAILING, _FIRST_KEY, _LAST_KEY = 9, 16, 21
 _NEVER_REFERRED = frozenset({0, 2, 4, 6, 8})
@@ -46,19 +46,14 @@ class _Pictures:
     output: bool
 
 
-class Hevc:
+class Hevc(Headers):
     """Reads the packets of one HEVC stream; `extradata` is an `hvcC` record or units after start codes."""
 
     def __init__(self, extradata: bytes) -> None:
         self._length_size = 0
         self._sequence: _Sequence | None = None
         self._pictures: _Pictures | None = None
-        self._lost = False
-        self.restart()
-        try:
-            self._described(extradata)
-        except Unread:
-            self._lost = True
+        super().__init__(extradata)
 
     @property
     def reorders(self) -> int:
@@ -71,16 +66,6 @@ class Hevc:
         self._order: int | None = None
         self._began = 0
 
-    def read(self, data: bytes) -> Coded | None:
-        """The picture of the next packet; None where it can't be told, now and from here on."""
-        if self._lost:
-            return None
-        try:
-            return self._read(data)
-        except Unread:
-            self._lost = True
-            return None
-
     def _described(self, extradata: bytes) -> None:
         if extradata[:1] != b"\1":
             for unit in units(extradata, 0) if extradata else ():
@@ -92,13 +77,9 @@ class Hevc:
         at = 23
         for _ in range(extradata[22]):
             count = int.from_bytes(extradata[at + 1 : at + 3], "big")
-            at += 3
-            for _ in range(count):
-                end = at + 2 + int.from_bytes(extradata[at : at + 2], "big")
-                if not at + 2 < end <= len(extradata):
-                    raise Unread
-                self._beside(extradata[at + 2 : end])
-                at = end
+            found, at = listed(extradata, at + 3, count)
+            for unit in found:
+                self._beside(unit)
 
     def _read(self, data: bytes) -> Coded:
         needed = False

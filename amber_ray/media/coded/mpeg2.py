@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from amber_ray.media.coded.bits import Unread
 from amber_ray.media.coded.nal import units
-from amber_ray.media.coded.picture import Coded
+from amber_ray.media.coded.picture import Coded, Headers
 
 _PICTURE, _LAST_SLICE, _WORDS, _SEQUENCE, _EXTENSION, _GROUP = 0, 0xAF, 0xB2, 0xB3, 0xB5, 0xB8
 _I, _P, _B, _OF_PICTURE, _WHOLE = 1, 2, 3, 8, 3
 _BEHIND = 1 << 30
 
 
-class Mpeg2:
+class Mpeg2(Headers):
     """Reads the packets of one MPEG-1 or MPEG-2 stream."""
 
     reorders = 1
@@ -23,24 +23,13 @@ class Mpeg2:
 
     def __init__(self, extradata: bytes) -> None:
         self._size: bytes | None = None
-        self._lost = False
-        self.restart()
+        super().__init__(extradata)
 
     def restart(self) -> None:
         """Forget the pictures read so far: reading goes on behind a seek, with a key picture."""
         self._others = 0
         self._between = 0
         self._began = False
-
-    def read(self, data: bytes) -> Coded | None:
-        """The picture of the next packet; None where it can't be told, now and from here on."""
-        if self._lost:
-            return None
-        try:
-            return self._read(data)
-        except Unread:
-            self._lost = True
-            return None
 
     def _read(self, data: bytes) -> Coded:
         needed = False

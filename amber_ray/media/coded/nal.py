@@ -45,6 +45,18 @@ def _marked(data: bytes) -> list[bytes]:
     return found
 
 
+def listed(record: bytes, at: int, count: int) -> tuple[list[bytes], int]:
+    """So many units of an `avcC` or `hvcC` record, each after its length; and where they end."""
+    found = []
+    for _ in range(count):
+        end = at + 2 + int.from_bytes(record[at : at + 2], "big")
+        if not at + 2 < end <= len(record):
+            raise Unread
+        found.append(record[at + 2 : end])
+        at = end
+    return found, at
+
+
 def plain(unit: bytes, most: int = _HEADER) -> bytes:
     """The first `most` bytes of a unit, without the bytes that keep start codes out of it."""
     return unit[:most].replace(b"\0\0\3", b"\0\0")

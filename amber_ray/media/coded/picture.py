@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from amber_ray.media.coded.bits import Unread
 
 
 class Coded(NamedTuple):
@@ -23,15 +26,43 @@ class Coded(NamedTuple):
     rest: bytes | None = None
 
 
-class Headers(Protocol):
-    """Reads the packets of one stream in the order of decoding."""
+class Headers(ABC):
+    """Reads the packets of one stream in the order of decoding, and gives up at what it does not follow.
 
+    A codec sets its own state before it calls `__init__`; what it does not follow it raises as `Unread`.
+    """
+
+    def __init__(self, extradata: bytes) -> None:
+        """`extradata` is what the container tells of the stream beside its packets."""
+        self._lost = False
+        self.restart()
+        try:
+            self._described(extradata)
+        except Unread:
+            self._lost = True
+
+    @property
+    @abstractmethod
+    def reorders(self) -> int:
+        """How many pictures at most are decoded before another one and shown after it."""
+
+    @abstractmethod
     def restart(self) -> None:
         """Forget the pictures read so far: reading goes on behind a seek, with a key picture."""
 
     def read(self, data: bytes) -> Coded | None:
         """The picture of the next packet; None where it can't be told, now and from here on."""
+        if self._lost:
+            return None
+        try:
+            return self._read(data)
+        except Unread:
+            self._lost = True
+            return None
 
-    @property
-    def reorders(self) -> int:
-        """How many pictures at most are decoded before another one and shown after it."""
+    def _described(self, extradata: bytes) -> None:  # noqa: B027 - nothing, unless a codec has some
+        """Take what is told beside the packets; some codecs tell all in them."""
+
+    @abstractmethod
+    def _read(self, data: bytes) -> Coded:
+        """The picture of the next packet."""
