@@ -201,10 +201,7 @@ class ClientFeatures:
         if self._registrar is not None and not self._refused and self._view is None:
             try:
                 await self._known(self._registrar)
-            except (
-                BadRequest,
-                Forbidden,
-            ) as error:
+            except (BadRequest, Forbidden) as error:
                 self._refused = str(error)
         return None if self._refused else self._registrar
 

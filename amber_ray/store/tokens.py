@@ -17,7 +17,7 @@ import logging
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from amber_ray.core.model.trust import Scope
@@ -92,7 +92,7 @@ class TokenBook:
         for id in sorted(ids - self._known.keys()):
             self._known[id] = self._record(id)
         found = [
-            _revoked(record) if id in revoked else record
+            replace(record, revoked=True) if id in revoked else record
             for id, record in self._known.items()
             if record is not None
         ]
@@ -153,12 +153,6 @@ class TokenBook:
         if record is None:
             log.error("the record %r of a token is none; its token is not accepted", id)
         return record
-
-
-def _revoked(record: TokenRecord) -> TokenRecord:
-    return TokenRecord(
-        record.name, record.hash, record.tenant, record.scopes, record.made, record.expires, revoked=True
-    )
 
 
 def _parsed(id: str, data: Mapping[str, Any]) -> TokenRecord | None:
