@@ -275,6 +275,8 @@ class Scheduler:
     ) -> list[Entry]:
         """Return the head's fused group, and further groups of its class and tenant while they are cheap.
 
+        Each brings along what it completes (`_followed`).
+
         A task gets no more than an even share of the queue, or workers would stand idle: one share for each
         task that may start now, or for each that the cluster runs at once if those are more. So the shares
         become smaller towards the end, as in guided self-scheduling (Polychronopoulos and Kuck 1987).
@@ -283,7 +285,8 @@ class Scheduler:
         chosen = self._fuse(head, entries, {}, grow)
         if head.isolated:
             return list(chosen.values())
-        total = self._expected(chosen.values())
+        inside: dict[str, int] = {}
+        total = self._followed(chosen, (*chosen.values(),), inside, head, self._expected(chosen.values()))
         groups = 1
         while total is not None and total < self.pack_seconds and len(chosen) < MAX_UNITS and groups < share:
             more = lane.head(head.rank[0], self.tenants[head.rank[0]].served)
@@ -296,8 +299,43 @@ class Scheduler:
             chosen.update(group)
             seconds = self._expected(group.values())
             total = None if seconds is None else total + seconds
+            total = self._followed(chosen, group.values(), inside, head, total)
             groups += 1
         return list(chosen.values())
+
+    def _followed(
+        self,
+        chosen: dict[str, Entry],
+        group: Iterable[Entry],
+        inside: dict[str, int],
+        head: Entry,
+        total: float | None,
+    ) -> float | None:
+        """Add to a task the cheap steps of other units that lack nothing else; return its expected seconds.
+
+        Such as a feature per asset that gathers the values of an asset's last or only segment: as a task of
+        its own it would begin two messages and a turn in the queue later. The task's report is late by these
+        steps, so each must fit into a pack, or be short beside the task. `inside` counts how many missing
+        inputs of a step are made by the task.
+        """
+        held = self._shape(head.step.recipe).needs
+        fresh = list(group)
+        while total is not None and fresh:
+            for user in fresh.pop().dependents.values():
+                if user.state is not State.WAITING or user.key in chosen:
+                    continue
+                inside[user.key] = inside.get(user.key, 0) + 1
+                if user.missing != inside[user.key] or len(chosen) >= MAX_UNITS:
+                    continue
+                one = self.costs.seconds(user.step.recipe)
+                if one is None or one > max(self.pack_seconds - total, total / 10):
+                    continue
+                fits = _joined(held, self._shape(user.step.recipe).needs) is held
+                if fits and user.tenant == head.tenant and _may_share(user, head):
+                    chosen[user.key] = user
+                    fresh.append(user)
+                    total += one
+        return total
 
     def _expected(self, group: Iterable[Entry]) -> float | None:
         total = 0.0
@@ -344,14 +382,18 @@ class Scheduler:
 
 
 def _joins(other: Entry, seed: Entry) -> bool:
-    """Return whether a neighbour may run in the seed's task, apart from its inputs."""
+    """Return whether a neighbour of the same unit may run in the seed's task, apart from its inputs."""
+    return other.step.unit_id == seed.step.unit_id and _may_share(other, seed)
+
+
+def _may_share(other: Entry, seed: Entry) -> bool:
+    """Return whether a step may run in the seed's task, apart from its unit and its inputs."""
     recipe = other.step.recipe
     return (
         (other.state is State.WAITING or other.state is State.QUEUED)
         and not other.paused
         and not other.isolated
         and other.rank[0] >= seed.rank[0]
-        and other.step.unit_id == seed.step.unit_id
         and recipe.fusable
         and recipe.registry == seed.step.recipe.registry
     )

@@ -218,6 +218,79 @@ def test_packs_hold_one_tenant_and_one_class() -> None:
     assert [sorted(p) for p in packs] == [sorted(keys[:4]), sorted(keys[4:8]), sorted(keys[8:])]
 
 
+def gathered(**top: object) -> tuple[Graph, list[str]]:
+    """`sum` over `f` of the two segments of an asset, and `last` over `sum`."""
+    graph = Graph()
+    parts = [graph.add("f", unit=clip(asset(), i)) for i in range(2)]
+    graph.add("sum", *parts, **top)
+    graph.add("last", "sum")
+    return graph, parts
+
+
+def test_what_an_assets_last_segment_completes_runs_in_its_task_if_it_is_cheap() -> None:
+    graph, (first, second) = gathered()
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0, costs={"f": 0.6, "sum": 0.2, "last": 0.1})
+    story.ask("r1", graph.steps, "last")
+    assert running(story) == [first]
+    assert submitted(story.done(first)) == [[second, "sum", "last"]]
+    story.done(second, "sum", "last")
+    assert story.finished == ["r1"]
+
+
+def test_a_pack_that_has_all_segments_of_an_asset_runs_what_gathers_them() -> None:
+    graph, (first, second) = gathered()
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0, costs={"f": 0.3, "sum": 0.2, "last": 0.3})
+    story.ask("r1", graph.steps, "last")
+    assert running(story) == [first, second, "sum"]
+    assert submitted(story.done(first, second, "sum")) == [["last"]]  # all in one would be no pack any more
+
+
+def test_beside_a_long_step_a_short_one_counts_as_cheap() -> None:
+    graph = Graph()
+    only = graph.add("f", unit=clip(asset(), 0))
+    graph.add("sum", only)
+    story = Story(nodes=[ONE], lookahead=0, costs={"f": 5.0, "sum": 0.4})
+    story.ask("r1", graph.steps, "sum")
+    assert running(story) == [only, "sum"]
+
+
+@pytest.mark.parametrize(
+    ("costs", "changes"),
+    [
+        ({"f": 0.6, "sum": 0.5}, {}),
+        ({"f": 0.6}, {}),
+        ({"f": 0.6, "sum": 0.1}, {"is_class": True}),
+        ({"f": 0.6, "sum": 0.1}, {"resources": Resources(num_cpus=2)}),
+        ({"f": 0.6, "sum": 0.1}, {"registry": "another"}),
+    ],
+    ids=["dear", "of unknown cost", "of a model", "needs more", "of other code"],
+)
+def test_what_would_delay_a_task_or_does_not_fit_it_is_a_task_of_its_own(
+    costs: dict[str, float], changes: dict[str, object]
+) -> None:
+    graph = Graph()
+    only = graph.add("f", unit=clip(asset(), 0))
+    graph.add("sum", only, **changes)
+    story = Story(nodes=[NODE], lookahead=0, pack_seconds=1.0, costs=costs)
+    story.ask("r1", graph.steps, only, "sum")
+    assert running(story) == [only]
+    assert submitted(story.done(only)) == [["sum"]]
+
+
+def test_a_task_takes_nothing_along_for_another_tenant_or_a_lower_class() -> None:
+    graph = Graph()
+    only = graph.add("f", unit=clip(asset(), 0))
+    graph.add("low", only)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0, costs={"f": 0.6, "low": 0.1, "g": 0.1})
+    busy = Graph()
+    busy.add("g")
+    story.ask("r0", busy.steps, "g")
+    story.ask("r1", graph.steps, "low", priority=0)
+    story.ask("r2", graph.steps, only, priority=2)
+    assert submitted(story.done("g")) == [[only]]
+    assert submitted(story.done(only)) == [["low"]]
+
+
 def test_less_urgent_steps_of_the_unit_stay_behind_and_get_the_shared_value_later() -> None:
     graph = Graph()
     graph.add("x", unit=asset("other"))
