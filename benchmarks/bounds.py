@@ -33,6 +33,10 @@ BOUNDS = {
     "catalogue: clip added": (
         "decoding and the model run one after the other, in two processes, with three messages between them."
     ),
+    "film: every picture as well": (
+        "decoding. Where every picture is looked at none can be left out, so both decode and scale the same "
+        "pictures; what is left to win is what the script does one after the other."
+    ),
     "expected seconds": (
         "costs are learned while both cores are busy; the new clip has the machine for itself."
     ),

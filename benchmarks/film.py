@@ -27,10 +27,13 @@ from benchmarks.session import Session, main
 if TYPE_CHECKING:
     from amber_ray import Asset, Segment
     from amber_ray.client.sync import Client
+    from amber_ray.features.frames import Frames
 
 MADE = Path(__file__).parent / "made"
 LOOKS = ("brightness", "colour", "phash", "motion", "sharpness")
 FEATURES = (*LOOKS, "thumbnail", "contact_sheet", "loudness")
+EVERY = (*FEATURES, "changes", "cuts")
+"""With those that look at every picture: no decoder can leave any out then."""
 PART = 60.0
 """Seconds of film that the script gives to a process at a time: Amber's segments, so that values compare."""
 Values = dict[str, Any]
@@ -44,21 +47,22 @@ def run(session: Session) -> list[Measured]:
     with session.client(settings) as client, pool() as processes:
         asset = client.asset(path)
         warm = client.asset(session.video)
-        client.get_many(FEATURES, [session.video], progress=False)
-        looked_at(processes, warm, session.folder / "warm.parquet")
+        client.get_many(EVERY, [session.video], progress=False)
+        looked_at(processes, EVERY, warm, session.folder / "warm.parquet")
         found: list[Values] = [{}, {}]
 
-        def ours() -> float:
+        def ours(features: Sequence[str]) -> float:
             forget(client)
-            return seconds(lambda: found[0].update(asked(client, path)))
+            return seconds(lambda: found[0].update(asked(client, features, path)))
 
-        def peer() -> float:
-            return seconds(
-                lambda: found[1].update(looked_at(processes, asset, session.folder / "film.parquet"))
-            )
+        def peer(features: Sequence[str]) -> float:
+            output = session.folder / "film.parquet"
+            return seconds(lambda: found[1].update(looked_at(processes, features, asset, output)))
 
-        whole = paired(ours, peer, rounds, warm=False)
-        compare(*found)
+        whole = paired(lambda: ours(FEATURES), lambda: peer(FEATURES), rounds, warm=False)
+        compare(FEATURES, *found)
+        every = paired(lambda: ours(EVERY), lambda: peer(EVERY), rounds, warm=False)
+        compare(EVERY, *found)
 
         def first_ours() -> float:
             forget(client)
@@ -79,6 +83,14 @@ def run(session: Session) -> list[Measured]:
             0.8,
         ),
         Measured(
+            "film: every picture as well",
+            f"the same, {' and '.join(EVERY[len(FEATURES) :])} of {shown}, nothing known",
+            "a script with two processes that decodes every picture once, with PyAV",
+            *every,
+            "s",
+            0.8,
+        ),
+        Measured(
             "film: its first minute",
             f"{', '.join(LOOKS)} of the first minute of {shown}, asked for alone",
             "one process of the script with that minute",
@@ -91,14 +103,14 @@ def run(session: Session) -> list[Measured]:
 
 def forget(client: Client) -> None:
     """Make everything new again."""
-    for name in FEATURES:
+    for name in EVERY:
         client.purge(feature=name)
 
 
-def asked(client: Client, path: Path) -> Values:
+def asked(client: Client, features: Sequence[str], path: Path) -> Values:
     """All values of the film."""
-    table = client.get_many(FEATURES, [path], progress=False)
-    return {name: table[name, path] for name in FEATURES}
+    table = client.get_many(features, [path], progress=False)
+    return {name: table[name, path] for name in features}
 
 
 # --- the film
@@ -176,6 +188,7 @@ def pool() -> concurrent.futures.ProcessPoolExecutor:
 
 def imported() -> None:
     """What the script runs."""
+    import amber_ray.features.changes
     import amber_ray.features.light
     import amber_ray.features.loudness
     import amber_ray.features.motion
@@ -191,13 +204,23 @@ def parts(asset: Asset) -> Sequence[Segment]:
     return segments(asset, PART)
 
 
-def looked_at(executor: concurrent.futures.Executor, asset: Asset, output: Path) -> Values:
+def looked_at(
+    executor: concurrent.futures.Executor, features: Sequence[str], asset: Asset, output: Path
+) -> Values:
     """All features; the long single ones begin first."""
-    single = {name: executor.submit(one, name, asset) for name in reversed(FEATURES) if name not in LOOKS}
-    looks = list(executor.map(part, parts(asset)))
+    single = {
+        name: executor.submit(one, name, asset)
+        for name in ("loudness", "contact_sheet", "thumbnail")
+        if name in features
+    }
+    every = "changes" in features
+    looks = list(executor.map(part_with_changes if every else part, parts(asset)))
     values: Values = {name: [look[name] for look in looks] for name in LOOKS}
     values |= {name: future.result() for name, future in single.items()}
     columns = {name: [value.ravel() for value in values[name]] for name in LOOKS}
+    if every:
+        values["changes"], values["cuts"] = joined(looks)
+        columns["changes"] = [change.amount for change in values["changes"]]
     pq.write_table(pa.table(columns), output)
     return values
 
@@ -214,17 +237,24 @@ def one(name: str, asset: Asset) -> Any:
 def part(clip: Segment) -> Values:
     """What is made from the pictures of one part."""
     from amber_ray.features.frames import Frames
+
+    found = list(decoded(Path(clip.asset.uri), Fraction(clip.start), Fraction(clip.end)))
+    return looks_of(
+        Frames(
+            np.array([float(time) for time, _, _ in found]),
+            np.stack([image for _, image, _ in found]),
+            np.stack([pair for _, _, pair in found]),
+        )
+    )
+
+
+def looks_of(shown: Frames) -> Values:
+    """The features that look at pictures."""
     from amber_ray.features.light import brightness, colour
     from amber_ray.features.motion import motion
     from amber_ray.features.phash import phash
     from amber_ray.features.sharpness import sharpness
 
-    found = list(decoded(Path(clip.asset.uri), Fraction(clip.start), Fraction(clip.end)))
-    shown = Frames(
-        np.array([float(time) for time, _, _ in found]),
-        np.stack([image for _, image, _ in found]),
-        np.stack([pair for _, _, pair in found]),
-    )
     return {
         "brightness": brightness(shown),
         "colour": colour(shown),
@@ -232,6 +262,41 @@ def part(clip: Segment) -> Values:
         "motion": motion(shown),
         "sharpness": sharpness(shown),
     }
+
+
+def part_with_changes(clip: Segment) -> Values:
+    """The same, and how much each picture of the part differs from the one before it in the part."""
+    from amber_ray.features.changes import compared
+    from amber_ray.features.frames import Frames
+
+    times: list[float] = []
+    smalls: list[np.ndarray] = []
+    images: dict[int, np.ndarray] = {}
+    for at, small, image in all_decoded(Path(clip.asset.uri), Fraction(clip.start), Fraction(clip.end)):
+        if image is not None:
+            images[len(smalls)] = image
+        times.append(float(at))
+        smalls.append(small)
+    pairs = [np.stack([smalls[i], smalls[min(i + 1, len(smalls) - 1)]]) for i in images]
+    shown = Frames(np.array(times)[list(images)], np.stack(list(images.values())), np.stack(pairs))
+    count = sum(time < clip.end for time in times)
+    by = [compared(smalls[i - 1], smalls[i]) for i in range(1, count)]
+    return {**looks_of(shown), "times": times[:count], "by": by, "ends": (smalls[0], smalls[count - 1])}
+
+
+def joined(looks: Sequence[Values]) -> tuple[Any, Any]:
+    """`changes` of all parts, and the cuts: only the parts' first pictures wait for what lies before."""
+    from amber_ray.features.changes import Changes, compared, cuts
+
+    found = []
+    before: np.ndarray | None = None
+    for look in looks:
+        first, last = look["ends"]
+        by = [(0.0, 0.0) if before is None else compared(before, first), *look["by"]]
+        amount, colour = np.array(by, np.float32).T
+        found.append(Changes(np.array(look["times"]), amount, colour))
+        before = last
+    return found, cuts(found)
 
 
 def decoded(path: Path, start: Fraction, end: Fraction) -> Iterator[tuple[Fraction, np.ndarray, np.ndarray]]:
@@ -262,17 +327,43 @@ def decoded(path: Path, start: Fraction, end: Fraction) -> Iterator[tuple[Fracti
             yield chosen[0], decoding.scaled(chosen[1]), paired_with(chosen[1], chosen[1])
 
 
+def all_decoded(
+    path: Path, start: Fraction, end: Fraction
+) -> Iterator[tuple[Fraction, np.ndarray, np.ndarray | None]]:
+    """Every picture from `start` to the first at `end`: its time, itself small, the slots' first large."""
+    with av.open(str(path)) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.thread_count = 1
+        base = Fraction(stream.time_base or 1)
+        container.seek(int(start / base), stream=stream)
+        taken = -1
+        for frame in container.decode(stream):
+            at = Fraction(frame.pts or 0) * base
+            if at < start:
+                continue
+            image = None
+            if at < end and (slot := at * decoding.FPS // 1) > taken:
+                taken, image = slot, decoding.scaled(frame)
+            yield at, decoding.small(frame), image
+            if at >= end:
+                return
+
+
 def paired_with(frame: Any, following: Any) -> np.ndarray:
     """What `motion` compares."""
     return np.stack([decoding.small(frame), decoding.small(following)])
 
 
-def compare(ours: Values, theirs: Values) -> None:
+def compare(features: Sequence[str], ours: Values, theirs: Values) -> None:
     """Raise unless both have the same values."""
-    for name in FEATURES:
+    for name in features:
         if name in LOOKS:
             for mine, other in zip(ours[name], theirs[name], strict=True):
                 np.testing.assert_array_equal(mine, other)
+        elif name == "changes":
+            for mine, other in zip(ours[name], theirs[name], strict=True):
+                for column in ("times", "amount", "colour"):
+                    np.testing.assert_array_equal(getattr(mine, column), getattr(other, column))
         elif ours[name] != theirs[name]:
             raise RuntimeError(f"{name} differs: {ours[name]!r:.80} is not {theirs[name]!r:.80}")
 

@@ -16,7 +16,8 @@ from amber_ray.core.declare.feature import feature
 from amber_ray.core.model.units import Clip
 from amber_ray.errors import FeatureError
 from amber_ray.features.frames import PAIR
-from amber_ray.media.decode import pictures, window
+from amber_ray.media.decode import looked, window
+from amber_ray.media.looks import Look, looking
 
 NEIGHBOURS = 8
 """Pictures on either side that tell how lively the film is around a possible cut."""
@@ -51,15 +52,22 @@ class Cut:
     score: float
 
 
+def every_picture(clip: Clip) -> Look:
+    """What `changes` looks at."""
+    start, end = window(clip)
+    return Look(clip.asset, start, end, PAIR, lead=True)
+
+
 @feature(version="3", per="segment")
+@looking(every_picture)
 def changes(clip: Clip) -> Changes:
     """How much each picture differs from the one before, across the borders of segments too."""
-    start, end = window(clip)
+    start = clip.start
     times: list[float] = []
     amount: list[float] = []
     colour: list[float] = []
     before: np.ndarray | None = None
-    for picture in pictures(clip.asset, start, end, size=PAIR, lead=True):
+    for picture in looked(every_picture(clip)):
         if picture.time >= start:
             by = (0.0, 0.0) if before is None else compared(before, picture.rgb)
             times.append(picture.time)

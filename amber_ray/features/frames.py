@@ -11,7 +11,8 @@ from jaxtyping import Float64, UInt8
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.model.units import Clip
 from amber_ray.errors import FeatureError
-from amber_ray.media.decode import Picture, pictures, window
+from amber_ray.media.decode import looked, window
+from amber_ray.media.looks import Look, Picture, looking
 from amber_ray.media.scale import exactly, shorter_side
 
 PAIR = exactly(64, 36)
@@ -33,7 +34,18 @@ class Frames:
     pairs: UInt8[np.ndarray, "t 2 36 64 3"]
 
 
+def sampled(clip: Clip, fps: float, size: int) -> Look:
+    """What `frames` looks at. Raises `FeatureError` for a rate or a size that can't be."""
+    if not (math.isfinite(fps) and fps > 0):
+        raise FeatureError(f"frames.fps must be above 0, not {fps}")
+    if not 0 <= size <= 8192:
+        raise FeatureError(f"frames.size must be 0 to 8192 pixels, not {size}")
+    start, end = window(clip)
+    return Look(clip.asset, start, end, shorter_side(size), fps=fps, pair=PAIR)
+
+
 @feature(version="3", per="segment", store="never")
+@looking(sampled)
 def frames(clip: Clip, fps: float = 2.0, size: int = 224) -> Frames:
     """The first picture of every 1 / `fps` seconds, counted from the asset's beginning.
 
@@ -42,14 +54,10 @@ def frames(clip: Clip, fps: float = 2.0, size: int = 224) -> Frames:
     segment in which no new picture appears has none (t = 0). Which pictures are chosen does not depend on
     how the asset is cut into segments.
     """
-    if not (math.isfinite(fps) and fps > 0):
-        raise FeatureError(f"frames.fps must be above 0, not {fps}")
-    if not 0 <= size <= 8192:
-        raise FeatureError(f"frames.size must be 0 to 8192 pixels, not {size}")
-    start, end = window(clip)
+    look = sampled(clip, fps, size)
     chosen: list[Picture] = []
     taken = 0
-    for picture in pictures(clip.asset, start, end, fps=fps, size=shorter_side(size), pair=PAIR):
+    for picture in looked(look):
         taken += picture.rgb.nbytes
         if taken > LARGEST:
             raise FeatureError(

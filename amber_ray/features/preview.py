@@ -7,7 +7,8 @@ from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import Jpeg
 from amber_ray.errors import FeatureError
 from amber_ray.features.sheets import check_sheet, jpeg, sheet, tile_size, time_code
-from amber_ray.media.decode import Picture, pictures_at
+from amber_ray.media.decode import pictures_at
+from amber_ray.media.looks import Picture
 from amber_ray.media.scale import longer_side
 
 PLACES = (0.1, 0.3, 0.5, 0.7)

@@ -19,7 +19,8 @@ from amber_ray.core.model.units import MICRO, Asset, Clip
 from amber_ray.errors import FeatureError
 from amber_ray.features.changes import COLOURS, compared, prominence
 from amber_ray.features.weights import packaged
-from amber_ray.media.decode import picture_times, pictures, window
+from amber_ray.media.decode import looked, picture_times, window
+from amber_ray.media.looks import Look, looking
 from amber_ray.media.scale import exactly
 
 if TYPE_CHECKING:
@@ -80,21 +81,29 @@ def timeline(asset: Asset) -> Timeline:
     return Timeline(times, max(asset.duration or 0.0, last + period))
 
 
+def windows(clip: Clip, timeline: Timeline) -> Look | None:
+    """What `strip` looks at; None if no window begins in this segment."""
+    first, after, low, high = _reach(clip, timeline)
+    if after <= first:
+        return None
+    times = timeline.times
+    until = None if high == len(times) else _instant(times[high])
+    return Look(clip.asset, _instant(times[low]), until, SIZE, scaler="bicubic")
+
+
 @feature(version="3", per="segment", store="never")
+@looking(windows)
 def strip(clip: Clip, timeline: Timeline) -> Strip:
     """The pictures, at 48x27, of the windows that begin in this segment."""
-    start, end = window(clip)
     times = timeline.times
-    stop = len(times) if end is None else int(np.searchsorted(times, end))
-    first, after = (-(-int(n) // STEP) for n in (np.searchsorted(times, start), stop))
+    first, after, low, high = _reach(clip, timeline)
     begin, count = first * STEP, min(after * STEP, len(times)) - first * STEP
-    if count <= 0:
+    look = windows(clip, timeline)
+    if look is None:
         return Strip(begin, 0, np.zeros((0, 27, 48, 3), np.uint8))
-    low, high = max(0, begin - CONTEXT), min(len(times), after * STEP + CONTEXT)
     images = np.zeros((high - low, 27, 48, 3), np.uint8)
     filled = 0
-    until = None if high == len(times) else _instant(times[high])
-    for picture in pictures(clip.asset, _instant(times[low]), until, size=SIZE, scaler="bicubic"):
+    for picture in looked(look):
         at = min(int(np.searchsorted(times, picture.time - 1e-6)), high - 1) - low
         # A picture that does not decode is the one before it still on screen.
         images[filled : at + 1] = images[filled - 1] if filled else picture.rgb
@@ -103,6 +112,15 @@ def strip(clip: Clip, timeline: Timeline) -> Strip:
     images[filled:] = images[filled - 1]
     before, behind = low - (begin - CONTEXT), after * STEP + CONTEXT - high
     return Strip(begin, count, np.pad(images, ((before, behind), (0, 0), (0, 0), (0, 0)), mode="edge"))
+
+
+def _reach(clip: Clip, timeline: Timeline) -> tuple[int, int, int, int]:
+    """The segment's windows, from the first to before another, and the film's pictures that they show."""
+    start, end = window(clip)
+    times = timeline.times
+    stop = len(times) if end is None else int(np.searchsorted(times, end))
+    first, after = (-(-int(n) // STEP) for n in (np.searchsorted(times, start), stop))
+    return first, after, max(0, first * STEP - CONTEXT), min(len(times), after * STEP + CONTEXT)
 
 
 def _instant(time: float) -> float:

@@ -12,7 +12,9 @@
 
     From an `Asset` to pictures and sound, as features call it:
     decode      the way in for pictures: those of a span, at given times, or of a still
+    ├ looks     which looks at a film are to come, so that they share a decode
     ├ reader    one video stream: seek to a key frame, decode, choose frames by time
+    ├ selection what each look takes of the pictures that come by
     ├ choice    which pictures are wanted, by their times
     ├ ahead     which packets the decoder need not be given: of pictures that nobody wants and none refers to
     ├ coded     what a packet's bytes say of its picture, before anything is decoded

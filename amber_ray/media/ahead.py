@@ -18,11 +18,12 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
+from amber_ray.media.choice import Wanted
 from amber_ray.media.clock import Clock
 from amber_ray.media.coded.picture import Coded, Headers
 from amber_ray.media.container import says_nothing
@@ -30,12 +31,6 @@ from amber_ray.media.container import says_nothing
 if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
-
-Wanted = Callable[[Fraction, Fraction | None], bool]
-"""Whether the picture at a time is wanted, given the time of the next one (None: it is the film's last).
-
-Called once for each picture, in the order in which they are shown.
-"""
 
 _PACKETS, _BYTES = 300, 32 << 20
 """What is held back at most while it is not known whether anything wanted will refer to it."""

@@ -7,9 +7,15 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+
+Wanted = Callable[[Fraction, Fraction | None], bool]
+"""Whether the picture at a time is wanted, given the time of the next one (None: it is the film's last).
+
+Called once for each picture, in the order in which they are shown.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,3 +81,15 @@ class OnScreen:
             return True
         i = bisect.bisect_left(self._moments, at)
         return earliest or (i < len(self._moments) and (following is None or self._moments[i] < following))
+
+
+class AnyOf:
+    """What at least one of several is after."""
+
+    def __init__(self, choices: Sequence[Wanted]) -> None:
+        self._choices = choices
+
+    def __call__(self, at: Fraction, following: Fraction | None) -> bool:
+        """Whether the next picture in the order of display is wanted."""
+        told = [wanted(at, following) for wanted in self._choices]  # Each is to know of every picture.
+        return any(told)

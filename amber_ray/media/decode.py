@@ -7,9 +7,11 @@ picture carries the same time whatever the grid. Must not know: features, where 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -17,31 +19,21 @@ import numpy as np
 from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import MICRO, Asset, Segment, Stream
 from amber_ray.errors import MediaError, Unsuitable
-from amber_ray.media import bounds
+from amber_ray.media import bounds, looks
 from amber_ray.media.container import demuxed, readable, video_stream
 from amber_ray.media.headers import missing
+from amber_ray.media.looks import Look, Picture
 from amber_ray.media.reader import Reader, Source
 from amber_ray.media.scale import Scaler, Size, native
+from amber_ray.media.selection import Every, Selection
 from amber_ray.media.source import opened
 from amber_ray.media.stills import still
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
     from av.container import InputContainer
+    from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """One upright picture: its exact time in seconds from the asset's beginning, and uint8[h, w, 3] RGB.
-
-    `pair`, where it was asked for: this picture and the film's next one, small, uint8[2, h, w, 3]; of the
-    film's last picture and of a still there is no next one, and both are the same.
-    """
-
-    time: float
-    rgb: np.ndarray
-    pair: np.ndarray | None = None
 
 
 def window(clip: Segment) -> tuple[float, float | None]:
@@ -74,24 +66,81 @@ def pictures(
     breaks off early, or decoding that takes longer than `limits.decode_seconds`; `MediaNotFound` and
     `SystemFault` as `source.opened`.
     """
-    size, limits = size or native(), limits or bounds.current()
+    return looked(Look(asset, start, end, size or native(), fps, lead, pair, scaler), limits)
+
+
+def looked(look: Look, limits: Limits | None = None) -> Iterator[Picture]:
+    """As `pictures`, of what a look asks for. What other looks were foretold is decoded along (`looks`)."""
+    limits = limits or bounds.current()
+    sharing = looks.current()
+    kept = sharing.take(look)
+    if kept is not None:
+        yield from kept
+        return
+    along = sharing.begin(look)
+    given = 0
+    if along is not None:
+        try:
+            for of, made in _decoded([look, *along.kept], limits):
+                if of is look:
+                    given += 1
+                    yield made()
+                elif of in along.kept:
+                    along.keep(of, made())
+            sharing.done(along)
+            return
+        except Exception:  # noqa: S110, BLE001 - it may be about other looks only: each finds out by itself
+            pass
+    for _, made in itertools.islice(_decoded([look], limits), given, None):
+        yield made()
+
+
+def _decoded(asked: Sequence[Look], limits: Limits) -> Iterator[tuple[Look, Callable[[], Picture]]]:
+    """The pictures of looks at one asset, in the order of one pass, each of them made when it is called."""
+    asset = asked[0].asset
     if asset.kind == "image":
-        if start <= 0:
-            small = None if pair is None else np.stack([_still(asset, pair, limits)] * 2)
-            yield Picture(0.0, _still(asset, size, limits), small)
+        yield from ((look, partial(_of_still, look, limits)) for look in asked if look.start <= 0)
         return
     with _reader(asset, limits) as source:
-        first, last = _exact(start), None if end is None else _exact(end)
-        if fps is None:
-            for at, frame in source.with_lead_frame(first, last) if lead else source.span(first, last):
-                yield Picture(float(at), source.rgb(frame, size, scaler))
-            return
-        for at, frame, following in source.sampled(first, last, Fraction(fps), pair is not None):
-            small = None
-            if pair is not None:
-                shown = source.rgb(frame, pair)
-                small = np.stack([shown, shown if following is None else source.rgb(following, pair)])
-            yield Picture(float(at), source.rgb(frame, size, scaler), small)
+        shown = _Shown(source)
+        for number, (at, frame, following) in source.selected([_selection(source, look) for look in asked]):
+            yield asked[number], partial(shown.picture, asked[number], at, frame, following)
+
+
+def _selection(source: Reader, look: Look) -> Selection:
+    start, end = _exact(look.start), None if look.end is None else _exact(look.end)
+    if look.fps is None:
+        return Every(start, end, lead=look.lead)
+    return source.sampled(start, end, Fraction(look.fps), pairs=look.pair is not None)
+
+
+class _Shown:
+    """Pictures of frames; those that several looks have of one frame, at one size, are converted once."""
+
+    def __init__(self, source: Reader) -> None:
+        self._source = source
+        self._lately: deque[tuple[VideoFrame, Size, Scaler, np.ndarray]] = deque(maxlen=4)
+
+    def picture(self, look: Look, at: Fraction, frame: VideoFrame, following: VideoFrame | None) -> Picture:
+        """What a look has of a frame."""
+        small = None
+        if look.pair is not None:
+            pair = (self._rgb(one, look.pair, "area") for one in (frame, following or frame))
+            small = np.stack(list(pair))
+        return Picture(float(at), self._rgb(frame, look.size, look.scaler), small)
+
+    def _rgb(self, frame: VideoFrame, size: Size, scaler: Scaler) -> np.ndarray:
+        for of, its_size, its_scaler, made in self._lately:
+            if of is frame and its_size == size and its_scaler == scaler:
+                return made
+        made = self._source.rgb(frame, size, scaler)
+        self._lately.append((frame, size, scaler, made))
+        return made
+
+
+def _of_still(look: Look, limits: Limits) -> Picture:
+    small = None if look.pair is None else np.stack([_still(look.asset, look.pair, limits)] * 2)
+    return Picture(0.0, _still(look.asset, look.size, limits), small)
 
 
 def pictures_at(

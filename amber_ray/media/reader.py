@@ -17,13 +17,14 @@ import numpy as np
 
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError
-from amber_ray.media.ahead import Ahead, Doubt, Wanted
-from amber_ray.media.choice import FirstOfSlots, OnScreen, Slots
+from amber_ray.media.ahead import Ahead, Doubt
+from amber_ray.media.choice import AnyOf, OnScreen, Slots, Wanted
 from amber_ray.media.clock import ORDER_ONLY, Beginning, Clock, tells_start
 from amber_ray.media.coded import headers
 from amber_ray.media.container import ESTIMATED, decoder, packets, reason, says_nothing
 from amber_ray.media.damage import Run
 from amber_ray.media.scale import Scaler, Size, Upright
+from amber_ray.media.selection import Every, Pair, Sampled, Selection
 from amber_ray.settings import Limits
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 Timed = tuple[Fraction, "VideoFrame"]
-
-Pair = tuple[Fraction, "VideoFrame", "VideoFrame | None"]
-"""A frame's time, the frame, and the film's next one (None: it is the last)."""
 
 _BACK_OFF = (0, 1, 4, 16)
 """Seconds by which a seek is tried earlier while no whole picture comes in time; then from the beginning."""
@@ -48,8 +46,6 @@ _SLACK = Fraction(1)
 
 _LOOKED_AT = 30
 """Packets from the beginning that show whether stamps are in the order of decoding."""
-
-_INSTANT = Fraction(1, 1_000_000)
 
 _COARSEST = Fraction(1, 1000)
 """Seconds of the coarsest clock that rounds times: Matroska's and FLV's."""
@@ -137,7 +133,37 @@ class Reader:
 
     def span(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end)."""
-        return (timed for timed in self.with_lead_frame(start, end) if timed[0] >= start)
+        return ((at, frame) for _, (at, frame, _) in self.selected([Every(start, end)]))
+
+    def sampled(self, start: Fraction, end: Fraction | None, fps: Fraction, *, pairs: bool) -> Sampled:
+        """The first frame of each slot of 1 / fps seconds of a span, see `Sampled`, for `selected`."""
+        return Sampled(Slots(fps, self._rounding), start, end, pairs=pairs)
+
+    def selected(self, selections: Sequence[Selection]) -> Iterator[tuple[int, Pair]]:
+        """What each selection takes, with its number, of one pass over all that they need."""
+        left = list(enumerate(selections))
+        while True:
+            left = [(n, s) for n, s in left if s.end is None or s.position < s.end]
+            if not left:
+                return
+            begins = position = min(s.position for _, s in left)
+            ends = [s.end for _, s in left if s.end is not None]
+            end = max(ends) if len(ends) == len(left) else None
+            for at, frame in self._from(position, end, _choice([s for _, s in left])):
+                for number, selection in left:
+                    for pair in selection.see(at, frame):
+                        yield number, pair
+                left = [(n, s) for n, s in left if not s.over]
+                if not left:
+                    return
+                position = min(s.position for _, s in left)
+                if position > begins and self._far(at, position) and not any(s.pending for _, s in left):
+                    break
+            else:
+                for number, selection in left:
+                    for pair in selection.ended():
+                        yield number, pair
+                return
 
     def times(self) -> list[Fraction]:
         """When each frame of the film is, in order, as decoding all would tell; only packets are read."""
@@ -152,66 +178,11 @@ class Reader:
             found.add(at)
         else:
             # A recording may begin with pictures that need one before its beginning.
-            first = next((at for at, _ in self.with_lead_frame(Fraction(0), None)), None)
+            first = next((at for at, _ in self.span(Fraction(0), None)), None)
             if found and first is not None:
                 return sorted(at for at in found if at >= first)
         # Stamps are missing: only pictures in their order tell.
-        return [at for at, _ in self.with_lead_frame(Fraction(0), None)]
-
-    def with_lead_frame(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
-        """All frames of [start, end), and before them the one on screen just before `start`, if any."""
-        before: Timed | None = None
-        for at, frame in self._from(start - _INSTANT if start > 0 else start, end):
-            if at < start:
-                before = at, frame
-                continue
-            if before is not None:
-                yield before
-                before = None
-            if end is not None and at >= end:
-                return
-            yield at, frame
-        if before is not None:
-            yield before
-
-    def sampled(self, start: Fraction, end: Fraction | None, fps: Fraction, pairs: bool) -> Iterator[Pair]:
-        """The first frame of each slot of 1 / fps seconds of [start, end).
-
-        With `pairs` each comes with the film's next frame, None for the last.
-        """
-        slots = Slots(fps, self._rounding)
-        taken = -1
-        position = start
-        if start > 0:
-            # Begin with the slot that holds `start`: its first frame may belong to the segment before.
-            taken = slots.of(start) - 1
-            position = slots.begin(taken + 1)
-        while end is None or position < end:
-            chosen: Timed | None = None
-            for at, frame in self._from(position, end, partial(FirstOfSlots, slots, taken, end, pairs=pairs)):
-                if chosen is not None:
-                    yield *chosen, frame
-                    chosen = None
-                    if self._far(at, position):
-                        break
-                if end is not None and at >= end:
-                    return
-                if (slot := slots.of(at)) <= taken:
-                    continue
-                taken = slot
-                position = slots.begin(taken + 1)
-                if at < start:
-                    continue
-                if pairs:
-                    chosen = at, frame
-                    continue
-                yield at, frame, None
-                if self._far(at, position):
-                    break
-            else:
-                if chosen is not None:
-                    yield *chosen, None
-                return
+        return [at for at, _ in self.span(Fraction(0), None)]
 
     def at(self, moments: Sequence[Fraction]) -> Iterator[Timed]:
         """The frame on screen at each ascending moment: the last one not after it, else the first."""
@@ -427,6 +398,13 @@ class Reader:
         if not stream.duration or not stream.time_base:
             return None
         return (stream.duration + (stream.start_time or 0)) * self._clock.base - self._clock.origin
+
+
+def _choice(selections: Sequence[Selection]) -> Callable[[], Wanted] | None:
+    """What any of the selections wants of a run that begins now; None: every picture."""
+    made = [selection.choice() for selection in selections]
+    begun = [choice for choice in made if choice is not None]
+    return (lambda: AnyOf([choice() for choice in begun])) if len(begun) == len(made) else None
 
 
 def _seconds(text: str) -> Fraction | None:

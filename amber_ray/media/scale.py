@@ -6,6 +6,7 @@ Must not know: where frames come from.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
     from av.video.reformatter import VideoReformatter
 
 Size = Callable[[int, int], tuple[int, int]]
-"""From the upright picture's width and height to those wanted, in pixels."""
+"""From the upright picture's width and height to those wanted, in pixels.
+
+Those made here are equal if they ask for the same.
+"""
 
 _AREA, _BICUBIC = 0x20, 0x4
 # swscale's full chroma interpolation, accurate rounding and bit-exactness. Without the first, scaled pictures
@@ -28,28 +32,49 @@ _UNSPECIFIED, _BT709, _BT601 = 2, 1, 5
 _FULL_RANGE = 2
 
 
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """Of the picture's own shape: `side`, the longer or the shorter, has `pixels` (0: the size stays)."""
+
+    side: Literal["shorter", "longer"]
+    pixels: int
+    enlarge: bool = True
+
+    def __call__(self, w: int, h: int) -> tuple[int, int]:
+        own = min(w, h) if self.side == "shorter" else max(w, h)
+        if not self.pixels or (own <= self.pixels and not self.enlarge):
+            return w, h
+        by = Fraction(self.pixels, own)
+        return max(1, round(w * by)), max(1, round(h * by))
+
+
+@dataclass(frozen=True, slots=True)
+class _Exactly:
+    width: int
+    height: int
+
+    def __call__(self, w: int, h: int) -> tuple[int, int]:
+        return self.width, self.height
+
+
 def native() -> Size:
     """Leave the size as it is."""
-    return lambda w, h: (w, h)
+    return shorter_side(0)
 
 
 def shorter_side(pixels: int) -> Size:
     """Scale so that the shorter side has exactly `pixels`, the shape kept; 0 leaves the size as it is."""
-    return native() if pixels == 0 else lambda w, h: _scaled(w, h, Fraction(pixels, min(w, h)))
+    return _Sized("shorter", pixels)
 
 
 def longer_side(pixels: int, enlarge: bool = True) -> Size:
     """Scale so that the longer side has `pixels`, the shape kept; without `enlarge`, at most `pixels`."""
-
-    def size(w: int, h: int) -> tuple[int, int]:
-        return (w, h) if not enlarge and max(w, h) <= pixels else _scaled(w, h, Fraction(pixels, max(w, h)))
-
-    return size
+    return _Sized("longer", pixels, enlarge)
 
 
 def exactly(width: int, height: int) -> Size:
     """Scale to this size whatever the shape was."""
-    return lambda w, h: (width, height)
+    return _Exactly(width, height)
 
 
 Scaler = Literal["area", "bicubic"]
@@ -129,7 +154,3 @@ class Upright:
 def _transparent(frame: VideoFrame) -> bool:
     """Whether the pixels have an alpha of their own; entries of palettes are opaque in films."""
     return not frame.format.has_palette and any(c.is_alpha for c in frame.format.components)
-
-
-def _scaled(w: int, h: int, by: Fraction) -> tuple[int, int]:
-    return max(1, round(w * by)), max(1, round(h * by))

@@ -22,7 +22,8 @@ from hypothesis import strategies as st
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError, TooLarge
-from amber_ray.media.decode import pictures, pictures_at
+from amber_ray.media.decode import looked, pictures, pictures_at
+from amber_ray.media.looks import Look, Sharing, expecting
 from amber_ray.media.scale import exactly
 from amber_ray.media.sound import mono, sample_at
 from tests.odd.judge import register
@@ -78,10 +79,13 @@ def test_what_is_asked_for_is_what_one_pass_gives(passes: list[Pass], data: st.D
     length = one.asset.duration or 0.0
     moment = st.integers(0, math.ceil(length * 1000)).map(lambda ms: ms / 1000)
     for _ in range(data.draw(st.integers(1, 3))):
-        kinds = ["span", "slots", "moments"] * bool(one.times) + ["sound"] * one.asset.has_audio
+        kinds = ["span", "slots", "moments", "looks"] * bool(one.times) + ["sound"] * one.asset.has_audio
         kind = data.draw(st.sampled_from(kinds))
         if kind == "moments":
             check_moments(one, sorted(data.draw(st.lists(moment, min_size=1, max_size=5))))
+            continue
+        if kind == "looks":
+            check_looks(one, data.draw(st.lists(looks_at(one, moment), min_size=2, max_size=4)))
             continue
         start, end = sorted(data.draw(st.tuples(moment, moment)))
         if kind == "span":
@@ -94,6 +98,28 @@ def test_what_is_asked_for_is_what_one_pass_gives(passes: list[Pass], data: st.D
             right = one.samples[sample_at(start, RATE) :][: len(got)]
             assert np.abs(got[: len(right)] - right).max(initial=0.0) < NOISE
             assert np.abs(got[len(right) :]).max(initial=0.0) < NOISE
+
+
+@st.composite
+def looks_at(draw: st.DrawFn, one: Pass, moment: st.SearchStrategy[float]) -> Look:
+    """Any look at an asset."""
+    start, end = sorted(draw(st.tuples(moment, moment)))
+    until = end if draw(st.booleans()) else None
+    if draw(st.booleans()):
+        return Look(one.asset, start, until, SIZE, lead=draw(st.booleans()))
+    fps = draw(st.sampled_from([0.05, 0.5, 2.0, 7.0, 30.0]))
+    return Look(one.asset, start, until, SIZE, fps=fps, pair=draw(st.sampled_from([None, SIZE])))
+
+
+def check_looks(one: Pass, asked: list[Look]) -> None:
+    """Looks that share a decode give what each gives alone."""
+    alone = [seen(look) for look in asked]
+    with expecting(Sharing(asked)):
+        assert [seen(look) for look in asked] == alone
+
+
+def seen(look: Look) -> list[tuple[float, bytes, bytes]]:
+    return [(p.time, p.rgb.tobytes(), b"" if p.pair is None else p.pair.tobytes()) for p in looked(look)]
 
 
 def check_span(one: Pass, start: float, end: float | None, lead: bool) -> None:

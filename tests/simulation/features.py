@@ -22,6 +22,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.units import Asset, Collection, Segment
 from amber_ray.core.planning.plan import Planner, Step
 from amber_ray.errors import MediaError, MediaNotFound
+from amber_ray.media.looks import looking
 from tests.simulation.draws import Draws
 from tests.simulation.scenario import CALLED, Scenario
 
@@ -37,6 +38,7 @@ def probe(asset: Asset) -> str: ...
 
 
 @feature(version="1")
+@looking(lambda clip: None)
 def frames(clip: Segment) -> np.ndarray: ...
 
 

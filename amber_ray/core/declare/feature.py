@@ -65,6 +65,11 @@ class FeatureSpec:
     code_digest: str = ""
     calls: Calls = NO_CALLS
 
+    @property
+    def looks(self) -> bool:
+        """Whether its function says what it will look at (`media.looks`), so that others may look along."""
+        return hasattr(self.target, "__look__")
+
     def param(self, name: str) -> Param | None:
         """The parameter of that name, or None."""
         return next((p for p in self.params if p.name == name), None)

@@ -199,12 +199,15 @@ def _interest(ledger: Ledger) -> None:
 def _queue(ledger: Ledger) -> None:
     """A step is in the queue exactly while it is QUEUED, and the queue moves."""
     scheduler = ledger.scheduler
-    queued = 0
+    queued = lookers = 0
     for entry in ledger.entries.values():
         ready = entry.state is State.QUEUED
         if ready != bool(entry.ticket):
             raise _broken("lost from the queue, or left in it", entry)
         queued += ready
+        lookers += ready and entry.step.recipe.looks
+    if scheduler.lookers != lookers:
+        raise _broken("steps that look at pictures are miscounted", lookers)
     if sum(lane.size for lane in scheduler.lanes.values()) != queued:
         raise _broken("the queue's length is miscounted", queued)
     if not all(lane.size for lane in scheduler.lanes.values()):

@@ -35,6 +35,7 @@ class Recipe:
     `registry` is the digest of the registry whose code runs it. `model` holds the constructor parameters of a
     class feature, which choose its warm pool, and `above` the parameters of all that it is made from, by
     `feature.name`. `gone` says why it can't be run, of a version whose code is not here; else it is empty.
+    `looks`: it looks at pictures of its unit, which may be decoded along with those that others look at.
     """
 
     registry: str
@@ -54,6 +55,7 @@ class Recipe:
     calls: Calls = NO_CALLS
     above: tuple[tuple[str, Any], ...] = ()
     gone: str = ""
+    looks: bool = False
 
     @property
     def pooled(self) -> bool:
@@ -372,4 +374,5 @@ def _recipe(
         code=spec.code_digest,
         calls=spec.calls,
         above=above,
+        looks=spec.looks,
     )

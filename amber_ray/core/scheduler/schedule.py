@@ -77,6 +77,7 @@ class Scheduler:
         self.lanes: dict[int, ReadyQueue] = {}
         self._kinds: dict[object, tuple[int, Mapping[str, float]]] = {}
         self._shapes: dict[int, Shape] = {}
+        self._lookers: dict[str, dict[str, Entry]] = {}
         self._tickets = 0
 
     # --- what the cluster has
@@ -91,9 +92,15 @@ class Scheduler:
         self.lanes.clear()
         self._shapes.clear()
         self._kinds.clear()
+        self._lookers.clear()
         for tenants in self.tenants:
             tenants.nothing_queued()
         return True
+
+    @property
+    def lookers(self) -> int:
+        """Return how many steps in the queue look at pictures of their unit."""
+        return sum(map(len, self._lookers.values()))
 
     def lacking(self, recipe: Recipe) -> str | None:
         """Return a sentence that names the resource that no node has or can get; None if there is none."""
@@ -129,6 +136,8 @@ class Scheduler:
         self._tickets += 1
         entry.ticket = self._tickets
         lane.push(entry)
+        if entry.step.recipe.looks:
+            self._lookers.setdefault(entry.step.unit_id, {})[entry.key] = entry
         self.tenants[entry.rank[0]].queued(entry.tenant)
 
     def pull(self, entry: Entry) -> None:
@@ -141,6 +150,11 @@ class Scheduler:
         lane.pull()
         if not lane.size:
             del self.lanes[name]
+        if entry.step.recipe.looks:
+            beside = self._lookers[entry.step.unit_id]
+            del beside[entry.key]
+            if not beside:
+                del self._lookers[entry.step.unit_id]
         self.tenants[entry.rank[0]].unqueued(entry.tenant)
 
     # --- tasks
@@ -352,8 +366,9 @@ class Scheduler:
         """Return the seed and the missing plain CPU steps of its unit that are connected and can join it.
 
         Values that only these steps use then never leave the worker: a video segment is decoded once for all
-        that look at its frames. Steps of a lower class are left out, since they would delay the task. `grow`:
-        the task may hold more resources than the seed does.
+        that look at its frames. Ready steps that look at the unit's pictures count as connected: their looks
+        share a decode. Steps of a lower class are left out, since they would delay the task. `grow`: the task
+        may hold more resources than the seed does.
         """
         self.pull(seed)
         if seed.isolated or not seed.step.recipe.fusable:
@@ -363,7 +378,8 @@ class Scheduler:
         stack = [seed]
         while stack:
             entry = stack.pop()
-            for other in (*entry.dependents.values(), *map(entries.get, entry.step.needs)):
+            beside = self._lookers.get(entry.step.unit_id, {}) if entry.step.recipe.looks else {}
+            for other in (*entry.dependents.values(), *map(entries.get, entry.step.needs), *beside.values()):
                 if other is None or other.key in near or other.key in taken:
                     continue
                 if len(near) + len(taken) >= MAX_UNITS or not _joins(other, seed):

@@ -34,6 +34,7 @@ from amber_ray.fabric.worker.later import wish_of
 from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.fabric.worker.watchdog import Watchdog
 from amber_ray.media import bounds
+from amber_ray.media.looks import Look, Sharing, expecting, look_of
 
 WATCHDOG = Watchdog()
 _HERE = os.path.dirname(__file__)
@@ -61,6 +62,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
     """Run function steps of a registry in order; see `run`."""
     box = Outbox(work)
     values = Inputs(work, slots)
+    sharing, beside = Sharing(()), ""
     for step in work.steps:
         blocked = values.blocked(step)
         if blocked is not None:
@@ -68,9 +70,12 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
             box.failed(step, blocked)
             continue
         spec = registry.get(step.recipe.feature)
+        if step.recipe.looks and step.unit_id != beside:
+            sharing, beside = Sharing(looks_of(registry, work.steps, step.unit_id, values)), step.unit_id
+        lent = sharing.lent
         started = time.perf_counter()
         try:
-            with deadline(work, step):
+            with deadline(work, step), expecting(sharing):
                 # No name for the value: what is referred to here has its arrays copied.
                 held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
                 value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
@@ -78,8 +83,23 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
             values.fail(step, box.raised(spec, step, error))
         else:
             values.put(step, value)
-            box.made(step, value, time.perf_counter() - started, "cpu")
+            seconds = time.perf_counter() - started - (sharing.lent - lent)
+            box.made(step, value, max(0.0, seconds), "cpu")
     return box.close()
+
+
+def looks_of(registry: Registry, steps: Sequence[Step], unit_id: str, values: Inputs) -> list[Look]:
+    """What the steps of a unit will look at, as far as that is known before any of them has run."""
+    found = []
+    for step in steps:
+        if step.recipe.looks and step.unit_id == unit_id and values.sent(step):
+            spec = registry.get(step.recipe.feature)
+            tell = look_of(spec.target)
+            # A parameter that is refused is the step's own to tell.
+            with contextlib.suppress(AmberError):
+                look = None if tell is None else tell(**arguments(spec, step, values))
+                found += [] if look is None else [look]
+    return found
 
 
 def arguments(spec: FeatureSpec, step: Step, values: Inputs) -> dict[str, Any]:
@@ -129,6 +149,10 @@ class Inputs:
             return value
         self._sent[key] = snapshot.take([value], self._work.inline_bytes, sent=False, ours=True)
         return self._sent[key].open()
+
+    def sent(self, step: Step) -> bool:
+        """Whether all that a step reads was sent along."""
+        return all(need in self._work.inline or need in self._work.slots for need in step.needs)
 
     def blocked(self, step: Step) -> Failure | None:
         """The failure of an input made in this task, if there is one."""

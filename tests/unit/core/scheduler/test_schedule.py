@@ -316,6 +316,37 @@ def test_steps_that_together_fit_no_node_are_not_fused() -> None:
     assert running(story) == ["a"]
 
 
+def test_ready_steps_that_look_at_the_pictures_of_one_unit_share_a_task() -> None:
+    graph = Graph()
+    here, there = clip(asset(), 0), clip(asset(), 1)
+    for unit in (here, there):
+        for name in ("frames", "changes"):
+            graph.add(name, unit=unit, looks=True)
+        graph.add("sound", unit=unit)
+    graph.add("light", f"frames@{here.unit_id}", unit=here)
+    story = Story(nodes=[NODE], lookahead=0)
+    tasks = submitted(story.ask("r1", graph.steps, *graph.steps))
+    assert sorted(map(sorted, tasks)) == [
+        [f"changes@{here.unit_id}", f"frames@{here.unit_id}", f"light@{here.unit_id}"],
+        [f"changes@{there.unit_id}", f"frames@{there.unit_id}"],
+        [f"sound@{here.unit_id}"],
+        [f"sound@{there.unit_id}"],
+    ]
+
+
+def test_a_look_that_is_less_urgent_does_not_hold_up_an_urgent_one() -> None:
+    graph = units(1, "frames", looks=True)
+    graph.add("changes", unit=clip(asset(), 0), looks=True)
+    frames, changes = graph.steps
+    busy = units(1, "busy")
+    story = Story(nodes=[ONE], lookahead=0)
+    story.ask("r0", busy.steps, *busy.steps)
+    story.ask("r1", graph.steps, changes, priority=0)
+    story.ask("r2", graph.steps, frames, priority=2)
+    assert submitted(story.done(*busy.steps)) == [[frames]]
+    assert submitted(story.done(frames)) == [[changes]]
+
+
 def test_a_fused_task_holds_the_most_that_any_of_its_steps_needs() -> None:
     graph = Graph()
     graph.add("a", resources=Resources(num_cpus=1, memory=5))

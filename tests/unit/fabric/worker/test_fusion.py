@@ -12,6 +12,7 @@ import itertools
 import pickle
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,11 @@ from amber_ray.core.planning.plan import Planner, Step
 from amber_ray.fabric.transport import pickled, registry_blob
 from amber_ray.fabric.transport.messages import StepResult, Work
 from amber_ray.fabric.worker import tasks
+from amber_ray.features.changes import changes
+from amber_ray.features.frames import frame_times, frames
+from amber_ray.features.transitions import strip, timeline
+from amber_ray.media.reader import Reader
+from tests.media import catalogue, textured, write_video
 
 LENGTH = 4000
 """Numbers in an array of these features: 16 kB or 32 kB, more than travels inline by default."""
@@ -397,11 +403,16 @@ class Outcome:
 class Graph:
     """The steps of some features for some assets, and ways to run them."""
 
-    def __init__(self, features: Iterable[Any], assets: Sequence[Asset] = ASSETS[:1]) -> None:
+    def __init__(
+        self,
+        features: Iterable[Any],
+        assets: Sequence[Asset] = ASSETS[:1],
+        params: Mapping[str, Any] = MappingProxyType({}),
+    ) -> None:
         self.registry = Registry([f.__amber__ for f in features])
         registry_blob.remember(self.registry)
         names = [spec.name for spec in self.registry]
-        planner = Planner(self.registry, features=names, params={}, segment_seconds=60)
+        planner = Planner(self.registry, features=names, params=params, segment_seconds=60)
         for asset in assets:
             planner.add_asset(asset)
         # Features of one level in the order they were given, so that who spoils runs before who reads.
@@ -698,3 +709,57 @@ def test_what_a_feature_returned_stays_its_own_to_write_into() -> None:
     for _, size in itertools.product(range(2), SIZES):
         assert not graph.fused(size).failures
     assert BUFFER.flags.writeable
+
+
+# --- looks at one film
+
+LOOKS = (timeline, frames, frame_times, changes, strip)
+
+
+@pytest.fixture(scope="module")
+def film(tmp_path_factory: pytest.TempPathFactory) -> Asset:
+    """Six seconds of pictures that all differ."""
+    path = tmp_path_factory.mktemp("film") / "film.mp4"
+    wide = textured(1, 192 + 144, 48)
+    moving = (np.ascontiguousarray(wide[:, i : i + 192]) for i in range(144))
+    write_video(path, moving, 24, codec="libx264", gop=48)
+    return catalogue(path.parent).add(str(path))
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many looks each pass over a film served."""
+    found: list[int] = []
+    real = Reader.selected
+
+    def counted(reader: Reader, selections: Any) -> Any:
+        found.append(len(selections))
+        return real(reader, selections)
+
+    monkeypatch.setattr(Reader, "selected", counted)
+    return found
+
+
+def test_features_that_look_at_one_segment_share_a_pass(film: Asset, passes: list[int]) -> None:
+    graph = Graph(LOOKS, [film])
+    apart = graph.unfused(SIZES[1])
+    first, *others = graph.steps
+    assert first.recipe.feature == "timeline"
+    made, slot = graph._task([first], {first.key}, {}, SIZES[1])
+    passes.clear()
+    outputs = {step.key for step in others}
+    together = graph._told([graph._task(others, outputs, {first.key: (0, made[0])}, SIZES[1], [slot])])
+    assert passes == [3]
+    assert len(together.values) == 4
+    assert {k: plain(apart.values[k]) for k in together.values} == {
+        k: plain(value) for k, value in together.values.items()
+    }
+
+
+@pytest.mark.parametrize("params", [{"frames.fps": -2.0}, {"frames.size": -1}, {"frames.fps": 0.0}])
+def test_a_look_that_is_refused_leaves_the_others_alone(film: Asset, params: dict[str, Any]) -> None:
+    graph = Graph(LOOKS, [film], params)
+    apart, together = graph.unfused(SIZES[1]), graph.fused(SIZES[1])
+    assert {name for name, _ in together.failures} == {"frames"}
+    assert [f.message for f in together.failures.values()] == [f.message for f in apart.failures.values()]
+    assert {k: plain(v) for k, v in together.values.items()} == {k: plain(v) for k, v in apart.values.items()}

@@ -1,0 +1,166 @@
+"""Looks that are foretold share one decode, and each has the pictures and the errors that it has alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from amber_ray.core.model.units import Asset
+from amber_ray.errors import MediaError
+from amber_ray.media import looks, reader
+from amber_ray.media.decode import looked
+from amber_ray.media.looks import Look, Sharing, expecting
+from amber_ray.media.scale import exactly, longer_side, native, shorter_side
+from tests.media import catalogue, textured, write_video
+from tests.unit.media.test_coded import CODECS
+
+SIZE, SMALL = exactly(48, 32), exactly(16, 9)
+FPS, SECONDS = 24, 4
+
+
+@pytest.fixture(scope="module", params=["H.264", "AV1"])
+def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds in which no two pictures are alike, a key picture every second."""
+    codec, ending, options = CODECS[request.param]
+    wide = textured(1, 192 + 8 * SECONDS * FPS, 128)
+    moving = [np.ascontiguousarray(wide[:, 8 * i : 8 * i + 192]) for i in range(SECONDS * FPS)]
+    folder = tmp_path_factory.mktemp("looks")
+    return write_video(folder / f"film{ending}", moving, FPS, codec=codec, gop=FPS, options=options)
+
+
+@pytest.fixture(scope="module")
+def asset(path: Path) -> Asset:
+    return catalogue(path.parent).add(str(path))
+
+
+def sampled(asset: Asset, start: float = 1.3, end: float | None = 2.9) -> Look:
+    return Look(asset, start, end, SIZE, fps=2.0, pair=SMALL)
+
+
+def every(asset: Asset, start: float = 1.3, end: float | None = 2.9) -> Look:
+    return Look(asset, start, end, SMALL, lead=True)
+
+
+def seen(look: Look) -> Any:
+    try:
+        return [(p.time, p.rgb.tobytes(), b"" if p.pair is None else p.pair.tobytes()) for p in looked(look)]
+    except MediaError as error:
+        return str(error)
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many pictures have come out of decoders since."""
+    count = 0
+    real: Any = reader.Reader._decoded
+
+    def counted(*given: Any) -> Iterator[Any]:
+        nonlocal count
+        for found in real(*given):
+            count += 1
+            yield found
+
+    monkeypatch.setattr(reader.Reader, "_decoded", counted)
+    return lambda: count
+
+
+def test_each_look_has_what_it_has_alone_whichever_comes_first(asset: Asset) -> None:
+    asked = [sampled(asset), every(asset), every(asset, 2.0, None), Look(asset, 0.0, 3.0, SIZE, fps=7.0)]
+    alone = {look: seen(look) for look in asked}
+    for order in permutations(asked):
+        with expecting(Sharing(asked)):
+            assert {look: seen(look) for look in order} == alone
+
+
+def test_what_is_foretold_is_decoded_once(asset: Asset, decoded: Callable[[], int]) -> None:
+    seen(every(asset))
+    alone = decoded()
+    with expecting(Sharing([sampled(asset), every(asset)])):
+        seen(sampled(asset))
+        seen(every(asset))
+    # The first picture of the slot that the span begins in may lie before it.
+    assert decoded() - alone <= alone + FPS
+
+
+def test_looks_at_times_alone_leave_pictures_out_together(asset: Asset, decoded: Callable[[], int]) -> None:
+    asked = [sampled(asset, 0.0, None), Look(asset, 0.0, None, SIZE, fps=1.0)]
+    with expecting(Sharing(asked)):
+        assert [len(seen(look)) for look in asked] == [8, 4]
+    assert decoded() <= SECONDS * FPS * 2 // 3
+
+
+def test_a_look_that_was_not_foretold_is_made_by_itself(asset: Asset, decoded: Callable[[], int]) -> None:
+    other = sampled(asset, 0.5)
+    alone = seen(other), seen(every(asset))
+    with expecting(Sharing([sampled(asset), every(asset)])):
+        assert (seen(other), seen(every(asset))) == alone
+        assert seen(sampled(asset)) == seen(sampled(asset))  # Kept once, then made.
+
+
+def test_a_look_that_is_given_up_leaves_the_others_to_themselves(asset: Asset) -> None:
+    alone = seen(every(asset))
+    with expecting(Sharing([sampled(asset), every(asset)])):
+        assert next(looked(sampled(asset))).time > 1
+        assert seen(every(asset)) == alone
+
+
+def test_what_would_take_too_much_memory_is_not_kept(asset: Asset, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = [sampled(asset), every(asset), Look(asset, 0.0, None, native())]
+    alone = [seen(look) for look in asked]
+    monkeypatch.setattr(looks, "KEPT_BYTES", 1 << 20)
+    sharing = Sharing(asked)
+    with expecting(sharing):
+        first = seen(asked[0])
+        assert set(sharing._kept) == {asked[1]}
+        assert [first, seen(asked[1]), seen(asked[2])] == alone
+
+
+def test_seconds_are_shared_and_none_is_lost(asset: Asset) -> None:
+    sharing = Sharing([sampled(asset), every(asset)])
+    with expecting(sharing):
+        seen(sampled(asset))
+        assert sharing.lent > 0
+        seen(every(asset))
+    assert sharing.lent == 0
+
+
+def test_damage_that_one_look_sees_is_no_error_of_the_others(path: Path, tmp_path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    broken = tmp_path / path.name
+    for at in range(len(data) // 2, len(data) // 2 + 2000):
+        data[at] ^= 0xFF
+    broken.write_bytes(data)
+    try:
+        asset = catalogue(tmp_path).add(str(broken))
+    except MediaError:
+        pytest.skip("refused when it is registered")
+    asked = [Look(asset, 0.0, 1.0, SIZE, fps=2.0), every(asset, 0.0, None), sampled(asset, 3.0, None)]
+    alone = [seen(look) for look in asked]
+    assert "damaged" in str(alone[1])
+    for order in permutations(range(3)):
+        with expecting(Sharing(asked)):
+            found = {n: seen(asked[n]) for n in order}
+        assert [found[n] for n in range(3)] == alone
+
+
+def test_a_still_is_looked_at_by_all(tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(textured(1, 64, 48)).save(tmp_path / "a.png")
+    asset = catalogue(tmp_path).add(str(tmp_path / "a.png"))
+    asked = [sampled(asset, 0.0, None), every(asset, 0.0, None), every(asset, 1.0, None)]
+    alone = [seen(look) for look in asked]
+    assert [len(pictures) for pictures in alone] == [1, 1, 0]
+    with expecting(Sharing(asked)):
+        assert [seen(look) for look in asked] == alone
+
+
+def test_sizes_that_ask_for_the_same_are_equal() -> None:
+    assert shorter_side(224) == shorter_side(224) != longer_side(224)
+    assert native() == shorter_side(0)
+    assert exactly(4, 3) == exactly(4, 3) != exactly(3, 4)
