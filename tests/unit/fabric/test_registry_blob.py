@@ -7,6 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from ray import cloudpickle
+
+from amber_ray.core.fingerprint import live
+from amber_ray.fabric.transport import registry_blob
+
 PROGRAM = """
 import importlib, json
 from amber_ray.core.declare.registry import Registry
@@ -78,3 +84,17 @@ def test_each_layer_is_what_it_was_when_it_was_registered(tmp_path: Path) -> Non
     for order in ("023", "320", "203"):
         expected = {"0": [11, 11], "2": [12, 12], "3": [22, 22]}
         assert run(tmp_path, WORKER, *order) == [expected[number] for number in order]
+
+
+def test_ambers_own_classes_are_not_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Serve makes a class of the replica's and pickles it: its code is most of Amber's."""
+    own = type(
+        "Replica", (), {"__module__": "amber_ray.serving.deployment", "__qualname__": "wrapped.Replica"}
+    )
+    other = type("Other", (), {"__module__": __name__, "__qualname__": "wrapped.Other"})
+    cloudpickle.dumps((own, other))
+    looked: list[object] = []
+    monkeypatch.setattr(live, "digest", lambda cls: looked.append(cls) or "")
+    registry_blob.pack_layer(())
+    assert other in looked
+    assert own not in looked
