@@ -8,7 +8,8 @@
     │   └ spans  holds one checksum per row group, and judges nothing
     └ rows       the columns of a part
       └ types    value types as Arrow columns, there and back
-        └ arrays the same for numpy arrays
+        ├ arrays the same for numpy arrays
+        └ columns  texts, bytes and numbers as Arrow columns
     assets       what is known of assets: their places, kinds and sizes         <store>/assets/packs/
     └ older_assets  what older stores know of them, until it is taken over
     known_keys   keys of parts, so that a start need not open all of them       <store>/index/

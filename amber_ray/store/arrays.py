@@ -10,12 +10,16 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import numpy as np
 import pyarrow as pa
 
 from amber_ray.core.values.annotations import Array
+from amber_ray.store import columns
 
+Arrays: TypeAlias = Sequence[np.ndarray] | np.ndarray
+"""Arrays, or one array of them all where they have one shape."""
 _SHAPE = pa.field("shape", pa.list_(pa.int64()))
 _PICTURE = 3
 """Dimensions from which an array of bytes is a picture or a stack of them, not rows of numbers."""
@@ -56,13 +60,13 @@ def _grid(type: Array) -> tuple[int | None, ...] | None:
     return shape
 
 
-def to_array(type: Array, values: Sequence[np.ndarray]) -> pa.Array:
-    """Return a column of arrays. They are copied once, a single one not at all."""
+def to_array(type: Array, values: Arrays) -> pa.Array:
+    """Return a column of arrays. They are copied once; a single one, or one array of them all, not at all."""
     target = arrow_type(type)
     if type.dtype is None:
-        dtypes = pa.array([v.dtype.str for v in values], pa.utf8())
-        columns = [dtypes, _shapes(values), _blobs(values)]
-        return pa.StructArray.from_arrays(columns, fields=list(target))
+        dtypes = columns.texts([v.dtype.str for v in values], pa.utf8())
+        members = [dtypes, _shapes(values), _blobs(values)]
+        return pa.StructArray.from_arrays(members, fields=list(target))
     if pa.types.is_struct(target):
         data = _blobs(values) if _is_bytes(type) else _lists(values, type.dtype, target.field("data").type)
         return pa.StructArray.from_arrays([_shapes(values), data], fields=list(target))
@@ -87,31 +91,34 @@ def _nested(type: pa.DataType) -> list[pa.DataType]:
 def _offsets(lengths: Sequence[int]) -> pa.Array:
     made = np.zeros(len(lengths) + 1, np.int64)
     np.cumsum(lengths, out=made[1:])
-    return pa.array(made)
+    return columns.numbers(made, pa.int64())
 
 
-def _shapes(values: Sequence[np.ndarray]) -> pa.Array:
-    return pa.array([list(v.shape) for v in values], _SHAPE.type)
+def _shapes(values: Arrays) -> pa.Array:
+    lengths = [length for v in values for length in v.shape]
+    return columns.lists([v.ndim for v in values], columns.numbers(lengths, pa.int64()))
 
 
-def _flat(values: Sequence[np.ndarray], dtype: str) -> np.ndarray:
+def _flat(values: Arrays, dtype: str) -> np.ndarray:
     """Return all elements in C order, one value after the other."""
+    if isinstance(values, np.ndarray):
+        return np.ascontiguousarray(values).reshape(-1).view(dtype)
     flats = [np.ascontiguousarray(v).reshape(-1).view(dtype) for v in values]
     return flats[0] if len(flats) == 1 else np.concatenate(flats or [np.empty(0, dtype)])
 
 
-def _elements(values: Sequence[np.ndarray], dtype: str) -> pa.Array:
+def _elements(values: Arrays, dtype: str) -> pa.Array:
     flat = _flat(values, "uint8" if dtype == "bool" else dtype)
     return pa.Array.from_buffers(_element(dtype), len(flat), [None, pa.py_buffer(flat)])
 
 
-def _lists(values: Sequence[np.ndarray], dtype: str, type: pa.DataType) -> pa.Array:
+def _lists(values: Arrays, dtype: str, type: pa.DataType) -> pa.Array:
     return pa.LargeListArray.from_arrays(
         _offsets([v.size for v in values]), _elements(values, dtype), type=type
     )
 
 
-def _blobs(values: Sequence[np.ndarray]) -> pa.Array:
+def _blobs(values: Arrays) -> pa.Array:
     """Return a column of the bytes of each array."""
     ends = _offsets([v.nbytes for v in values]).buffers()[1]
     return pa.Array.from_buffers(

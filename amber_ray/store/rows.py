@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from amber_ray.core.planning.homes import slot_of, slots_of
 from amber_ray.core.values import annotations as vt
+from amber_ray.store import columns
 from amber_ray.store import types as st
 
 KEY = pa.binary(16)
@@ -34,6 +35,24 @@ class Row(NamedTuple):
     created: float
 
 
+class Provenance(NamedTuple):
+    """What is told of rows beside their values, column by column: the fields of `Row`."""
+
+    keys: Sequence[str]
+    assets: Sequence[str | None]
+    units: Sequence[str]
+    params: Sequence[str]
+    inputs: Sequence[Sequence[str]]
+    codes: Sequence[str]
+    seconds: Sequence[float]
+    devices: Sequence[str]
+    created: Sequence[float]
+
+    def part(self, start: int, end: int) -> Provenance:
+        """Return that of rows [start, end)."""
+        return Provenance._make(column[start:end] for column in self)
+
+
 class StoredRow(NamedTuple):
     """A value read back."""
 
@@ -46,22 +65,27 @@ class StoredRow(NamedTuple):
 
 def table_of(type: vt.ValueType, rows: Sequence[Row]) -> pa.Table:
     """Return rows as an Arrow table, in order."""
-    counts = np.zeros(len(rows) + 1, np.int32)
-    np.cumsum([len(r.inputs) for r in rows], out=counts[1:])
-    inputs = _keys([i for r in rows for i in r.inputs]).cast(INPUTS.value_type)
+    keys, assets, units, params, values, *how = zip(*rows, strict=True) if rows else [()] * len(Row._fields)
+    return table(Provenance(keys, assets, units, params, *how), st.to_array(type, values))
+
+
+def table(told: Provenance, values: pa.Array) -> pa.Table:
+    """Return values, and what is told of them, as an Arrow table of rows, in order."""
+    inputs = _keys([key for keys in told.inputs for key in keys]).cast(INPUTS.value_type)
+    created = np.rint(np.array(told.created, np.float64) * 1e6)
     return pa.table(
         {
-            "key": _keys([r.key for r in rows]),
-            "asset": pa.array([r.asset for r in rows], pa.utf8()),
-            "unit": pa.array([r.unit for r in rows], pa.large_utf8()),
-            "params": pa.array([r.params for r in rows], pa.utf8()),
-            "value": st.to_array(type, [r.value for r in rows]),
-            "inputs": pa.ListArray.from_arrays(pa.array(counts), inputs),
-            "code": pa.array([r.code for r in rows], pa.utf8()),
-            "seconds": pa.array([r.seconds for r in rows], pa.float64()),
-            "device": pa.array([r.device for r in rows], pa.utf8()),
+            "key": _keys(told.keys),
+            "asset": columns.texts_or_none(told.assets, pa.utf8()),
+            "unit": columns.texts(told.units, pa.large_utf8()),
+            "params": columns.texts(told.params, pa.utf8()),
+            "value": values,
+            "inputs": columns.lists(list(map(len, told.inputs)), inputs),
+            "code": columns.texts(told.codes, pa.utf8()),
+            "seconds": columns.numbers(told.seconds, pa.float64()),
+            "device": columns.texts(told.devices, pa.utf8()),
             # UTC, without a time zone in the type: DuckDB's Python package needs pytz to read one with it.
-            "created": pa.array([microseconds(r.created) for r in rows], pa.timestamp("us")),
+            "created": columns.numbers(created, pa.timestamp("us")),
         }
     )
 

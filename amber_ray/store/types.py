@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from amber_ray.core.values import annotations as vt
 from amber_ray.errors import StoreError
-from amber_ray.store import arrays
+from amber_ray.store import arrays, columns
 
 META = b"amber.type"
 _SCALARS = {"bool": pa.bool_(), "int": pa.int64(), "float": pa.float64(), "str": pa.large_utf8()}
@@ -46,10 +46,16 @@ def arrow_type(type: vt.ValueType) -> pa.DataType:
 
 
 def to_array(type: vt.ValueType, values: Sequence[Any]) -> pa.Array:
-    """Return a column of values, which must have passed the type's `check`."""
+    """Return a column of values, which must have passed the type's `check`. Arrays may be `arrays.Arrays`."""
     match type:
-        case vt.Scalar() | vt.Bytes():
-            return pa.array(values, arrow_type(type))
+        case vt.Scalar("str"):
+            return columns.texts(values, arrow_type(type))
+        case vt.Scalar("bool"):
+            return columns.truths(values)
+        case vt.Scalar():
+            return columns.numbers(values, arrow_type(type))
+        case vt.Bytes():
+            return columns.blobs(values, arrow_type(type))
         case vt.Json():
             return pa.array([json.dumps(v) for v in values], pa.large_utf8())
         case vt.Table():
@@ -63,8 +69,8 @@ def to_array(type: vt.ValueType, values: Sequence[Any]) -> pa.Array:
             if not fields:
                 return pa.array([{"_": True}] * len(values), arrow_type(type))
             get = type.getter(values[0]) if values else getattr
-            columns = [to_array(t, [get(v, n) for v in values]) for n, t in fields]
-            return pa.StructArray.from_arrays(columns, fields=list(arrow_type(type)))
+            members = [to_array(t, [get(v, n) for v in values]) for n, t in fields]
+            return pa.StructArray.from_arrays(members, fields=list(arrow_type(type)))
         case vt.Array():
             return arrays.to_array(type, values)
     raise StoreError(f"values of type {type} can't be stored")

@@ -18,10 +18,11 @@ import numpy as np
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
 from amber_ray.core.model.units import Per
 from amber_ray.core.planning.homes import ALL, Share
+from amber_ray.core.planning.plan import Recipe
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.fabric.shard.ports import CallFailed, Fault, NewPart, PartKeys, Ref, Rewritten
-from amber_ray.fabric.transport.messages import ReadReport, RowWork, Wanted, Work
-from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.fabric.transport.messages import ReadReport, Wanted, Work
+from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.fabric.worker import store_tasks
 from amber_ray.store.parquet import neighbours
 from amber_ray.store.part import feature_and_version, order, share_of
@@ -174,36 +175,29 @@ class SimParts:
     async def _takes(self, what: str, about: str, seconds: float = 0.3) -> None:
         await asyncio.sleep(seconds * self._world.draws.unit(what, about))
 
-    async def write(
-        self,
-        registry: str,
-        feature: str,
-        version: str,
-        rows: Sequence[RowWork],
-        bundle: Bundle,
-        places: Mapping[str, tuple[int, int]],
-        slots: Sequence[Ref],
-    ) -> str:
-        """See `Parts.write`. A worker publishes later, whatever becomes of this shard."""
-        world, about = self._world, rows[0].key
+    async def write(self, recipe: Recipe, rows: NewRows, slots: Sequence[Ref]) -> str:
+        """See `Parts.write`. A worker publishes later, whatever becomes of this shard; a thread ends."""
+        world, keys = self._world, rows.told.keys
+        about = keys[0]
         if self._purging:
             world.fail(AssertionError("a write begins while the same shard purges parts"))
         self._store.writers[self._process].writes()
         done: asyncio.Future[str] = world.loop.create_future()
         done.add_done_callback(lambda f: f.cancelled() or f.exception())
-        data, process = (bundle, places, slots), self._process
+        process = self._process
+        here = self.local and not rows.places and world.draws.unit("written here", about) < 0.5
 
         def work() -> None:
             outcome: str | BaseException
             try:
-                if not process.alive and world.draws.unit("straggles", about) < 0.3:
-                    return  # the worker was ended with its owner
-                made = [self._stored(row, *data) for row in rows]
+                if not process.alive and (here or world.draws.unit("straggles", about) < 0.3):
+                    return  # a thread, or a worker that was ended with its owner
+                made = [self._stored(row, rows, slots) for row in range(len(keys))]
                 self._store.trouble(about)
                 if not process.alive:
                     world.saw("a dead shard's write was published")
-                    world.oracle.late_write([row.key for row in rows])
-                outcome = self._store.publish(feature, version, made, share=self._label(about))
+                    world.oracle.late_write(keys)
+                outcome = self._store.publish(recipe.feature, recipe.version, made, share=self._label(about))
                 if world.chance("torn", about):
                     world.saw("a part was torn")
                     self._store.parts[outcome].damaged = True
@@ -221,6 +215,8 @@ class SimParts:
         try:
             return await done
         except StoreError as error:
+            if here:
+                raise
             raise CallFailed(Fault("SystemFault", f"StoreError: {error}")) from error
 
     def _label(self, about: str) -> Share | None:
@@ -237,21 +233,19 @@ class SimParts:
         else:
             done.set_result(outcome)
 
-    def _stored(
-        self, row: RowWork, bundle: Bundle, places: Mapping[str, tuple[int, int]], slots: Sequence[Ref]
-    ) -> StoredValue:
-        if row.key in places:
-            slot, place = places[row.key]
+    def _stored(self, row: int, rows: NewRows, slots: Sequence[Ref]) -> StoredValue:
+        told = rows.told
+        key = told.keys[row]
+        if key in rows.places:
+            slot, place = rows.places[key]
             found = self._objects.open(slots[slot])
             if found is None:
                 raise CallFailed(LOST)
-            value = found[place]
+            data = pickle.dumps(found[place], protocol=5)
         else:
-            value = bundle.load(row.key)
-        made = row.made
-        data = pickle.dumps(value, protocol=5)
-        how = made.seconds, made.device, made.created
-        return StoredValue(row.key, row.asset, data, *how, row.unit, row.params)
+            data = rows.inline[key]
+        how = told.seconds[row], told.devices[row], told.created[row]
+        return StoredValue(key, told.assets[row], data, *how, told.units[row], told.params[row])
 
     async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
         """See `Parts.read_here`."""

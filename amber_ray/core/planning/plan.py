@@ -22,6 +22,7 @@ from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit, se
 from amber_ray.core.planning import keys
 from amber_ray.core.planning.homes import home_of
 from amber_ray.core.planning.pins import Pin, gone, nothing_kept, pin
+from amber_ray.core.values.annotations import ValueType, plain
 from amber_ray.errors import BadRequest, TooLarge
 
 Nested = str | tuple[Any, ...]
@@ -36,6 +37,7 @@ class Recipe:
     class feature, which choose its warm pool, and `above` the parameters of all that it is made from, by
     `feature.name`. `gone` says why it can't be run, of a version whose code is not here; else it is empty.
     `looks`: it looks at pictures of its unit, which may be decoded along with those that others look at.
+    `returns` is the type of its values, where they are made without any class of the feature's module.
     """
 
     registry: str
@@ -56,6 +58,7 @@ class Recipe:
     above: tuple[tuple[str, Any], ...] = ()
     gone: str = ""
     looks: bool = False
+    returns: ValueType | None = None
 
     @property
     def pooled(self) -> bool:
@@ -375,4 +378,5 @@ def _recipe(
         calls=spec.calls,
         above=above,
         looks=spec.looks,
+        returns=spec.returns if plain(spec.returns) else None,
     )

@@ -31,8 +31,8 @@ from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.shard import ports as shard_ports
 from amber_ray.fabric.shard.ports import CallFailed, Fault, NewPart, Ref, Rewritten, TaskResult
 from amber_ray.fabric.shard.shard import Shard
-from amber_ray.fabric.transport.messages import Hello, PlanPart, ReadReport, RowWork, Wanted, Work
-from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.fabric.transport.messages import Hello, PlanPart, ReadReport, Wanted, Work
+from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.fabric.worker import store_tasks
 from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.media.catalogue import Catalogue
@@ -235,16 +235,7 @@ class _ReadParts(StoredParts):
         self._registry = registry
         self._wanting = wanting
 
-    async def write(
-        self,
-        registry: str,
-        feature: str,
-        version: str,
-        rows: Sequence[RowWork],
-        bundle: Bundle,
-        places: Mapping[str, tuple[int, int]],
-        slots: Sequence[Ref],
-    ) -> str:
+    async def write(self, recipe: Recipe, rows: NewRows, slots: Sequence[Ref]) -> str:
         raise self._refused()
 
     async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:

@@ -33,9 +33,10 @@ from amber_ray.fabric.shard.ports import (
     Rewritten,
     TaskResult,
 )
-from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, Wanted, Work
+from amber_ray.fabric.transport.messages import PlanPart, ReadReport, Wanted, Work
 from amber_ray.fabric.transport.names import shard_name
-from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.fabric.transport.new_rows import NewRows
+from amber_ray.fabric.transport.pickled import bundled
 from amber_ray.fabric.worker import store_tasks, tasks
 from amber_ray.fabric.worker.calls import Calling
 from amber_ray.fabric.worker.warm import Warm
@@ -157,31 +158,28 @@ class StoreParts(StoredParts):
         self._write: Any = ray.remote(store_tasks.write).options(num_cpus=0, max_retries=0)
         self._read: Any = ray.remote(num_cpus=0, max_retries=1)(store_tasks.read)
 
-    async def write(
-        self,
-        registry: str,
-        feature: str,
-        version: str,
-        rows: Sequence[RowWork],
-        bundle: Bundle,
-        places: Mapping[str, tuple[int, int]],
-        slots: Sequence[Ref],
-    ) -> str:
-        """See `Parts.write`."""
+    async def write(self, recipe: Recipe, rows: NewRows, slots: Sequence[Ref]) -> str:
+        """See `Parts.write`.
+
+        A disk takes small values from a thread of this process. An object store may keep a thread waiting
+        that others need.
+        """
+        share = self._share if self._share.shards > 1 else None
+        if self.local:
+            name = await asyncio.to_thread(store_tasks.write_here, self._store, recipe, rows, share)
+            if name is not None:
+                return name
         ref = self._write.remote(
-            self._cluster.blob(registry),
-            registry,
+            self._cluster.blob(recipe.registry),
+            recipe.registry,
             self._settings.store,
-            feature,
-            version,
-            rows,
-            bundle,
-            places,
-            self._share if self._share.shards > 1 else None,
+            recipe.feature,
+            recipe.version,
+            rows._replace(inline=bundled(rows.inline)),
+            share,
             *slots,
         )
-        name: str = await RayCall(ref, lambda name: name).result()
-        return name
+        return await RayCall[str](ref, lambda name: name).result()
 
     async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
         """See `Parts.read_here`."""

@@ -20,8 +20,8 @@ from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state import events as ev
-from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, StepResult, Wanted, Work
-from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.fabric.transport.messages import PlanPart, ReadReport, StepResult, Wanted, Work
+from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.store.part import share_of
 from amber_ray.store.purge_log import Purge
 
@@ -155,17 +155,11 @@ class Parts(Protocol):
         """Whether reading takes no network."""
         ...
 
-    async def write(
-        self,
-        registry: str,
-        feature: str,
-        version: str,
-        rows: Sequence[RowWork],
-        bundle: Bundle,
-        places: Mapping[str, tuple[int, int]],
-        slots: Sequence[Ref],
-    ) -> str:
-        """Write rows as one part on a worker; returns its name once it is published. Also `CallFailed`."""
+    async def write(self, recipe: Recipe, rows: NewRows, slots: Sequence[Ref]) -> str:
+        """Write rows of a recipe's feature and version as one part; returns its name once it is published.
+
+        Small values come as their pickles by key. Also raises `CallFailed`.
+        """
         ...
 
     async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:

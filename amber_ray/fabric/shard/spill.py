@@ -28,9 +28,10 @@ from amber_ray.fabric.shard.dispatch import gather
 from amber_ray.fabric.shard.listing import Listing
 from amber_ray.fabric.shard.ports import CallFailed, PartKeys, Ref
 from amber_ray.fabric.shard.restore import RestoreReader
-from amber_ray.fabric.transport.messages import Found, Inline, RowWork
-from amber_ray.fabric.transport.pickled import bundled
+from amber_ray.fabric.transport.messages import Found, Inline
+from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.store.part import order
+from amber_ray.store.rows import Provenance
 
 log = logging.getLogger("amber.spill")
 
@@ -63,15 +64,16 @@ class Spiller:
             self._held.extend(keys)
             return
         groups: dict[tuple[str, str, str], list[str]] = collections.defaultdict(list)
+        entries = self._context.ledger.entries
         for key in keys:
-            recipe = self._context.ledger.entries[key].step.recipe
+            recipe = entries[key].step.recipe
             groups[recipe.registry, recipe.feature, recipe.version].append(key)
-        for group, members in groups.items():
+        for members in groups.values():
+            recipe = entries[members[0]].step.recipe
             for some in self._shares(members):
-                rows = [self._row(key) for key in some]
                 self._writing += 1
                 self._idle.clear()
-                self._context.spawn(self._write(group, some, rows, gather(self._context.values, some)))
+                self._context.spawn(self._write(recipe, some, *self._rows(some)))
 
     def _shares(self, keys: list[str]) -> Iterator[list[str]]:
         """One part's keys, or as many parts' as are written at once, where much of it goes through here."""
@@ -80,41 +82,38 @@ class Spiller:
         step = -(-len(keys) // (WRITERS if size > SHARE_BYTES else 1))
         return (keys[i : i + step] for i in range(0, len(keys), step))
 
-    def _row(self, key: str) -> RowWork:
-        step = self._context.ledger.entries[key].step
-        recipe, handle = step.recipe, self._context.values[key]
-        return RowWork(
-            key=key,
-            asset=step.asset_id,
-            unit=step.unit_id,
-            params=params_of(recipe),
-            inputs=step.needs,
-            code=recipe.code,
-            made=handle.made,
-            size=handle.size,
-        )
-
-    async def _write(
-        self,
-        group: tuple[str, str, str],
-        keys: list[str],
-        rows: list[RowWork],
-        gathered: tuple[dict[str, bytes], dict[str, tuple[int, int]], list[Ref]],
-    ) -> None:
-        """Write one part of `group`: registry, feature and version."""
+    def _rows(self, keys: list[str]) -> tuple[NewRows, list[Ref]]:
+        """What is written of some values, and the objects that hold the large ones."""
         context = self._context
-        registry, feature, version = group
-        inline, places, slots = gathered
+        steps = [context.ledger.entries[key].step for key in keys]
+        handles = [context.values[key] for key in keys]
+        recipes = {id(step.recipe): step.recipe for step in steps}
+        params = {name: params_of(recipe) for name, recipe in recipes.items()}
+        told = Provenance(
+            keys,
+            [step.asset_id for step in steps],
+            [step.unit_id for step in steps],
+            [params[id(step.recipe)] for step in steps],
+            [step.needs for step in steps],
+            [step.recipe.code for step in steps],
+            [handle.made.seconds for handle in handles],
+            [handle.made.device for handle in handles],
+            [handle.made.created for handle in handles],
+        )
+        inline, places, slots = gather(context.values, keys)
+        return NewRows(told, [handle.size for handle in handles], inline, places), slots
+
+    async def _write(self, recipe: Recipe, keys: list[str], rows: NewRows, slots: list[Ref]) -> None:
+        """Write one part of a recipe's registry, feature and version."""
+        context = self._context
         try:
             async with self._writers:
-                part = await context.parts.write(
-                    registry, feature, version, rows, bundled(inline), places, slots
-                )
+                part = await context.parts.write(recipe, rows, slots)
             self._listing.add(PartKeys(part, packed(keys)))
             context.feed(ev.Stored(keys))
         except Exception as error:  # noqa: BLE001 - any failure leaves the values in memory and is told
             # The values are still in memory; the ledger will ask for them again.
-            log.error("%d values of %s could not be written: %s", len(keys), feature, error)
+            log.error("%d values of %s could not be written: %s", len(keys), recipe.feature, error)
             if isinstance(error, CallFailed) and error.fault.inputs_lost:
                 context.feed(ev.Lost([k for k in keys if context.in_object_store(k)]))
             context.feed(ev.StoreFailed(keys))

@@ -101,19 +101,6 @@ def _work(task: int, packed: Packed, *others: Any) -> Work:
     return Work(task, tuple(unpack(packed)), *others)
 
 
-class RowWork(NamedTuple):
-    """A row to write: everything but the value, of `size` bytes, which is found as in `Work`."""
-
-    key: str
-    asset: str | None
-    unit: str
-    params: str
-    inputs: tuple[str, ...]
-    code: str
-    made: Made
-    size: int
-
-
 @dataclass(slots=True)
 class ReadReport:
     """What came of reading: results for what was there, and the parts that are damaged or gone.

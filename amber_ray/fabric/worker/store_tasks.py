@@ -1,27 +1,32 @@
 """Ray tasks that write values to Parquet and read them back, beside the object store that holds them.
 
 The actor only names keys and places; the bytes go from the object store to the file and back without
-passing through it. The exception are few small values, which it would be given anyway (`read_here`).
+passing through it. The exception are small values: it has them in its own memory, so it writes them itself
+where that is quickly done (`write_here`), and reads a few itself (`read_here`).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias
+
+import pyarrow as pa
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.planning.homes import Share
-from amber_ray.core.values.annotations import ValueType
+from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.values.annotations import Array, Bytes, Scalar, ValueType
 from amber_ray.errors import DamagedPart, StoreError
-from amber_ray.fabric.transport.messages import Made, ReadReport, RowWork, StepResult, Wanted, Work
-from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.fabric.transport import pickled
+from amber_ray.fabric.transport.messages import Made, ReadReport, StepResult, Wanted, Work
+from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.fabric.worker import snapshot
 from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.fabric.worker.tasks import Outbox, registry_of
 from amber_ray.store.parquet import ValueStore
-from amber_ray.store.part import GROUP_BYTES
-from amber_ray.store.rows import Row, StoredRow, table_of
+from amber_ray.store.rows import StoredRow, table
+from amber_ray.store.types import to_array
 
 
 @functools.lru_cache(maxsize=8)
@@ -36,47 +41,74 @@ def write(
     url: str,
     feature: str,
     version: str,
-    rows: Sequence[RowWork],
-    inline: Bundle,
-    places: Mapping[str, tuple[int, int]],
+    rows: NewRows,
     share: Share | None,
     *slots: list[Any],
 ) -> str:
     """Write one part of one feature and version, rows in the order given; returns its name.
 
-    `share` tells whose the values are where there are several shards.
+    `rows.inline` is a `Bundle`. `share` tells whose the values are where there are several shards.
     """
     type = registry_of(registry, blob).get(feature).returns
 
-    def row(r: RowWork) -> Row:
-        if r.key in places:
-            slot, place = places[r.key]
-            value = slots[slot][place]
-        else:
-            value = inline.load(r.key)
-        made = r.made
-        return Row(
-            r.key, r.asset, r.unit, r.params, value, r.inputs, r.code, made.seconds, made.device, made.created
-        )
+    def values(keys: Sequence[str]) -> Any:
+        if type_is_array and rows.places.keys().isdisjoint(keys):
+            together = pickled.stacked([rows.inline.pickle_of(key) for key in keys])
+            if together is not None:
+                return together
+        return [value(key) for key in keys]
 
-    # A row group at a time: memory that was used before is had much faster than new memory.
-    tables = (table_of(type, [row(r) for r in some]) for some in _groups(rows))
-    costs = sum(r.made.seconds for r in rows) / len(rows), sum(r.size for r in rows) / len(rows)
-    return store_at(url).publish(feature, version, type, costs, tables, share=share).name
+    def value(key: str) -> Any:
+        if key in rows.places:
+            slot, place = rows.places[key]
+            return slots[slot][place]
+        return rows.inline.load(key)
+
+    type_is_array = isinstance(type, Array)
+    tables = (table(told, to_array(type, values(told.keys))) for told in rows.groups())
+    return store_at(url).publish(feature, version, type, rows.costs, tables, share=share).name
 
 
-def _groups(rows: Sequence[RowWork]) -> Iterator[list[RowWork]]:
-    """Runs of rows of about as many bytes as a row group has."""
-    some: list[RowWork] = []
-    size = 0
-    for row in rows:
-        some.append(row)
-        size += row.size
-        if size >= GROUP_BYTES:
-            yield some
-            some, size = [], 0
-    if some:
-        yield some
+def write_here(store: ValueStore, recipe: Recipe, rows: NewRows, share: Share | None = None) -> str | None:
+    """Write a part in this process; None if its values are not small and quickly had from their pickles.
+
+    They are if no feature's code is needed for them and none of them is taken apart in Python: numbers,
+    texts, bytes, and arrays of one shape. Their bytes are moved once, and the interpreter's lock is held for
+    a small part of the time. `rows.inline` has the pickles by their keys.
+    """
+    type = recipe.returns
+    made = _quickly(type)
+    if type is None or made is None or rows.places:
+        return None
+    if isinstance(type, Array) and len(set(rows.sizes)) > 1:
+        return None
+
+    def tables() -> Iterator[pa.Table]:
+        for told in rows.groups():
+            values = made([rows.inline[key] for key in told.keys])
+            if values is None:
+                raise _Slow
+            yield table(told, to_array(type, values))
+
+    try:
+        return store.publish(recipe.feature, recipe.version, type, rows.costs, tables(), share=share).name
+    except _Slow:
+        return None
+
+
+class _Slow(Exception):
+    """Values have to be made one by one."""
+
+
+def _quickly(type: ValueType | None) -> Callable[[Sequence[bytes]], Any] | None:
+    """What makes a column's values of their pickles in little time; None for types that take more."""
+    if isinstance(type, Array):
+        return pickled.stacked
+    return _each if isinstance(type, (Scalar, Bytes)) else None
+
+
+def _each(pickles: Sequence[bytes]) -> list[Any]:
+    return [pickled.loads(data) for data in pickles]
 
 
 class PartReader(Protocol):

@@ -26,8 +26,8 @@ from amber_ray.fabric.shard.ports import (
     Ref,
     Rewritten,
 )
-from amber_ray.fabric.transport.messages import PlanPart, ReadReport, RowWork, Wanted, Work
-from amber_ray.fabric.transport.pickled import Bundle
+from amber_ray.fabric.transport.messages import PlanPart, ReadReport, Wanted, Work
+from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.purge_log import Purge
@@ -135,16 +135,7 @@ class NoParts:
 
     local = True
 
-    async def write(
-        self,
-        registry: str,
-        feature: str,
-        version: str,
-        rows: Sequence[RowWork],
-        bundle: Bundle,
-        places: Mapping[str, tuple[int, int]],
-        slots: Sequence[Ref],
-    ) -> str:
+    async def write(self, recipe: Recipe, rows: NewRows, slots: Sequence[Ref]) -> str:
         raise StoreError("nothing is written here")
 
     async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
