@@ -153,7 +153,7 @@ def build() -> Parser:
     backfill.epilog = "What is in the store already is not computed again: after a crash, say it again."
     _catalogue(backfill)
     backfill.add_argument(
-        "--window", type=int, default=256, metavar="N", help="assets under way at once (default 256)"
+        "--window", type=int, default=1024, metavar="N", help="most assets under way (default 1024)"
     )
     backfill.add_argument(
         "--failures",

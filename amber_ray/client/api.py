@@ -194,14 +194,15 @@ class AsyncClient:
         timeout: float | None = None,
         priority: Priority | str = Priority.BACKFILL,
         tenant: str | None = None,
-        window: int = 256,
+        window: int = 1024,
     ) -> None:
         """Compute and store features of a catalogue too long to hold: `assets` is read as the work goes on.
 
         At most `window` assets are under way, in several requests, the next of which is sent as soon as one
-        has ended. `told` is called in the event loop's thread with tables of the assets that have ended, each
-        asset once with all its rows, whose values may be MISSING. Raises what concerns the whole call, after
-        withdrawing what is under way; what is stored stays, so that the same call again goes on from there.
+        has ended; they grow while they end within seconds. `told` is called in the event loop's thread with
+        tables of the assets that have ended, each asset once with all its rows, whose values may be MISSING.
+        Raises what concerns the whole call, after withdrawing what is under way; what is stored stays, so the
+        same call again goes on from there.
         """
         asked = asked_features(features)
         request = await self._request(asked, params, None, timeout, False, priority, tenant)

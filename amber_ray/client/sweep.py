@@ -1,7 +1,9 @@
 """A catalogue's way through a service: a sliding window of requests over assets read as needed.
 
-Nothing waits for the slowest request of a batch: whenever one ends, the next one is sent. What is held is one
-window of assets, whatever the catalogue's length. Must not know: where assets come from.
+Nothing waits for the slowest request of a batch: whenever one ends, the next one is sent. What is held is
+one window of assets, whatever the catalogue's length. Requests grow while they end soon: each costs messages
+and a record in the journal, which is much beside a few small pictures and nothing beside a film. Must not
+know: where assets come from.
 """
 
 from __future__ import annotations
@@ -23,6 +25,10 @@ from amber_ray.errors import BadRequest, Expired, TooLarge
 
 REQUESTS_AT_ONCE = 8
 """Requests under way: one that ends leaves the workers the other seven's work until the next has arrived."""
+FIRST = 32
+"""Assets in a request until it is known how long such requests take."""
+SOON_SECONDS, LATE_SECONDS = 2.0, 8.0
+"""A request that took less than this is followed by one of twice as many assets; more, by one of half."""
 
 Told = Callable[[Results], object]
 """Called with the rows of assets that have ended, each asset once."""
@@ -43,20 +49,23 @@ async def swept(
     if window < 1:
         raise BadRequest(f"window must be at least 1 asset, not {window}")
     each = iter(assets)
-    most = max(1, window // REQUESTS_AT_ONCE)
+    pace = Pace(window)
     running: set[asyncio.Task[None]] = set()
     ended = False
 
     async def one(part: tuple[Named, ...]) -> None:
+        began = now()
         await _answered(service, request, part, told, until)
+        pace.took(len(part), now() - began)
 
     try:
         while not ended or running:
             while not ended and len(running) < min(REQUESTS_AT_ONCE, window):
                 if now() >= until:
                     raise Expired("time is up before the end of the catalogue; what was done is stored")
-                some = await asyncio.to_thread(_take, each, most)
-                ended = len(some) < most
+                size = pace.size
+                some = await asyncio.to_thread(_take, each, size)
+                ended = len(some) < size
                 running |= {asyncio.ensure_future(one(part)) for part in windows(some)}
                 # A request that ended while the catalogue was read makes room now.
                 running = _going(running)
@@ -68,6 +77,21 @@ async def swept(
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         raise
+
+
+class Pace:
+    """How many assets the next request has: as many as a first one, up to its share of the window."""
+
+    def __init__(self, window: int) -> None:
+        self._most = max(1, window // REQUESTS_AT_ONCE)
+        self._least = self.size = min(FIRST, self._most)
+
+    def took(self, assets: int, seconds: float) -> None:
+        """Take in how long a request of so many assets took, its time in line included."""
+        if seconds < SOON_SECONDS:
+            self.size = max(self.size, min(2 * assets, self._most))
+        elif seconds > LATE_SECONDS:
+            self.size = min(self.size, max(assets // 2, self._least))
 
 
 def _take(each: Iterator[AssetLike], most: int) -> tuple[Named, ...]:

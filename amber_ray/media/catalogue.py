@@ -111,14 +111,17 @@ class Catalogue:
         return asset
 
     def add_all(self, uris: Sequence[str]) -> list[Asset | AmberError]:
-        """What `add` returns or raises for each of the URIs; new assets are written to the store together."""
+        """What `add` returns or raises for each of the URIs; new assets are written to the store together.
+
+        What is new is looked up in one listing of the store, not in one for each.
+        """
         answers: dict[int, Asset | AmberError] = {}
         fresh: dict[int, _Found] = {}
         began = time.monotonic()
         # In order: what the store has of neighbours lies together.
         for place in sorted(range(len(uris)), key=uris.__getitem__):
             try:
-                found = self._find(uris[place])
+                found = self._find(uris[place], began)
             except AmberError as error:
                 answers[place] = error
                 continue
@@ -153,7 +156,8 @@ class Catalogue:
             self._remember(uris[place], found.seen)
         return {place: found.asset for place, found in fresh.items()}
 
-    def _find(self, uri: str) -> _Found:
+    def _find(self, uri: str, since: float) -> _Found:
+        """What is at `uri`. What others have written of it after `since` may be found out again."""
         seen = self._remembered(uri)
         if seen is not None and _unchanged(seen):
             return _Found(seen.asset, seen)
@@ -170,11 +174,11 @@ class Catalogue:
             if asset is not None:
                 new = asset  # of a call that has not written it yet: this one may not be answered sooner
             else:
-                known = self._recorded(location)
+                known = self._recorded(location, since)
                 if known is not None and known.facts == FORMAT:
                     asset = dataclasses.replace(known.asset, uri=location.uri)
                 else:
-                    asset, new = self._identify(location, None if known is None else known.asset.id)
+                    asset, new = self._identify(location, None if known is None else known.asset.id, since)
             if new is not None and new.signature:
                 with self._lock:
                     self._unwritten[location.uri] = new
@@ -278,11 +282,13 @@ class Catalogue:
         new = self._unwritten.get(location.uri)
         return new if new is not None and new.signature == location.signature else None
 
-    def _recorded(self, location: Location) -> AssetRecord | None:
+    def _recorded(self, location: Location, since: float) -> AssetRecord | None:
         """What an earlier run, or another process, found at a place that has not changed since."""
-        return None if location.signature is None else self._packs.at(location.uri, location.signature)
+        if location.signature is None:
+            return None
+        return self._packs.at(location.uri, location.signature, since)
 
-    def _identify(self, location: Location, known: str | None) -> tuple[Asset, Asset]:
+    def _identify(self, location: Location, known: str | None, since: float) -> tuple[Asset, Asset]:
         """Digest and probe: the asset, and what to write of it: without a signature that can't be trusted.
 
         What has been digested, and is `known` by its id, is only probed.
@@ -292,7 +298,7 @@ class Catalogue:
             with open_uri(location.uri) as (file, size):
                 before = _signature(file, location)
                 id = known or self._identity(file, location)
-                told = [record.asset for record in self._packs.of(id) if record.facts == FORMAT]
+                told = [record.asset for record in self._packs.of(id, since) if record.facts == FORMAT]
                 if told:
                     last = told[-1]
                     found = Facts(last.media_type, last.duration, last.streams, last.note)

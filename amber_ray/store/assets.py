@@ -166,10 +166,11 @@ class AssetPacks:
 
     # --- reading
 
-    def at(self, uri: str, signature: str) -> AssetRecord | None:
+    def at(self, uri: str, signature: str, since: float = math.inf) -> AssetRecord | None:
         """Return the asset that was found at a place when it had this signature; None if none was.
 
-        Raises `StoreError` if that can't be read now.
+        A listing of the packs that was made after `since` (`time.monotonic()`) is new enough: what others
+        have written after it may be missed. Raises `StoreError` if that can't be read now.
         """
 
         def look(packs: _Packs) -> AssetRecord | None:
@@ -177,15 +178,15 @@ class AssetPacks:
             rows = [r for r in rows if (r.asset.uri, r.asset.signature) == (uri, signature)]
             return max(rows, key=lambda r: r.seen) if rows else None
 
-        found = self._looked(look, FRESH_SECONDS)
+        found = self._looked(look, self._recent(since))
         if found is None and (old := self._older.at(uri, signature)) is not None:
             found = AssetRecord(*old, 0)
         return found
 
-    def of(self, id: str) -> list[AssetRecord]:
+    def of(self, id: str, since: float = math.inf) -> list[AssetRecord]:
         """Return an asset as it was found at its latest places, in order; nothing for an unknown one.
 
-        Raises `StoreError` if that can't be read now.
+        For `since` see `at`. Raises `StoreError` if that can't be read now.
         """
 
         def look(packs: _Packs) -> list[AssetRecord]:
@@ -197,11 +198,11 @@ class AssetPacks:
                     places[row.asset.uri] = row
             return list(places.values())[-PLACES:]
 
-        self._refresh(FRESH_SECONDS)  # it may be at another place by now
-        found = self._looked(look)
+        self._refresh(self._recent(since))  # it may be at another place by now
+        found = self._looked(look, since)
         if not found and self._older.there():
             # What is not there any more may have been taken over just now: into a pack first.
-            found = [AssetRecord(*old, 0) for old in self._older.of(id)] or self._looked(look)
+            found = [AssetRecord(*old, 0) for old in self._older.of(id)] or self._looked(look, since)
         if not found and self._late:
             raise next(iter(self._late.values()))
         return found
@@ -209,11 +210,15 @@ class AssetPacks:
     def _find(self, packs: _Packs, column: int, head: int) -> list[AssetRecord]:
         return [self._row(name, pack, i) for name, pack in packs.items() for i in pack.find(column, head)]
 
-    def _looked(self, look: Callable[[_Packs], T], seconds: float = 0.0) -> T:
+    def _recent(self, since: float) -> float:
+        """Since when a listing is new enough, where what it missed would only cost a digest."""
+        return since if self._files.local else min(since, time.monotonic() - FRESH_SECONDS)
+
+    def _looked(self, look: Callable[[_Packs], T], since: float) -> T:
         """Return what `look` finds in the packs that there are.
 
-        If that is nothing, the packs are listed again, unless they were within `seconds`. Another thread may
-        have done so since: what counts is whether they are still those that were looked at.
+        If that is nothing, the packs are listed again, unless they were after `since`. Another thread may
+        have done so meanwhile: what counts is whether they are still those that were looked at.
         """
         for _ in range(TRIES):
             packs = self._packs
@@ -224,7 +229,7 @@ class AssetPacks:
                 continue
             if found:
                 return found
-            self._refresh(seconds)
+            self._refresh(since)
             if self._packs is packs:
                 return found
         raise self._changing()
@@ -289,16 +294,16 @@ class AssetPacks:
 
     # --- the listing is the index
 
-    def _refresh(self, seconds: float = 0.0) -> None:
+    def _refresh(self, since: float = math.inf) -> None:
         """Take notice of the packs that there are; `_packs` stays the same object if these are no others.
 
-        An object store is not listed again within `seconds`. A local folder is listed until it no longer
+        They are not listed again if they were after `since`. A local folder is listed until it no longer
         changes: what is renamed during a listing may be in it under both names or none.
         """
         with self._listing:
-            now = time.monotonic()
-            if not self._files.local and now - self._listed < seconds:
+            if self._listed > since:
                 return
+            now = time.monotonic()
             for _ in range(TRIES):
                 names = set(self._files.sizes(NAME, FOLDER, 1)) - self._lost
                 if names == set(self._packs):

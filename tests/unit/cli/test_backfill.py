@@ -17,6 +17,7 @@ from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.client import AsyncClient
 from amber_ray.client.results import Results
 from amber_ray.client.row import Row
+from amber_ray.client.sweep import Pace
 from amber_ray.core.model.request import ComputeRequest, Failure
 from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.model.units import Asset
@@ -246,6 +247,44 @@ def test_a_sweep_reads_no_further_than_its_window_and_refills_at_once() -> None:
     asyncio.run(story())
     assert sorted(row.asset or "" for t in tables for row in t.rows) == sorted(read)
     assert all(row.failure is None for t in tables for row in t.rows)
+
+
+def test_requests_of_a_sweep_grow_while_they_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sizes(soon: float) -> list[int]:
+        """How many assets each request has if this is soon."""
+        monkeypatch.setattr("amber_ray.client.sweep.SOON_SECONDS", soon)
+        service = Slow()
+        names = [service.put(f"/{i}.mp4").uri for i in range(800)]
+
+        async def story() -> None:
+            client = AsyncClient(service, timeout=20)
+            work = asyncio.create_task(client.sweep("size", names, lambda _: None, window=1024))
+            while not work.done():
+                for gate in service.gates:
+                    gate.set()
+                await asyncio.sleep(0)
+            await work
+
+        asyncio.run(story())
+        return [len(held.request.assets) for held in service.requests.values()]
+
+    growing = sizes(soon=60.0)
+    assert (growing[0], max(growing), sum(growing)) == (32, 128, 800)
+    assert set(sizes(soon=0.0)) == {32}
+
+
+def test_requests_of_a_sweep_are_a_share_of_the_window() -> None:
+    pace = Pace(1024)
+    sizes = []
+    for assets, seconds in ((32, 1.0), (64, 1.0), (128, 1.0), (128, 5.0), (128, 9.0), (64, 9.0), (32, 9.0)):
+        pace.took(assets, seconds)
+        sizes.append(pace.size)
+    assert sizes == [64, 128, 128, 128, 64, 32, 32]
+    # What was sent before the size was known says nothing against it.
+    pace.took(128, 1.0)
+    pace.took(32, 1.0)
+    assert pace.size == 128
+    assert [Pace(window).size for window in (1, 8, 100, 256, 5000)] == [1, 1, 12, 32, 32]
 
 
 def test_a_sweep_that_is_cancelled_withdraws_and_halves_what_is_too_large() -> None:

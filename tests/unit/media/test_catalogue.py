@@ -21,6 +21,7 @@ from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.decode import pictures
 from amber_ray.media.locate import Locator
 from amber_ray.settings import Limits
+from amber_ray.store.files import Files
 from tests.media import (
     RED,
     catalogue,
@@ -282,6 +283,24 @@ def test_thousands_of_pictures_are_few_files(tmp_path: Path) -> None:
         assert catalogue(tmp_path).get(asset.id) == asset
 
 
+def test_new_files_of_one_call_are_looked_up_in_one_listing(
+    tmp_path: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [str(settled(write_picture(tmp_path / f"{i}.png", flat((i, 2, 3))))) for i in range(20)]
+    catalogue(tmp_path).add(paths[0])
+    mine, other = catalogue(tmp_path), catalogue(tmp_path)
+    listings: list[object] = []
+    real = Files.sizes
+    monkeypatch.setattr(Files, "sizes", lambda *a: (listings.append(a[1:]), real(*a))[1])
+    opened.clear()
+    assert len(mine.add_all(paths)) == 20
+    assert len(opened) == 19  # the first is in the store
+    assert len(listings) <= 4  # twice where it has changed, as a file may have two names while it is listed
+    # Each call looks again: what another one has written meanwhile is not digested.
+    assert len(other.add_all(paths)) == 20
+    assert len(opened) == 19
+
+
 def test_an_asset_is_not_told_before_it_is_written_whoever_found_it(
     tmp_path: Path, film: Path, opened: Opened, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -290,11 +309,11 @@ def test_an_asset_is_not_told_before_it_is_written_whoever_found_it(
     reached, go_on = threading.Event(), threading.Event()
     real = Catalogue._find
 
-    def find(self: Catalogue, uri: str) -> object:
+    def find(self: Catalogue, uri: str, since: float) -> object:
         if uri == str(other):
             reached.set()
             assert go_on.wait(30)
-        return real(self, uri)
+        return real(self, uri, since)
 
     monkeypatch.setattr(Catalogue, "_find", find)
     with ThreadPoolExecutor(1) as threads:
