@@ -40,6 +40,7 @@ import pyarrow as pa
 from amber_ray.core.model.unit_codec import asset_from_json, streams_to_json
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import DamagedPart, StoreError
+from amber_ray.store import columns
 from amber_ray.store.files import Files
 from amber_ray.store.older_assets import OlderRecords
 from amber_ray.store.sealed import NAME, SealedFile, SealedWriter, order, sealed_name
@@ -532,8 +533,8 @@ def _newest(table: pa.Table) -> pa.Table:
         pc.not_equal(table.column(name).slice(1), table.column(name).slice(0, len(table) - 1))
         for name in ("uri", "asset")
     ]
-    last = pc.or_(*changes).to_numpy(zero_copy_only=False)
-    return table.filter(pa.array(np.append(last, True)))
+    newest = pc.or_(*changes)
+    return table.filter(pa.chunked_array([*newest.chunks, columns.truths([True])]))
 
 
 def _layout(_: pa.Table) -> dict[str, Any]:
@@ -547,20 +548,23 @@ def _layout(_: pa.Table) -> dict[str, Any]:
 def _table(records: Sequence[tuple[Asset, int]], seen: int) -> pa.Table:
     """Return rows for assets and the version of what is told of each, one after the other in time."""
     assets = [asset for asset, _ in records]
+    lookup = b"".join(_head(_place_head(a.uri)) + _head(_asset_head(a.id)) for a in assets)
     return pa.table(
         [
-            [a.uri for a in assets],
-            [a.id for a in assets],
-            [a.kind for a in assets],
-            [a.media_type for a in assets],
-            [a.bytes for a in assets],
-            [a.duration for a in assets],
-            [json.dumps(streams_to_json(a.streams), sort_keys=True) for a in assets],
-            [a.note for a in assets],
-            [a.signature for a in assets],
-            pa.array([*range(seen, seen + len(assets))], pa.int64()).cast(pa.timestamp("us")),
-            [facts for _, facts in records],
-            [_head(_place_head(a.uri)) + _head(_asset_head(a.id)) for a in assets],
+            columns.texts([a.uri for a in assets], pa.utf8()),
+            columns.texts([a.id for a in assets], pa.utf8()),
+            columns.texts([a.kind for a in assets], pa.utf8()),
+            columns.texts([a.media_type for a in assets], pa.utf8()),
+            columns.numbers([a.bytes for a in assets], pa.int64()),
+            columns.numbers_or_none([a.duration for a in assets], pa.float64()),
+            columns.texts(
+                [json.dumps(streams_to_json(a.streams), sort_keys=True) for a in assets], pa.utf8()
+            ),
+            columns.texts([a.note for a in assets], pa.utf8()),
+            columns.texts([a.signature for a in assets], pa.utf8()),
+            columns.numbers(range(seen, seen + len(assets)), pa.timestamp("us")),
+            columns.numbers([facts for _, facts in records], pa.int16()),
+            pa.Array.from_buffers(pa.binary(16), len(assets), [None, pa.py_buffer(lookup)]),
         ],
         schema=_SCHEMA,
     )

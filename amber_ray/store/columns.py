@@ -20,6 +20,15 @@ def numbers(values: Sequence[float] | np.ndarray, type: pa.DataType) -> pa.Array
     return pa.Array.from_buffers(type, len(data), [None, pa.py_buffer(data)])
 
 
+def numbers_or_none(values: Sequence[float | None], type: pa.DataType) -> pa.Array:
+    """Return numbers, some of which are missing, as a column of `type`."""
+    made = numbers([0 if value is None else value for value in values], type)
+    if None not in values:
+        return made
+    there = _bits([value is not None for value in values])
+    return pa.Array.from_buffers(type, len(values), [there, *made.buffers()[1:]])
+
+
 def truths(values: Sequence[bool]) -> pa.Array:
     """Return truths as a column of bits."""
     return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
