@@ -6,10 +6,11 @@ Only doors: the engine and Ray are imported when somebody walks through. Must no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import secrets
 import sys
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from amber_ray.client.own_ray import NOT_OF_SHARDS, OwnRay
@@ -32,7 +33,7 @@ async def start(settings: Settings, features: Sequence[Any] = (), catalogue: Any
     prepare()
     cluster, start_engine, registrar = _doors("an embedded Amber")
 
-    async with RAY.entered(settings) as life:
+    async with _importing(), RAY.entered(settings) as life:
         async with RAY.store(settings) as store:
             own = {name: getattr(settings, name) for name in NOT_OF_SHARDS if name != "namespace"}
             try:
@@ -127,7 +128,8 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
     async def leave() -> None:
         """Ray stays connected: other clients of this process may use it."""
 
-    await asyncio.to_thread(cluster.connect, address, settings.namespace)
+    async with _importing():
+        await asyncio.to_thread(cluster.connect, address, settings.namespace)
     if not own:
         try:
             engine = await start_engine(settings, features=features, create=False)
@@ -136,6 +138,18 @@ async def join(address: str, settings: Settings, features: Sequence[Any] = (), *
             pass  # None runs here yet; several programs may make it at once, and get the same one.
     engine = await start_engine(settings, features=features)
     return Opened(engine, leave, registrar(engine))
+
+
+@contextlib.asynccontextmanager
+async def _importing() -> AsyncIterator[None]:
+    """Import what the first question would wait for, beside what waits for other processes here."""
+    from amber_ray.media.catalogue import prepare
+
+    beside = asyncio.create_task(asyncio.to_thread(prepare))
+    try:
+        yield
+    finally:
+        await beside
 
 
 def _doors(what: str) -> tuple[Any, Any, Any]:

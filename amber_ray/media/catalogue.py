@@ -27,9 +27,10 @@ from amber_ray.media.facts import Facts, facts
 from amber_ray.media.locate import Location, Locator, signature_of
 from amber_ray.media.mounts import is_local
 from amber_ray.media.source import GONE, open_uri
+from amber_ray.media.stills import import_readers
 from amber_ray.media.uploads import Uploads
 from amber_ray.settings import Limits
-from amber_ray.store.assets import AssetPacks, AssetRecord
+from amber_ray.store.assets import AssetPacks, AssetRecord, import_writer
 
 CHUNK = 4 << 20
 FORMAT = 2
@@ -58,6 +59,17 @@ class _Seen:
     def local(self) -> bool:
         """Whether its file system answers at once."""
         return self.path is not None and is_local(int(self.signature.rpartition(":")[2]))
+
+
+def prepare() -> None:
+    """Import now what the first new file would wait for: a third of a second of processor time.
+
+    For processes that will be asked about files, while they wait for something else.
+    """
+    import av  # noqa: F401
+
+    import_readers()
+    import_writer()
 
 
 def _unchanged(seen: _Seen) -> bool:

@@ -244,6 +244,11 @@ def _head(file: BinaryIO) -> bytes:
     return head
 
 
+def import_readers() -> None:
+    """Import now what the first picture would wait for."""
+    _known()
+
+
 def _known() -> set[str]:
     from PIL import Image
 

@@ -521,6 +521,14 @@ def _similar(rows: Mapping[str, int]) -> list[str]:
     return found if len(found) >= JOINED else []
 
 
+def import_writer() -> None:
+    """Import now what the first row to be written would wait for.
+
+    When pyarrow first converts a list it imports pandas, if it is there: most of that time.
+    """
+    _newest(_table([], 0))
+
+
 def _newest(table: pa.Table) -> pa.Table:
     """Sort rows by uri; of those about the same place and asset keep the newest."""
     import pyarrow.compute as pc  # for writers alone: importing it takes a tenth of a second

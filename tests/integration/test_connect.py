@@ -310,15 +310,19 @@ def test_eight_processes_in_a_cluster_are_one_computation_and_ray_client_reads_i
     programs.environment["RAY_ADDRESS"] = head["cluster"]
     settings = f"store={str(programs.folder / 'store')!r}, features=[{KIT!r}]"
     asking = f"""
+import sys
 import amber_ray
 with amber_ray.connect("auto", {settings}) as client:
-    print(client.get("gated", {str(CLIP)!r}, timeout=120))
+    before = set(sys.modules)
+    value = client.get("gated", {str(CLIP)!r}, timeout=120)
+    print(value, {{"av", "PIL", "pandas"}} & (sys.modules.keys() - before))
 """
     processes = [programs.start(asking) for _ in range(8)]
     programs.server.until(lambda: programs.server.runs("gated") >= 1, BOUND)
     programs.server.open("gated")
     size = CLIP.stat().st_size
-    assert [told(process) for process in processes] == [f"{size}\n"] * 8
+    # What a question about a new file needs was imported while the program connected.
+    assert [told(process) for process in processes] == [f"{size} set()\n"] * 8
     assert programs.server.runs("gated") == 1
 
     adopted = f"""

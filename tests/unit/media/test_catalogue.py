@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -609,3 +610,21 @@ def test_the_etag_can_be_the_identity_of_a_remote_film(
     assert known.add(uri) == first
     assert known.add(uri) != first
     assert known.add(uri).id == digest.hexdigest()
+
+
+def test_a_prepared_process_imports_no_library_for_its_first_file(tmp_path: Path) -> None:
+    film = write_video(tmp_path / "film.mp4", [textured(n) for n in range(3)])
+    program = """
+import sys
+from amber_ray.media.catalogue import Catalogue, prepare
+from amber_ray.media.locate import Locator
+prepare()
+before = set(sys.modules)
+asset = Catalogue(sys.argv[1], Locator([sys.argv[2]])).add(sys.argv[3])
+print(asset.kind, {"av", "PIL", "pandas", "pyarrow.compute"} & (sys.modules.keys() - before))
+"""
+    arguments = [str(tmp_path / "store"), str(tmp_path), str(film)]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout == "video set()\n"
