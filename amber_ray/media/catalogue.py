@@ -9,6 +9,8 @@ keys, Ray.
 
 from __future__ import annotations
 
+import concurrent.futures
+import contextlib
 import dataclasses
 import hashlib
 import os
@@ -16,9 +18,9 @@ import re
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import Asset
@@ -42,6 +44,10 @@ REMEMBERED = 32_768
 WRITTEN, WRITE_SECONDS = 256, 5.0
 """New assets of one call that are written together, and the longest that one of them waits for the others."""
 
+IDENTIFIED = 8
+"""Most new files of one call that are digested and probed at a time, if there are as many CPUs."""
+
+T = TypeVar("T")
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _FINE, _COARSE = 20_000_000, 2_000_000_000
 _ATTEMPTS = 3
@@ -129,22 +135,37 @@ class Catalogue:
         """
         answers: dict[int, Asset | AmberError] = {}
         fresh: dict[int, _Found] = {}
+        new: dict[int, Location] = {}
         began = time.monotonic()
         # In order: what the store has of neighbours lies together.
         for place in sorted(range(len(uris)), key=uris.__getitem__):
             try:
-                found = self._find(uris[place], began)
+                looked = self._look(uris[place], began)
             except AmberError as error:
                 answers[place] = error
                 continue
-            answers[place] = found.asset
-            if found.new is None:
-                self._remember(uris[place], found.seen)
-                continue
-            fresh[place] = found
-            if len(fresh) >= WRITTEN or time.monotonic() - began > WRITE_SECONDS:
-                answers |= self._write(uris, fresh)
-                fresh, began = {}, time.monotonic()
+            if isinstance(looked, Location):
+                new[place] = looked
+            else:
+                answers[place] = looked.asset
+                self._remember(uris[place], looked.seen)
+
+        def identified(place: int) -> _Found | AmberError:
+            try:
+                return self._identified(uris[place], new[place], began)
+            except AmberError as error:
+                return error
+
+        written = time.monotonic()
+        with _beside(len(new)) as each:
+            for place, found in zip(new, each(identified, new), strict=True):
+                if isinstance(found, AmberError):
+                    answers[place] = found
+                    continue
+                fresh[place] = found
+                if len(fresh) >= WRITTEN or time.monotonic() - written > WRITE_SECONDS:
+                    answers |= self._write(uris, fresh)
+                    fresh, written = {}, time.monotonic()
         answers |= self._write(uris, fresh)
         return [answers[place] for place in range(len(uris))]
 
@@ -168,8 +189,11 @@ class Catalogue:
             self._remember(uris[place], found.seen)
         return {place: found.asset for place, found in fresh.items()}
 
-    def _find(self, uri: str, since: float) -> _Found:
-        """What is at `uri`. What others have written of it after `since` may be found out again."""
+    def _look(self, uri: str, since: float) -> _Found | Location:
+        """What is known of a place, in memory or in the store; only where it is, if nothing is.
+
+        What others have written of it after `since` may be found out again.
+        """
         seen = self._remembered(uri)
         if seen is not None and _unchanged(seen):
             return _Found(seen.asset, seen)
@@ -180,25 +204,34 @@ class Catalogue:
             )
         if seen is not None and seen.signature == location.signature:
             return _Found(seen.asset, seen)
+        record = self._recorded(location, since)
+        if record is None or record.facts != FORMAT:
+            return location
+        return self._placed(uri, dataclasses.replace(record.asset, uri=location.uri))
+
+    def _identified(self, uri: str, location: Location, since: float) -> _Found:
+        """Digest and probe what is at a place of which nothing was known."""
         with self._stripes[hash(location.uri) % len(self._stripes)]:
-            # Look again: whoever held the lock may have found it for us.
-            asset, new = self._unwritten_at(location), None
-            if asset is not None:
-                new = asset  # of a call that has not written it yet: this one may not be answered sooner
-            else:
-                known = self._recorded(location, since)
-                if known is not None and known.facts == FORMAT:
-                    asset = dataclasses.replace(known.asset, uri=location.uri)
-                else:
-                    asset, new = self._identify(location, None if known is None else known.asset.id, since)
-            if new is not None and new.signature:
+            # Look again: whoever held the lock may have found it for us, and may have written it since. What
+            # is not written yet is written by this call as well, which may not be answered sooner.
+            row = asset = self._unwritten_at(location)
+            if row is None or asset is None:
+                record = self._recorded(location, since)
+                if record is not None and record.facts == FORMAT:
+                    return self._placed(uri, dataclasses.replace(record.asset, uri=location.uri))
+                asset, row = self._identify(location, None if record is None else record.asset.id, since)
+            if row.signature:
                 with self._lock:
-                    self._unwritten[location.uri] = new
+                    self._unwritten[location.uri] = row
         # Even a signature too young to be remembered tells a later change of the file from none.
-        if new is not None and not new.signature:
-            return _Found(asset, None, new)
+        if not row.signature:
+            return _Found(asset, None, row)
+        return dataclasses.replace(self._placed(uri, asset), new=row)
+
+    def _placed(self, uri: str, asset: Asset) -> _Found:
+        """An asset, and that it was seen at a URI."""
         kind, target = self._locator.parse(uri)
-        return _Found(asset, _Seen(target if kind == "local" else None, asset.signature, asset), new)
+        return _Found(asset, _Seen(target if kind == "local" else None, asset.signature, asset))
 
     def at_hand(self, uri: str) -> Asset | None:
         """What `add` returns, if that takes one `stat` of a local file; never blocks, unlike all others here.
@@ -336,6 +369,20 @@ class Catalogue:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
         return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def _beside(count: int) -> Iterator[Callable[[Callable[[Any], T], Iterable[Any]], Iterator[T]]]:
+    """A `map` for so many calls that read files, some of them at a time; what it returns is in order.
+
+    Reading, digesting and decoding leave Python's lock to others.
+    """
+    threads = min(count, IDENTIFIED, os.cpu_count() or 1)
+    if threads < 2:
+        yield map
+        return
+    with concurrent.futures.ThreadPoolExecutor(threads, "amber-identify") as executor:
+        yield executor.map
 
 
 def _settled(changed: int, began: int) -> bool:

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -20,7 +21,7 @@ from amber_ray.media import catalogue as catalogue_module
 from amber_ray.media import facts, names, source, stills, uploads
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.decode import pictures
-from amber_ray.media.locate import Locator
+from amber_ray.media.locate import Location, Locator
 from amber_ray.settings import Limits
 from amber_ray.store.files import Files
 from tests.media import (
@@ -308,15 +309,17 @@ def test_an_asset_is_not_told_before_it_is_written_whoever_found_it(
     known = catalogue(tmp_path)
     other = settled(write_video(tmp_path / "other.mp4", [textured(1)] * 24))
     reached, go_on = threading.Event(), threading.Event()
-    real = Catalogue._find
+    real = Catalogue._identified
 
-    def find(self: Catalogue, uri: str, since: float) -> object:
+    def identified(self: Catalogue, uri: str, location: Location, since: float) -> Any:
         if uri == str(other):
-            reached.set()
             assert go_on.wait(30)
-        return real(self, uri, since)
+        found = real(self, uri, location, since)
+        if uri == str(film):
+            reached.set()
+        return found
 
-    monkeypatch.setattr(Catalogue, "_find", find)
+    monkeypatch.setattr(Catalogue, "_identified", identified)
     with ThreadPoolExecutor(1) as threads:
         both = threads.submit(known.add_all, [str(film), str(other)])
         assert reached.wait(30)
@@ -617,7 +620,7 @@ def test_a_prepared_process_imports_no_library_for_its_first_file(tmp_path: Path
     program = """
 import sys
 from amber_ray.media.catalogue import Catalogue, prepare
-from amber_ray.media.locate import Locator
+from amber_ray.media.locate import Location, Locator
 prepare()
 before = set(sys.modules)
 asset = Catalogue(sys.argv[1], Locator([sys.argv[2]])).add(sys.argv[3])
@@ -628,3 +631,23 @@ print(asset.kind, {"av", "PIL", "pandas", "pyarrow.compute"} & (sys.modules.keys
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout == "video set()\n"
+
+
+def test_new_files_of_one_call_are_read_side_by_side_and_answered_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 3)
+    paths = [settled(write_picture(tmp_path / f"{i}.png", textured(i))) for i in range(6)]
+    three = threading.Barrier(3)
+    real = Catalogue._identify
+
+    def identify(self: Catalogue, *arguments: Any) -> tuple[Asset, Asset]:
+        three.wait(30)  # passed by three at a time
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Catalogue, "_identify", identify)
+    uris = [*map(str, reversed(paths)), str(tmp_path / "gone.png")]
+    *found, missing = catalogue(tmp_path).add_all(uris)
+    assert [asset.uri for asset in found if isinstance(asset, Asset)] == uris[:-1]
+    assert isinstance(missing, MediaNotFound)
+    assert not three.broken
