@@ -16,7 +16,7 @@ from contextlib import aclosing
 from typing import Any, Self
 
 from amber_ray.client.declared import FeatureSource, objects_of
-from amber_ray.client.exchange import answered, now
+from amber_ray.client.exchange import answered, now, together
 from amber_ray.client.futures import AsyncFuture
 from amber_ray.client.names import (
     AssetLike,
@@ -181,7 +181,7 @@ class AsyncClient:
                 return got.under(params) if isinstance(params, ParamSet) else got
 
             async with self._features.explaining(asked.declared):
-                table = joined(await _all([one(*call) for call in calls]))
+                table = joined(await together([one(*call) for call in calls]))
         return await self._typed(table if sets is None else by_asset(table, sets))
 
     async def sweep(
@@ -440,18 +440,6 @@ class AsyncClient:
         for name in names:
             if per.get(name) == "collection":
                 raise BadRequest(f"{name} is about a set of assets together: ask for it with get")
-
-
-async def _all(work: Sequence[Any]) -> list[Any]:
-    """Run coroutines together; the first error cancels the others, waits for them and is raised as it is."""
-    tasks = [asyncio.ensure_future(w) for w in work]
-    try:
-        return list(await asyncio.gather(*tasks))
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise
 
 
 async def _chunks(path: str | os.PathLike[str]) -> AsyncIterator[bytes]:

@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import uuid
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
+from typing import Any, TypeVar
 
 from amber_ray.client.results import Results, assigned, by_id, matched
 from amber_ray.client.row import Row
@@ -30,6 +31,10 @@ FOLLOWED_POLL_SECONDS = 1.0
 HASTE_SECONDS = 0.05
 """A long poll that answers "running" sooner than this did not wait, so the client does."""
 
+FEATURES_AT_ONCE = 4
+"""Features whose values are loaded at a time."""
+
+T = TypeVar("T")
 Report = Callable[[RequestView | RequestEvent], Awaitable[None]]
 """Told how a request stands and what happens to it, as it goes on."""
 
@@ -147,11 +152,27 @@ async def loaded(service: Service, rows: list[Row]) -> list[Row]:
     keys_of: dict[str, list[str]] = {}
     for key, feature in wanted.items():
         keys_of.setdefault(feature, []).append(key)
-    for keys in keys_of.values():
-        async with aclosing(service.values(keys)) as batches:
+    gate = asyncio.Semaphore(FEATURES_AT_ONCE)
+
+    async def load(keys: Sequence[str]) -> None:
+        async with gate, aclosing(service.values(keys)) as batches:
             async for batch in batches:
                 answers.update((answer.key, answer) for answer in batch)
+
+    await together([load(keys) for keys in keys_of.values()])
     return [filled(row, answers[row.key]) if row.key in answers else row for row in rows]
+
+
+async def together(work: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
+    """Run coroutines together; the first error cancels the others, waits for them and is raised as it is."""
+    tasks = [asyncio.ensure_future(w) for w in work]
+    try:
+        return list(await asyncio.gather(*tasks))
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise
 
 
 def filled(row: Row, answer: Answered) -> Row:

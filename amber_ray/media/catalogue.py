@@ -68,7 +68,7 @@ class _Seen:
 
 
 def prepare() -> None:
-    """Import now what the first new file would wait for: a third of a second of processor time.
+    """Import now what the first new file would wait for: a tenth of a second of processor time.
 
     For processes that will be asked about files, while they wait for something else.
     """

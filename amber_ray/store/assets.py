@@ -522,10 +522,7 @@ def _similar(rows: Mapping[str, int]) -> list[str]:
 
 
 def import_writer() -> None:
-    """Import now what the first row to be written would wait for.
-
-    When pyarrow first converts a list it imports pandas, if it is there: most of that time.
-    """
+    """Import now what the first row to be written would wait for."""
     _newest(_table([], 0))
 
 

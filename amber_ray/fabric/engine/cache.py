@@ -81,6 +81,11 @@ class Answers:
             self._answers.move_to_end(key)
         return found
 
+    def size(self, key: str) -> int | None:
+        """How many bytes a value that did not come along with its answer has; None if that is not known."""
+        found = self._answers.get(key)
+        return (found.size or None) if found is not None else None
+
     def put(self, answer: Answer) -> None:
         """Remember an answer unless it is a failure."""
         if answer.failure is not None or answer.key in self._answers:

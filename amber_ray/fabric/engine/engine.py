@@ -77,7 +77,9 @@ class Engine:
             counts,
             told=settings.replicas > 1,
         )
-        self._reader = ValueReader(self._registries, self._shards, ports.objects, self._cache, counts)
+        self._reader = ValueReader(
+            self._registries, self._shards, ports.objects, self._cache, answers, counts
+        )
         session = ports.identity.new_id()
         self._unopened = [
             ShardClient(

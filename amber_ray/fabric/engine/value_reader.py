@@ -21,7 +21,7 @@ from amber_ray.core.model.service import AbsentValue, Answered, StoredValue
 from amber_ray.core.model.stats import READS_MEMORY, READS_REPLICA, READS_STORE
 from amber_ray.core.values.size import size_of
 from amber_ray.errors import AmberError, Unavailable, UnknownKey
-from amber_ray.fabric.engine.cache import Cache, stored_value
+from amber_ray.fabric.engine.cache import Answers, Cache, stored_value
 from amber_ray.fabric.engine.ports import Objects
 from amber_ray.fabric.engine.registries import Registries
 from amber_ray.fabric.engine.shard_client import Mark, ShardClient
@@ -31,7 +31,7 @@ from amber_ray.fabric.transport.messages import OWN, Found
 RELOADS = 3
 """How often a value whose object was lost on the way is asked for again."""
 BATCH_BYTES = 16 << 20
-"""Bytes of values that are read together, as far as the values before tell how large they are."""
+"""Bytes of values that are read together, as far as answers or the values before tell how large they are."""
 FIRST, MOST = 8, 1024
 """Values read together at first, and at most."""
 LOST = "was lost with the node that held it, before it was stored; POST /v1/compute makes it again"
@@ -46,12 +46,14 @@ class ValueReader:
         shards: Sequence[ShardClient],
         objects: Objects,
         cache: Cache,
+        answers: Answers,
         counts: Counter[str],
     ) -> None:
         self._registries = registries
         self._shards = shards
         self._objects = objects
         self._cache = cache
+        self._known = answers
         self._counts = counts
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
@@ -74,12 +76,21 @@ class ValueReader:
         left = list(dict.fromkeys(keys))
         at, count = 0, FIRST
         while at < len(left):
-            some = left[at : at + count]
+            some = left[at : at + max(count, self._fitting(left, at))]
             answers = await self._answers(some)
             yield [answers[key] for key in some]
             size = sum(size_of(a.value) for a in answers.values() if isinstance(a, StoredValue)) / len(some)
             at += len(some)
             count = max(1, min(MOST, 4 * count, int(BATCH_BYTES / max(size, 1))))
+
+    def _fitting(self, keys: Sequence[str], at: int) -> int:
+        """How many keys from a place on are known to have values that may be read together."""
+        total = 0
+        for number in range(min(MOST, len(keys) - at)):
+            size = self._known.size(keys[at + number])
+            if size is None or (total := total + size) > BATCH_BYTES:
+                return number
+        return min(MOST, len(keys) - at)
 
     async def _answers(self, keys: Sequence[str]) -> dict[str, Answered]:
         """Each key's value, or why it has none. Raises `Unavailable` if a shard can't be asked."""

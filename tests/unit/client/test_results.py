@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,9 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amber_ray.client import AsyncClient, Results
+from amber_ray.client.exchange import loaded
 from amber_ray.client.http import HttpService
 from amber_ray.client.results import Identified, assigned
+from amber_ray.client.row import Row
 from amber_ray.core.model.request import Failure, RequestView, Result
+from amber_ray.core.model.service import Answered
 from amber_ray.core.model.units import Asset
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
@@ -301,3 +304,21 @@ def test_a_cancelled_request_asks_nobody_for_its_assets(transport: str) -> None:
         assert service.added == []
 
     run(story)
+
+
+def test_values_of_several_features_are_loaded_at_a_time() -> None:
+    class Met(GatedService):
+        """Answers once two questions for values are under way."""
+
+        async def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
+            async with asyncio.timeout(30):
+                await two.wait()
+            async for batch in super().values(keys):
+                yield batch
+
+    async def story() -> list[Row]:
+        rows = [Row(name, "a", None, digest(name), "ready") for name in ("left", "right")]
+        return await loaded(Met(), rows)
+
+    two = asyncio.Barrier(2)
+    assert [row.failure.type for row in asyncio.run(story()) if row.failure] == ["UnknownKey", "UnknownKey"]

@@ -307,8 +307,10 @@ class MemoryShard:
         for target in record.targets:
             if target.key in self.values and target.key not in record.answers:
                 value = self.values[target.key]
-                inline = None if target.key in self.large else pickle.dumps(value)
-                answer = record.answers[target.key] = Answer(target.key, seconds=1.0, inline=inline)
+                data = pickle.dumps(value)
+                inline = None if target.key in self.large else data
+                answer = Answer(target.key, seconds=1.0, size=len(data), inline=inline)
+                record.answers[target.key] = answer
                 for session in sessions:
                     session.updates.answers[target.key] = answer
                     session.updates.about.append((record.submission.id, answer))

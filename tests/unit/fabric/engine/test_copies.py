@@ -325,6 +325,30 @@ def test_a_batch_is_as_long_as_its_values_are_small(monkeypatch: pytest.MonkeyPa
     run(story())
 
 
+def test_values_whose_sizes_were_answered_are_read_by_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            films = w.films(*[0] * 30)
+            waiting = asyncio.create_task(engine.compute(ask(*films), SECONDS, "first"))
+            await until(lambda: "first" in w.shard.records)
+            keys = [target.key for target in w.shard.records["first"].targets]
+            w.shard.large.update(keys)
+            w.shard.make_all()
+            await waiting
+            assert [len(batch) for batch in await batches_of(engine, keys)] == [30]
+            engine._cache.clear()
+            monkeypatch.setattr(value_reader, "BATCH_BYTES", 900)  # of some thirty bytes each
+            found = [len(batch) for batch in await batches_of(engine, keys)]
+            assert 8 < found[0] < 30
+            unknown = [f"{n:032x}" for n in range(20)]
+            w.shard.values.update((key, key) for key in unknown)
+            batches = await batches_of(engine, [keys[0], *unknown])
+            assert len(batches[0]) == 8
+
+    run(story())
+
+
 def test_a_shard_that_knows_why_there_is_no_value_is_believed() -> None:
     """A part that can't be read now may be newer than what another shard has, so neither is told."""
 
