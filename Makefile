@@ -19,7 +19,7 @@ SEEDS := 10000
 # How many processes run the tests. Some of them start a Ray of two CPUs, which takes 2 GB.
 JOBS := 2
 
-.PHONY: help demo test check contract hunt simulate mutate bench bench-peers lint format types clean
+.PHONY: help demo test tests check contract hunt simulate mutate bench bench-peers lint format types clean
 
 help: ## say what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,7 +27,10 @@ help: ## say what can be made
 demo: $(STAMP) ## compute features of a real video over HTTP, twice, and show what was cached
 	@$(BIN)/amber demo
 
-test: lint types ## lint, types and every test, on clusters that the tests start themselves
+test: lint ## lint, types and every test, on clusters that the tests start themselves
+	@$(MAKE) --no-print-directory --jobs 2 types tests
+
+tests: $(STAMP)
 	@$(BIN)/pytest -n $(JOBS) --durations 20
 
 check: lint types ## the quick half: lint, types, unit and property tests
