@@ -22,7 +22,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.declare.texts import SENT
 from amber_ray.core.fingerprint import live
-from amber_ray.core.fingerprint.source import installed
+from amber_ray.core.fingerprint.source import file_of, installed
 from amber_ray.errors import DeclarationError
 from amber_ray.fabric.transport import layers
 from amber_ray.features.registered import build as build
@@ -123,10 +123,17 @@ def _classes_told_apart() -> Iterator[None]:
             del _SENT[cls]
     yield
     for cls in list(named):
-        # Serve pickles the replica's class, which reaches all of Amber: reading that takes seconds of each
-        # replica's start, and Amber's own code does not change while it runs.
-        if cls not in _SENT and cls.__module__.partition(".")[0] != "amber_ray":
+        if cls not in _SENT and not _settled(cls):
             _SENT[cls] = live.digest(cls)
+
+
+def _settled(cls: type) -> bool:
+    """Whether a class is of a package whose code does not change while it runs.
+
+    Ray and Serve pickle classes that they make, of a replica's actor among others. These reach most of Ray
+    and of Amber, and to read all of that takes seconds of each replica's start.
+    """
+    return cls.__module__.partition(".")[0] == "amber_ray" or installed(file_of(cls.__module__))
 
 
 def _edited() -> list[ModuleType]:
