@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import multiprocessing
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -64,14 +64,21 @@ def run(session: Session) -> list[Measured]:
         every = paired(lambda: ours(EVERY), lambda: peer(EVERY), rounds, warm=False)
         compare(EVERY, *found)
 
-        def first_ours() -> float:
+        def first_ours(features: Sequence[str]) -> float:
             forget(client)
-            return seconds(lambda: client.get_many(LOOKS, [path], range=(0.0, PART), progress=False))
+            return seconds(lambda: client.get_many(features, [path], range=(0.0, PART), progress=False))
 
-        def first_peer() -> float:
-            return seconds(lambda: processes.submit(part, parts(asset)[0]).result())
+        def first_peer(look: Callable[[Segment], Values]) -> float:
+            return seconds(lambda: processes.submit(look, parts(asset)[0]).result())
 
-        first = paired(first_ours, first_peer, session.size(3, 1), warm=False)
+        times = session.size(3, 1)
+        first = paired(lambda: first_ours(LOOKS), lambda: first_peer(part), times, warm=False)
+        first_every = paired(
+            lambda: first_ours((*LOOKS, "changes")),
+            lambda: first_peer(part_with_changes),
+            times,
+            warm=False,
+        )
     shown = f"{minutes} min of {size[0]}x{size[1]}, H.264"
     return [
         Measured(
@@ -95,6 +102,14 @@ def run(session: Session) -> list[Measured]:
             f"{', '.join(LOOKS)} of the first minute of {shown}, asked for alone",
             "one process of the script with that minute",
             *first,
+            "s",
+            1.1,
+        ),
+        Measured(
+            "film: every picture of its first minute",
+            f"{', '.join(LOOKS)}, changes of the first minute of {shown}, asked for alone",
+            "one process of the script with that minute",
+            *first_every,
             "s",
             1.1,
         ),

@@ -8,7 +8,7 @@ from amber_ray.core.values.annotations import Jpeg
 from amber_ray.errors import FeatureError
 from amber_ray.features.sheets import check_sheet, jpeg, sheet, tile_size, time_code
 from amber_ray.media.decode import pictures_at
-from amber_ray.media.looks import Picture
+from amber_ray.media.looks import Picture, decoding
 from amber_ray.media.scale import longer_side
 
 PLACES = (0.1, 0.3, 0.5, 0.7)
@@ -16,6 +16,7 @@ PLACES = (0.1, 0.3, 0.5, 0.7)
 
 
 @feature(version="3")
+@decoding
 def thumbnail(asset: Asset, size: int = 320) -> Jpeg:
     """One telling picture as a JPEG whose longer side has `size` pixels, or its own if those are fewer.
 
@@ -29,6 +30,7 @@ def thumbnail(asset: Asset, size: int = 320) -> Jpeg:
 
 
 @feature(version="3")
+@decoding
 def contact_sheet(asset: Asset, columns: int = 4, rows: int = 4, width: int = 1280) -> Jpeg:
     """Pictures evenly spaced along the asset, each with its time code, as one JPEG `width` pixels wide.
 

@@ -17,6 +17,7 @@ from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features.sheets import check_sheet, jpeg, sheet, tile_size, time_code
 from amber_ray.features.transitions import Timeline, Transitions
 from amber_ray.media.decode import pictures_at
+from amber_ray.media.looks import decoding
 from amber_ray.media.scale import longer_side
 
 MOST_SHOTS = 400
@@ -81,6 +82,7 @@ def _runs(scores: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
 
 
 @feature(version="3")
+@decoding
 def shot_frames(asset: Asset, shots: list[Shot], size: int = 320) -> list[Jpeg]:
     """The picture in the middle of each shot, as a JPEG whose longer side has `size` pixels at most."""
     if not 16 <= size <= 4096:
@@ -90,6 +92,7 @@ def shot_frames(asset: Asset, shots: list[Shot], size: int = 320) -> list[Jpeg]:
 
 
 @feature(version="3")
+@decoding
 def shot_sheet(asset: Asset, shots: list[Shot], columns: int = 4, width: int = 1280) -> Jpeg:
     """The picture in the middle of each shot, with the shot's number and beginning, as one JPEG.
 

@@ -1,6 +1,7 @@
 """The limits that hold for what is decoded now: those of the Amber that runs it, wherever that is.
 
-A feature calls `pictures(asset)` and knows of no settings; whoever runs features says what the bounds are.
+A feature calls `pictures(asset)` and knows of no settings; whoever runs features says what the bounds are,
+and how many threads may decode.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from amber_ray.settings import Limits
 
 _DEFAULTS = Limits()
 _NOW: ContextVar[Limits] = ContextVar("amber_limits")
+_THREADS: ContextVar[int] = ContextVar("amber_decoding_threads")
 
 
 def current() -> Limits:
@@ -20,11 +22,17 @@ def current() -> Limits:
     return _NOW.get(_DEFAULTS)
 
 
+def threads() -> int:
+    """How many threads may decode pictures for the step that runs in this context; 1 outside of one."""
+    return _THREADS.get(1)
+
+
 @contextlib.contextmanager
-def within(limits: Limits) -> Iterator[None]:
+def within(limits: Limits, threads: int = 1) -> Iterator[None]:
     """Run something under these limits."""
-    token = _NOW.set(limits)
+    token, before = _NOW.set(limits), _THREADS.set(threads)
     try:
         yield
     finally:
         _NOW.reset(token)
+        _THREADS.reset(before)

@@ -198,8 +198,11 @@ def _ascend(names: list[str]) -> bool:
     return len(places) == len(names) and places == sorted(set(places))
 
 
-def decoder(stream: VideoStream) -> VideoCodecContext:
-    """What decodes a stream's packets: libvpx where VP8 or VP9 is transparent, which FFmpeg's own ignore."""
+def decoder(stream: VideoStream, threads: int = 1) -> VideoCodecContext:
+    """What decodes a stream's packets: libvpx where VP8 or VP9 is transparent, which FFmpeg's own ignore.
+
+    With several threads it gives up at whatever is damaged, which one thread may conceal.
+    """
     import av
     from av.codec.context import Flags
 
@@ -207,8 +210,14 @@ def decoder(stream: VideoStream) -> VideoCodecContext:
     name = {"vp8": "libvpx", "vp9": "libvpx-vp9"}.get(context.codec.canonical_name)
     if name and stream.metadata.get("alpha_mode") == "1" and name in av.codecs_available:
         context = cast("VideoCodecContext", av.CodecContext.create(name, "r"))
-    # One thread: a task holds one CPU, and segments run side by side.
-    context.thread_count = 1
+    context.thread_count = threads
+    if threads > 1:
+        # Pictures side by side, slices where a decoder can't do that: few films have slices.
+        context.thread_type = "AUTO"
+        context.options = {**context.options, "err_detect": "explode"}
+        if context.name == "libdav1d":
+            # With several pictures at a time it passes over what it can't decode.
+            context.options = {**context.options, "max_frame_delay": "1"}
     # A stream may crop any number of pixels on the left; decoders would round it down to whole vectors.
     context.flags |= Flags.unaligned
     return context

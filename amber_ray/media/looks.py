@@ -70,9 +70,15 @@ def looking(look: Callable[..., Look | None]) -> Callable[[F], F]:
 
     def say(function: F) -> F:
         function.__look__ = look  # type: ignore[attr-defined]
-        return function
+        return decoding(function)
 
     return say
+
+
+def decoding(function: F) -> F:
+    """Say of a feature's function that it decodes pictures, which goes faster with more than one thread."""
+    function.__decodes__ = True  # type: ignore[attr-defined]
+    return function
 
 
 def look_of(function: Callable[..., Any]) -> Callable[..., Look | None] | None:

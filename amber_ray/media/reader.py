@@ -58,11 +58,18 @@ class Reader:
 
     `opened` opens the file anew, at its beginning: what a decoder and a demuxer know there they may lose by a
     seek (palettes, a programme stream's first group of pictures). `look` is how the asset's pictures are
-    shown. `cut` tells whether the file is shorter than its header says.
+    shown. `cut` tells whether the file is shorter than its header says. As many `threads` decode until there
+    is something that one thread might take otherwise: where a film is damaged, one decodes it from there on.
     """
 
     def __init__(
-        self, opened: Callable[[], Source], look: Stream, name: str, limits: Limits, cut: Callable[[], bool]
+        self,
+        opened: Callable[[], Source],
+        look: Stream,
+        name: str,
+        limits: Limits,
+        cut: Callable[[], bool],
+        threads: int = 1,
     ) -> None:
         self._opened = opened
         self._upright = Upright(look)
@@ -72,6 +79,7 @@ class Reader:
         self._deadline = time.monotonic() + limits.decode_seconds
         self._unread: str | None = None
         self._doubted = False
+        self._threads = threads
         self._beginning: Beginning | None = None
         self._open()
 
@@ -86,6 +94,10 @@ class Reader:
         self._clock = Clock(self._container, self._stream, self._name, self._beginning)
         self._rounding = min(self._clock.base, _COARSEST) / 2
         self._fresh = True
+        if self._threads > 1 and self._clock.told:
+            self._decoder = decoder(self._stream, self._threads)
+        else:
+            self._threads = 1
         context = self._stream.codec_context
         told = not self._doubted and self._clock.told
         self._headers = headers(context.codec.canonical_name, context.extradata or b"") if told else None
@@ -223,17 +235,20 @@ class Reader:
         With `choice` some of those that it does not want may be left out.
         """
         last: Fraction | None = None
-        if choice is not None and self._headers is not None:
+        while True:
             try:
-                for at, frame in self._reached(start, end, choice):
-                    yield at, frame
-                    last = at
+                for at, frame in self._reached(start, end, None if self._headers is None else choice):
+                    if last is None or at > last:
+                        yield at, frame
+                        last = at
                 return
             except Doubt:
                 self._doubted, self._headers = True, None
-        for at, frame in self._reached(start, end, None):
-            if last is None or at > last:
-                yield at, frame
+            except MediaError:
+                if self._threads == 1 or time.monotonic() > self._deadline:
+                    raise
+                self._threads = 1
+                self._open()
 
     def _reached(
         self, start: Fraction, end: Fraction | None, choice: Callable[[], Wanted] | None
@@ -286,6 +301,8 @@ class Reader:
                 if ahead is not None and frame is not None and at is not None:
                     ahead.decoded(at)
                 if frame is None or at is None or frame.is_corrupt:
+                    if self._threads > 1:
+                        raise MediaError("threads do not tell where")  # Caught by `_from`.
                     bad = at, why
                 elif run.frame(at, at + (frame.duration or 0) * self._clock.base, bool(frame.key_frame)):
                     if ahead is not None:

@@ -22,10 +22,12 @@ from hypothesis import strategies as st
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError, TooLarge
+from amber_ray.media import bounds
 from amber_ray.media.decode import looked, pictures, pictures_at
 from amber_ray.media.looks import Look, Sharing, expecting
 from amber_ray.media.scale import exactly
 from amber_ray.media.sound import mono, sample_at
+from amber_ray.settings import Limits
 from tests.odd.judge import register
 from tests.odd.made import MADE
 from tests.odd.test_cases import CASES, HERE
@@ -76,6 +78,11 @@ def passes(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 def test_what_is_asked_for_is_what_one_pass_gives(passes: list[Pass], data: st.DataObject) -> None:
     one = data.draw(st.sampled_from(passes))
     note(one.asset.uri)
+    with bounds.within(Limits(), data.draw(st.sampled_from([1, 1, 2, 3]), label="threads")):
+        ask(one, data)
+
+
+def ask(one: Pass, data: st.DataObject) -> None:
     length = one.asset.duration or 0.0
     moment = st.integers(0, math.ceil(length * 1000)).map(lambda ms: ms / 1000)
     for _ in range(data.draw(st.integers(1, 3))):

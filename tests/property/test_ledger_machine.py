@@ -23,8 +23,8 @@ KEYS = ("probe", "frames", "look", "embed", "hash", "film", "far", "match", "ask
 def graph() -> Graph:
     """Never-stored, memory-only, class, GPU and foreign steps over one asset; and calls, at a rate."""
     made = Graph()
-    made.add("probe")
-    made.add("frames", store="never")
+    made.add("probe", looks=True, decodes=True)
+    made.add("frames", store="never", looks=True, decodes=True)
     made.add("look", "frames")
     made.add("embed", "frames", is_class=True, resources=Resources(num_gpus=1, gpu="preferred"))
     made.add("hash", "look", "probe", store="memory", retries=0)
@@ -73,6 +73,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.reads: list[tuple[str, ...]] = []
         self.ended: list[ev.Reported] = []
         self.count = 0
+        self.cpus = 0.0
 
     @initialize(nodes=st.sampled_from(([GPU_NODE], [{"CPU": 1.0, "GPU": 1.0}])))
     def begin(self, nodes: list[dict[str, float]]) -> None:
@@ -80,6 +81,8 @@ class LedgerMachine(RuleBasedStateMachine):
 
     def tell(self, event: ev.Event) -> None:
         story = self.story
+        if isinstance(event, ev.CapacityChanged):
+            self.cpus = min(node["CPU"] for node in event.nodes)
         for command in story.do(event):
             if isinstance(command, ev.Spill):
                 under_way = {key for keys in self.writes for key in keys}
@@ -87,6 +90,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.writes.append(command.keys)
             elif isinstance(command, ev.Restore):
                 self.reads.append(command.keys)
+            elif isinstance(command, ev.Submit) and command.task.threads > 1:
+                capacity = story.ledger.scheduler.capacity
+                assert capacity.held["CPU"] + capacity.lent <= self.cpus, "CPUs are lent that are not idle"
 
     # --- callers
 

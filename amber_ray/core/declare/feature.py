@@ -70,6 +70,11 @@ class FeatureSpec:
         """Whether its function says what it will look at (`media.looks`), so that others may look along."""
         return hasattr(self.target, "__look__")
 
+    @property
+    def decodes(self) -> bool:
+        """Whether its function says that it decodes pictures (`media.looks`)."""
+        return hasattr(self.target, "__decodes__")
+
     def param(self, name: str) -> Param | None:
         """The parameter of that name, or None."""
         return next((p for p in self.params if p.name == name), None)

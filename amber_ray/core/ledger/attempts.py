@@ -27,7 +27,13 @@ class Attempts:
         self._scheduler = graph.scheduler
         self._last = 0
 
-    def submit(self, entries: Sequence[Entry], needs: Mapping[str, float], home: int | None = None) -> None:
+    def submit(
+        self,
+        entries: Sequence[Entry],
+        needs: Mapping[str, float],
+        home: int | None = None,
+        threads: int = 1,
+    ) -> None:
         """Hand steps over as one task; with `home`, as a question to the shard that owns them."""
         self._last += 1
         graph = self._graph
@@ -55,6 +61,7 @@ class Attempts:
             tenant=first.tenant,
             small=small,
             isolated=first.isolated,
+            threads=threads,
         )
         self.tasks[task.id] = task
         graph.out.append(ev.Submit(task))
@@ -72,7 +79,7 @@ class Attempts:
         if task is None:
             self._graph.counters["superseded"] += 1
         elif task.home is None:
-            self._scheduler.release(task.recipe, task.needs)
+            self._scheduler.release(task.recipe, task.needs, task.threads)
         return task
 
     def reported(self, event: ev.Reported, now: float) -> None:

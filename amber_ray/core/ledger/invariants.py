@@ -60,6 +60,9 @@ def _attempts(ledger: Ledger) -> None:
     for name in held.keys() | counted.keys():
         if abs(held.get(name, 0) - counted.get(name, 0)) >= 1e-6:
             raise _broken("a slot leaks", name, held, counted)
+    lent = sum(task.threads - 1 for task in ledger.tasks.values())
+    if ledger.scheduler.capacity.lent != lent:
+        raise _broken("a lent CPU leaks", lent, ledger.scheduler.capacity.lent)
     if calls != ledger.scheduler.calls.running:
         raise _broken("a call's slot leaks", calls, ledger.scheduler.calls.running)
 

@@ -367,7 +367,7 @@ class Ledger:
         if memory.choked(settings):
             return
         while (draft := self.scheduler.take(self.entries, now)) is not None:
-            self.attempts.submit(draft.entries, draft.needs)
+            self.attempts.submit(draft.entries, draft.needs, threads=draft.threads)
         self._opens_at = self.scheduler.opens_at(now)
 
 

@@ -38,6 +38,7 @@ class Recipe:
     `feature.name`. `gone` says why it can't be run, of a version whose code is not here; else it is empty.
     `looks`: it looks at pictures of its unit, which may be decoded along with those that others look at.
     `returns` is the type of its values, where they are made without any class of the feature's module.
+    `decodes`: it decodes pictures, which goes faster with more threads.
     """
 
     registry: str
@@ -59,6 +60,7 @@ class Recipe:
     gone: str = ""
     looks: bool = False
     returns: ValueType | None = None
+    decodes: bool = False
 
     @property
     def pooled(self) -> bool:
@@ -379,4 +381,5 @@ def _recipe(
         above=above,
         looks=spec.looks,
         returns=spec.returns if plain(spec.returns) else None,
+        decodes=spec.decodes,
     )

@@ -26,6 +26,8 @@ class Capacity:
     def __init__(self, lookahead: int) -> None:
         self.lookahead = lookahead
         self.held: dict[str, float] = {}
+        self.lent = 0
+        """CPUs that are idle but for tasks which use them beside their own, until they end."""
         self._nodes: tuple[Mapping[str, float], ...] = ()
         self._places: tuple[Mapping[str, float], ...] = ()
         self._total: dict[str, float] = {}
@@ -108,6 +110,14 @@ class Capacity:
         """Return how many tasks of this shape the cluster runs at once if nothing else runs; at least 1."""
         charge = charged(needs).items()
         return max(1, min(MOST, *(int(self._total.get(n, 0.0) / a + 1e-9) for n, a in charge if a)))
+
+    def idle(self) -> int:
+        """Return how many CPUs are idle on each node, should all that is held be held on that one.
+
+        Where tasks run is Ray's choice, so this much is certain wherever they do.
+        """
+        smallest = min((cpus for node in self._nodes if (cpus := node.get("CPU", 0.0)) >= 1), default=0.0)
+        return max(0, int(smallest - self.held.get("CPU", 0.0) - self.lent + 1e-9))
 
     def _room_for(self, name: str, amount: float) -> float:
         return self._total.get(name, 0.0) + self.lookahead * amount

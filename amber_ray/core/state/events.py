@@ -190,6 +190,7 @@ class Task:
     - `priority`, `tenant`: the steps' own.
     - `small`: every value is expected to be small enough to travel in the report.
     - `isolated`: its one step is suspected of a crash, so no other work may share its worker.
+    - `threads`: how many threads may decode for it.
     """
 
     id: int
@@ -203,6 +204,7 @@ class Task:
     tenant: str = "default"
     small: bool = False
     isolated: bool = False
+    threads: int = 1
 
 
 @dataclass(slots=True)

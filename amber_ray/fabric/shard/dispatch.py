@@ -172,6 +172,7 @@ class Dispatcher:
             actor=shard_name(context.shard),
             limits=context.settings.limits,
             apart=0.0 if rate is None else rate.apart * context.settings.shards,
+            threads=max(task.threads, int(task.needs.get("CPU", 0.0))),
         )
         if task.pool:
             return await self.pools.run(task, work, slots)

@@ -75,7 +75,7 @@ Handle = Inline | Slot
 class Work:
     """A task as the worker gets it. Values of `slots` are (argument, place).
 
-    `apart`: seconds between the starts of two calls, for features with a rate.
+    `apart`: seconds between the starts of two calls, for features with a rate. `threads` may decode.
     """
 
     task: int
@@ -90,6 +90,7 @@ class Work:
     actor: str
     limits: Limits = field(default_factory=Limits)
     apart: float = 0.0
+    threads: int = 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         """See `core.planning.codec`."""

@@ -292,7 +292,7 @@ def deadline(work: Work, *steps: Step) -> Iterator[None]:
     names no actor is run in somebody's own process (`amber_ray.testing`), which is not ended.
     """
     if not work.actor:
-        with bounds.within(work.limits):
+        with bounds.within(work.limits, work.threads):
             yield
         return
     own = [s.recipe.timeout for s in steps if s.recipe.timeout is not None]
@@ -301,7 +301,7 @@ def deadline(work: Work, *steps: Step) -> Iterator[None]:
     if own:
         faulthandler.dump_traceback_later(timeout + KILL_GRACE_SECONDS, exit=True)
     try:
-        with bounds.within(work.limits):
+        with bounds.within(work.limits, work.threads):
             yield
     finally:
         WATCHDOG.disarm(number)

@@ -16,10 +16,11 @@ from hypothesis import strategies as st
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
-from amber_ray.media import reader
+from amber_ray.media import bounds, reader
 from amber_ray.media.choice import FirstOfSlots, OnScreen, Slots
 from amber_ray.media.decode import pictures, pictures_at
 from amber_ray.media.scale import exactly
+from amber_ray.settings import Limits
 from tests.media import catalogue, textured, write_video
 from tests.unit.media.test_coded import CODECS
 
@@ -70,6 +71,8 @@ def test_what_is_asked_for_is_what_a_full_decode_gives(
     what: str, asset: Asset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     thinned = shown(ASKED[what], asset)
+    with bounds.within(Limits(), threads=3):
+        assert thinned == shown(ASKED[what], asset)
     monkeypatch.setattr(reader, "headers", lambda *_: None)
     assert thinned == shown(ASKED[what], asset)
 
@@ -170,12 +173,24 @@ def test_a_film_that_is_not_as_it_says_is_decoded_whole(
     except (MediaError, av.error.FFmpegError):
         return  # What a muxer or the catalogue refuses is of no interest here.
     thinned = answer(ASKED[what], asset)
+    # Where FFmpeg's decoder of HEVC passes over a damaged slice in silence, nobody has written that part of
+    # the picture, so it may differ from one decoder to the next.
+    hevc = any(stream.codec == "hevc" for stream in asset.streams)
+    silent = hevc and any(kind == "broken" for _, kind, _ in changes)
+    with bounds.within(Limits(), threads=3):
+        threaded = answer(ASKED[what], asset)
+    if silent and not isinstance(thinned, str):
+        assert [time for time, *_ in threaded] == [time for time, *_ in thinned]
+    else:
+        assert threaded == thinned
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reader, "headers", lambda *_: None)
         full = answer(ASKED[what], asset)
     if thinned != full:
         # Damage of a picture that nothing wanted needs is not looked for: it may be found later, or not.
         assert any(kind in ("broken", "gone") for _, kind, _ in changes)
+        if silent and not isinstance(full, str):
+            return
         assert "damaged" in full
         assert "damaged" in thinned if isinstance(thinned, str) else thinned
 

@@ -359,6 +359,73 @@ def test_a_fused_task_holds_the_most_that_any_of_its_steps_needs() -> None:
     assert story.ledger.scheduler.capacity.held == {}
 
 
+# --- threads that decode
+
+
+def threads(story: Story) -> dict[str, int]:
+    return {task.steps[0].recipe.feature: task.threads for task in story.ledger.tasks.values()}
+
+
+@pytest.mark.parametrize(("cpus", "wanted"), [(1, 1), (2, 2), (3, 3), (16, 4)])
+def test_a_lone_task_that_decodes_is_lent_idle_cpus_until_it_ends(cpus: int, wanted: int) -> None:
+    graph, story = units(1, decodes=True), Story(nodes=[{"CPU": float(cpus)}])
+    story.ask("r1", graph.steps, *graph.steps)
+    assert threads(story) == {"f": wanted}
+    (task,) = story.ledger.tasks.values()
+    assert task.needs == ONE  # Whoever comes meanwhile is not made to wait.
+    assert story.ledger.scheduler.capacity.lent == wanted - 1
+    story.done(*graph.steps)
+    assert story.ledger.scheduler.capacity.lent == 0
+
+
+def test_cpus_are_lent_only_beside_what_else_is_ready() -> None:
+    graph, story = units(5, decodes=True), Story(nodes=[NODE], lookahead=0)
+    a, b, c, d, _ = graph.steps
+    story.ask("r1", graph.steps, a, b, c)
+    assert [task.threads for task in story.ledger.tasks.values()] == [1, 1, 2]
+    story.ask("r2", graph.steps, d)
+    assert [task.threads for task in story.ledger.tasks.values()] == [1, 1, 2, 1]
+
+
+def test_cpus_that_are_lent_are_not_lent_again() -> None:
+    graph, story = units(3, decodes=True), Story(nodes=[NODE], lookahead=0)
+    for number, key in enumerate(graph.steps):
+        story.ask(f"r{number}", graph.steps, key)
+    assert [task.threads for task in story.ledger.tasks.values()] == [4, 1, 1]
+    first, second, _ = graph.steps
+    story.done(first)
+    story.ask("r4", graph.steps, second)
+    more = units(4, "g", decodes=True)
+    story.ask("r5", more.steps, list(more.steps)[3])
+    assert [task.threads for task in story.ledger.tasks.values()] == [1, 1, 2]
+
+
+def test_nothing_is_lent_to_what_nobody_waits_for_or_decodes_nothing() -> None:
+    story = Story(nodes=[NODE])
+    for number, (name, changes) in enumerate({"f": {"decodes": True}, "g": {}}.items()):
+        graph = units(1, name, **changes)
+        story.ask(name, graph.steps, *graph.steps, priority=0 if not number else 2)
+        assert threads(story) == {name: 1}
+        story.done(*graph.steps)
+
+
+def test_a_task_that_runs_on_some_node_is_lent_what_each_has() -> None:
+    graph, story = units(2, decodes=True), Story(nodes=[{"CPU": 4.0}, {"CPU": 2.0}, {"memory": 1.0}])
+    first, second = graph.steps
+    story.ask("r1", graph.steps, first)
+    assert threads(story) == {"f": 2}
+    # Ray may run both on the smaller one.
+    story.ask("r2", graph.steps, second)
+    assert [task.threads for task in story.ledger.tasks.values()] == [2, 1]
+
+
+def test_what_is_asked_of_a_lost_worker_gives_its_cpus_back() -> None:
+    graph, story = units(1, decodes=True), Story(nodes=[NODE])
+    story.ask("r1", graph.steps, *graph.steps)
+    story.dies(*graph.steps)
+    assert story.ledger.scheduler.capacity.lent == 0
+
+
 def test_a_class_feature_takes_a_batch_across_requests_and_units() -> None:
     graph = units(7, batch=4, is_class=True)
     keys = list(graph.steps)
