@@ -44,7 +44,7 @@ MUTATIONS = (
     Mutation(
         "leak a slot",
         "core/ledger/attempts.py",
-        "            self._scheduler.release(task.recipe, task.needs)\n",
+        "            self._scheduler.release(task.recipe, task.needs, task.threads)\n",
         "            pass\n",
     ),
     Mutation(
@@ -231,14 +231,14 @@ MUTATIONS = (
     Mutation(
         "leave a lost value's readers in the queue",
         "core/ledger/graph.py",
-        "                self.scheduler.pull(user)\n                user.move(Cause.LOSE)",
-        "                user.move(Cause.LOSE)",
+        "                self.scheduler.pull(user)\n                user.move(LOSE)",
+        "                user.move(LOSE)",
     ),
     Mutation(
         "compute what can't be read only if nobody waits",
         "core/ledger/graph.py",
-        "            entry.move(Cause.MISS)\n            self.plan(entry, now)\n        else:",
-        "            entry.move(Cause.MISS)\n        else:",
+        "            entry.move(MISS)\n            self.plan(entry, now)\n        else:",
+        "            entry.move(MISS)\n        else:",
     ),
     Mutation(
         "refresh nothing",

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from amber_ray.core.ledger.graph import NOT_THERE, QUARANTINED, Charge, Graph, failure_of, moved
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import Cause, Entry
+from amber_ray.core.state.entry import DONE, DROP, NEED, START, VANISH, Entry
 
 
 class Attempts:
@@ -35,29 +35,31 @@ class Attempts:
         threads: int = 1,
     ) -> None:
         """Hand steps over as one task; with `home`, as a question to the shard that owns them."""
-        self._last += 1
-        graph = self._graph
+        number = self._last = self._last + 1
+        graph, scheduler = self._graph, self._scheduler
         inside = {entry.key for entry in entries}
-        outputs: set[str] = set()
+        outputs: list[str] = []
         small = True
+        priority = entries[0].rank[0]
         for entry in entries:
-            entry.move(Cause.START)
-            entry.task = self._last
+            entry.move(START)
+            entry.task = number
+            priority = max(priority, entry.rank[0])
             recipe = entry.step.recipe
             if recipe.store != "never" or entry.waiters or not entry.dependents.keys() <= inside:
-                outputs.add(entry.key)
-                size = self._scheduler.costs.bytes(recipe)
+                outputs.append(entry.key)
+                size = scheduler.cost(recipe).bytes
                 small = small and size is not None and size * 2 < graph.settings.inline_bytes
         first = entries[0]
         task = ev.Task(
-            id=self._last,
-            steps=tuple(entry.step for entry in entries),
+            id=number,
+            steps=tuple([entry.step for entry in entries]),
             outputs=frozenset(outputs),
             needs=needs,
             recipe=first.step.recipe,
             pool=home is None and first.step.recipe.pooled,
             home=home,
-            priority=max(entry.rank[0] for entry in entries),
+            priority=priority,
             tenant=first.tenant,
             small=small,
             isolated=first.isolated,
@@ -89,33 +91,38 @@ class Attempts:
             return
         graph = self._graph
         vanished: list[Entry] = []
+        told = 0
         for report in event.reports:
             entry = graph.entries.get(report.key)
             if entry is None or entry.task != task.id:
                 graph.counters["superseded"] += 1
-            elif report.failure is not None:
+                continue
+            told += 1
+            if report.failure is not None:
                 self._step_failed(entry, report, task, now)
             else:
                 entry.ran(report.seconds)
                 if task.home is None:
                     graph.counters["computed"] += 1
                     size = report.bytes if report.kept else None
-                    self._scheduler.costs.learn(entry.step.recipe, report.seconds, size)
+                    self._scheduler.cost(entry.step.recipe).learn(report.seconds, size)
                 graph.consumed(entry)
                 if report.kept:
-                    graph.hold(entry, Cause.DONE, report.bytes, now)
+                    graph.hold(entry, DONE, report.bytes, now)
                     graph.available(entry, ev.Ready(cached=False, seconds=report.seconds))
                 else:
                     vanished.append(entry)
         for entry in vanished:
             # Its dependents in the task are done. For whoever came while it ran it is computed again.
-            entry.move(Cause.VANISH)
+            entry.move(VANISH)
             if entry.wanted:
-                entry.move(Cause.NEED)
+                entry.move(NEED)
                 graph.plan(entry, now)
                 graph.release_interest(entry)
             else:
                 del graph.entries[entry.key]
+        if told == len(task.steps):
+            return
         for entry in self.held_by(task):
             silent = failure_of(entry, "SystemFault", "the task ended and said nothing of this step", 503)
             graph.again(entry, silent, now)
@@ -178,7 +185,7 @@ class Attempts:
         for mate in reversed(mates):
             self._graph.consumed(mate)
             mate.task = 0
-            self._graph.remove(mate, Cause.DROP)
+            self._graph.remove(mate, DROP)
 
     def stop_unfit(self, now: float) -> None:
         """Cancel the tasks that no node could start any more, after the cluster has changed.

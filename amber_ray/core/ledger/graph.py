@@ -26,7 +26,31 @@ from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.schedule import Scheduler
 from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import AVAILABLE, LEAST, LIVE, Cause, Entry, Rank, State
+from amber_ray.core.state.entry import (
+    AVAILABLE,
+    COLD,
+    DROP,
+    EXPIRE,
+    FAIL,
+    FAILED,
+    FIND,
+    HOT,
+    KEPT,
+    LEAST,
+    LIVE,
+    LOSE,
+    MISS,
+    NEED,
+    QUEUED,
+    READY,
+    RESTORE,
+    RETRY,
+    RUNNING,
+    WAITING,
+    Cause,
+    Entry,
+    Rank,
+)
 from amber_ray.settings import Settings
 
 QUARANTINED = "Quarantined"
@@ -104,7 +128,7 @@ class Graph:
         """Return the entry of a key that is needed. Make one, and set it going, if there is none."""
         entry = self.entries.get(key)
         if entry is not None and self.forgotten(entry, now):
-            self.remove(entry, Cause.EXPIRE)
+            self.remove(entry, EXPIRE)
             entry = None
         if entry is not None:
             if entry.origin is None:
@@ -116,10 +140,10 @@ class Graph:
             return entry
         entry = self.make(key, origin, rank, tenant)
         if key in self.index:
-            entry.move(Cause.FIND)
+            entry.move(FIND)
             self.restore(entry)
         else:
-            entry.move(Cause.NEED)
+            entry.move(NEED)
             self.plan(entry, now)
         return entry
 
@@ -145,7 +169,7 @@ class Graph:
                 if here is entry.step:
                     continue
                 if entry.failure is not None and entry.failure.type in NOT_THERE:
-                    self.remove(entry, Cause.DROP)
+                    self.remove(entry, DROP)
                 else:
                     entry.step = here
             below = [need for need in steps[key].needs if need not in seen]
@@ -199,16 +223,16 @@ class Graph:
 
     def restore(self, entry: Entry) -> None:
         """Have a COLD value read back from Parquet."""
-        entry.move(Cause.RESTORE)
+        entry.move(RESTORE)
         self.to_restore.append(entry.key)
 
     def unreadable(self, entry: Entry, now: float) -> None:
         """Give up reading a RESTORING value that is gone or no longer valid: compute it if it is wanted."""
         if entry.wanted:
-            entry.move(Cause.MISS)
+            entry.move(MISS)
             self.plan(entry, now)
         else:
-            self.remove(entry, Cause.DROP)
+            self.remove(entry, DROP)
 
     def plan(self, entry: Entry, now: float) -> None:
         """Register a WAITING step with its inputs, and queue it if all of them have values.
@@ -242,7 +266,7 @@ class Graph:
                 missing += 1
         entry.missing = missing
         if not missing:
-            entry.move(Cause.READY)
+            entry.move(READY)
             self.scheduler.push(entry)
 
     def made_since(self, seq: int) -> Iterator[str]:
@@ -259,26 +283,30 @@ class Graph:
         entry.move(cause)
         entry.bytes = size
         self.memory.hold(size)
-        if entry.state is State.HOT and self.durable(entry):
+        if entry.state is HOT and self.durable(entry):
             self.memory.write(entry.key, size, now + self.settings.spill_seconds)
 
     def available(self, entry: Entry, outcome: ev.Ready) -> None:
         """Queue the dependents that lacked only this value, and answer everyone who waits for it."""
         for user in entry.dependents.values():
-            if user.state is State.WAITING and not user.paused:
+            if user.state is WAITING and not user.paused:
                 user.missing -= 1
                 if not user.missing:
-                    user.move(Cause.READY)
+                    user.move(READY)
                     self.scheduler.push(user)
         if entry.waiters:
             entry.asked = True
             self.callers.answer(entry, outcome)
-        self.release_interest(entry)
+        if not entry.dependents:
+            self.release_interest(entry)
 
     def consumed(self, entry: Entry) -> None:
         """Unregister a step from its inputs, which it no longer needs."""
-        for below in self.urgency.inputs(entry):
-            del below.dependents[entry.key]
+        key = entry.key
+        for need in entry.step.needs:
+            below = self.entries.get(need)
+            if below is None or below.dependents.pop(key, None) is None:
+                continue
             if not (below.dependents and below.state in AVAILABLE):
                 self.release_interest(below)
 
@@ -287,10 +315,10 @@ class Graph:
         stack = [entry]
         while stack:
             one = stack.pop()
-            if one.state is State.FAILED:
+            if one.state is FAILED:
                 continue  # two of its inputs failed
             self.scheduler.pull(one)
-            one.move(Cause.FAIL)
+            one.move(FAIL)
             one.task, one.paused = 0, False
             one.failure = dataclasses.replace(
                 failure, attempts=max(failure.attempts, one.tries + one.input_losses)
@@ -345,7 +373,7 @@ class Graph:
                 entry, dataclasses.replace(failure, attempts=max(1, entry.tries + entry.input_losses)), now
             )
             return
-        entry.move(Cause.RETRY)
+        entry.move(RETRY)
         self.counters["retried"] += 1
         if not times:
             self.plan(entry, now)
@@ -372,7 +400,7 @@ class Graph:
             )
             self.fail(entry, dataclasses.replace(failure, message=why), now)
             return
-        entry.move(Cause.RETRY)
+        entry.move(RETRY)
         self.counters["put_off"] += 1
         self._pause(entry, until)
 
@@ -391,23 +419,23 @@ class Graph:
         It is made again for `wanted_by` and for dependents that have not begun, else it is forgotten. Tasks
         that are running with it hold it already, or report that they could not read it.
         """
-        readers = [user for user in entry.dependents.values() if user.state is not State.RUNNING]
+        readers = [user for user in entry.dependents.values() if user.state is not RUNNING]
         entry.dependents = {user.key: user for user in readers}
         if not readers and wanted_by is None:
-            self.remove(entry, Cause.DROP)
+            self.remove(entry, DROP)
             return
         self._release(entry)
         entry.move(cause)
         entry.asked = False
         entry.rank, entry.tenant = max(self.urgency.due(entry), wanted_by or (LEAST, entry.tenant))
         for user in readers:
-            if user.state is State.QUEUED:
+            if user.state is QUEUED:
                 self.scheduler.pull(user)
-                user.move(Cause.LOSE)
+                user.move(LOSE)
                 user.missing = 1
             elif not user.paused:
                 user.missing += 1
-        if entry.state is State.COLD:
+        if entry.state is COLD:
             self.restore(entry)
         else:
             self.plan(entry, now)
@@ -430,14 +458,14 @@ class Graph:
                 continue
             elif entry.wanted:
                 self.urgency.lower(entry)
-            elif entry.state in (State.WAITING, State.QUEUED):
+            elif entry.state in (WAITING, QUEUED):
                 self.consumed(entry)
                 self.scheduler.pull(entry)
-                self.remove(entry, Cause.DROP)
+                self.remove(entry, DROP)
             else:
                 # Work that has begun may find a new caller: a task has a grace period, and a read is short.
                 self.urgency.lower(entry)
-                if entry.state is State.RUNNING:
+                if entry.state is RUNNING:
                     entry.until = now + self.settings.grace_seconds
                     self.alarms.set(entry.until, "grace", key)
 
@@ -450,17 +478,17 @@ class Graph:
 
         A value that nobody asked for and that is never stored is dropped at once.
         """
-        if entry.wanted:
+        if entry.waiters or entry.dependents:
             return
         entry.origin = None
-        if entry.state is State.KEPT:
+        if entry.state is KEPT:
             self.memory.may_go(entry.key, entry.bytes, None)
         elif self.durable(entry):
             pass  # until it is written
         elif entry.asked or entry.step.recipe.store == "memory":
             self.memory.may_go(entry.key, entry.bytes, entry.seconds or 0.0)
         else:
-            self.remove(entry, Cause.DROP)
+            self.remove(entry, DROP)
 
     def remove(self, entry: Entry, cause: Cause) -> None:
         """Delete the entry of a key that nobody waits for."""
@@ -478,7 +506,7 @@ class Graph:
 
     def forgotten(self, entry: Entry, now: float) -> bool:
         """Return whether the entry is a failure whose time is over."""
-        return entry.state is State.FAILED and entry.until <= now
+        return entry.state is FAILED and entry.until <= now
 
 
 def _backoff(entry: Entry, times: int, first: float) -> float:

@@ -19,7 +19,30 @@ from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.costs import Costs
 from amber_ray.core.scheduler.schedule import Scheduler
 from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import AVAILABLE, LIVE, Cause, Entry, IllegalTransition, State
+from amber_ray.core.state.entry import (
+    ABSENT,
+    AVAILABLE,
+    COLD,
+    DROP,
+    EVICT,
+    EXPIRE,
+    FAILED,
+    KEPT,
+    LIVE,
+    LOSE,
+    MISS,
+    NEED,
+    QUEUED,
+    REFRESH,
+    RESTORED,
+    RESTORING,
+    RUNNING,
+    STORE,
+    WAITING,
+    Entry,
+    IllegalTransition,
+    State,
+)
 from amber_ray.settings import Settings
 
 _INPUTS = 5
@@ -107,7 +130,7 @@ class Ledger:
         entry = self.entries.get(key)
         if entry is not None:
             return entry.state
-        return State.COLD if key in self.index else State.ABSENT
+        return COLD if key in self.index else ABSENT
 
     def story(self, key: str) -> str:
         """Return what is known of a key and its inputs, and what changed them lately: for messages."""
@@ -178,7 +201,7 @@ class Ledger:
             callers.tell(request, key, ev.Ready(cached=True))
             return
         # What is being read back is a hit once it is there.
-        joined = entry is not None and entry.state in LIVE and entry.state is not State.RESTORING
+        joined = entry is not None and entry.state in LIVE and entry.state is not RESTORING
         entry = self.graph.ensure(key, event.steps, request.rank, request.tenant, now)
         if entry.state in AVAILABLE:
             self.counters["hits_memory"] += event.counted
@@ -204,8 +227,8 @@ class Ledger:
         while stack:
             key = stack.pop()
             entry = self.entries.get(key)
-            if entry is not None and entry.state is State.FAILED:
-                graph.remove(entry, Cause.DROP)
+            if entry is not None and entry.state is FAILED:
+                graph.remove(entry, DROP)
             new = [need for need in steps[key].needs if need not in below]
             below.update(dict.fromkeys(new))
             stack.extend(new)
@@ -213,13 +236,13 @@ class Ledger:
             entry = self.entries.get(key)
             if entry is None:
                 entry = graph.make(key, steps, *wanted_by)
-                entry.move(Cause.NEED)
+                entry.move(NEED)
                 graph.plan(entry, now)
             elif entry.state in AVAILABLE:
                 entry.origin = steps
-                graph.invalidate(entry, Cause.REFRESH, now, wanted_by=wanted_by)
-            elif entry.state is State.RESTORING:
-                entry.move(Cause.MISS)
+                graph.invalidate(entry, REFRESH, now, wanted_by=wanted_by)
+            elif entry.state is RESTORING:
+                entry.move(MISS)
                 graph.plan(entry, now)
 
     def _left(self, event: ev.Left, now: float) -> None:
@@ -245,11 +268,11 @@ class Ledger:
             entry, stale = self.entries.get(key), key in self.memory.stale
             if self.memory.written(key, now):
                 assert entry is not None
-                entry.move(Cause.STORE)
+                entry.move(STORE)
                 self.graph.release_interest(entry)
-            elif stale and entry is not None and entry.state is State.KEPT:
+            elif stale and entry is not None and entry.state is KEPT:
                 # It was let go while it was being written, and an older one was read back.
-                self.graph.invalidate(entry, Cause.LOSE, now)
+                self.graph.invalidate(entry, LOSE, now)
 
     def _store_failed(self, event: ev.StoreFailed, now: float) -> None:
         self.counters["unwritten"] += len(event.keys)
@@ -260,10 +283,10 @@ class Ledger:
     def _restored(self, event: ev.Restored, now: float) -> None:
         for key, size in event.sizes.items():
             entry = self.entries.get(key)
-            if entry is not None and entry.state is State.RESTORING:
+            if entry is not None and entry.state is RESTORING:
                 self.counters["restored"] += 1
                 self.counters["hits_store"] += sum(self.requests[id].counted for id in entry.waiters)
-                self.graph.hold(entry, Cause.RESTORED, size, now)
+                self.graph.hold(entry, RESTORED, size, now)
                 self.graph.available(entry, ev.Ready(cached=True))
             elif entry is None or entry.state not in AVAILABLE:
                 self.graph.to_drop.append(key)  # purged or recomputed while it was read
@@ -271,28 +294,28 @@ class Ledger:
     def _restore_failed(self, event: ev.RestoreFailed, now: float) -> None:
         for key in event.keys:
             entry = self.entries.get(key)
-            if entry is not None and entry.state is State.RESTORING:
+            if entry is not None and entry.state is RESTORING:
                 self.graph.unreadable(entry, now)
 
     def _unreadable(self, event: ev.Unreadable, now: float) -> None:
         # A failure for a short while. Computing again what is stored would not help against a slow disk.
         for key, reason in event.reasons.items():
             entry = self.entries.get(key)
-            if entry is None or entry.state is not State.RESTORING:
+            if entry is None or entry.state is not RESTORING:
                 continue
             self.counters["unreadable"] += 1
             if entry.wanted:
                 why = f"the value is stored and can't be read now: {reason}"
                 self.graph.fail(entry, failure_of(entry, "StoreUnavailable", why, 503), now)
             else:
-                self.graph.remove(entry, Cause.DROP)
+                self.graph.remove(entry, DROP)
 
     def _lost(self, event: ev.Lost, now: float) -> None:
         for key in event.keys:
             entry = self.entries.get(key)
             if entry is not None and entry.state in AVAILABLE:
                 self.counters["lost"] += 1
-                self.graph.invalidate(entry, Cause.LOSE, now)
+                self.graph.invalidate(entry, LOSE, now)
 
     def _purged(self, event: ev.Purged, now: float) -> None:
         for key in event.keys:
@@ -300,10 +323,10 @@ class Ledger:
             if entry is None:
                 continue
             if entry.state in AVAILABLE:
-                self.graph.invalidate(entry, Cause.REFRESH, now)
-            elif entry.state is State.FAILED:
-                self.graph.remove(entry, Cause.DROP)
-            elif entry.state is State.RESTORING:
+                self.graph.invalidate(entry, REFRESH, now)
+            elif entry.state is FAILED:
+                self.graph.remove(entry, DROP)
+            elif entry.state is RESTORING:
                 self.graph.unreadable(entry, now)
             # A key that is being made now is newer than the purge.
 
@@ -320,23 +343,23 @@ class Ledger:
             if what == "retry" and entry.paused:
                 entry.paused = False
                 self.graph.plan(entry, now)
-            elif what == "grace" and entry.state is State.RUNNING and not entry.wanted:
+            elif what == "grace" and entry.state is RUNNING and not entry.wanted:
                 self.attempts.abandon(entry, now)
-            elif what == "forget" and entry.state is State.FAILED:
-                self.graph.remove(entry, Cause.EXPIRE)
+            elif what == "forget" and entry.state is FAILED:
+                self.graph.remove(entry, EXPIRE)
 
     def _capacity(self, event: ev.CapacityChanged, now: float) -> None:
         """Fail the steps that no node can run any more, and queue the others anew: their needs may differ."""
         if not self.scheduler.set_capacity(event.nodes, event.attainable):
             return
-        unready = [e for e in self.entries.values() if e.state in (State.WAITING, State.QUEUED)]
+        unready = [e for e in self.entries.values() if e.state in (WAITING, QUEUED)]
         for entry in unready:
             entry.ticket = 0
         for entry in unready:
             lacking = self.scheduler.lacking(entry.step.recipe) if entry.step.home == self.shard else None
-            if lacking is not None and entry.state is not State.FAILED:
+            if lacking is not None and entry.state is not FAILED:
                 self.graph.fail(entry, failure_of(entry, "MissingResource", lacking, 503), now)
-            elif entry.state is State.QUEUED:
+            elif entry.state is QUEUED:
                 self.scheduler.push(entry)
         self.attempts.stop_unfit(now)
 
@@ -351,14 +374,14 @@ class Ledger:
         if keys := memory.take_unspilled(settings, now):
             graph.out.append(ev.Spill(keys))
         while memory.held > settings.memory_bytes and (key := memory.budget.pop()) is not None:
-            graph.remove(self.entries[key], Cause.EVICT)
+            graph.remove(self.entries[key], EVICT)
             self.counters["evicted"] += 1
         if graph.to_drop:
             graph.out.append(ev.Drop(tuple(graph.to_drop)))
             graph.to_drop.clear()
         questions: dict[tuple[int, int, str], list[Entry]] = {}
         for entry in graph.to_ask.values():
-            if entry.state is State.WAITING and self.entries.get(entry.key) is entry:
+            if entry.state is WAITING and self.entries.get(entry.key) is entry:
                 questions.setdefault((entry.step.home, entry.rank[0], entry.tenant), []).append(entry)
         graph.to_ask.clear()
         for (home, _, _), entries in questions.items():

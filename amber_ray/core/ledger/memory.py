@@ -109,7 +109,8 @@ class Memory:
         """Record that the value has to be written, at the latest at `by`."""
         self.unspilled[key] = size
         self.unspilled_bytes += size
-        self._due = min(self._due, by)
+        if by < self._due:
+            self._due = by
 
     def take_unspilled(self, settings: Settings, now: float) -> tuple[str, ...]:
         """Return the keys to be written now: none, or all that wait, so that parts are large and few.

@@ -39,6 +39,8 @@ class Recipe:
     `looks`: it looks at pictures of its unit, which may be decoded along with those that others look at.
     `returns` is the type of its values, where they are made without any class of the feature's module.
     `decodes`: it decodes pictures, which goes faster with more threads.
+    `pooled`: warm actors run it, since it is a class feature or `async def`. `fusable`: it may share a task
+    with its neighbours, since it is a plain CPU function.
     """
 
     registry: str
@@ -61,11 +63,8 @@ class Recipe:
     looks: bool = False
     returns: ValueType | None = None
     decodes: bool = False
-
-    @property
-    def pooled(self) -> bool:
-        """Whether warm actors run it: a class feature, or one that is `async def`."""
-        return self.is_class or bool(self.calls.concurrency)
+    pooled: bool = field(init=False, compare=False)
+    fusable: bool = field(init=False, compare=False)
 
     @property
     def pool(self) -> tuple[Any, ...] | None:
@@ -74,10 +73,11 @@ class Recipe:
             (self.registry, self.feature, self.version, self.model, self.resources) if self.pooled else None
         )
 
-    @property
-    def fusable(self) -> bool:
-        """Whether it may share a task with its neighbours: it is a plain CPU function."""
-        return not (self.pooled or self.calls.alone) and self.resources.plain
+    def __post_init__(self) -> None:
+        """Derive what the scheduler asks for each step."""
+        pooled = self.is_class or bool(self.calls.concurrency)
+        object.__setattr__(self, "pooled", pooled)
+        object.__setattr__(self, "fusable", not (pooled or self.calls.alone) and self.resources.plain)
 
 
 @dataclass(slots=True, eq=False)

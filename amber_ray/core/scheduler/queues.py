@@ -46,7 +46,11 @@ class ReadyQueue:
     def pull(self) -> None:
         """Record that a step of the queue has given its ticket back."""
         self.size -= 1
-        if self._items > 64 + 4 * self.size:
+        if not self.size:
+            self._items = 0
+            for tenants in self._tiers:
+                tenants.clear()
+        elif self._items > 64 + 4 * self.size:
             self._sweep()
 
     def head(self, tier: int, served: Mapping[str, float]) -> Entry | None:

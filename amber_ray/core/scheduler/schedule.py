@@ -27,9 +27,9 @@ from dataclasses import dataclass
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import CallGate
 from amber_ray.core.scheduler.capacity import Capacity
-from amber_ray.core.scheduler.costs import Costs
+from amber_ray.core.scheduler.costs import Cost, Costs
 from amber_ray.core.scheduler.queues import CLASSES, ReadyQueue, Tenants
-from amber_ray.core.state.entry import AVAILABLE, Entry, State
+from amber_ray.core.state.entry import AVAILABLE, QUEUED, WAITING, Entry
 
 MAX_THREADS = 4
 """Threads that decode for one task, at most: what is done with the pictures takes one thread."""
@@ -37,6 +37,7 @@ MAX_UNITS = 256
 """Most steps in one task, so that a lost task costs little and its report stays small."""
 KNOWN_RECIPES = 10_000
 """Most recipes whose shape is remembered by their identity."""
+_URGENT_FIRST = tuple(reversed(range(CLASSES)))
 UNKNOWN_SECONDS = 1.0
 """Seconds that a tenant is charged for a step of a feature that has not run yet."""
 
@@ -58,13 +59,15 @@ class Draft:
 class Shape:
     """How a recipe runs on the present cluster: its queue (`lane`), its resources, and what is lacking.
 
-    `recipe` is kept so that its `id()` is not given to another one while the shape is remembered.
+    `cost` is what its steps have taken so far. `recipe` is kept so that its `id()` is not given to another
+    one while the shape is remembered.
     """
 
     recipe: Recipe
     lane: int
     needs: Mapping[str, float]
     lacking: str | None
+    cost: Cost
 
 
 class Scheduler:
@@ -81,6 +84,7 @@ class Scheduler:
         self.tenants = tuple(Tenants() for _ in range(CLASSES))
         self._passed = [0] * CLASSES
         self.lanes: dict[int, ReadyQueue] = {}
+        self._empty: dict[int, ReadyQueue] = {}  # to be used again: many a step is alone in its queue
         self._kinds: dict[object, tuple[int, Mapping[str, float]]] = {}
         self._shapes: dict[int, Shape] = {}
         self._lookers: dict[str, dict[str, Entry]] = {}
@@ -96,6 +100,7 @@ class Scheduler:
         if not self.capacity.set(nodes, attainable):
             return False
         self.lanes.clear()
+        self._empty.clear()
         self._shapes.clear()
         self._kinds.clear()
         self._lookers.clear()
@@ -112,6 +117,10 @@ class Scheduler:
         """Return a sentence that names the resource that no node has or can get; None if there is none."""
         return self._shape(recipe).lacking
 
+    def cost(self, recipe: Recipe) -> Cost:
+        """Return what the steps of a recipe's feature and version have taken so far."""
+        return self._shape(recipe).cost
+
     def _shape(self, recipe: Recipe) -> Shape:
         shape = self._shapes.get(id(recipe))
         if shape is None:
@@ -123,10 +132,12 @@ class Scheduler:
                 kind = (recipe.registry, recipe.feature, recipe.version, recipe.resources)
             if len(self._shapes) >= KNOWN_RECIPES:  # of plans long gone
                 self._shapes.clear()
+                self._empty.clear()
                 if not self.lanes:
                     self._kinds.clear()
             number, needs = self._kinds.setdefault(kind, (len(self._kinds), needs))
-            shape = Shape(recipe, number, needs, self.capacity.lacking(recipe.feature, needs))
+            lacking = self.capacity.lacking(recipe.feature, needs)
+            shape = Shape(recipe, number, needs, lacking, self.costs.of(recipe))
             self._shapes[id(recipe)] = shape
         return shape
 
@@ -137,8 +148,10 @@ class Scheduler:
         shape = self._shape(entry.step.recipe)
         lane = self.lanes.get(shape.lane)
         if lane is None:
-            caller = shape.recipe if shape.recipe.calls.alone else None
-            lane = self.lanes[shape.lane] = ReadyQueue(shape.needs, caller)
+            lane = self._empty.pop(shape.lane, None)
+            if lane is None:
+                lane = ReadyQueue(shape.needs, shape.recipe if shape.recipe.calls.alone else None)
+            self.lanes[shape.lane] = lane
         self._tickets += 1
         entry.ticket = self._tickets
         lane.push(entry)
@@ -155,7 +168,7 @@ class Scheduler:
         lane = self.lanes[name]
         lane.pull()
         if not lane.size:
-            del self.lanes[name]
+            self._empty[name] = self.lanes.pop(name)
         if entry.step.recipe.looks:
             beside = self._lookers[entry.step.unit_id]
             del beside[entry.key]
@@ -177,36 +190,39 @@ class Scheduler:
         if turn is not None and not self._admits(turn[0]):
             kept = turn[0].needs
             turn = None
-        if turn is None:
-            classes = (self._first(tier, kept, now) for tier in reversed(range(CLASSES)))
-            turn = next((found for found in classes if found is not None), None)
+        for tier in _URGENT_FIRST:
+            if turn is not None:
+                break
+            turn = self._first(tier, kept, now)
         if turn is None:
             return None
         lane, head = turn
         self._took(head.rank[0], still_owed=owed if kept else None)
         tenants = self.tenants[head.rank[0]]
         tenants.turn_of(head.tenant)
-        calls = head.step.recipe.calls
-        if calls.alone:
+        first = head.step.recipe
+        if first.calls.alone:
             chosen = [head]
             self.pull(head)
-        elif head.step.recipe.is_class:
+        elif first.is_class:
             chosen = self._batch(lane, head)
         else:
             chosen = self._pack(lane, head, entries, grow=not kept)
         needs: Mapping[str, float] = lane.needs
         for entry in chosen:
-            recipe = entry.step.recipe
-            needs = _joined(needs, self._shape(recipe).needs)
-            seconds = self.costs.seconds(recipe)
+            shape = self._shape(entry.step.recipe)
+            if shape.needs is not needs:
+                needs = _joined(needs, shape.needs)
+            seconds = shape.cost.seconds
             charge = UNKNOWN_SECONDS if seconds is None else seconds
-            tenants.charge(entry.tenant, charge / max(1, calls.concurrency))  # its share of an actor
-        if not calls.concurrency:
+            tenants.charge(entry.tenant, charge / (first.calls.concurrency or 1))  # its share of an actor
+        if not first.calls.concurrency:
             self.capacity.hold(needs)
-        self.calls.took(head.step.recipe, now)
+        if first.calls.alone:
+            self.calls.took(first, now)
         threads = self._threads(chosen, needs)
         self.capacity.lent += threads - 1
-        return Draft(chosen, needs, head.step.recipe, threads)
+        return Draft(chosen, needs, first, threads)
 
     def _threads(self, chosen: Sequence[Entry], needs: Mapping[str, float]) -> int:
         """Return how many threads may decode for a task whose resources are held.
@@ -215,14 +231,18 @@ class Scheduler:
         one, since tasks side by side get more done than threads. CPUs that are lent count as busy for whoever
         would be lent some next, and for nobody else: what becomes ready meanwhile starts all the same.
         """
+        if not any(entry.step.recipe.decodes for entry in chosen):
+            return 1
         alone = all(lane.caller is not None for lane in self.lanes.values())
         urgent = max(entry.rank[0] for entry in chosen) == CLASSES - 1
-        if not (alone and urgent and any(entry.step.recipe.decodes for entry in chosen)):
+        if not (alone and urgent):
             return 1
         return min(MAX_THREADS, 1 + self.capacity.idle()) if set(needs) == {"CPU"} else 1
 
     def opens_at(self, now: float) -> float:
         """Return when a rate lets the next step start that nothing else holds back; else infinity."""
+        if not self.lanes:
+            return float("inf")
         opens = (
             self.calls.opens_at(lane.caller)
             for lane in self.lanes.values()
@@ -262,6 +282,8 @@ class Scheduler:
 
     def _owed(self, now: float) -> tuple[int | None, tuple[ReadyQueue, Entry] | None]:
         """Return the class that was overtaken often enough, of several the most often, and its next step."""
+        if max(self._passed) < self.overtakes:
+            return None, None
         for tier in sorted(range(CLASSES), key=lambda tier: -self._passed[tier]):
             if self._passed[tier] < self.overtakes:
                 break
@@ -280,9 +302,10 @@ class Scheduler:
 
     def release(self, recipe: Recipe, needs: Mapping[str, float], threads: int = 1) -> None:
         """Give back the resources of a task that has ended, or its slot, and the CPUs that it was lent."""
-        self.calls.ended(recipe)
         self.capacity.lent -= threads - 1
-        if not recipe.calls.concurrency:
+        if recipe.calls.concurrency:
+            self.calls.ended(recipe)
+        else:
             self.capacity.release(needs)
 
     def _batch(self, lane: ReadyQueue, head: Entry) -> list[Entry]:
@@ -295,7 +318,7 @@ class Scheduler:
         served = self.tenants[head.rank[0]].served
         self.pull(head)
         most = head.step.recipe.batch
-        seconds = self.costs.seconds(head.step.recipe)
+        seconds = self.cost(head.step.recipe).seconds
         if seconds and not lane.needs.get("GPU"):
             most = min(most, max(1, int(self.pack_seconds / seconds)))
         while len(chosen) < most and not head.isolated:
@@ -317,18 +340,21 @@ class Scheduler:
         task that may start now, or for each that the cluster runs at once if those are more. So the shares
         become smaller towards the end, as in guided self-scheduling (Polychronopoulos and Kuck 1987).
         """
-        share = -(-lane.size // max(self.capacity.room(lane.needs), self.capacity.width(lane.needs)))
+        queued = lane.size
         chosen = self._fuse(head, entries, {}, grow)
         if head.isolated:
             return list(chosen.values())
         inside: dict[str, int] = {}
         total = self._followed(chosen, (*chosen.values(),), inside, head, self._expected(chosen.values()))
+        if total is None or total >= self.pack_seconds:
+            return list(chosen.values())
+        share = -(-queued // max(self.capacity.room(lane.needs), self.capacity.width(lane.needs)))
         groups = 1
         while total is not None and total < self.pack_seconds and len(chosen) < MAX_UNITS and groups < share:
             more = lane.head(head.rank[0], self.tenants[head.rank[0]].served)
             if more is None or more.isolated or more.tenant != head.tenant:
                 break
-            one = self.costs.seconds(more.step.recipe)
+            one = self.cost(more.step.recipe).seconds
             if one is None or total + one > self.pack_seconds:
                 break
             group = self._fuse(more, entries, chosen, grow)
@@ -358,12 +384,12 @@ class Scheduler:
         fresh = list(group)
         while total is not None and fresh:
             for user in fresh.pop().dependents.values():
-                if user.state is not State.WAITING or user.key in chosen:
+                if user.state is not WAITING or user.key in chosen:
                     continue
                 inside[user.key] = inside.get(user.key, 0) + 1
                 if user.missing != inside[user.key] or len(chosen) >= MAX_UNITS:
                     continue
-                one = self.costs.seconds(user.step.recipe)
+                one = self.cost(user.step.recipe).seconds
                 if one is None or one > max(self.pack_seconds - total, total / 10):
                     continue
                 fits = _joined(held, self._shape(user.step.recipe).needs) is held
@@ -376,7 +402,7 @@ class Scheduler:
     def _expected(self, group: Iterable[Entry]) -> float | None:
         total = 0.0
         for entry in group:
-            one = self.costs.seconds(entry.step.recipe)
+            one = self.cost(entry.step.recipe).seconds
             if one is None:
                 return None
             total += one
@@ -402,21 +428,27 @@ class Scheduler:
             entry = stack.pop()
             beside = self._lookers.get(entry.step.unit_id, {}) if entry.step.recipe.looks else {}
             for other in (*entry.dependents.values(), *map(entries.get, entry.step.needs), *beside.values()):
-                if other is None or other.key in near or other.key in taken:
+                if other is None or not _joins(other, seed) or other.key in near or other.key in taken:
                     continue
-                if len(near) + len(taken) >= MAX_UNITS or not _joins(other, seed):
+                if len(near) + len(taken) >= MAX_UNITS:
                     continue
                 together = _joined(needs, self._shape(other.step.recipe).needs)
                 if together is needs or (grow and self.capacity.fits_a_node(together)):
                     needs = together
                     near[other.key] = other
                     stack.append(other)
+        if len(near) == 1:
+            return near
         group: dict[str, Entry] = {}
-        for entry in sorted(near.values(), key=lambda e: (e.step.level, e.seq)):
+        for entry in sorted(near.values(), key=_inputs_first):
             if all(key in group or entries[key].state in AVAILABLE for key in entry.step.needs):
                 group[entry.key] = entry
                 self.pull(entry)
         return group
+
+
+def _inputs_first(entry: Entry) -> tuple[int, int]:
+    return entry.step.level, entry.seq
 
 
 def _joins(other: Entry, seed: Entry) -> bool:
@@ -426,13 +458,14 @@ def _joins(other: Entry, seed: Entry) -> bool:
 
 def _may_share(other: Entry, seed: Entry) -> bool:
     """Return whether a step may run in the seed's task, apart from its unit and its inputs."""
+    if other.state is not WAITING and other.state is not QUEUED:
+        return False
     recipe = other.step.recipe
     return (
-        (other.state is State.WAITING or other.state is State.QUEUED)
+        recipe.fusable
         and not other.paused
         and not other.isolated
         and other.rank[0] >= seed.rank[0]
-        and recipe.fusable
         and recipe.registry == seed.step.recipe.registry
     )
 

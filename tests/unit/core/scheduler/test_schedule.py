@@ -496,13 +496,13 @@ def test_what_is_lacking_is_said_in_a_sentence(resources: Resources, words: str)
 def test_costs_follow_recent_runs_and_ignore_the_size_of_what_never_left_the_worker() -> None:
     costs, f = Costs({("f", "1"): (1.0, 100.0)}), recipe("f")
     for _ in range(40):
-        costs.learn(f, 3.0, None)
-    assert costs.seconds(f) == pytest.approx(3.0, rel=0.01)
-    assert costs.bytes(f) == 100.0
+        costs.of(f).learn(3.0, None)
+    assert costs.of(f).seconds == pytest.approx(3.0, rel=0.01)
+    assert costs.of(f).bytes == 100.0
     costs.preset("f", "1", 9.0, 9.0)
     costs.preset("g", "1", 9.0, 8.0)
-    assert costs.known() == {("f", "1"): (costs.seconds(f), 100.0), ("g", "1"): (9.0, 8.0)}
-    assert costs.seconds(recipe("unknown")) is None
+    assert costs.known() == {("f", "1"): (costs.of(f).seconds, 100.0), ("g", "1"): (9.0, 8.0)}
+    assert costs.of(recipe("unknown")).seconds is None
 
 
 def test_a_queued_step_is_not_run_after_its_caller_left() -> None:

@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from amber_ray.core.state import entry as entry_module
 from amber_ray.core.state.entry import AVAILABLE, LIVE, TRANSITIONS, Cause, Entry, IllegalTransition, State
 from tests.core_kit import chain
 
@@ -27,6 +28,11 @@ def test_a_listed_pair_moves_and_any_other_raises_and_changes_nothing(state: Sta
         with pytest.raises(IllegalTransition, match=f"a a: no way from {state.name} by {cause.name}"):
             one.move(cause)
         assert one.state is state
+
+
+@pytest.mark.parametrize("member", [*State, *Cause], ids=lambda x: x.name)
+def test_a_members_own_name_is_that_member(member: State | Cause) -> None:
+    assert getattr(entry_module, member.name) is member
 
 
 def test_an_illegal_transition_names_its_key() -> None:
