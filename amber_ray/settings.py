@@ -58,7 +58,7 @@ class Settings:
     new replicas, which read the features' code anew; `drain_seconds` how long callers who wait are given
     when a server or a replica stops. Of requests, those that fail or take `slow_seconds` are logged, with
     `access_log` every one, as "text" or "json" (`log_format`); `console` is the socket that lines go to,
-    which `amber serve` sets.
+    which `amber serve` sets. With `gpu_decoding` steps that hold a GPU have films decoded by it (NVDEC).
     """
 
     store: str = "amber-store"
@@ -102,6 +102,7 @@ class Settings:
     slow_seconds: float = 10.0
     log_format: str = "text"
     console: str = ""
+    gpu_decoding: bool = False
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

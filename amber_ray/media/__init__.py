@@ -28,6 +28,7 @@
     source      opens an asset's bytes, local or remote, and checks that they are still those registered
     container   FFmpeg's demuxers, which may open no other file and no network; the choice of streams
     headers     what PyAV does not pass on of a container's header: crops, its end, a second file behind it
+    nvdec       a GPU's decoder, compared with the CPU's
     bounds      the limits on media that hold for the step that runs now, by a context variable
 
 All of it blocks, so a server calls it in threads; only `Catalogue.at_hand` is fit for an event loop.

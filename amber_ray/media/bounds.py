@@ -9,12 +9,27 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from amber_ray.settings import Limits
 
 _DEFAULTS = Limits()
 _NOW: ContextVar[Limits] = ContextVar("amber_limits")
-_THREADS: ContextVar[int] = ContextVar("amber_decoding_threads")
+
+
+@dataclass(slots=True)
+class Decoding:
+    """What may decode pictures for a step: `threads` of the CPU and, with `gpu`, the GPU that it holds.
+
+    `nvdec` says whether the GPU did.
+    """
+
+    threads: int = 1
+    gpu: bool = False
+    nvdec: bool = False
+
+
+_DECODING: ContextVar[Decoding] = ContextVar("amber_decoding")
 
 
 def current() -> Limits:
@@ -22,17 +37,18 @@ def current() -> Limits:
     return _NOW.get(_DEFAULTS)
 
 
-def threads() -> int:
-    """How many threads may decode pictures for the step that runs in this context; 1 outside of one."""
-    return _THREADS.get(1)
+def decoding() -> Decoding:
+    """What may decode for the step that runs in this context; outside of one a single thread."""
+    return _DECODING.get(Decoding())
 
 
 @contextlib.contextmanager
-def within(limits: Limits, threads: int = 1) -> Iterator[None]:
+def within(limits: Limits, threads: int = 1, gpu: bool = False) -> Iterator[Decoding]:
     """Run something under these limits."""
-    token, before = _NOW.set(limits), _THREADS.set(threads)
+    made = Decoding(threads, gpu)
+    token, before = _NOW.set(limits), _DECODING.set(made)
     try:
-        yield
+        yield made
     finally:
         _NOW.reset(token)
-        _THREADS.reset(before)
+        _DECODING.reset(before)

@@ -189,7 +189,7 @@ def _reader(asset: Asset, limits: Limits) -> Iterator[Reader]:
                 raise MediaError(f"{name!r} has no video stream")
             return container, stream
 
-        yield Reader(anew, look, name, limits, lambda: missing(file) > 0, bounds.threads())
+        yield Reader(anew, look, name, limits, lambda: missing(file) > 0, bounds.decoding())
 
 
 def _stream(container: InputContainer, asset: Asset, look: Stream) -> VideoStream | None:

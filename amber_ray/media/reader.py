@@ -17,7 +17,9 @@ import numpy as np
 
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import MediaError
+from amber_ray.media import nvdec
 from amber_ray.media.ahead import Ahead, Doubt
+from amber_ray.media.bounds import Decoding
 from amber_ray.media.choice import AnyOf, OnScreen, Slots, Wanted
 from amber_ray.media.clock import ORDER_ONLY, Beginning, Clock, tells_start
 from amber_ray.media.coded import headers
@@ -58,8 +60,9 @@ class Reader:
 
     `opened` opens the file anew, at its beginning: what a decoder and a demuxer know there they may lose by a
     seek (palettes, a programme stream's first group of pictures). `look` is how the asset's pictures are
-    shown. `cut` tells whether the file is shorter than its header says. As many `threads` decode until there
-    is something that one thread might take otherwise: where a film is damaged, one decodes it from there on.
+    shown. `cut` tells whether the file is shorter than its header says. As many threads, or the GPU, as
+    `decoding` says decode until there is something that one thread might take otherwise: where a film is
+    damaged, one decodes it from there on.
     """
 
     def __init__(
@@ -69,7 +72,7 @@ class Reader:
         name: str,
         limits: Limits,
         cut: Callable[[], bool],
-        threads: int = 1,
+        decoding: Decoding | None = None,
     ) -> None:
         self._opened = opened
         self._upright = Upright(look)
@@ -79,7 +82,9 @@ class Reader:
         self._deadline = time.monotonic() + limits.decode_seconds
         self._unread: str | None = None
         self._doubted = False
-        self._threads = threads
+        self._decoding = decoding or Decoding()
+        self._threads, self._gpu = self._decoding.threads, self._decoding.gpu
+        self._proof: nvdec.Proof | None = None
         self._beginning: Beginning | None = None
         self._open()
 
@@ -94,13 +99,28 @@ class Reader:
         self._clock = Clock(self._container, self._stream, self._name, self._beginning)
         self._rounding = min(self._clock.base, _COARSEST) / 2
         self._fresh = True
-        if self._threads > 1 and self._clock.told:
+        if not self._clock.told:
+            self._threads, self._gpu = 1, False
+        if self._gpu:
+            try:
+                self._decoder = nvdec.decoder(self._stream)
+            except nvdec.Refused as refused:
+                self._decode_alone(str(refused))
+        if self._gpu:
+            self._proof = nvdec.Proof(decoder(self._stream))
+        elif self._threads > 1:
             self._decoder = decoder(self._stream, self._threads)
-        else:
-            self._threads = 1
         context = self._stream.codec_context
         told = not self._doubted and self._clock.told
         self._headers = headers(context.codec.canonical_name, context.extradata or b"") if told else None
+
+    def _decode_alone(self, why: str) -> None:
+        """Have one thread decode from now on, or as many as there may be if it was the GPU that did."""
+        if self._gpu:
+            nvdec.log.warning("%r is decoded by the CPU: %s", self._name, why)
+            self._gpu, self._proof = False, None
+        else:
+            self._threads = 1
 
     def _looked_at(self) -> tuple[Beginning, bool]:
         """What the stream's first packets tell, and whether the file must be opened anew.
@@ -244,10 +264,10 @@ class Reader:
                 return
             except Doubt:
                 self._doubted, self._headers = True, None
-            except MediaError:
-                if self._threads == 1 or time.monotonic() > self._deadline:
+            except MediaError as error:
+                if (self._threads == 1 and not self._gpu) or time.monotonic() > self._deadline:
                     raise
-                self._threads = 1
+                self._decode_alone(str(error))
                 self._open()
 
     def _reached(
@@ -301,8 +321,8 @@ class Reader:
                 if ahead is not None and frame is not None and at is not None:
                     ahead.decoded(at)
                 if frame is None or at is None or frame.is_corrupt:
-                    if self._threads > 1:
-                        raise MediaError("threads do not tell where")  # Caught by `_from`.
+                    if self._threads > 1 or self._gpu:
+                        raise MediaError(why or "a picture is damaged")  # `_from` has one thread look.
                     bad = at, why
                 elif run.frame(at, at + (frame.duration or 0) * self._clock.base, bool(frame.key_frame)):
                     if ahead is not None:
@@ -330,6 +350,8 @@ class Reader:
                 target = (self._clock.origin + to) / self._clock.base
                 self._container.seek(math.floor(target), stream=self._stream)
                 self._decoder.flush_buffers()
+                if self._proof is not None:
+                    self._proof.restart()
                 self._waiting.clear()
                 self._clock.restart()
                 self._fresh = False
@@ -362,6 +384,8 @@ class Reader:
             if says_nothing(packet):
                 return
             self._clock.fed(packet)
+            if self._proof is not None:
+                self._proof.fed(packet)
         try:
             frames = self._decoder.decode(packet)
         except av.error.EOFError:
@@ -374,6 +398,10 @@ class Reader:
             yield at, None, reason(error)
             return
         for frame in frames:
+            if self._proof is not None:
+                if not self._proof.holds(frame):
+                    raise MediaError("the GPU's first picture is not the CPU's")  # Caught by `_from`.
+                self._proof, self._decoding.nvdec = None, True
             at = self._clock.shown(frame)
             if at is not None:
                 yield at, frame, None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from amber_ray.core.model.units import Stream
+from amber_ray.media import nvdec
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -98,7 +99,7 @@ class Upright:
         that. Scaled down by `scaler`, up by bicubic interpolation. The transfer curve stays the film's own
         (no HDR tone mapping).
         """
-        look = self._look
+        look, frame = self._look, nvdec.planar(frame)
         shown = look.displayed or (frame.width, frame.height)
         turns = (look.rotation or 0) // 90
         w, h = size(*shown)[::-1] if turns % 2 else size(*shown)

@@ -173,6 +173,7 @@ class Dispatcher:
             limits=context.settings.limits,
             apart=0.0 if rate is None else rate.apart * context.settings.shards,
             threads=max(task.threads, int(task.needs.get("CPU", 0.0))),
+            gpu=context.settings.gpu_decoding and task.needs.get("GPU", 0.0) > 0,
         )
         if task.pool:
             return await self.pools.run(task, work, slots)

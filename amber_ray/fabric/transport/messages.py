@@ -75,7 +75,8 @@ Handle = Inline | Slot
 class Work:
     """A task as the worker gets it. Values of `slots` are (argument, place).
 
-    `apart`: seconds between the starts of two calls, for features with a rate. `threads` may decode.
+    `apart`: seconds between the starts of two calls, for features with a rate. `threads` may decode,
+    and with `gpu` the GPU that the task holds.
     """
 
     task: int
@@ -91,6 +92,7 @@ class Work:
     limits: Limits = field(default_factory=Limits)
     apart: float = 0.0
     threads: int = 1
+    gpu: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """See `core.planning.codec`."""

@@ -34,6 +34,7 @@ from amber_ray.fabric.worker.later import wish_of
 from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.fabric.worker.watchdog import Watchdog
 from amber_ray.media import bounds
+from amber_ray.media.bounds import Decoding
 from amber_ray.media.looks import Look, Sharing, expecting, look_of
 
 WATCHDOG = Watchdog()
@@ -75,7 +76,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
         lent = sharing.lent
         started = time.perf_counter()
         try:
-            with deadline(work, step), expecting(sharing):
+            with deadline(work, step) as decoding, expecting(sharing):
                 # No name for the value: what is referred to here has its arrays copied.
                 held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
                 value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
@@ -84,7 +85,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
         else:
             values.put(step, value)
             seconds = time.perf_counter() - started - (sharing.lent - lent)
-            box.made(step, value, max(0.0, seconds), "cpu")
+            box.made(step, value, max(0.0, seconds), decoded_by(decoding, "cpu"))
     return box.close()
 
 
@@ -276,6 +277,11 @@ def provenance_of(model: Any, otherwise: str) -> str:
     return str(provenance()) if callable(provenance) else otherwise
 
 
+def decoded_by(decoding: Decoding, device: str) -> str:
+    """Where a value was made, with the GPU's decoder if pictures came from it."""
+    return f"{device}; nvdec" if decoding.nvdec else device
+
+
 def _is_write_into_read_only(error: BaseException) -> bool:
     """Return whether an exception says that. OpenCV's is told by its name, so that nothing is imported."""
     kinds = (ValueError, TypeError, BufferError)
@@ -284,7 +290,7 @@ def _is_write_into_read_only(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def deadline(work: Work, *steps: Step) -> Iterator[None]:
+def deadline(work: Work, *steps: Step) -> Iterator[Decoding]:
     """End this process when the step runs past its timeout: a hung call can't be stopped any other way.
 
     A Python thread says which step it was and exits. Should the call hold the interpreter lock, a watchdog in
@@ -292,8 +298,8 @@ def deadline(work: Work, *steps: Step) -> Iterator[None]:
     names no actor is run in somebody's own process (`amber_ray.testing`), which is not ended.
     """
     if not work.actor:
-        with bounds.within(work.limits, work.threads):
-            yield
+        with bounds.within(work.limits, work.threads, work.gpu) as decoding:
+            yield decoding
         return
     own = [s.recipe.timeout for s in steps if s.recipe.timeout is not None]
     timeout = sum(own) + work.limits.step_seconds * (len(steps) - len(own))
@@ -301,8 +307,8 @@ def deadline(work: Work, *steps: Step) -> Iterator[None]:
     if own:
         faulthandler.dump_traceback_later(timeout + KILL_GRACE_SECONDS, exit=True)
     try:
-        with bounds.within(work.limits, work.threads):
-            yield
+        with bounds.within(work.limits, work.threads, work.gpu) as decoding:
+            yield decoding
     finally:
         WATCHDOG.disarm(number)
         if own:

@@ -16,7 +16,15 @@ from amber_ray.errors import FeatureError
 from amber_ray.fabric.transport.messages import Work
 from amber_ray.fabric.worker import snapshot
 from amber_ray.fabric.worker.snapshot import Snapshot
-from amber_ray.fabric.worker.tasks import Inputs, Outbox, arguments, deadline, provenance_of, registry_of
+from amber_ray.fabric.worker.tasks import (
+    Inputs,
+    Outbox,
+    arguments,
+    deadline,
+    decoded_by,
+    provenance_of,
+    registry_of,
+)
 
 CALM = 50
 """Calls with as many items as were found to fit, before one more is tried."""
@@ -61,7 +69,7 @@ class WarmModel:
         """One call for all of these steps. What it could not answer is returned, as it is to be tried now."""
         started = time.perf_counter()
         try:
-            with deadline(work, *steps):
+            with deadline(work, *steps) as decoding:
                 made = self._call(work, steps, values)
         except Exception as error:  # noqa: BLE001 - user code; the failure is the result
             if len(steps) == 1:
@@ -71,7 +79,7 @@ class WarmModel:
         else:
             share = (time.perf_counter() - started) / len(steps)
             for step, value in zip(steps, made, strict=True):
-                box.made(step, value, share, provenance_of(self._model, "warm"))
+                box.made(step, value, share, decoded_by(decoding, provenance_of(self._model, "warm")))
             self._fitted(len(steps))
             return []
         if not memory:
