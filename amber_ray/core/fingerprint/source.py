@@ -9,6 +9,7 @@ from __future__ import annotations
 import __future__
 
 import ast
+import copy
 import dis
 import functools
 import importlib.machinery
@@ -19,12 +20,14 @@ import sys
 import types
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 Chain = tuple[str, ...]
 """A dotted name as its parts: `("helpers", "f")`."""
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+_HOLDERS = (ast.mod, ast.stmt, ast.ExceptHandler, ast.match_case)
+"""What statements lie in."""
 _FUTURE = __future__.annotations.compiler_flag
 """The one `from __future__` that still changes what Python compiles."""
 
@@ -158,20 +161,22 @@ class Source:
             self._index(node, inner)
 
 
-def _bare(source: Source, node: Any) -> Any:
-    """A copy without what says nothing of what the code does when it runs.
+_N = TypeVar("_N", bound=ast.AST)
 
-    That is docstrings and decorators that declare a feature. (`copy.deepcopy` takes five times as long.)
+
+def _bare(source: Source, node: _N) -> _N:
+    """A node without what says nothing of what the code does when it runs.
+
+    That is docstrings and decorators that declare a feature. Only definitions have any, and only statements
+    hold definitions: those are copied, and what lies in them is shared.
     """
-    if isinstance(node, list):
-        return [_bare(source, item) for item in node]
-    if not isinstance(node, ast.AST):
+    if not isinstance(node, _HOLDERS):
         return node
-    fields = {name: _bare(source, value) for name, value in ast.iter_fields(node)}
-    made = type(node)(**fields)
-    for attribute in node._attributes:
-        if hasattr(node, attribute):
-            setattr(made, attribute, getattr(node, attribute))
+    made = copy.copy(node)
+    for name in ("body", "orelse", "finalbody", "handlers", "cases"):
+        held = getattr(node, name, None)
+        if isinstance(held, list):
+            setattr(made, name, [_bare(source, one) for one in held])
     if isinstance(made, DEFINITIONS):
         made.decorator_list = [d for d in made.decorator_list if not source.is_declarer(d)]
     if isinstance(made, (*DEFINITIONS, ast.Module)):
@@ -181,8 +186,15 @@ def _bare(source: Source, node: Any) -> Any:
     return made
 
 
-def _inner(statement: ast.stmt) -> Iterator[ast.stmt]:
-    """The statements inside `if`, `for`, `while`, `with`, `try` and `match`."""
+def _statements(statement: ast.AST) -> Iterator[ast.AST]:
+    """All statements in one, itself included."""
+    yield statement
+    for inner in _inner(statement):
+        yield from _statements(inner)
+
+
+def _inner(statement: ast.AST) -> Iterator[ast.stmt]:
+    """The statements inside a definition, `if`, `for`, `while`, `with`, `try` and `match`."""
     for child in ast.iter_child_nodes(statement):
         if isinstance(child, ast.stmt):
             yield child
@@ -198,7 +210,7 @@ def _first_line(node: Definition) -> int:
 def _declarers(tree: ast.Module) -> set[str]:
     """Other names of `@feature` in a module: `import feature as f`, `gpu = partial(feature, num_gpus=1)`."""
     names = {"feature"}
-    for node in ast.walk(tree):
+    for node in _statements(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "amber_ray":
             names |= {a.asname or a.name for a in node.names if a.name == "feature"}
     for statement in tree.body:
