@@ -38,7 +38,10 @@ async def start(settings: Settings, features: Sequence[Any] = (), catalogue: Any
             own = {name: getattr(settings, name) for name in NOT_OF_SHARDS if name != "namespace"}
             try:
                 engine = await start_engine(
-                    store.settings.replace(**own), features=features, catalogue=catalogue
+                    store.settings.replace(**own),
+                    features=features,
+                    warm=not store.users,
+                    catalogue=catalogue,
                 )
             except BaseException:
                 if not store.users:

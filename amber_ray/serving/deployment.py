@@ -11,6 +11,7 @@ is imported, and `environment` says what that should be.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
@@ -70,8 +71,13 @@ def build(args: dict[str, Any]) -> serve.Application:
     return application(settings)
 
 
-def application(settings: Settings, start: Start | None = None) -> serve.Application:
-    """The application for `settings`; `start` (for tests) makes the service instead of the engine."""
+def application(
+    settings: Settings, start: Start | None = None, code: bytes | None = None
+) -> serve.Application:
+    """The application for `settings`; `start` (for tests) makes the service instead of the engine.
+
+    `code`: the features as `Engine.code` has them. Without it each replica loads what settings name.
+    """
     from ray import serve
     from ray.serve.config import BackpressureConfig
     from ray.serve.schema import LoggingConfig
@@ -92,7 +98,7 @@ def application(settings: Settings, start: Start | None = None) -> serve.Applica
         graceful_shutdown_wait_loop_s=0.2,
         logging_config=LoggingConfig(enable_access_log=False),
     )
-    bound: serve.Application = deployed(serve.ingress()(Replica)).bind(settings.to_json(), start)
+    bound: serve.Application = deployed(serve.ingress()(Replica)).bind(settings.to_json(), start, code)
     return bound
 
 
@@ -105,12 +111,9 @@ def run(settings: Settings, start: Start | None = None) -> str:
     from ray import serve
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
-    asyncio.run(_rehearse(settings, start))
-    behind_haproxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
-    host = front.serve_host(settings) if behind_haproxy else settings.host
-    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": settings.port})
+    code = asyncio.run(_start_both(settings, start))
     serve.run_many(
-        [serve.RunTarget(application(settings, start), name=APPLICATION, route_prefix="/")],
+        [serve.RunTarget(application(settings, start, code), name=APPLICATION, route_prefix="/")],
         wait_for_applications_running=False,
     )
     until = time.monotonic() + READY_SECONDS
@@ -139,10 +142,10 @@ def shutdown() -> None:
     front.remove(os.environ.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE"))
 
 
-async def _engine(settings: Settings) -> Service:
+async def _engine(settings: Settings, code: bytes | None = None) -> Service:
     from amber_ray.fabric.adapter.engine_ports import start_engine
 
-    engine: Service = await start_engine(settings)
+    engine: Service = await start_engine(settings, code=code)
     return engine
 
 
@@ -153,10 +156,35 @@ def _registrar(service: Service) -> TextRegistrar | None:
     return TextRegistrar(service) if isinstance(service, Engine) else None
 
 
-async def _rehearse(settings: Settings, start: Start | None) -> None:
-    """Start and close a service here first: what is wrong is raised as itself, not as a replica's text."""
+async def _start_both(settings: Settings, start: Start | None) -> bytes | None:
+    """Start Serve while the service is rehearsed: each waits for processes that are not the other's.
+
+    Returns the code of its features, which replicas then need not find out again.
+    """
+    from ray import serve
+
+    behind_haproxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
+    host = front.serve_host(settings) if behind_haproxy else settings.host
+    options = {"host": host, "port": settings.port}
+    starting = asyncio.create_task(
+        asyncio.to_thread(serve.start, proxy_location="HeadOnly", http_options=options)
+    )
+    try:
+        return await _rehearse(settings, start)
+    finally:
+        await starting
+
+
+async def _rehearse(settings: Settings, start: Start | None) -> bytes | None:
+    """Start and close a service here first: what is wrong is raised as itself, not as a replica's text.
+
+    Returns the code of its features, if it is an engine.
+    """
+    from amber_ray.fabric.engine.engine import Engine
+
     service = await (start or _engine)(settings)
     await service.aclose()
+    return service.code if isinstance(service, Engine) else None
 
 
 def _await_running(until: float) -> None:
@@ -251,7 +279,7 @@ class Replica:
     """One HTTP process. Serve cancels its handlers when their callers disconnect; work is not in them."""
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, settings: str, start: Start | None = None
+        self, settings: str, start: Start | None = None, code: bytes | None = None
     ) -> None:
         self._settings = Settings.from_json(settings)
         self._service: Service | None = None
@@ -268,7 +296,8 @@ class Replica:
         if not self._keyring.locked:
             _refuse_open_front()
             _keep_to_this_machine()
-        self._service = await (start or _engine)(self._settings)
+        start = start or functools.partial(_engine, code=code)
+        self._service = await start(self._settings)
 
     def __serve_build_asgi_app__(self) -> Any:
         """Called by Serve after the constructor.

@@ -69,21 +69,35 @@ def programs(tmp_path: Path) -> Iterator[Programs]:
 
 
 def test_a_script_may_bring_features_of_its_own(programs: Programs) -> None:
+    loaded = programs.folder / "loaded"
     program = f"""
+import time
+from pathlib import Path
 import amber_ray as amber
 from amber_ray import errors
 
 clip = {str(CLIP)!r}
 
+class Trace:
+    def __reduce__(self):  # it is no more than a file where it is unpickled
+        return Path.touch, (Path({str(loaded)!r}),)
+
+trace = Trace()
+
 @amber.feature(version="1")
 def doubled(asset: amber.Asset, by: int = 2) -> int:
-    return asset.bytes * by
+    return asset.bytes * by if trace is None else 0
 
 @amber.feature(version="1")
 def wrong(asset: amber.Asset) -> int:
     raise ValueError("on purpose")
 
 with amber.connect(features=[doubled, wrong]) as client:
+    client.purge(feature="doubled")  # Ray starts, and runs no feature
+    until = time.monotonic() + 60
+    while not Path({str(loaded)!r}).exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    print("a worker is ready" if Path({str(loaded)!r}).exists() else "no worker has the code")
     print(client.get(doubled, clip), client.get("doubled", clip, params={{"doubled.by": 3}}))
     try:
         client.get(wrong, clip)
@@ -94,6 +108,7 @@ print(forgotten.get_many(doubled, clip).rows[0].cached)
 """
     size = CLIP.stat().st_size
     assert programs.run(program).splitlines() == [
+        "a worker is ready",
         f"{size * 2} {size * 3}",
         "wrong: ValueError: on purpose",
         "True",

@@ -411,16 +411,22 @@ def test_a_reader_of_the_store_tells_what_a_fresh_engine_tells(amber, traces, cl
     run(story())
 
 
-def test_an_accepted_request_outlives_its_caller_and_any_engine_can_answer_for_it(amber, traces, clip):
+def test_an_accepted_request_outlives_its_caller_and_any_engine_can_answer_for_it(
+    amber, traces, clip, monkeypatch
+):
     from amber_ray.fabric.adapter.engine_ports import start_engine
+    from amber_ray.fabric.transport import registry_blob
 
     async def story():
         async with amber() as engine:
             view = await engine.compute(ask("gated", clip), 0)
             assert view.state == "running"
             await traces.until(lambda: traces.runs("gated") > 0)
-            other = await start_engine(engine.settings)
+            # As a replica is given them: the features of another engine, which are not looked for again.
+            monkeypatch.setattr(registry_blob, "build", lambda *_: pytest.fail("it looks for features"))
+            other = await start_engine(engine.settings, code=engine.code)
             try:
+                assert other.registry.digest == engine.registry.digest
                 waiting = asyncio.create_task(other.status(view.id, 60))
                 events = asyncio.create_task(collect(other, view.id))
                 await asyncio.sleep(0)

@@ -24,6 +24,7 @@ from amber_ray.fabric.engine.ports import Ports, ShardGone
 from amber_ray.fabric.transport import registry_blob
 from amber_ray.fabric.transport.messages import Hello
 from amber_ray.fabric.transport.names import shard_name
+from amber_ray.fabric.worker import tasks
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.settings import Settings
 
@@ -43,19 +44,28 @@ async def start_engine(
     *,
     features: Sequence[Any] = (),
     create: bool = True,
+    warm: bool = False,
     catalogue: Catalogue | None = None,
+    code: bytes | None = None,
 ) -> Engine:
     """An engine over the cache actors of this Ray cluster, which are made if `create`.
 
     `features` are decorated functions or classes beside those of `settings`. With `create` False the running
-    cluster's settings are adopted. `catalogue`: one that this process has of the store already. Raises
-    `DeclarationError`, `StoreBusy`, `BadRequest`, `Unavailable`.
+    cluster's settings are adopted. With `warm` a worker imports the features while the cache actors start, as
+    their first step would. `catalogue`: one that this process has of the store already. `code`: the features,
+    as another engine has pickled them (`Engine.code`), in place of those that settings and `features` name.
+    Raises `DeclarationError`, `StoreBusy`, `BadRequest`, `Unavailable`.
     """
     if not create:
         settings = await _adopted(settings)
-    registry = await asyncio.to_thread(registry_blob.build, settings, features)
-    registry_blob.remember(registry)
-    blob = await asyncio.to_thread(registry_blob.pack, registry)
+    if code is None:
+        registry = await asyncio.to_thread(registry_blob.build, settings, features)
+        registry_blob.remember(registry)
+        blob = await asyncio.to_thread(registry_blob.pack, registry)
+    else:
+        registry, blob = await _unpack(code), code
+    if warm:
+        ray.remote(tasks.get_ready).options(num_cpus=0, max_retries=0).remote(registry.digest, blob)
     engine = Engine(
         settings,
         registry,

@@ -100,6 +100,11 @@ class Engine:
         """The service's own features."""
         return self._registries.own
 
+    @property
+    def code(self) -> bytes:
+        """The pickle of the service's own features."""
+        return self._registries.blobs[self.registry.digest]
+
     async def open(self) -> None:
         """Connect to the shards; leave none of them open if one fails.
 

@@ -54,6 +54,11 @@ def registry_of(digest: str, blob: bytes) -> Registry:
     return known if known is not None else registry_blob.unpack(blob)
 
 
+def get_ready(digest: str, blob: bytes) -> None:
+    """The body of a Ray task: import what the first task of a worker would wait for."""
+    registry_of(digest, blob)
+
+
 def run(blob: bytes, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
     """The body of a Ray task: run function steps in order. Returns the report and `work.returns` slots."""
     return run_steps(registry_of(work.registry, blob), work, slots)

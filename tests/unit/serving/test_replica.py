@@ -8,6 +8,7 @@ import pytest
 
 from amber_ray.core.model.service import Service
 from amber_ray.errors import StoreBusy
+from amber_ray.serving import deployment
 from amber_ray.serving.deployment import Replica
 from amber_ray.settings import Settings
 
@@ -25,3 +26,22 @@ def test_one_that_could_not_start_is_told_to_stop_without_an_error() -> None:
         await replica.__del__()
 
     asyncio.run(story())
+
+
+@pytest.mark.filterwarnings("ignore:coroutine 'Replica.__del__'")
+def test_a_replica_is_given_the_features_as_the_server_found_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[object] = []
+
+    async def engine(settings: Settings, code: bytes | None = None) -> Service:
+        given.append(code)
+        raise StoreBusy("that is all")
+
+    async def story() -> None:
+        monkeypatch.setattr(deployment, "_engine", engine)
+        replica = Replica.__new__(Replica)
+        with pytest.raises(StoreBusy):
+            await replica.__init__(Settings(tokens=("a" * 32,)).to_json(), None, b"code")  # type: ignore[misc]
+        await replica.__del__()
+
+    asyncio.run(story())
+    assert given == [b"code"]
