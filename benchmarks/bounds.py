@@ -54,6 +54,21 @@ BOUNDS = {
         "rest is Ray's way between two processes. Many values share these hops. A client that knew the parts "
         "itself would need none, and would have to hear of purges and newer values before each answer."
     ),
+    "small pictures": (
+        "processor time of both CPUs. Of what is spent beside the features, which take as long on both "
+        "sides, half is the client's: it digests and probes each picture, plans it and writes what is known "
+        "of it; a third the cache actor's: Ray's calls, and the values' rows. In the workers each value is "
+        "checked against its type, and kept so that no feature can change what another one reads."
+    ),
+    "start: amber get": (
+        "one thing after the other on two busy CPUs: the features' code is looked through, half a second of "
+        "processor time, before the store is read; once Ray is up, the cache actor's process and a worker "
+        "import what they need."
+    ),
+    "start: amber serve": (
+        "the features' code is looked through, half a second of processor time, and the cache actor and a "
+        "replica import Amber, where the empty application has neither."
+    ),
     "get_many: again": (
         "the client's own work per value: a row of the table with its unit, state and provenance, and "
         "the value unpickled; the peer unpickles a dict."

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import subprocess
 import sys
+import time
 import tracemalloc
 import uuid
 from pathlib import Path
@@ -21,7 +23,7 @@ from amber_ray.store.known_keys import LEAST
 from amber_ray.store.parquet import ValueStore
 from amber_ray.store.part import share_of
 from benchmarks.measure import Measured, actor_bytes, cpu_seconds, paired, seconds
-from benchmarks.session import Session, main
+from benchmarks.session import Session, free_port, main
 from benchmarks.volume import pictures
 
 ROWS = 10_000
@@ -32,6 +34,28 @@ from amber_ray.client import embedded
 from amber_ray.settings import Settings
 embedded.prepare()
 embedded.launch(Settings(store=sys.argv[1]))
+embedded.LocalRay().stop()
+"""
+SERVE_ALONE = """
+import os, signal, sys
+from amber_ray.client import embedded
+from amber_ray.serving import deployment, front
+from amber_ray.settings import Settings
+settings = Settings(store=sys.argv[1], port=int(sys.argv[2]), media_roots=(sys.argv[3],))
+variables = deployment.environment(settings)
+os.environ.update(variables)
+embedded.prepare()
+embedded.launch(settings)
+from ray import serve
+from benchmarks import empty_app
+options = {"host": front.serve_host(settings), "port": settings.port}
+serve.start(proxy_location="HeadOnly", http_options=options)
+serve.run(empty_app.build(), name="empty", route_prefix="/")
+deployment._await_answer(f"http://127.0.0.1:{settings.port}/", float("inf"))
+signal.signal(signal.SIGTERM, lambda *_: None)
+print("ready", flush=True)
+signal.pause()
+deployment.shutdown()
 embedded.LocalRay().stop()
 """
 SHARDS = 4
@@ -98,9 +122,53 @@ def run(session: Session) -> list[Measured]:
             1.0,
         ),
         light(session),
+        serving(session),
         of_one_shard(shared, Share(1, SHARDS), ["key"], 1.5),
         of_one_shard(shared, Share(SHARDS, SHARDS + 1), ["key", "asset"], 3.0),
     ]
+
+
+def serving(session: Session) -> Measured:
+    """`amber serve` until it answers, against a Ray and a Serve of an empty application, and 1.5 s."""
+    root = session.folder / "served"
+    root.mkdir(exist_ok=True)
+    stores = (session.folder / f"served-{n}" for n in itertools.count())
+
+    def ours() -> float:
+        given = "--store", str(next(stores)), "--media-root", str(root), "--port", str(free_port())
+        return until_told("-m", "amber_ray.cli", "serve", *given)
+
+    def alone() -> float:
+        return until_told("-c", SERVE_ALONE, str(next(stores)), str(free_port()), str(root))
+
+    ours_taken, serve_taken = paired(ours, alone, session.size(5, 1))
+    return Measured(
+        "start: amber serve",
+        "the command, in an empty store, until it has told that it answers",
+        f"a process that starts Ray and Serve as Amber does, for an empty application ({serve_taken:.2f} s), "
+        "and 1.5 s",
+        ours_taken,
+        serve_taken + 1.5,
+        "s",
+        1.0,
+    )
+
+
+def until_told(*arguments: str) -> float:
+    """Seconds until a process of Python says a line; it is ended then."""
+    command = [sys.executable, *arguments]
+    started = time.perf_counter()
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=as_installed()
+    ) as process:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        taken = time.perf_counter() - started
+        process.terminate()
+        process.wait(120)
+    if "ready" not in line:
+        raise RuntimeError(f"{arguments} did not come up")
+    return taken
 
 
 def light(session: Session) -> Measured:
@@ -109,7 +177,8 @@ def light(session: Session) -> Measured:
     stores = (session.folder / f"light-{n}" for n in itertools.count())
 
     def run_python(*arguments: str) -> float:
-        return seconds(lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True))
+        command = [sys.executable, *arguments]
+        return seconds(lambda: subprocess.run(command, check=True, capture_output=True, env=as_installed()))
 
     def ours() -> float:
         given = "--store", str(next(stores)), "--media-root", str(picture.parent)
@@ -127,6 +196,11 @@ def light(session: Session) -> Measured:
         "s",
         1.0,
     )
+
+
+def as_installed() -> dict[str, str]:
+    """This environment, in which Python keeps what it compiles: of installed packages, as Ray is, it has."""
+    return {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 
 
 def of_one_shard(folder: Path, share: Share, columns: list[str], limit: float) -> Measured:
