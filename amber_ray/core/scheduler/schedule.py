@@ -233,11 +233,12 @@ class Scheduler:
         """
         if not any(entry.step.recipe.decodes for entry in chosen):
             return 1
-        alone = all(lane.caller is not None for lane in self.lanes.values())
-        urgent = max(entry.rank[0] for entry in chosen) == CLASSES - 1
-        if not (alone and urgent):
+        if any(lane.caller is None for lane in self.lanes.values()) or set(needs) != {"CPU"}:
             return 1
-        return min(MAX_THREADS, 1 + self.capacity.idle()) if set(needs) == {"CPU"} else 1
+        if not any(entry.step.recipe.decodes for entry in chosen):
+            return 1
+        urgent = max(entry.rank[0] for entry in chosen) == CLASSES - 1
+        return min(MAX_THREADS, 1 + self.capacity.idle()) if urgent else 1
 
     def opens_at(self, now: float) -> float:
         """Return when a rate lets the next step start that nothing else holds back; else infinity."""

@@ -68,7 +68,11 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
     """Run function steps of a registry in order; see `run`."""
     box = Outbox(work)
     values = Inputs(work, slots)
-    sharing, beside = Sharing(()), ""
+    lookers: dict[str, list[Step]] = {}
+    for step in work.steps:
+        if step.recipe.looks:
+            lookers.setdefault(step.unit_id, []).append(step)
+    sharing = Sharing(())
     for step in work.steps:
         blocked = values.blocked(step)
         if blocked is not None:
@@ -76,8 +80,8 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
             box.failed(step, blocked)
             continue
         spec = registry.get(step.recipe.feature)
-        if step.recipe.looks and step.unit_id != beside:
-            sharing, beside = Sharing(looks_of(registry, work.steps, step.unit_id, values)), step.unit_id
+        if step.recipe.looks and len(beside := lookers.pop(step.unit_id, ())) > 1:
+            sharing = Sharing(looks_of(registry, beside, values))
         lent = sharing.lent
         started = time.perf_counter()
         try:
@@ -94,16 +98,16 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
     return box.close()
 
 
-def looks_of(registry: Registry, steps: Sequence[Step], unit_id: str, values: Inputs) -> list[Look]:
-    """What the steps of a unit will look at, as far as that is known before any of them has run."""
+def looks_of(registry: Registry, steps: Sequence[Step], values: Inputs) -> list[Look]:
+    """What steps of one unit will look at, as far as that is known before any of them has run."""
     found = []
     for step in steps:
-        if step.recipe.looks and step.unit_id == unit_id and values.sent(step):
-            spec = registry.get(step.recipe.feature)
-            tell = look_of(spec.target)
-            # A parameter that is refused is the step's own to tell.
-            with contextlib.suppress(AmberError):
-                look = None if tell is None else tell(**arguments(spec, step, values))
+        spec = registry.get(step.recipe.feature)
+        tell = look_of(spec.target)
+        if tell is not None and values.sent(step):
+            # What is wrong with its parameters or inputs is the step's own to tell.
+            with contextlib.suppress(Exception):
+                look = tell(**arguments(spec, step, values))
                 found += [] if look is None else [look]
     return found
 
