@@ -5,7 +5,7 @@
     calls         the same for an `async def` feature, in an actor with many calls in flight
     later         what a feature raises, as a wish to be tried again later
     snapshot      a value as it was when the step returned it, which no later step can change
-    store_tasks   tasks that write values to Parquet and read them back
+    store_tasks   writes values to Parquet and reads them back, as tasks or, small ones, in the cache actor
     watchdog      ends the process when a step runs past its timeout
 
 Must not know: the shard that asked for it.
