@@ -19,14 +19,16 @@ BOUNDS = {
         "times as much."
     ),
     "catalogue: cold": (
-        "both cores are busy nearly all the time, so it is processor time: frames cross the object "
-        "store to the processes that hold the model, the cache actor and Ray's own processes take a "
-        "twentieth, and Ray starts workers in the first of the rounds. The script has exactly two "
+        "both cores are busy nearly all the time, so it is processor time. It is not the frames' way to "
+        "the model: taking and opening a clip's frames costs a hundredth of what the model costs. Two "
+        "workers and two actors with the model share two cores, the cache actor and Ray's own processes "
+        "take a twentieth, and Ray starts workers in the first of the rounds. The script has exactly two "
         "processes and knows nothing of what others ask."
     ),
     "catalogue: warm": (
-        "it is the new client's first question, so it plans, sends the plan to the actor, and is "
-        "answered in one message; the peer knows where its one file is and how it is laid out."
+        "it is the new client's first question, so it looks up the assets, plans, sends the plan to the "
+        "actor, is answered in one message, and fetches larger values by one more for each feature, side by "
+        "side; the peer knows where its one file is and how it is laid out."
     ),
     "catalogue: code changed": (
         "it is short: the first steps go one by one until it is known what they cost, and the workers "
