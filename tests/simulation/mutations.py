@@ -48,6 +48,12 @@ MUTATIONS = (
         "            pass\n",
     ),
     Mutation(
+        "lend CPUs twice",
+        "core/scheduler/schedule.py",
+        "        self.capacity.lent += threads - 1\n",
+        "        pass\n",
+    ),
+    Mutation(
         "keep a step that the report left out",
         "core/ledger/attempts.py",
         "            graph.again(entry, silent, now)\n",
