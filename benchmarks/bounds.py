@@ -57,10 +57,11 @@ BOUNDS = {
         "itself would need none, and would have to hear of purges and newer values before each answer."
     ),
     "small pictures": (
-        "processor time of both CPUs. Of what is spent beside the features, which take as long on both "
-        "sides, half is the client's: it digests and probes each picture, plans it and writes what is known "
-        "of it; a third the cache actor's: Ray's calls, and the values' rows. In the workers each value is "
-        "checked against its type, and kept so that no feature can change what another one reads."
+        "processor time, with both CPUs busy. Beside what the script takes, a third is the client's, which "
+        "digests and probes each picture, plans it and writes what is known of it; a third is the cache "
+        "actor's, for Ray's calls and the values' rows. The rest is the workers': a value is checked against "
+        "its type and kept so that no feature changes what another one reads, and the same functions take "
+        "longer beside two more busy processes."
     ),
     "start: amber get": (
         "one thing after the other on two busy CPUs: the features' code is looked through, half a second of "
