@@ -47,6 +47,14 @@ def place(name: str) -> int:
     return next((i for i, beginning in enumerate(FIRST) if name.startswith(beginning)), len(FIRST))
 
 
+def leaves(item: pytest.Item, following: pytest.Item | None) -> bool:
+    """Whether this process has no more tests of an item's folder in a row: what only they use may end.
+
+    An idle cluster goes on using CPU, which the tests that come after it lack.
+    """
+    return following is None or following.path.parent != item.path.parent
+
+
 class Sharing(LoadScopeScheduling):  # type: ignore[misc]
     """Hands each process the next share when it has little left; the order is the collection's."""
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import sharing
 from tests.fault.cluster import Cluster, end
 
 COST = "what a fault cost"
@@ -55,18 +56,27 @@ def _told(report: Any) -> list[dict[str, Any]]:
     return [value for name, value in report.user_properties if name == COST] if ended else []
 
 
-@pytest.fixture(scope="session")
-def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    cluster = Cluster(tmp_path_factory.mktemp("cluster"))
-    try:
-        yield cluster.start()
-    finally:
-        cluster.stop()
+_SHARED: list[Cluster] = []
+
+
+@pytest.hookimpl(trylast=True)  # what the test itself has started has ended
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if sharing.leaves(item, nextitem):
+        pytest_sessionfinish()
+
+
+def pytest_sessionfinish() -> None:
+    while _SHARED:
+        _SHARED.pop().stop()
 
 
 @pytest.fixture
-def cluster(shared: Cluster) -> Iterator[Cluster]:
-    """The shared one, whole, and nothing of it left standing still by a scenario that failed."""
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """The one of this folder, whole, and nothing of it left standing still by a scenario that failed."""
+    if not _SHARED:
+        _SHARED.append(Cluster(tmp_path_factory.mktemp("cluster")))
+        _SHARED[0].start()
+    shared = _SHARED[0]
     shared.clear()
     assert shared.actor()
     yield shared

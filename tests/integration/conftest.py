@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 from amber_ray.settings import Settings
+from tests import sharing
 from tests.media import flat, write_video
 
 KIT = str(Path(__file__).parent / "feature_kit.py")
@@ -52,17 +54,29 @@ def traces_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("traces")
 
 
-@pytest.fixture(scope="session")
-def ray_cluster(traces_folder: Path) -> Iterator[Any]:
-    """Two CPUs and two pretended GPUs, in this machine, for this run only."""
+@pytest.fixture
+def ray_cluster(traces_folder: Path) -> Any:
+    """Two CPUs and two pretended GPUs, in this machine, until the last test of this folder has ended."""
     from amber_ray.fabric.adapter import cluster
 
-    os.environ["AMBER_TEST_DIR"] = str(traces_folder)
-    for name, value in cluster.environment().items():
-        os.environ.setdefault(name, value)
-    cluster.start_local(Settings(memory_bytes=256 << 20), num_cpus=2, num_gpus=2)
-    yield cluster
-    cluster.stop()
+    if not cluster.running():
+        os.environ["AMBER_TEST_DIR"] = str(traces_folder)
+        for name, value in cluster.environment().items():
+            os.environ.setdefault(name, value)
+        cluster.start_local(Settings(memory_bytes=256 << 20), num_cpus=2, num_gpus=2)
+    return cluster
+
+
+@pytest.hookimpl(trylast=True)  # what the test itself has started has ended
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if sharing.leaves(item, nextitem):
+        pytest_sessionfinish()
+
+
+def pytest_sessionfinish() -> None:
+    cluster = sys.modules.get("amber_ray.fabric.adapter.cluster")  # otherwise none has been started
+    if cluster is not None:
+        cluster.stop()
 
 
 @pytest.fixture

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from tests.sharing import EACH_BY_ITSELF, FIRST, place, share
+from tests.sharing import EACH_BY_ITSELF, FIRST, leaves, place, share
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,3 +31,14 @@ def test_what_takes_long_begins_first() -> None:
         "tests/integration/test_benchmarks.py::test_b",
     ]
     assert sorted(names, key=place) == names[::-1]
+
+
+def test_what_a_folders_tests_share_ends_with_the_last_of_them() -> None:
+    def of(path: str) -> Any:
+        return SimpleNamespace(path=ROOT / path)
+
+    one = of("tests/fault/test_a.py")
+    assert not leaves(one, of("tests/fault/test_a.py"))
+    assert not leaves(one, of("tests/fault/test_b.py"))
+    assert leaves(one, of("tests/integration/test_a.py"))
+    assert leaves(one, None)
