@@ -161,21 +161,8 @@ def served(shell: Shell, *words: str) -> tuple[subprocess.Popen[str], str]:
     return process, line.split()[-1]
 
 
-def ended(shell: Shell, process: subprocess.Popen[str], sign: signal.Signals) -> None:
-    process.send_signal(sign)
-    out, err = process.communicate(timeout=BOUND)
-    assert (process.returncode, out) == (0, "")
-    assert "Traceback" not in err
-    shell.nothing_is_left()
-
-
-def test_ctrl_c_ends_a_server(shell: Shell) -> None:
-    process, _ = served(shell, "-q")
-    ended(shell, process, signal.SIGINT)
-
-
-def test_a_server_has_its_port_and_its_store_to_itself(shell: Shell) -> None:
-    process, url = served(shell)
+def test_a_server_has_its_port_and_its_store_to_itself_until_ctrl_c_ends_it(shell: Shell) -> None:
+    process, url = served(shell, "-q")
     status, out, err = shell.run("get", "probe", CLIP, "--server", url, "--format", "json")
     assert (status, err) == (0, "")
     assert json.loads(out)["results"][0]["value"]["width"] == 640
@@ -196,7 +183,11 @@ def test_a_server_has_its_port_and_its_store_to_itself(shell: Shell) -> None:
     assert (status, out) == (3, "")
     assert "is in use" in err
 
-    ended(shell, process, signal.SIGTERM)
+    process.send_signal(signal.SIGINT)  # by SIGTERM all servers end that tests share
+    out, err = process.communicate(timeout=BOUND)
+    assert (process.returncode, out) == (0, "")
+    assert "Traceback" not in err
+    shell.nothing_is_left()
 
 
 def test_a_module_that_can_not_be_right_does_not_start_a_server(shell: Shell) -> None:
