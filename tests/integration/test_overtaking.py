@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 
-from amber_ray.client.sweep import swept
+from amber_ray.client.sweep import FIRST, REQUESTS_AT_ONCE, swept
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
 from tests.media import flat, write_video
 
 pytestmark = pytest.mark.timeout(240)
 
 ASSETS, CPUS = 500, 2
+UNDER_WAY = REQUESTS_AT_ONCE * FIRST
+"""Assets that the backfill has asked for while none of its requests has ended."""
 
 
 def test_a_request_overtakes_a_backfill_of_500_assets(
@@ -31,7 +33,7 @@ def test_a_request_overtakes_a_backfill_of_500_assets(
             try:
                 # Every CPU is taken by the backfill, and what Ray was given beyond that waits for them.
                 await traces.until(lambda: traces.runs("held") >= CPUS, 60)
-                while (await engine.stats())["keys_queued"] < ASSETS - 10:
+                while (await engine.stats())["keys_queued"] < UNDER_WAY - 10:
                     await asyncio.sleep(0.02)
                 requests = (await engine.stats())["requests_running"]
                 asked = ComputeRequest(("size",), (AssetRef(uri=urgent),), priority=Priority.INTERACTIVE)
@@ -46,7 +48,7 @@ def test_a_request_overtakes_a_backfill_of_500_assets(
                             traces.open(asset)
                         await asyncio.sleep(0.01)
                 assert (await answer).results[0].value == Path(urgent).stat().st_size
-                assert traces.runs("held") <= 3 * CPUS  # Of 500.
+                assert traces.runs("held") <= 3 * CPUS  # Of all that the backfill has asked for.
             finally:
                 sweep.cancel()
                 await asyncio.gather(sweep, return_exceptions=True)
