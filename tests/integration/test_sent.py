@@ -42,9 +42,17 @@ def tokens(server: Server) -> dict[str, str]:
         for name, scopes in (("maker", "read,compute,operate"), ("reader", "read,compute"))
     }
     for token in made.values():
-        with httpx.Client(headers=bearer(token), trust_env=False) as http:
-            server.until(lambda http=http: http.get(f"{server.url}/v1/stats").status_code == 200, 10)
+        server.until(lambda token=token: known(server, token), 20)
     return {**made, "plain": "plain"}
+
+
+def known(server: Server, token: str) -> bool:
+    """Whether all replicas know a token: each learns of it by itself, within seconds."""
+    for _ in range(CONNECTIONS):
+        with httpx.Client(headers=bearer(token), trust_env=False) as http:
+            if http.get(f"{server.url}/v1/stats").status_code != 200:
+                return False
+    return True
 
 
 def bearer(token: str) -> dict[str, str]:
