@@ -19,11 +19,10 @@ BOUNDS = {
         "times as much."
     ),
     "catalogue: cold": (
-        "both cores are busy nearly all the time, so it is processor time. It is not the frames' way to "
-        "the model: taking and opening a clip's frames costs a hundredth of what the model costs. Two "
-        "workers and two actors with the model share two cores, the cache actor and Ray's own processes "
-        "take a twentieth, and Ray starts workers in the first of the rounds. The script has exactly two "
-        "processes and knows nothing of what others ask."
+        "both cores are busy nearly all the time, so it is processor time. Of 16 clips, 5.1 s against the "
+        "script's 3.8: about 0.4 goes to a worker process that Ray starts in each round, 0.35 to the cache "
+        "actor and 0.15 to Ray's own processes. It is not the frames' way to the model: taking and opening "
+        "a clip's frames costs a hundredth of what the model costs."
     ),
     "catalogue: warm": (
         "it is the new client's first question, so it looks up the assets, plans, sends the plan to the "
