@@ -23,7 +23,8 @@ MOST_DRAIN_SECONDS = 3600.0
 class Limits:
     """Bounds on what one caller can cost. Sizes in bytes, times in seconds.
 
-    `step_seconds` bounds a step of a feature that sets no `timeout` of its own.
+    `step_seconds` bounds a step of a feature that sets no `timeout` of its own, `units_per_asset` the ranges
+    of one finder that features are computed for.
     """
 
     body_bytes: int = 4 * MIB
@@ -34,6 +35,7 @@ class Limits:
     values_per_request: int = 10_000
     values_bytes: int = 2 * GIB
     steps_per_request: int = 500_000
+    units_per_asset: int = 100_000
     requests_per_tenant: int = 10_000
     wait_seconds: float = 60.0
     media_bytes: int = 64 * GIB

@@ -11,7 +11,8 @@ from amber_ray.core.declare.feature import Resources
 from amber_ray.core.ledger.invariants import check
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
-from amber_ray.core.model.units import Asset, Segment, Unit
+from amber_ray.core.model.units import Asset, EachRange, Segment, Unit
+from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.planning.plan import Recipe, Step
 from amber_ray.core.scheduler.costs import Costs
 from amber_ray.core.state import events as ev
@@ -79,6 +80,14 @@ class Graph:
         self.steps[key] = Step(key, made, unit, unit.unit_id, needs, level, home, tuple(dict.fromkeys(needs)))
         return key
 
+    def each(self, feature: str, finder: str, *inputs: str, home: int = 0, **changes: Any) -> str:
+        """One template over a finder, and over templates and steps that are under it; returns its key."""
+        named = recipe(feature, *(n.removeprefix("each ") for n in inputs), per=finder, **changes)
+        key, unit = f"each {feature}", EachRange(asset(), finder, finder, 10_000_000)
+        level = max(self.steps[n].level + 1 for n in (finder, *inputs))
+        self.steps[key] = Step(key, named, unit, unit.unit_id, inputs, level, home, (finder,))
+        return key
+
 
 def chain(*features: str, **changes: Any) -> dict[str, Step]:
     """Steps over one asset, each reading the one before."""
@@ -112,7 +121,8 @@ def broken(step: Step, kind: Any = "feature", message: str = "boom") -> Failure:
 class Story:
     """A ledger, its clock, and what it was told to do; `check` runs after every event.
 
-    `index` is what Parquet has: `Stored` adds to it. Each method is one event and returns its commands.
+    `index` is what Parquet has: `Stored` adds to it, and `windows` what each finder finds. Each method is one
+    event and returns its commands.
     """
 
     def __init__(
@@ -130,6 +140,8 @@ class Story:
         self.told: dict[str, dict[str, ev.Ready | Failure]] = {}
         self.finished: list[str] = []
         self.tasks: dict[int, ev.Task] = {}
+        self.windows: dict[str, Windows] = {}
+        self.expanded: dict[tuple[str, str], tuple[str, ...]] = {}
         self._size = sizes
         known = {(name, "1"): (seconds, 100.0) for name, seconds in (costs or {}).items()}
         self.ledger = Ledger(
@@ -146,6 +158,9 @@ class Story:
             match command:
                 case ev.Submit(task):
                     self.tasks[task.id] = task
+                case ev.Expanded(request, template, _, keys):
+                    assert (request, template) not in self.expanded, f"{request} was expanded twice"
+                    self.expanded[request, template] = keys
                 case ev.Deliver(request, key, outcome):
                     answers = self.told.setdefault(request, {})
                     assert key not in answers, f"{request} was told twice of {key}"
@@ -169,7 +184,8 @@ class Story:
         reports = []
         for step in task.steps:
             kept = step.key in task.outputs
-            reports.append(ev.StepReport(step.key, (size or self._size) if kept else 0, seconds, kept))
+            size_, found = (size or self._size) if kept else 0, self.windows.get(step.key)
+            reports.append(ev.StepReport(step.key, size_, seconds, kept, windows=found))
         return self.do(ev.Reported(task.id, reports))
 
     def fails(self, key: str, failure: Failure | None = None) -> list[ev.Command]:
@@ -201,7 +217,8 @@ class Story:
         return self.do(ev.StoreFailed(keys))
 
     def restored(self, *keys: str) -> list[ev.Command]:
-        return self.do(ev.Restored(dict.fromkeys(keys, self._size)))
+        found = {key: self.windows[key] for key in keys if key in self.windows}
+        return self.do(ev.Restored(dict.fromkeys(keys, self._size), found))
 
     def unreadable(self, *keys: str) -> list[ev.Command]:
         self.index.difference_update(keys)

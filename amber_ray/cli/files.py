@@ -74,7 +74,7 @@ class Writer:
                 (f"{feature}.arrow", lambda rows=rows: _file(as_table(rows, self._types)))  # type: ignore[misc]
                 for feature, rows in _by_feature(results).items()
             ]
-        ready = [row for row in results.rows if row.failure is None]
+        ready = [row for row in results.rows if row.failure is None and not row.nothing_found]
         stems = _stems(ready)
         return [self._one(row, stem) for row, stem in zip(ready, stems, strict=True)]
 

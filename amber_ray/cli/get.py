@@ -81,4 +81,4 @@ def show(results: Results) -> None:
 def _shown(row: Row) -> str:
     if row.failure is not None:
         return summary(f"{row.failure.type}: {row.failure.message}")
-    return summary(row.value)
+    return "nothing was found" if row.nothing_found else summary(row.value)

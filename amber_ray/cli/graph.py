@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from amber_ray.cli.registered import infos_of, known
 from amber_ray.cli.terminal import say
 from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.units import is_found
 
 Graph = Mapping[str, FeatureInfo]
 
@@ -29,34 +30,40 @@ def below(graph: Graph, name: str) -> list[str]:
 
     def visit(one: str) -> None:
         if one not in found:
-            for input_name in graph[one].inputs:
-                visit(input_name)
+            for needed in needs(graph[one]):
+                visit(needed)
             found[one] = None
 
     visit(name)
     return list(found)
 
 
+def needs(info: FeatureInfo) -> tuple[str, ...]:
+    """Its inputs, and its finder if it is for each range of one."""
+    return (*info.inputs, info.per) if is_found(info.per) and info.per not in info.inputs else info.inputs
+
+
 def roots(graph: Graph) -> list[str]:
     """The features that no other takes."""
-    taken = {name for info in graph.values() for name in info.inputs}
+    taken = {name for info in graph.values() for name in needs(info)}
     return sorted(set(graph) - taken)
 
 
 def tree(graph: Graph) -> Iterator[str]:
-    """Each root with its inputs indented under it; what was drawn before is named again but not unfolded."""
+    """Each root with what it needs indented under it; what was drawn before is named and not unfolded."""
     drawn: set[str] = set()
 
     def lines(name: str, first: str, rest: str) -> Iterator[str]:
         info = graph[name]
-        again = name in drawn and bool(info.inputs)
+        again = name in drawn and bool(needs(info))
         yield f"{first}{label(info)}{'  (see above)' if again else ''}"
         if again:
             return
         drawn.add(name)
-        for i, input_name in enumerate(info.inputs):
-            last = i == len(info.inputs) - 1
-            yield from lines(input_name, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+        below = needs(info)
+        for i, needed in enumerate(below):
+            last = i == len(below) - 1
+            yield from lines(needed, rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
 
     for root in roots(graph):
         yield from lines(root, "", "")
@@ -78,15 +85,17 @@ def wants(resources: Mapping[str, object]) -> Iterable[tuple[str, float]]:
 
 
 def dot(graph: Graph) -> Iterator[str]:
-    """For `dot -Tsvg`; an arrow leads from an input to what takes it."""
+    """For `dot -Tsvg`; an arrow leads from an input to what takes it, a dashed one from a finder."""
     yield "digraph amber {"
     yield "  rankdir=LR; node [shape=box, style=rounded, fontname=sans];"
     for name, info in sorted(graph.items()):
-        shape = {"segment": "box", "asset": "box, peripheries=2", "collection": "folder"}[info.per]
+        shape = {"asset": "box, peripheries=2", "collection": "folder"}.get(info.per, "box")
         yield f'  "{name}" [label="{name}\\n{info.version}, per {info.per}", shape={shape}];'
     for name, info in sorted(graph.items()):
         for input_name in info.inputs:
             yield f'  "{input_name}" -> "{name}";'
+        if is_found(info.per):
+            yield f'  "{info.per}" -> "{name}" [style=dashed, label=each];'
     yield "}"
 
 
@@ -98,3 +107,5 @@ def mermaid(graph: Graph) -> Iterator[str]:
     for name, info in sorted(graph.items()):
         for input_name in info.inputs:
             yield f"  {input_name} --> {name}"
+        if is_found(info.per):
+            yield f"  {info.per} -. each .-> {name}"

@@ -15,7 +15,7 @@ from amber_ray.cli.terminal import cell, console, say, seconds, table
 from amber_ray.client.address import connect
 from amber_ray.core.model.request import ExplainedStep, Failure, StepAction
 from amber_ray.core.model.service import FeatureInfo
-from amber_ray.core.model.units import MICRO, Collection, Segment, Unit
+from amber_ray.core.model.units import MICRO, Collection, EachRange, Segment, Unit
 from amber_ray.wire import views
 
 
@@ -146,6 +146,8 @@ def unit_label(unit: Unit | None) -> str:
         return "whole" if whole else f"{unit.start:g}-{unit.end:g} s"
     if isinstance(unit, Collection):
         return f"{len(unit.assets)} assets"
+    if isinstance(unit, EachRange):
+        return f"each of {unit.finder}"
     return "whole" if unit is not None else ""
 
 

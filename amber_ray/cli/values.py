@@ -54,7 +54,7 @@ def _row(row: Row, types: Types) -> dict[str, Any]:
         "seconds": row.seconds,
         "cached": row.cached,
     }
-    if row.failure is None:
+    if row.failure is None and not row.nothing_found:
         data["value"] = types.to_json(row.feature, row.value)
     return data
 
@@ -69,7 +69,7 @@ def as_table(rows: Sequence[Row], types: Types) -> Any:
 
     from amber_ray.store.types import to_array
 
-    ready = [row for row in rows if row.failure is None]
+    ready = [row for row in rows if row.failure is None and not row.nothing_found]
     spans = [(r.unit.start, r.unit.end) if isinstance(r.unit, Segment) else (None, None) for r in ready]
     type = types.of(rows[0].feature, [row.value for row in ready])
     return pa.table(

@@ -1,8 +1,9 @@
 """`Results`: the answers of one request, under the names that its caller used.
 
-A mapping from (feature, asset as named) to a value or a `Failure`. A feature per segment has the list of its
-segments' values in order; a feature per collection has the key (feature, None). `rows` has one line for each
-computed unit, for tables and files. Results are matched with names by id and place, never by their order.
+A mapping from (feature, asset as named) to a value or a `Failure`. A feature per segment, or per what another
+one finds, has the list of its windows' values in order; a feature per collection has the key (feature, None).
+`rows` has one line for each computed unit, for tables and files. Results are matched with names by id and
+place, never by their order.
 Must not know: how values were fetched.
 """
 
@@ -25,7 +26,7 @@ from amber_ray.core.model.request import (
     RequestView,
     Result,
 )
-from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.core.model.units import Asset, Collection, EachRange, Segment, Unit
 from amber_ray.core.values.annotations import ValueType
 from amber_ray.errors import AmberError, MediaChanged, did_you_mean
 from amber_ray.wire.problems import error_of_failure
@@ -312,13 +313,14 @@ def _row(result: Result, name: str | None) -> Row:
     asset = result.asset
     if failure is not None and asset is not None and name not in (None, asset.id, asset.uri):
         failure = failure.renamed(asset, name)  # of two files with the same bytes, the result names one
+    nothing_found = isinstance(result.unit, EachRange) and result.state == "ready"
     return Row(
         result.feature,
         name,
         result.unit,
         result.key,
         result.state,
-        result.value,
+        [] if nothing_found else result.value,
         failure,
         result.seconds,
         result.cached,
@@ -332,9 +334,9 @@ def _start(result: Result) -> int:
 
 def asset_of(unit: Unit) -> Asset | None:
     """Return the asset that a unit is of; None for a collection."""
-    if isinstance(unit, Segment):
-        return unit.asset
-    return None if isinstance(unit, Collection) else unit
+    if isinstance(unit, Asset):
+        return unit
+    return None if isinstance(unit, Collection) else unit.asset
 
 
 def by_id(view: RequestView) -> dict[str, Identified]:

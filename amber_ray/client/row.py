@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from amber_ray.client.params import ParamSet
 from amber_ray.core.model.request import MISSING, Failure, ResultState
-from amber_ray.core.model.units import Unit
+from amber_ray.core.model.units import EachRange, Unit
 
 
 class Row(NamedTuple):
@@ -28,3 +28,8 @@ class Row(NamedTuple):
     seconds: float | None = None
     cached: bool = False
     params: ParamSet | None = None
+
+    @property
+    def nothing_found(self) -> bool:
+        """Whether it stands for no unit at all: the feature for each of whose ranges it is found none."""
+        return self.failure is None and self.state == "ready" and isinstance(self.unit, EachRange)

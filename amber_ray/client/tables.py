@@ -70,6 +70,8 @@ def lines(rows: Iterable[Row]) -> list[Line]:
     assets: dict[str | None, int] = {}
     sets: dict[ParamSet | None, int] = {}
     for row in rows:
+        if row.nothing_found:
+            continue
         window = row.unit if isinstance(row.unit, Segment) else None
         at = row.asset, row.params, window.unit_id if window is not None else ""
         assets.setdefault(row.asset, len(assets))

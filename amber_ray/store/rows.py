@@ -21,7 +21,10 @@ READ = ("key", "value", "seconds", "device", "created")
 
 
 class Row(NamedTuple):
-    """A value to write and how it was made. `created` is Unix time, `seconds` the run time."""
+    """A value to write and how it was made. `created` is Unix time, `seconds` the run time.
+
+    `found`: its unit is a window that a feature found, and none of the grid.
+    """
 
     key: str
     asset: str | None
@@ -33,6 +36,7 @@ class Row(NamedTuple):
     seconds: float
     device: str
     created: float
+    found: bool = False
 
 
 class Provenance(NamedTuple):
@@ -47,6 +51,7 @@ class Provenance(NamedTuple):
     seconds: Sequence[float]
     devices: Sequence[str]
     created: Sequence[float]
+    found: Sequence[bool]
 
     def part(self, start: int, end: int) -> Provenance:
         """Return that of rows [start, end)."""
@@ -86,6 +91,7 @@ def table(told: Provenance, values: pa.Array) -> pa.Table:
             "device": columns.texts(told.devices, pa.utf8()),
             # UTC, without a time zone in the type: DuckDB's Python package needs pytz to read one with it.
             "created": columns.numbers(created, pa.timestamp("us")),
+            "found": columns.truths(told.found),
         }
     )
 
@@ -98,7 +104,9 @@ def _keys(keys: Sequence[str]) -> pa.Array:
 
 
 def as_now(table: pa.Table) -> pa.Table:
-    """Return rows of an old part with the columns of today's."""
+    """Return rows of an old part with the columns of today's; no feature had found their windows."""
+    if table.schema.get_field_index("found") < 0:
+        table = table.append_column("found", columns.truths([False] * len(table)))
     place = table.schema.get_field_index("inputs")
     if place < 0 or table.schema.field(place).type == INPUTS:
         return table

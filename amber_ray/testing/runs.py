@@ -15,19 +15,20 @@ import dataclasses
 import os
 import sys
 import tempfile
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from amber_ray.client.loop import Loop
 from amber_ray.client.names import feature_name
 from amber_ray.client.results import raised
 from amber_ray.core.declare.calls import NO_CALLS, RetryLater
-from amber_ray.core.declare.feature import FeatureSpec, feature
+from amber_ray.core.declare.feature import FeatureSpec, Resources, feature
 from amber_ray.core.declare.loading import load
 from amber_ray.core.declare.registry import Registry, declared
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
-from amber_ray.core.model.units import RANK, Asset
+from amber_ray.core.model.units import Asset, rank_of
+from amber_ray.core.planning.fanout import Widened, Windows, expand, widened
 from amber_ray.core.planning.plan import Plan, Planner, Step
 from amber_ray.core.values.annotations import Json
 from amber_ray.core.values.base import ValueType
@@ -64,13 +65,14 @@ def run(
 
     Args:
         feature: the decorated function or class, or the name of a built-in feature.
-        media: a file, or several. The inputs are computed from it. A feature per segment gives a list with
-            a value for each segment, several files a list with an item for each, a feature per collection
-            one value.
+        media: a file, or several. The inputs are computed from it. A feature per segment, or per what another
+            one finds, gives a list with a value for each window, several files a list with an item for each,
+            a feature per collection one value.
         given: values of inputs, by the input's name or function, each in the shape in which the feature
             receives it. They are taken as they are (copied, read-only, and checked against the input's
             type if that feature is known), and what they are made from does not run. There is one unit
-            then, and its value is returned; media is needed only for what is not given.
+            then, and its value is returned; media is needed only for what is not given. Of a feature per what
+            another one finds it is a segment.
         params: parameters by `"feature.name"`.
         range: [A, B) in seconds; only the segments that it touches.
         segment_seconds: the length of a segment.
@@ -84,6 +86,8 @@ def run(
     """
     known = _Known(features)
     spec = known.spec(feature)
+    if given and spec.finder is not None:
+        spec = dataclasses.replace(spec, per="segment")
     held = {feature_name(name): value for name, value in (given or {}).items()}
     registry = _registry(spec, held, known)
     with contextlib.ExitStack() as stack:
@@ -93,8 +97,8 @@ def run(
         planner = Planner(
             registry, features=[spec.name], params=params or {}, segment_seconds=segment_seconds
         )
-        shape = [[target.key for target in planner.add_asset(asset, range)] for asset in assets]
-        whole = [target.key for target in planner.add_collection(assets)]
+        shape = [planner.add_asset(asset, range) for asset in assets]
+        whole = planner.add_collection(assets)
         plan = planner.plan()
         if held and len(plan.targets) != 1:
             raise BadRequest(
@@ -104,7 +108,7 @@ def run(
         made = _values(registry, plan, _taken(spec, held, known), limits or Limits())
     if whole or held:
         return made[plan.targets[0].key]
-    values = [[made[key] for key in keys] for keys in shape]
+    values = [made[of[0].key] if spec.finder else [made[one.key] for one in of] for of in shape]
     if spec.per == "asset":
         values = [one for [one] in values]
     return values[0] if isinstance(media, str | os.PathLike) else values
@@ -194,7 +198,7 @@ def _registry(spec: FeatureSpec, given: Mapping[str, Any], known: _Known) -> Reg
     waiting = [spec]
     while waiting:
         user = waiting.pop()
-        for name in user.inputs:
+        for name in user.needs:
             if name in found:
                 continue
             if name in given and user is spec:
@@ -239,7 +243,10 @@ def _taken(spec: FeatureSpec, given: Mapping[str, Any], known: _Known) -> dict[s
         source = known.find(name)
         if source is not None:
             value = _check(
-                source.returns, value, max(0, RANK[spec.per] - RANK[source.per]), f"the given {name}"
+                source.returns,
+                value,
+                max(0, rank_of(spec.per) - rank_of(source.per)),
+                f"the given {name}",
             )
         taken[name] = snapshot.take([value], 0, sent=False).open()
     return taken
@@ -299,6 +306,7 @@ class _Tasks:
     def __init__(self, registry: Registry, limits: Limits, assets: Iterable[Asset]) -> None:
         self.failed: dict[str, Failure] = {}
         self.later: dict[str, RetryLater] = {}
+        self.windows: dict[str, Windows] = {}
         self._assets = tuple(assets)
         self._registry = registry
         self._limits = limits
@@ -312,14 +320,18 @@ class _Tasks:
         """Take a value that nothing has to run for."""
         self._large[key] = value
 
-    def run(self, steps: Sequence[Step]) -> None:
-        """Run steps, inputs before their users. What becomes of those that fail is in `failed`."""
+    def run(self, steps: Sequence[Step], kept: Iterable[str] = ()) -> None:
+        """Run steps, inputs before their users. What becomes of those that fail is in `failed`.
+
+        `kept`: keys that later steps will read.
+        """
         left = list(steps)
         while left:
             some = self._next(left)
             left = [step for step in left if step not in some]
             if some:
-                self._perform(some, frozenset(need for step in left for need in step.needs))
+                needs = (need for step in left for need in step.needs)
+                self._perform(some, frozenset((*kept, *needs)))
 
     def _next(self, left: list[Step]) -> list[Step]:
         """Take the steps of one task; those whose input has failed are dropped from `left`."""
@@ -379,6 +391,8 @@ class _Tasks:
 
     def _keep(self, report: Sequence[StepResult], made: Sequence[Any]) -> None:
         for result in report:
+            if result.windows is not None:
+                self.windows[result.key] = result.windows
             if result.failure is not None:
                 failure = result.failure.told(self._assets)
                 self.failed[result.key] = failure
@@ -405,30 +419,93 @@ def _values(registry: Registry, plan: Plan, given: Mapping[str, Any], limits: Li
     reader = _reader(found)
     assets = {asset.id: asset for step in plan.steps.values() for asset in assets_of(step.unit)}
     machine = _Tasks(Registry((*registry, reader)), limits, assets.values())
-    steps = []
     for step in plan.steps.values():
         if step.recipe.feature in given:
             machine.have(step.key, given[step.recipe.feature])
-        else:
-            steps.append(step)
-    recipe = dataclasses.replace(
-        steps[-1].recipe,
-        feature=reader.name,
-        params=(),
-        model=(),
-        is_class=False,
-        inputs=("values",),
-        calls=NO_CALLS,
-    )
-    last = Step(reader.name, recipe, steps[-1].unit, steps[-1].unit_id, (keys,), 0, 0, keys)
+    graph = _Graph(plan, {step.key for step in plan.steps.values() if step.recipe.feature in given}, limits)
     try:
+        while graph.templates():
+            machine.run(*graph.next_steps())
+            graph.expand(machine)
+        keys = tuple(dict.fromkeys(key for one in keys for key in graph.found.get(one, (one,))))
+        steps = graph.left()
+        example = next(iter(plan.steps.values()))
+        recipe = dataclasses.replace(
+            example.recipe,
+            feature=reader.name,
+            params=(),
+            model=(),
+            resources=Resources(),
+            is_class=False,
+            inputs=("values",),
+            calls=NO_CALLS,
+        )
+        last = Step(reader.name, recipe, example.unit, example.unit_id, (keys,), 0, 0, keys)
         machine.run([*steps, last])
     finally:
         machine.close()
     for key in (*keys, last.key):
         if (failure := machine.failed.get(key)) is not None:
             raise machine.later.get(failure.key) or raised(failure)
-    return dict(zip(keys, found, strict=True))
+    values = dict(zip(keys, found, strict=True))
+    lists = {t.key: graph.found[t.key] for t in plan.targets if t.key in graph.found}
+    return values | {template: [values[key] for key in its] for template, its in lists.items()}
+
+
+class _Graph:
+    """The steps of a plan that have not run, and what comes of its templates. `given` have values already."""
+
+    def __init__(self, plan: Plan, given: Collection[str], limits: Limits) -> None:
+        self._steps = {key: step for key, step in plan.steps.items() if key not in given}
+        self._wanted = [target.key for target in plan.targets]
+        self._all = Widened(plan.steps)
+        self._limit = limits.units_per_asset
+        self._done: set[str] = set(given)
+        self.found: dict[str, tuple[str, ...]] = {}
+
+    def templates(self) -> list[Step]:
+        """The templates that a target or a step is still to be given the steps of."""
+        needs = {need for step in self._steps.values() if not step.is_template for need in step.needs}
+        return [
+            step
+            for key, step in self._steps.items()
+            if step.is_template and (key in needs or key in self._wanted) and key not in self.found
+        ]
+
+    def next_steps(self) -> tuple[list[Step], set[str]]:
+        """The steps that need no template, which are done from now on, and the keys that others read."""
+        some: dict[str, Step] = {}
+        for key, step in self._steps.items():
+            waits = step.is_template or any(n not in self._done and n not in some for n in step.needs)
+            if key not in self._done and not waits:
+                some[key] = step
+        self._done.update(some)
+        read = {need for step in self._steps.values() for need in step.below} | {*self._wanted}
+        return list(some.values()), {key for key in some if key in read}
+
+    def expand(self, machine: _Tasks) -> None:
+        """Put steps in the place of the templates whose finders have run. Raises what a finder failed by."""
+        for template in self.templates():
+            [finder] = template.needs
+            if (failure := machine.failed.get(finder)) is not None:
+                raise machine.later.get(failure.key) or raised(failure)
+            if finder not in machine.windows:
+                continue
+            made = expand(self._all, template, machine.windows[finder], self._limit)
+            self._all.add(made.steps)
+            self.found[template.key] = made.keys
+            users = [step for step in self._steps.values() if template.key in step.needs]
+            for step in users:
+                del self._steps[step.key]
+            self._steps.update({k: s for k, s in made.steps.items() if k not in self._done})
+            for step in users:
+                wide = self._steps[step.key] = widened(step, template.key, made.keys)
+                self._all.replace(wide)
+
+    def left(self) -> list[Step]:
+        """The steps that have not run, inputs before users."""
+        left = {k: s for k, s in self._steps.items() if not s.is_template and k not in self._done}
+        return sorted(left.values(), key=lambda step: step.level)
 
 
 def _reader(found: list[Any]) -> FeatureSpec:

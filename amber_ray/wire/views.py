@@ -12,6 +12,7 @@ from typing import Any
 
 from amber_ray.core.model.request import MISSING, AssetFailure, AssetRef, ExplainedStep, RequestView, Result
 from amber_ray.core.model.service import FeatureInfo, RequestEvent
+from amber_ray.core.model.units import EachRange
 from amber_ray.wire.compute import decode_request, encode_request
 from amber_ray.wire.json import loads
 from amber_ray.wire.problems import (
@@ -66,7 +67,10 @@ REQUEST_ID_HEADER = "X-Amber-Request-Id"
 
 
 def encode_result(result: Result, encode: Encode | None = None, base: str = "") -> dict[str, Any]:
-    """Encode one result: with `value` if it is inline, else `href` once it is ready, prefixed by `base`."""
+    """Encode one result: with `value` if it is inline, else `href` once it is ready, prefixed by `base`.
+
+    One that is each range of a finder is ready where there is no range, and has neither.
+    """
     data: dict[str, Any] = {
         "feature": result.feature,
         **place(result.unit),
@@ -78,7 +82,7 @@ def encode_result(result: Result, encode: Encode | None = None, base: str = "") 
     }
     if result.value is not MISSING:
         data["value"] = result.value if encode is None else encode(result.feature, result.value)
-    elif result.state == "ready":
+    elif result.state == "ready" and not isinstance(result.unit, EachRange):
         data["href"] = f"{base}/v1/values/{result.key}"
     return data
 

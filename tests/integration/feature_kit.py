@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import time
 from dataclasses import dataclass
@@ -332,3 +333,45 @@ async def moody(asset: Asset, hang: str = "", swallow: str = "", exploding: str 
     if asset.id == exploding:
         raise ValueError("the moon is full")
     return asset.bytes
+
+
+@dataclass
+class Mark:
+    start: float
+    end: float
+
+
+@feature(version="1")
+def marks(asset: Asset, at: str = "3,17,20") -> list[Mark]:
+    """Ranges between the given seconds, in no order and one of them twice."""
+    ran("marks", at)
+    times = [0.0, *map(float, at.split(",") if at else ())]
+    found = [Mark(a, b) for a, b in itertools.pairwise(times)]
+    return [*reversed(found), *found[:1]]
+
+
+@feature(version="1", per="marks", retries=0)
+def mark_span(clip: Clip, bad: float = -1.0, gated: bool = False) -> list[float]:
+    ran("mark_span", f"{clip.start:g}-{clip.end:g}")
+    if gated:
+        gate("mark_span")
+    if clip.start == bad:
+        raise ValueError("this one is bad")
+    return [clip.start, clip.end]
+
+
+@feature(version="1")
+def mark_list(mark_span: list[list[float]]) -> list[list[float]]:
+    ran("mark_list")
+    return mark_span
+
+
+@feature(version="1", per="collection")
+def mark_lists(mark_span: list[list[list[float]]]) -> list[list[list[float]]]:
+    ran("mark_lists")
+    return mark_span
+
+
+@feature(version="1", per="marks")
+def mark_double(left: np.ndarray) -> int:
+    return len(left)

@@ -466,3 +466,47 @@ def test_a_generated_client_asks_waits_uploads_and_reads(
         refused = api.features.feature.sync("sizes", client=client)
         assert (type(refused), refused.status) == (models.Problem, 404)
         assert "did you mean 'size'" in refused.detail
+
+
+def test_windows_that_a_feature_found_are_told_when_they_are_known(server: Server) -> None:
+    body = {
+        "features": ["mark_span"],
+        "assets": [{"uri": str(CLIP)}],
+        "params": {"mark_span.gated": True, "marks.at": "3,17"},
+    }
+    with server.client() as client:
+        reply = client.post("/v1/compute", json=body, headers={"Prefer": "wait=0"})
+        assert reply.status_code == 202
+        place = reply.headers["location"]
+        server.until(lambda: server.runs("mark_span") > 0)
+        waiting = client.get(place).json()
+        assert [r["unit"] for r in waiting["results"]] == [
+            {"start": 0.0, "end": 3.0},
+            {"start": 3.0, "end": 17.0},
+        ]
+        assert {r["state"] for r in waiting["results"]} == {"pending"}
+        told = []
+        with client.stream("GET", f"{place}/events") as events:
+            server.open("mark_span")
+            for line in events.iter_lines():
+                if line.startswith("data:") and '"result"' in line:
+                    told.append(json.loads(line.removeprefix("data:"))["result"]["value"])
+        assert sorted(told) == [[0.0, 3.0], [3.0, 17.0]]
+        done = client.get(place).json()
+        assert [r["value"] for r in done["results"]] == [[0.0, 3.0], [3.0, 17.0]]
+        part = client.post("/v1/compute", json=body | {"range": [1, 2]}, headers={"Prefer": "wait=60"})
+        assert [r["unit"] for r in part.json()["results"]] == [{"start": 0.0, "end": 3.0}]
+        nothing = body | {"params": {"marks.at": ""}}
+        none = client.post("/v1/compute", json=nothing, headers={"Prefer": "wait=60"}).json()
+        assert (none["state"], [(r["unit"], r["state"]) for r in none["results"]]) == (
+            "done",
+            [({"each": "marks"}, "ready")],
+        )
+        wrong = body | {"params": {"marks.at": "-1"}}
+        failed = client.post("/v1/compute", json=wrong, headers={"Prefer": "wait=60"}).json()["results"]
+        assert [(r["unit"], r["state"]) for r in failed] == [({"each": "marks"}, "failed")]
+        assert "'marks' found no ranges" in failed[0]["error"]["message"]
+    with amber_ray.connect(server.url) as python:
+        assert python.get("mark_span", CLIP, params={"marks.at": "3,17"}) == [[0.0, 3.0], [3.0, 17.0]]
+        assert python.get("mark_span", CLIP, params={"marks.at": ""}) == []
+    assert server.runs("marks") == 3

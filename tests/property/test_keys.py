@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.core.planning.fanout import expand, windows_of
 from amber_ray.core.planning.keys import prefix, step_key
+from amber_ray.core.planning.plan import Plan, Planner
 
 ids = st.sampled_from([f"{i:032x}" for i in range(4)])
 assets = st.builds(lambda i, uri: Asset(i, uri, "video/mp4", 1), ids, st.text(max_size=3))
@@ -100,3 +105,103 @@ def test_floats_have_one_key_each(one: float, other: float) -> None:
     asset = Asset("a", "u", "video/mp4", 1)
     same = step_key("f", "1", [("p", one)], asset, ()) == step_key("f", "1", [("p", other)], asset, ())
     assert same == (one == other)
+
+
+# --- found units
+
+FILM = Asset("f" * 32, "u", "video/mp4", 1, 60.0)
+MICRO = 1_000_000
+ranges = st.lists(
+    st.tuples(st.integers(0, 59), st.integers(1, 20)).map(lambda r: (float(r[0]), float(r[0] + r[1]))),
+    max_size=6,
+)
+
+
+@dataclass
+class Range:
+    start: float
+    end: float
+
+
+@feature(version="1")
+def cuts(asset: Asset, threshold: float = 0.5) -> list[Range]: ...
+
+
+@feature(version="1")
+def talk(asset: Asset) -> list[Range]: ...
+
+
+@feature(version="1")
+def look(clip: Segment, size: int = 1) -> int: ...
+
+
+@feature(version="1", per="cuts")
+def light(look: int) -> int: ...
+
+
+@feature(version="1", per="talk")
+def loud(look: int) -> int: ...
+
+
+@feature(version="1")
+def film(light: list[int]) -> int: ...
+
+
+REGISTRY = Registry([f.__amber__ for f in (cuts, talk, look, light, loud, film)])  # type: ignore[attr-defined]
+
+
+def planned(name: str, **params: Any) -> Plan:
+    planner = Planner(
+        REGISTRY,
+        features=[name],
+        params={n.replace("_", "."): v for n, v in params.items()},
+        segment_seconds=10.0,
+    )
+    planner.add_asset(FILM)
+    return planner.plan()
+
+
+def expanded(name: str, found: list[tuple[float, float]], **params: Any) -> Any:
+    plan = planned(name, **params)
+    windows = windows_of([Range(a, b) for a, b in found])
+    assert windows is not None
+    return expand(plan.steps, plan.steps[plan.targets[0].key], windows, 1000)
+
+
+@given(ranges, st.randoms(use_true_random=False))
+def test_the_order_and_repetition_of_ranges_change_nothing(
+    found: list[tuple[float, float]], random: random.Random
+) -> None:
+    turned = [*found, *found[:2]]
+    random.shuffle(turned)
+    assert expanded("light", found).keys == expanded("light", turned).keys
+    assert list(expanded("light", found).steps) == list(expanded("light", turned).steps)
+
+
+@given(ranges, ranges)
+def test_equal_windows_of_two_finders_are_one_step(
+    one: list[tuple[float, float]], other: list[tuple[float, float]]
+) -> None:
+    def of_look(name: str, found: list[tuple[float, float]]) -> dict[str, Unit]:
+        steps = expanded(name, found).steps
+        return {key: step.unit for key, step in steps.items() if step.recipe.feature == "look"}
+
+    mine, theirs = of_look("light", one), of_look("loud", other)
+    assert {key for key in mine if key in theirs} == {k for k, u in mine.items() if u in theirs.values()}
+    grid = {step.key for step in planned("look").steps.values()}
+    segments = {(t.unit.start_us, t.unit.length_us) for t in planned("look").targets}  # type: ignore[union-attr]
+    for key, unit in mine.items():
+        window = unit.start_us, unit.length_us  # type: ignore[union-attr]
+        assert (key in grid) == (window in segments) == (not unit.found)  # type: ignore[union-attr]
+
+
+@given(ranges, st.floats(0, 1), st.integers(0, 3))
+def test_units_do_not_depend_on_their_finder_and_what_gathers_them_does(
+    found: list[tuple[float, float]], threshold: float, size: int
+) -> None:
+    usual, moved = planned("film"), planned("film", cuts_threshold=threshold, look_size=size)
+    same = (threshold, size) == (0.5, 1)
+    assert (usual.targets[-1].key == moved.targets[-1].key) == same
+    assert expanded("light", found).keys == expanded("light", found, cuts_threshold=threshold).keys
+    other = expanded("light", found, look_size=size).keys
+    assert (other == expanded("light", found).keys) == (size == 1 or not found)

@@ -7,17 +7,33 @@ The model is small: what each caller was told, which writes, reads and tasks are
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amber_ray.core.declare.calls import Calls, Rate
 from amber_ray.core.declare.feature import Resources
+from amber_ray.core.planning.fanout import Windows
+from amber_ray.core.planning.plan import Step
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
 from tests.core_kit import GPU_NODE, Graph, Story, asset, broken, clip, fault
 
-KEYS = ("probe", "frames", "look", "embed", "hash", "film", "far", "match", "ask0", "ask1", "ask2", "told")
+KEYS = (
+    *("probe", "frames", "look", "embed", "hash", "film", "far", "match", "ask0", "ask1", "ask2", "told"),
+    *("cuts", "each take", "reel", "far cuts", "montage"),
+)
+EACH = "each take"
+FOUND = (
+    (),
+    ((0, 10_000_000),),
+    ((0, 5), (5, 9)),
+    ((0, 5), (7, 9), (9, 12)),
+    "a range that is none",
+)
+"""What finders find, one time or another."""
 
 
 def graph() -> Graph:
@@ -37,6 +53,13 @@ def graph() -> Graph:
         for i in range(3)
     ]
     made.add("told", *asked, calls=Calls(rate=Rate(1, 1.0)))
+    made.add("cuts", "probe")
+    made.each("shade", "cuts", store="never")
+    made.each("take", "cuts", "each shade", "probe")
+    made.add("reel", "each take", "probe")
+    made.add("far cuts", home=1)
+    made.each("cast", "far cuts", home=1)
+    made.add("montage", "each cast", "each take")
     return made
 
 
@@ -68,6 +91,7 @@ class LedgerMachine(RuleBasedStateMachine):
             retry_later_seconds=10.0,
         )
         self.asked: dict[str, set[str]] = {}
+        self.turn = 0
         self.left: set[str] = set()
         self.writes: list[tuple[str, ...]] = []
         self.reads: list[tuple[str, ...]] = []
@@ -79,11 +103,34 @@ class LedgerMachine(RuleBasedStateMachine):
     def begin(self, nodes: list[dict[str, float]]) -> None:
         self.tell(ev.CapacityChanged(nodes))
 
+    def windows(self, key: str) -> Windows | None:
+        """What a value of a finder finds, another thing each time."""
+        if not key.endswith("cuts"):
+            return None
+        self.turn += 1
+        return FOUND[self.turn % len(FOUND)]
+
+    def report(self, task: ev.Task, step: Step) -> ev.StepReport:
+        """A step of a task came to a value."""
+        kept = step.key in task.outputs
+        return ev.StepReport(step.key, 1000, 0.5, kept, windows=self.windows(step.key) if kept else None)
+
+    def restored(self, keys: Sequence[str]) -> ev.Restored:
+        """Values were read back."""
+        windows = {key: self.windows(key) for key in keys}
+        return ev.Restored(
+            dict.fromkeys(keys, 1000), {key: found for key, found in windows.items() if found is not None}
+        )
+
     def tell(self, event: ev.Event) -> None:
         story = self.story
         if isinstance(event, ev.CapacityChanged):
             self.cpus = min(node["CPU"] for node in event.nodes)
         for command in story.do(event):
+            if isinstance(command, ev.Expanded):
+                asked = self.asked[command.request]
+                asked.discard(command.key)
+                asked.update(command.keys)
             if isinstance(command, ev.Spill):
                 under_way = {key for keys in self.writes for key in keys}
                 assert not under_way & set(command.keys), "two writers of one key"
@@ -144,7 +191,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 seconds = data.draw(st.sampled_from((0.0, 0.3, 20.0))) if later and step is first else None
                 reports.append(ev.StepReport(step.key, kept=False, failure=failure, later=seconds))
             else:
-                reports.append(ev.StepReport(step.key, 1000, 0.5, step.key in task.outputs))
+                reports.append(self.report(task, step))
         if len(reports) > 1 and data.draw(st.booleans()):
             reports.pop()
         event = ev.Reported(task.id, reports)
@@ -179,7 +226,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def read_ends(self, data: st.DataObject, how: str) -> None:
         keys = self.reads.pop(data.draw(st.integers(0, len(self.reads) - 1)))
         if how == "well":
-            self.tell(ev.Restored(dict.fromkeys(keys, 1000)))
+            self.tell(self.restored(keys))
         elif how == "unreadable":
             self.tell(ev.Unreadable(dict.fromkeys(keys, "the disk is slow")))
         else:
@@ -235,14 +282,10 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.story.index.update(self.writes[0])
                 self.tell(ev.Stored(self.writes.pop(0)))
             elif self.reads:
-                self.tell(ev.Restored(dict.fromkeys(self.reads.pop(0), 1000)))
+                self.tell(self.restored(self.reads.pop(0)))
             elif story.ledger.tasks:
                 task = next(iter(story.ledger.tasks.values()))
-                self.tell(
-                    ev.Reported(
-                        task.id, [ev.StepReport(s.key, 1000, 0.5, s.key in task.outputs) for s in task.steps]
-                    )
-                )
+                self.tell(ev.Reported(task.id, [self.report(task, step) for step in task.steps]))
             elif story.ledger.wake_at() < float("inf"):
                 story.now = max(story.now, story.ledger.wake_at())
                 self.tell(ev.Tick())
@@ -250,7 +293,9 @@ class LedgerMachine(RuleBasedStateMachine):
                 break
         assert not story.ledger.requests
         assert not story.ledger.tasks
-        assert {e.state for e in story.ledger.entries.values()} <= AVAILABLE
+        failed = {k for k, e in story.ledger.entries.items() if e.state is State.FAILED}
+        assert failed <= {EACH, "each cast", "reel", "montage"}  # by ranges that are none
+        assert {e.state for k, e in story.ledger.entries.items() if k not in failed} <= AVAILABLE
         assert story.ledger.hot_bytes <= 4000
         self.finished_means_told_of_everything()
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Failure, Priority, RequestView
 from amber_ray.core.model.service import Answered, Service, StoredValue
-from amber_ray.core.model.units import Collection, Segment
+from amber_ray.core.model.units import Collection, EachRange, Segment
 from amber_ray.errors import AmberError, RequestMismatch, StoreError, Unavailable, UnknownRequest
 from tests.simulation.network import Node
-from tests.simulation.scenario import Ask, Read
+from tests.simulation.scenario import FOUND, Ask, Read
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -77,6 +77,7 @@ class Caller:
         self.state = "asks"
         self.cancelled = False
         self.view: RequestView | None = None
+        self._units: dict[tuple[str, str], list[Any]] = {}
         self._began = world.loop.time()
         self._anew = ask.refresh
 
@@ -224,7 +225,7 @@ class Caller:
         if failed:
             assert world.moves, f"{ask.id}: {view.failed_assets[0].failure.message}"
         wanted = world.names_of(ask.features, ask.assets)
-        got = [(r.feature, unit_name(r.unit)) for r in view.results]
+        got = list(dict.fromkeys((r.feature, unit_name(r.unit, r.feature)) for r in view.results))
         if failed:
             wanted = [name for name in wanted if name in got]
         assert got == wanted, f"{ask.id} asked for {wanted} and got {got}"
@@ -234,6 +235,7 @@ class Caller:
             if step is None:
                 world.learn(result)
                 step = world.media.steps[key]
+            self._told_unit(result)
             assert (step.recipe.feature, step.unit_id) == (result.feature, result.unit.unit_id)
             if result.state == "failed":
                 assert result.failure is not None
@@ -247,6 +249,26 @@ class Caller:
                     world.oracle.anew(key, result.value, self._began)
                 if self._anew and not result.cached:
                     world.oracle.refreshed(key, result.value)
+        self._check_units()
+
+    def _told_unit(self, result: Any) -> None:
+        """Gather the units of each range of a finder that was asked about."""
+        if result.feature not in FOUND or isinstance(result.unit, EachRange):
+            return
+        self._units.setdefault((result.feature, result.unit.asset.id), []).append(result)
+
+    def _check_units(self) -> None:
+        """The units are those that a finder found, all of them, in order, and by a value that counts."""
+        world = self.world
+        for (feature, asset), results in self._units.items():
+            told = tuple(result.key for result in results)
+            ways = world.ways(feature, asset, told)
+            names = [world.media.names[key] for key in told]
+            assert ways, f"{self.ask.id} is told of {names}, which nobody has found"
+            for finder, serial in ways:
+                if world.oracle.counts(finder, serial, self._began):
+                    return
+            raise AssertionError(f"{self.ask.id} is told of {names}, which was found before a change")
 
     def _honest(self, key: str, failure: Failure) -> None:
         """A failure names a step that did fail, and that is the key or something under it."""
@@ -271,7 +293,7 @@ class Caller:
             foreign = world.media.steps[key].home != world.media.steps[failure.key].home
             assert foreign or self._began <= moved, f"{self.ask.id} asked after the move: {failure}"
             return
-        bad = failure.kind == "input" and world.media.bad(world.media.digest(failure.key))
+        bad = failure.kind == "input" and world.media.bad_value(failure.key)
         assert bad or poisoned or not world.calm or failure.type == "MissingResource", failure
 
     async def _load(self, view: RequestView) -> None:
@@ -329,8 +351,10 @@ async def read(world: World, it: Read) -> None:
             world.oracle.told(key, value.value, began)
 
 
-def unit_name(unit: Any) -> str:
-    """A unit by what it is about, without where that is."""
+def unit_name(unit: Any, feature: str = "") -> str:
+    """A unit by what it is about, without where that is. Units that were found are one."""
+    if isinstance(unit, EachRange) or feature in FOUND:
+        return f"{unit.asset.id[:4]}@each"
     if isinstance(unit, Segment):
         return f"{unit.asset.id[:4]}@{unit.start_us}"
     return "all" if isinstance(unit, Collection) else unit.id[:4]

@@ -3,6 +3,9 @@
 A value is a text: the digest of all that was given, in order, then the number of its execution, then padding.
 The digest is what it must be; the number tells a value that was made anew from an old copy. `frames` is an
 array, into which `look` tries to write, as users' features do by mistake.
+
+Finders find other windows each time that they run, so that whoever goes on with windows of before is told
+from whoever goes on with those of now. So what gathers found units may have several right values.
 """
 
 from __future__ import annotations
@@ -11,7 +14,10 @@ import asyncio
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Iterable, Mapping
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +25,8 @@ import numpy as np
 from amber_ray.core.declare.calls import Calls, Rate, RetryLater
 from amber_ray.core.declare.feature import Resources, feature
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.model.units import Asset, Collection, Segment
+from amber_ray.core.model.units import Asset, Collection, EachRange, Segment
+from amber_ray.core.planning.fanout import Windows, expand, widened, windows_of
 from amber_ray.core.planning.plan import Planner, Step
 from amber_ray.errors import MediaError, MediaNotFound
 from amber_ray.media.looks import looking
@@ -81,17 +88,59 @@ class Judge:
 def match(film: list[str], sound: list[str]) -> str: ...
 
 
+@dataclass(frozen=True)
+class Cut:
+    """A range that was found; the first one of a list has the value's text."""
+
+    start: float
+    end: float
+    text: str
+
+
+@feature(version="1")
+def cuts(probe: str) -> list[Cut]: ...
+
+
+@feature(version="1", per="cuts")
+def take(look: str, probe: str) -> str: ...
+
+
+@feature(version="1")
+def reel(take: list[str], sound: str) -> str: ...
+
+
+@feature(version="1", per="collection")
+def montage(take: list[list[str]]) -> str: ...
+
+
+@feature(version="1")
+def acts(reel: str) -> list[Cut]: ...
+
+
+@feature(version="1", per="acts", batch=3)
+class Pose:
+    def __call__(self, frames: np.ndarray) -> str: ...
+
+    def batch(self, frames: list[np.ndarray]) -> list[str]: ...
+
+
 SPECS = {
     f.__amber__.name: f.__amber__  # type: ignore[attr-defined]
-    for f in (probe, frames, look, Embed, mood, scene, film, sound, match, caption, Judge)
+    for f in (
+        *(probe, frames, look, Embed, mood, scene, film, sound, match, caption, Judge),
+        *(cuts, take, reel, montage, acts, Pose),
+    )
 }
+FINDERS = ("cuts", "acts")
+MOST = 500
+"""Right values of one key that are looked at; beyond that any is taken for right."""
 
 
 class Model:
-    """What a warm actor runs for `embed`."""
+    """What a warm actor runs for `embed`, and for `pose`."""
 
-    def __init__(self, world: World, version: str) -> None:
-        self._body = functools.partial(body, world, "embed", version)
+    def __init__(self, world: World, name: str, version: str) -> None:
+        self._body = functools.partial(body, world, name, version)
 
     def __call__(self, frames: np.ndarray) -> str:
         made: str = self._body(frames=frames)
@@ -140,7 +189,10 @@ def body(world: World, name: str, version: str, **given: Any) -> Any:
     if name == "look":
         _scribble(given["frames"])
     world.media.trouble(name, digest)
-    text = f"{digest}:{world.media.executed(digest)}:".ljust(world.media.size[name], ".")
+    serial = world.media.executed(digest)
+    text = f"{digest}:{serial}:".ljust(world.media.size[name], ".")
+    if name in FINDERS:
+        return world.media.find(digest, serial, text)
     return np.frombuffer(bytearray(text.encode()), np.uint8).copy() if name == "frames" else text
 
 
@@ -162,6 +214,8 @@ def digest_of(name: str, version: str, unit: Any, inputs: Iterable[Any]) -> str:
 
 def text_of(value: Any) -> str:
     """A value as its text."""
+    if isinstance(value, list):
+        value = value[0].text
     return bytes(value).decode() if isinstance(value, np.ndarray) else str(value)
 
 
@@ -176,7 +230,8 @@ def serial_in(value: Any) -> int:
 
 
 def _digests(value: Any) -> Any:
-    return [_digests(v) for v in value] if isinstance(value, list) else digest_in(value)
+    gathered = isinstance(value, list) and not (value and isinstance(value[0], Cut))
+    return [_digests(v) for v in value] if gathered else digest_in(value)
 
 
 class Media:
@@ -200,9 +255,12 @@ class Media:
         self.executions = 0
         self.moved_at: dict[str, float] = {}
         self.made_at: list[float] = [0.0]
+        self.found: dict[str, dict[int, Windows]] = {}
+        self._expanded: dict[tuple[str, Windows], tuple[tuple[str, ...], tuple[Segment, ...]]] = {}
         self._versions = dict.fromkeys(SPECS, "1")
         self._options = {name: _options(draws, name) for name in SPECS}
-        self._digests: dict[str, str] = {}
+        self._digests: dict[str, set[str]] = {}
+        self._variable: dict[str, bool] = {}
         self._doomed: dict[str, bool] = {}
         self.upgrade()
 
@@ -219,12 +277,13 @@ class Media:
 
     def _spec(self, name: str, generation: int) -> Any:
         version = self._versions[name]
-        model = {"embed": Model, "judge": Judged}.get(name)
         function = called if name == "caption" else body
         make: Any = functools.partial(function, self._world, name, version)
-        if model is not None:
-            make = functools.partial(model, self._world, version)
-        if name == "frames":
+        if name in ("embed", "pose"):
+            make = functools.partial(Model, self._world, name, version)
+        elif name == "judge":
+            make = functools.partial(Judged, self._world, version)
+        elif name == "frames":
             make = looking(lambda clip: None)(make)
         return dataclasses.replace(
             SPECS[name],
@@ -251,6 +310,12 @@ class Media:
     def learn(self, steps: Mapping[str, Step]) -> None:
         """Remember what keys stand for. A collection of other assets has steps of its own."""
         for key, step in steps.items():
+            if (
+                key not in self.steps
+                and step.recipe.feature == "montage"
+                and type(step.inputs[0][0]) is tuple
+            ):
+                self._world.learn_collection(step.recipe.feature, step.unit)  # it was widened for this run
             if key not in self.steps:
                 self.steps[key] = step
                 version = step.recipe.version
@@ -260,6 +325,11 @@ class Media:
     def _place(self, step: Step) -> str:
         """A unit as a person reads it: a0, a0/1, or all."""
         ids = [a.id for a in self.assets]
+        if isinstance(step.unit, EachRange):
+            return f"a{ids.index(step.unit.asset.id)}/each"
+        if isinstance(step.unit, Segment) and step.unit.found:
+            length = step.unit.length_us / 1e6
+            return f"a{ids.index(step.unit.asset.id)}/{step.unit.start:g}+{length:g}"
         if isinstance(step.unit, Segment):
             return f"a{ids.index(step.unit.asset.id)}/{int(step.unit.start / SEGMENT_SECONDS)}"
         if isinstance(step.unit, Collection):
@@ -290,6 +360,52 @@ class Media:
             if self.at(asset.uri) is None:
                 self._world.saw("an asset was gone from its place")
                 raise MediaNotFound(f"there is no {asset.uri}")
+
+    # --- what finders find
+
+    def find(self, digest: str, serial: int, text: str) -> list[Cut]:
+        """The ranges of one execution of a finder: some that it always finds, and some of this time.
+
+        They are in no order, some twice, and some are the grid's segments.
+        """
+        end = self._scenario.segments * SEGMENT_SECONDS
+        always, now = random.Random(digest), random.Random(f"{digest}/{serial}")
+        kinds = [(0.0, SEGMENT_SECONDS), (0.0, 2.5), (2.5, 7.25), (end - 4.0, end + 1.0), (5.0, 15.0)]
+        ranges = [one for one in kinds if always.random() < 0.5]
+        ranges.append((now.randint(0, 3) * 1.5, 6.0))
+        ranges += now.sample(ranges, now.randint(0, 1))
+        now.shuffle(ranges)
+        value = [Cut(start, stop, text if not i else "") for i, (start, stop) in enumerate(ranges)]
+        windows = windows_of(value)
+        assert windows is not None
+        self.found.setdefault(digest, {})[serial] = windows
+        return value
+
+    def expansion(self, template: Step, windows: Windows) -> tuple[tuple[str, ...], tuple[Segment, ...]]:
+        """The keys and units that come of a template, whose steps are known from now on."""
+        known = self._expanded.get((template.key, windows))
+        if known is None:
+            found = expand(self.steps, template, windows, 1000)
+            self.learn(found.steps)
+            known = self._expanded[template.key, windows] = found.keys, found.units
+        return known
+
+    def ways(self, template: Step) -> dict[int, Windows]:
+        """The windows that there can be for a template, by the number of the execution that found them."""
+        ways: dict[int, Windows] = {}
+        for digest in self.digests(template.needs[0]):
+            ways |= self.found.get(digest, {})
+        return ways
+
+    def templates(self, key: str) -> list[Step]:
+        """The templates that a step gathers."""
+        return [self.steps[need] for need in self.steps[key].needs if self.steps[need].is_template]
+
+    def learn_found(self) -> None:
+        """Learn every step that there can be of a found window so far."""
+        for template in [step for step in self.steps.values() if step.is_template]:
+            for windows in self.ways(template).values():
+                self.expansion(template, windows)
 
     # --- what goes wrong in a feature
 
@@ -323,44 +439,94 @@ class Media:
 
     # --- what is true
 
-    def digest(self, key: str) -> str:
-        """What the value of a key must be, evaluated without any machinery."""
+    def digests(self, key: str) -> set[str]:
+        """What the value of a key may be, evaluated without any machinery: one thing, if nothing is gathered
+        under it that was found. Empty if that are too many to tell.
+        """
         known = self._digests.get(key)
+        if known is not None:
+            return known
+        step = self.steps[key]
+        made = {digest for one in self._forms(step) for digest in self._made(one)}
+        if not self._varies(key):
+            self._digests[key] = made
+        return made if len(made) <= MOST else set()
+
+    def _varies(self, key: str) -> bool:
+        """Whether a value depends on windows that a finder found."""
+        known = self._variable.get(key)
         if known is None:
-            step = self.steps[key]
-            spec = SPECS[step.recipe.feature]
-            unit = step.unit if spec.unit_argument else None
-            inputs = [_nested(self, nested) for nested in step.inputs]
-            known = self._digests[key] = digest_of(spec.name, step.recipe.version, unit, inputs)
+            needs = self.steps[key].needs
+            known = any(self.steps[need].is_template or self._varies(need) for need in needs)
+            self._variable[key] = known
         return known
 
+    def _forms(self, step: Step) -> Iterator[Step]:
+        """A step with the keys of found units in the place of each template, for all that was ever found."""
+        templates = self.templates(step.key)
+        ways = [dict.fromkeys(self.ways(template).values()) for template in templates]
+        for chosen in itertools.islice(itertools.product(*ways), MOST + 1):
+            one = step
+            for template, windows in zip(templates, chosen, strict=True):
+                one = widened(one, template.key, self.expansion(template, windows)[0])
+            yield one
+
+    def _made(self, step: Step) -> Iterator[str]:
+        """What a step may make of what its inputs may be."""
+        spec = SPECS[step.recipe.feature]
+        unit = step.unit if spec.unit_argument else None
+        varying = [need for need in step.needs if self._varies(need)]
+        for chosen in itertools.product(*(sorted(self.digests(need)) for need in varying)):
+            given = dict(zip(varying, chosen, strict=True))
+            inputs = [self._nested(nested, given) for nested in step.inputs]
+            yield digest_of(spec.name, step.recipe.version, unit, inputs)
+
+    def _nested(self, nested: Any, given: Mapping[str, str]) -> Any:
+        if not isinstance(nested, str):
+            return [self._nested(part, given) for part in nested]
+        return given[nested] if nested in given else min(self.digests(nested))
+
+    def right(self, key: str, digest: str) -> bool:
+        """Whether a value of a key may be this."""
+        return digest in (self.digests(key) or (digest,))
+
+    def bad_value(self, key: str) -> bool:
+        """Whether an input of this step can be no good."""
+        return any(map(self.bad, self.digests(key)))
+
     def doomed(self, key: str) -> bool:
-        """Whether it can have no value: it or something under it is bad or poison."""
+        """Whether it can have no value: it or something under it is bad or poison.
+
+        Of units that were found it is not said: there may be other ones.
+        """
         known = self._doomed.get(key)
         if known is None:
-            known = self._doomed[key] = (
-                self.bad(self.digest(key)) or self.poison(key) or any(map(self.doomed, self.steps[key].needs))
-            )
+            step = self.steps[key]
+            certain = not (step.is_template or self._varies(key))
+            known = self.poison(key) or (certain and self.bad_value(key))
+            known = known or any(self.doomed(need) for need in step.needs if not self.steps[need].is_template)
+            self._doomed[key] = known
         return known
 
     def below(self, key: str) -> set[str]:
         """The key and all that it is made of."""
-        return {key}.union(*map(self.below, self.steps[key].needs))
+        step = self.steps[key]
+        found = {key}.union(*map(self.below, step.needs))
+        if step.is_template:
+            for windows in self.ways(step).values():
+                found = found.union(*map(self.below, self.expansion(step, windows)[0]))
+        return found
 
     def durable(self, key: str) -> bool:
         """Whether its value belongs into Parquet."""
         return self.steps[key].recipe.store == "parquet"
 
 
-def _nested(media: Media, nested: Any) -> Any:
-    return media.digest(nested) if isinstance(nested, str) else [_nested(media, part) for part in nested]
-
-
 def _options(draws: Draws, name: str) -> dict[str, Any]:
     made: dict[str, Any] = {"retries": draws.pick("retries", name, (0, 1, 2, 2))}
     if name == "frames":
         return made | {"store": draws.pick("store", name, ("never", "never", "parquet"))}
-    if name == "embed":
+    if name in ("embed", "pose"):
         gpu = Resources(**GPU, gpu=draws.pick("gpu", name, ("preferred", "required")))
         return made | {"batch": draws.pick("batch", name, (1, 3)), "resources": gpu}
     if name in CALLED:

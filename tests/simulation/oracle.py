@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from amber_ray.core.ledger.invariants import check
 from amber_ray.core.ledger.ledger import Ledger
-from amber_ray.core.model.units import Collection, Segment
+from amber_ray.core.model.naming import assets_of
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
 from amber_ray.fabric.shard.forwarding import Fetched
@@ -89,6 +89,7 @@ class Oracle:
             commands = plain(event, now)
             patience.after(event, commands, now)
             self._after(ledger, event, shard)
+            self._expands(ledger, commands, shard)
             sessions.said(commands)
             told = Counter((c.request, c.key) for c in commands if isinstance(c, ev.Deliver))
             assert not told or max(told.values()) == 1, f"{told.most_common(1)} was delivered twice"
@@ -116,6 +117,17 @@ class Oracle:
                 assert held is None or not stored or held in stored, (
                     f"{key} was not written, an older one was"
                 )
+
+    def _expands(self, ledger: Ledger, commands: Iterable[ev.Command], shard: Shard) -> None:
+        """Units that a request stands for from now on are undone if it wants them new."""
+        for command in commands:
+            ask = self._world.asks.get(command.request) if isinstance(command, ev.Expanded) else None
+            if isinstance(command, ev.Expanded):
+                self._world.saw("windows were found")
+            if isinstance(command, ev.Expanded) and ask is not None and ask.refresh:
+                self.undone(command.keys)
+                unwritten = ledger.unspilled.keys() | ledger.spilling
+                self._forget_refreshes([key for key in command.keys if key in unwritten])
 
     def in_step(self, shard: Shard, process: Process) -> None:
         """After a callback: what the ledger thinks is in memory is what the shell holds."""
@@ -260,7 +272,7 @@ class Oracle:
 
     def right(self, key: str, value: Any) -> None:
         """A value of a key must be this."""
-        assert digest_in(value) == self._world.media.digest(key), f"a wrong value of {key}"
+        assert self._world.media.right(key, digest_in(value)), f"a wrong value of {key}"
 
     def serial(self, value: Any) -> int:
         """The number of the execution that made a value."""
@@ -274,22 +286,29 @@ class Oracle:
 
     def about(self, key: str, asset: str) -> bool:
         """Whether a key's value is of an asset, or of a collection with it."""
-        unit = self._world.media.steps[key].unit
-        if isinstance(unit, Segment):
-            return unit.asset.id == asset
-        return asset in [a.id for a in unit.assets] if isinstance(unit, Collection) else unit.id == asset
+        return asset in [a.id for a in assets_of(self._world.media.steps[key].unit)]
 
     def told(self, key: str, value: Any, asked: float) -> None:
         """A caller who asked at a time is told a value."""
         self.right(key, value)
         serial = self.serial(value)
         self._told.setdefault((key, serial), self._world.loop.time())
+        if old := self._outdated(key, serial, asked):
+            raise AssertionError(old)
+
+    def counts(self, key: str, serial: int, asked: float) -> bool:
+        """Whether a caller who asked at a time may be told what comes of this value of a finder."""
+        return not self._outdated(key, serial, asked)
+
+    def _outdated(self, key: str, serial: int, asked: float) -> str:
+        """Why a caller who asked at a time may not be told a value; empty if nothing is wrong with it."""
         least, since = self._least.get(key, (0, 0.0))
         if serial <= least and asked > since + NEWS_SECONDS and asked > self._excused.get(key, 0.0):
-            raise AssertionError(f"{key} was purged, and an old value was told")
+            return f"{key} was purged, and an old value was told"
         least, since = self._refreshed.get(key, (0, 0.0))
         if serial < least and asked > since + NEWS_SECONDS:
-            raise AssertionError(f"{key} was made anew, and an old value was told")
+            return f"{key} was made anew, and an old value was told"
+        return ""
 
     # --- ends
 

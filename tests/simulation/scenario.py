@@ -19,6 +19,10 @@ CLUSTERS = ((SMALL,), (SMALL_GPU,), (SMALL_GPU, SMALL), ({"CPU": 1.0},), ({"CPU"
 FEATURES = ("probe", "frames", "look", "embed", "mood", "scene", "film", "sound", "match")
 CALLED = ("caption", "judge")
 """Features that call services."""
+FOUND = ("take", "pose")
+"""Features of windows that others find."""
+GATHERED = ("cuts", "reel", "montage", "acts")
+"""Finders, and features that gather such ones."""
 
 CHANCES = (
     *("step", "system", "die", "mute", "slow", "hang"),  # of a task
@@ -131,10 +135,11 @@ class Scenario:
         calls = random.Random(f"{seed}/calls")  # of their own, so that older seeds are what they were
         chances["later"] = danger * calls.choice((0.0, 0.1, 0.3))
         settings["retry_later_seconds"] = calls.choice((15.0, 1000.0))
+        found = random.Random(f"{seed}/found")
         stimuli: list[Stimulus] = []
         for n in range(rng.choice((5, 15, 40))):
             ask = _ask(rng, f"r{n}", assets, shards, engines, theme)
-            stimuli.append(_with_calls(calls, ask))
+            stimuli.append(_with_found(found, _with_calls(calls, ask), shards))
         for _ in range(rng.choice((0, 10, 40))):
             stimuli.append(
                 Read(
@@ -218,6 +223,15 @@ def _with_calls(rng: random.Random, ask: Ask) -> Ask:
     if rng.random() < 0.6:
         return ask
     return dataclasses.replace(ask, features=(*ask.features, rng.choice(CALLED)))
+
+
+def _with_found(rng: random.Random, ask: Ask, shards: int) -> Ask:
+    """The same question, or one that also asks for found units, or for what gathers them."""
+    if rng.random() < 0.5:
+        return ask
+    among = (*FOUND, *FOUND, *GATHERED, *(("montage",) if shards > 1 else ()))
+    chosen = dict.fromkeys((*ask.features, rng.choice(among), rng.choice(among)))
+    return dataclasses.replace(ask, features=tuple(chosen))
 
 
 def _ask(rng: random.Random, id: str, assets: int, shards: int, engines: int, theme: str) -> Ask:

@@ -82,6 +82,8 @@ def told(what: Any, names: dict[str, str]) -> str:
                 _failure(outcome) if isinstance(outcome, Failure) else "cached" if outcome.cached else "made"
             )
             return f"Deliver {request} {_name(key, names)}: {end}"
+        case ev.Expanded(request, key, _, keys):
+            return f"Expanded {request} {_name(key, names)}: {of(keys)}"
         case ev.Finished(request):
             return f"Finished {request}"
         case ev.Restored(sizes):

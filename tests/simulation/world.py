@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import AssetRef
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import Asset, Collection
 from amber_ray.core.planning.plan import Planner
 from amber_ray.core.state.entry import State
 from amber_ray.errors import AmberError, MediaNotFound, StoreError, UnknownAsset
@@ -36,7 +36,7 @@ from tests.simulation.features import SEGMENT_SECONDS, Media
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Gone, Message, Node
 from tests.simulation.oracle import NEWS_SECONDS, Oracle
-from tests.simulation.scenario import CALLED, FEATURES, SMALL_GPU, Ask, Read, Scenario
+from tests.simulation.scenario import CALLED, FEATURES, FOUND, GATHERED, SMALL_GPU, Ask, Read, Scenario
 from tests.simulation.store import SimJournal, SimLease, SimParts, Store
 
 START = 1000.0
@@ -239,7 +239,7 @@ class World:
             Ask(
                 0.0,
                 f"last{len(self.callers)}-{number}",
-                (*FEATURES, *CALLED),
+                (*FEATURES, *CALLED, *FOUND, *GATHERED),
                 everything,
                 engine=number,
                 wait=300.0,
@@ -405,14 +405,34 @@ class World:
             planner.add_collection(chosen)
         return planner
 
+    def ways(self, feature: str, asset: str, told: tuple[str, ...]) -> list[tuple[str, int]]:
+        """The finders' keys and executions that found the windows of which these are the keys."""
+        media = self.media
+        return [
+            (template.needs[0], serial)
+            for template in list(media.steps.values())
+            if template.is_template and template.recipe.feature == feature and template.asset_id == asset
+            for serial, windows in media.ways(template).items()
+            if media.expansion(template, windows)[0] == told
+        ]
+
     def learn(self, result: Any) -> None:
-        """A collection of some of the assets has steps of its own: plan it with every registry."""
+        """A collection of some of the assets has steps of its own: plan it with every registry.
+
+        Units that were found and could not be made have some, too.
+        """
+        if isinstance(result.unit, Collection):
+            self.learn_collection(result.feature, result.unit)
+        else:
+            self.media.learn_found()
+
+    def learn_collection(self, feature: str, unit: Any) -> None:
+        """Learn the steps of a collection."""
         numbers = [
-            next(i for i, a in enumerate(self.media.assets) if a.id == asset.id)
-            for asset in result.unit.assets
+            next(i for i, a in enumerate(self.media.assets) if a.id == asset.id) for asset in unit.assets
         ]
         for registry in self.media.generations:
-            planner = self.media.planner(registry, [result.feature], self.scenario.shards)
+            planner = self.media.planner(registry, [feature], self.scenario.shards)
             planner.add_collection([self.media.assets[n] for n in numbers])
             self.media.learn(planner.plan().steps)
 

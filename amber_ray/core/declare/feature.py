@@ -22,7 +22,7 @@ from amber_ray.core.declare.calls import NO_CALLS, Calls, declared
 from amber_ray.core.declare.resources import Gpu, Resources, is_number
 from amber_ray.core.declare.signature import UNIT_ARGUMENT, Hint, Param, Signature, read
 from amber_ray.core.fingerprint import live
-from amber_ray.core.model.units import Per
+from amber_ray.core.model.units import RANK, Per, is_found
 from amber_ray.core.values.annotations import ValueType, parse
 from amber_ray.errors import DeclarationError, did_you_mean
 
@@ -74,6 +74,16 @@ class FeatureSpec:
     def decodes(self) -> bool:
         """Whether its function says that it decodes pictures (`media.looks`)."""
         return hasattr(self.target, "__decodes__")
+
+    @property
+    def finder(self) -> str | None:
+        """The feature that finds the windows that its values are for; None if they are for other units."""
+        return self.per if is_found(self.per) else None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The features that must be known for it: its inputs, and its finder."""
+        return self.inputs if self.finder in (None, *self.inputs) else (*self.inputs, self.per)
 
     def param(self, name: str) -> Param | None:
         """The parameter of that name, or None."""
@@ -144,8 +154,9 @@ def feature(
         target: the function or class, where `@feature` stands without arguments.
         name: the feature's name; by default the function's, or the class's in snake case.
         version: any short string; omitted, it is derived from the code the feature reaches.
-        per: segment, asset or collection; omitted, it follows from a `clip`, `asset` or `collection`
-            argument, else it is "asset".
+        per: segment, asset, collection, or the name of a feature per asset that finds ranges: a list of
+            dataclasses with `start` and `end` in seconds. Omitted, it follows from a `clip`, `asset` or
+            `collection` argument, else it is "asset".
         num_cpus: what one run holds while it runs; fractions are allowed. By default 1, and 0 for
             `async def`, whose calls hold none while they wait.
         num_gpus: likewise; above 1 whole.
@@ -238,7 +249,8 @@ def build(
     if batch > 1:
         _check_batch(name, target, signature)
     implied = UNIT_ARGUMENT.get(signature.unit) if signature.unit else None
-    if implied is not None and per is not None and implied != per:
+    window = implied == "segment" and per is not None and is_found(per)
+    if implied is not None and per is not None and implied != per and not window:
         raise DeclarationError(
             f"feature {name!r}: argument {signature.unit!r} is the unit of a feature per {implied}, "
             f"but per={per!r}"
@@ -289,9 +301,14 @@ def _check_words(name: Any, version: Any, per: Any, store: Any) -> None:
         raise DeclarationError(
             f"feature {name!r}: version must be a short string such as '1' or '2.0', not {version!r}"
         )
-    if per not in (None, "segment", "asset", "collection"):
+    if per is not None and not (isinstance(per, str) and (per in RANK or _NAME.match(per))):
         raise DeclarationError(
-            f"feature {name!r}: per must be 'segment', 'asset' or 'collection', not {per!r}"
+            f"feature {name!r}: per must be 'segment', 'asset', 'collection' or the name of a feature that "
+            f"finds ranges, not {per!r}"
+        )
+    if per is not None and per == name:
+        raise DeclarationError(
+            f"feature {name!r} can't be per {name!r}: it would be for what it finds itself"
         )
     if store not in ("parquet", "memory", "never"):
         raise DeclarationError(

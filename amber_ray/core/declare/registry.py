@@ -3,13 +3,17 @@
 An input of a finer unit is gathered into a list in order: the segments of an asset, the assets of a
 collection, and the segments of a collection's assets as a list of lists. One of the same unit is passed as it
 is, and a segment sees the value of its asset. A collection's value can't be an input of an asset or segment,
-which may be in many collections. Must not know: keys, plans.
+which may be in many collections.
+
+A feature per another one (`per="shots"`) is for each range that this one, its finder, finds in an asset. Such
+a window is a segment, so a feature per segment is passed as it is, computed for that window; values for what
+another finder finds can't be. Must not know: keys, plans.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Literal
 
@@ -17,8 +21,8 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.loading import load
 from amber_ray.core.declare.signature import UNIT_ARGUMENT
 from amber_ray.core.model.service import FeatureInfo, RegistryView
-from amber_ray.core.model.units import RANK
-from amber_ray.core.values.annotations import Json, ListOf, Optional, ValueType
+from amber_ray.core.model.units import RANK, is_found, rank_of
+from amber_ray.core.values.annotations import Json, ListOf, Optional, Scalar, Struct, ValueType
 from amber_ray.errors import (
     DeclarationError,
     FeatureMismatch,
@@ -37,8 +41,8 @@ class Registry:
     def __init__(self, specs: Iterable[FeatureSpec]) -> None:
         """Seals the specs. The same feature twice counts once.
 
-        Raises `DeclarationError` for two features of one name, unknown inputs, cycles, and inputs whose
-        unit or annotation can't be right.
+        Raises `DeclarationError` for two features of one name, unknown inputs, cycles, inputs whose unit or
+        annotation can't be right, and features per one that finds no ranges.
         """
         self._specs: dict[str, FeatureSpec] = {}
         for spec in specs:
@@ -50,6 +54,8 @@ class Registry:
                     f"two features are named {spec.name!r}: {_where(other)} and {_where(spec)}; rename one"
                 )
         for spec in self._specs.values():
+            if spec.finder is not None:
+                self._check_finder(spec, spec.finder)
             for name in spec.inputs:
                 self._check(spec, name)
         self._order = self._sorted()
@@ -97,23 +103,33 @@ class Registry:
 
     def edge(self, spec: FeatureSpec, name: str) -> Literal["gather", "same", "broadcast"]:
         """How `spec` receives its input `name`."""
-        mine, theirs = RANK[spec.per], RANK[self.get(name).per]
+        mine, theirs = rank_of(spec.per), rank_of(self.get(name).per)
         return "same" if mine == theirs else "gather" if theirs < mine else "broadcast"
 
     def ancestors(self, name: str) -> list[FeatureSpec]:
-        """All that a feature needs, inputs before users, itself last."""
+        """All that a feature needs, inputs and finders before users, itself last."""
+        return self._all_below(name, lambda spec: spec.needs)
+
+    def sources(self, name: str) -> list[FeatureSpec]:
+        """All that a feature's value is made from, inputs before users, itself last.
+
+        The finder of its windows is among them only if it is an input, too.
+        """
+        return self._all_below(name, lambda spec: spec.inputs)
+
+    def _all_below(self, name: str, below: Callable[[FeatureSpec], Iterable[str]]) -> list[FeatureSpec]:
         wanted: set[str] = set()
         stack = [name]
         while stack:
             one = stack.pop()
             if one not in wanted:
                 wanted.add(one)
-                stack.extend(self.get(one).inputs)
+                stack.extend(below(self.get(one)))
         return [s for s in self._order if s.name in wanted]
 
     def dependents(self, name: str) -> list[FeatureSpec]:
-        """The features that take it as an input."""
-        return [s for s in self._order if name in s.inputs]
+        """The features that take it as an input, or are for what it finds."""
+        return [s for s in self._order if name in s.needs]
 
     def params_for(
         self, features: Iterable[str], given: Mapping[str, Any]
@@ -219,12 +235,17 @@ class Registry:
         if source is None:
             near = did_you_mean(name, {*self._specs, *UNIT_ARGUMENT}, f"there are {', '.join(self.names())}")
             raise DeclarationError(f"feature {spec.name!r} takes {name!r}, which is no feature here; {near}")
+        if is_found(source.per) and rank_of(spec.per) == 0 and spec.per != source.per:
+            raise DeclarationError(
+                f"feature {spec.name!r} is per {spec.per} and can't take {name!r}, which is per "
+                f"{source.per}: those are other windows"
+            )
         if source.per == "collection" and spec.per != "collection":
             raise DeclarationError(
                 f"feature {spec.name!r} is per {spec.per} and can't take {name!r}, which is per collection: "
-                f"a {spec.per} may be in many collections"
+                f"a {'window' if is_found(spec.per) else spec.per} may be in many collections"
             )
-        gathered = max(0, RANK[spec.per] - RANK[source.per])
+        gathered = max(0, rank_of(spec.per) - rank_of(source.per))
         own, any_list = _lists(source.returns)
         hint = next(h for h in spec.hints if h.name == name)
         depth = gathered + own
@@ -237,6 +258,28 @@ class Registry:
             raise DeclarationError(
                 f"feature {spec.name!r} is per {spec.per} and takes {name!r}, which is per {source.per}, as "
                 f"{hint.words}; it arrives as {shape}"
+            )
+
+    def _check_finder(self, spec: FeatureSpec, name: str) -> None:
+        """Refuse a feature per one that does not find ranges in an asset."""
+        source = self._specs.get(name)
+        if source is None:
+            near = did_you_mean(name, {*self._specs, *RANK}, f"there are {', '.join(self.names())}")
+            raise DeclarationError(
+                f"feature {spec.name!r} is per {name!r}, which is neither segment, asset nor collection, nor "
+                f"a feature here; {near}"
+            )
+        if source.per != "asset":
+            raise DeclarationError(
+                f"feature {spec.name!r} is per {name!r}, which is per {source.per}; only a feature per asset "
+                "finds windows"
+            )
+        if not finds_ranges(source.returns):
+            told = source.returns.spec()
+            raise DeclarationError(
+                f"feature {spec.name!r} is per {name!r}, which returns {told.get('name', told['type'])} and "
+                "no ranges; a feature that finds windows returns a list of a dataclass with start: float and "
+                "end: float, in seconds"
             )
 
     def _sorted(self) -> list[FeatureSpec]:
@@ -255,7 +298,7 @@ class Registry:
                 elif name not in done:
                     path.append(name)
                     stack.append((name, True))
-                    stack.extend((i, False) for i in reversed(self._specs[name].inputs))
+                    stack.extend((i, False) for i in reversed(self._specs[name].needs))
         return list(done.values())
 
 
@@ -318,6 +361,14 @@ def _home(spec: FeatureSpec) -> tuple[str, str]:
 
 def _where(spec: FeatureSpec) -> str:
     return f"{spec.target.__qualname__} in {spec.module}"
+
+
+def finds_ranges(kind: ValueType) -> bool:
+    """Return whether values of a type are lists of ranges: of a dataclass with `start` and `end`, floats."""
+    if not (isinstance(kind, ListOf) and isinstance(kind.item, Struct)):
+        return False
+    fields = dict(kind.item.fields)
+    return fields.get("start") == fields.get("end") == Scalar("float")
 
 
 def _lists(kind: ValueType) -> tuple[int, bool]:

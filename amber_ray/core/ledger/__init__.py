@@ -34,6 +34,14 @@ and answers the waiters. A failure (`fail`) fails the dependents and answers the
 reason. A value that is gone (`invalidate`) is made again if it is wanted, and its dependents count it as
 missing again. An asset that moved after it was planned is read where the newest plan found it (`relocate`).
 
+**Found units.** What is for each range of a finder is in a plan once, as a template (`planning.fanout`). A
+template has an entry like a step: it is WAITING for its finder, and has waiters and dependents. It never
+runs. A finder's value brings its windows along (`Entry.windows`, for as long as the value is in memory), and
+in the event that makes it available `Ledger._expand` puts the steps of each window in the template's place:
+those that gather it are widened to them (`Graph.widen`), and requests that wait for it are told (`Expanded`)
+and wait for them instead. So all that is said here of steps is true of units that nobody knew when a request
+came.
+
 **Urgency.** A step's rank is the highest among its waiters and dependents, passed down to its inputs at once
 (`priority`), so that urgent work is never stuck behind an input that somebody else asked for in passing.
 
@@ -58,7 +66,7 @@ being written makes the write stale, and its end says nothing of a newer value.
 earliest. An alarm is never taken back: one that has lost its reason does nothing. *Every pause has an alarm
 or an awaited event*:
 
-    WAITING, missing inputs     those are LIVE themselves
+    WAITING, missing inputs     those are LIVE themselves (a template: its finder)
     WAITING, paused             alarm "retry"
     QUEUED                      the end of some task, or of a write where memory is far over budget
     RUNNING                     its task's end; and alarm "grace" once nobody wants any of the task
@@ -102,7 +110,8 @@ What the shell must do
 
 Where to look:
 
-    ledger       `handle`: the events of requests and storage, and the commands that follow from each event
+    ledger       `handle`: the events of requests and storage, and the commands that follow from each event;
+                 templates that become steps (`_expand`)
     graph        entries and edges: how one key's change reaches others; retries (`again`), evictable values;
                  an asset that moved (`relocate`)
     attempts     tasks handed over, whom each end of one is charged to (`graph.again` then retries or

@@ -108,7 +108,7 @@ class Attempts:
                     self._scheduler.cost(entry.step.recipe).learn(report.seconds, size)
                 graph.consumed(entry)
                 if report.kept:
-                    graph.hold(entry, DONE, report.bytes, now)
+                    graph.hold(entry, DONE, report.bytes, now, report.windows)
                     graph.available(entry, ev.Ready(cached=False, seconds=report.seconds))
                 else:
                     vanished.append(entry)

@@ -25,6 +25,7 @@ from typing import Any, Literal
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.fanout import Widened
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, LIVE, Entry, State
 
@@ -88,6 +89,8 @@ class Foresight:
         """
         made = self._entries[real.key] = copy.copy(real)
         made.note = self._copy.graph.story.note
+        if made.origin is not None:
+            made.origin = Widened(made.origin)  # what is expanded here is not for the other ledger
         made.waiters, made.dependents = {}, {}
         if real.waiters:
             self._copy.graph.callers.wait(self._others, made)

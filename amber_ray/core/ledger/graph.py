@@ -23,6 +23,7 @@ from amber_ray.core.ledger.requests import Callers
 from amber_ray.core.ledger.story import Story
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.core.planning.fanout import Expansion, Widened, Windows, widened
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.schedule import Scheduler
 from amber_ray.core.state import events as ev
@@ -89,7 +90,8 @@ class Graph:
     """Entries by key, and what an event has gathered so far.
 
     Commands that follow at once go to `out`. Restores, drops and questions to other shards are gathered and
-    become commands at the end of the event. `places`: where each asset was found last, and when. Steps are
+    become commands at the end of the event; templates whose windows are there (`to_expand`) become steps when
+    its handler is through. `places`: where each asset was found last, and when. Steps are
     looked at for it only of those that were found at two places, or may have been.
     """
 
@@ -113,6 +115,7 @@ class Graph:
         self.to_restore: list[str] = []
         self.to_drop: list[str] = []
         self.to_ask: dict[str, Entry] = {}
+        self.to_expand: list[Entry] = []
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.places: dict[str, tuple[float, Asset]] = {}
         self._moved: set[str] = set()
@@ -172,13 +175,28 @@ class Graph:
                     self.remove(entry, DROP)
                 else:
                     entry.step = here
-            below = [need for need in steps[key].needs if need not in seen]
+            below = [need for need in steps[key].below if need not in seen]
             seen.update(below)
             stack.extend(below)
+        if moved and any(steps[key].is_template for key in seen):
+            self._relocate_found({asset.id for key in seen for asset in _assets(steps[key].unit)})
         for id in list(self.places)[: max(0, len(self.places) - PLACES)]:
             del self.places[id]
             self._moved.discard(id)
             self._forgotten = True
+
+    def _relocate_found(self, ids: Container[str]) -> None:
+        """The same for steps of windows that were found in these assets: no plan names them."""
+        for entry in list(self.entries.values()):
+            unit = entry.step.unit
+            if not (isinstance(unit, Segment) and unit.asset.id in ids):
+                continue
+            if (here := self._here(entry.step)) is entry.step:
+                continue
+            if entry.failure is not None and entry.failure.type in NOT_THERE:
+                self.remove(entry, DROP)
+            else:
+                entry.step = here
 
     def _locate(self, asset: Asset, located: float) -> bool:
         """Note where an asset was found; return whether it may have been planned elsewhere before."""
@@ -208,10 +226,9 @@ class Graph:
         if same:
             return step
         if isinstance(unit, Collection):
-            unit = Collection(tuple(now))
-        else:
-            unit = Segment(now[0], unit.start_us, unit.length_us) if isinstance(unit, Segment) else now[0]
-        return dataclasses.replace(step, unit=unit)
+            return dataclasses.replace(step, unit=Collection(tuple(now)))
+        there = now[0] if isinstance(unit, Asset) else dataclasses.replace(unit, asset=now[0])
+        return dataclasses.replace(step, unit=there)
 
     def make(self, key: str, origin: Mapping[str, Step], rank: Rank, tenant: str) -> Entry:
         """Add an entry for a key and return it, still ABSENT."""
@@ -241,6 +258,12 @@ class Graph:
         """
         step, origin = entry.step, entry.origin
         assert origin is not None
+        planned = origin[entry.key]
+        if planned.inputs is not step.inputs and planned.inputs != step.inputs and not planned.recipe.gone:
+            step = entry.step = self._here(planned)  # it was widened for a request that is gone
+        if step.is_template:
+            self._register(entry, step.needs, now)
+            return
         if step.home != self.shard:
             # Another shard owns it and its inputs: one question asks for all such steps of this event.
             self.to_ask[entry.key] = entry
@@ -253,8 +276,13 @@ class Graph:
         if lacking is not None:
             self.fail(entry, failure_of(entry, "MissingResource", lacking, 503), now)
             return
-        missing = 0
-        for need in step.needs:
+        self._register(entry, step.needs, now)
+
+    def _register(self, entry: Entry, needs: Iterable[str], now: float, missing: int = 0) -> None:
+        """Register a WAITING step with inputs, beside `missing` others; it is ready if all have values."""
+        origin = entry.origin
+        assert origin is not None
+        for need in needs:
             below = self.ensure(need, origin, entry.rank, entry.tenant, now)
             if below.failure is not None:
                 self.fail(entry, below.failure, now)
@@ -266,8 +294,27 @@ class Graph:
                 missing += 1
         entry.missing = missing
         if not missing:
+            self._ready(entry)
+
+    def _ready(self, entry: Entry) -> None:
+        """All inputs of a WAITING step have values: queue it, or have a template expanded."""
+        if entry.step.is_template:
+            self.to_expand.append(entry)
+        else:
             entry.move(READY)
             self.scheduler.push(entry)
+
+    def widen(self, entry: Entry, template: str, found: Expansion, now: float) -> None:
+        """Give a step that gathers a template the steps of its windows as inputs instead.
+
+        It is WAITING, and not registered with the template any more.
+        """
+        assert entry.origin is not None
+        origin = entry.origin = Widened.over(entry.origin)
+        step = entry.step = widened(entry.step, template, found.keys)
+        origin.add(found.steps)
+        origin.replace(step)
+        self._register(entry, found.keys, now, entry.missing - 1)
 
     def made_since(self, seq: int) -> Iterator[str]:
         """Yield the keys with a higher sequence number, newest first."""
@@ -278,10 +325,11 @@ class Graph:
 
     # --- upward: what a value, or its lack, means for those above
 
-    def hold(self, entry: Entry, cause: Cause, size: int, now: float) -> None:
-        """Record that a value came into memory, by `Cause.DONE` or `Cause.RESTORED`."""
+    def hold(self, entry: Entry, cause: Cause, size: int, now: float, windows: Windows | None = None) -> None:
+        """Record that a value came into memory, by `DONE` or `RESTORED`, with its windows."""
         entry.move(cause)
         entry.bytes = size
+        entry.windows = windows
         self.memory.hold(size)
         if entry.state is HOT and self.durable(entry):
             self.memory.write(entry.key, size, now + self.settings.spill_seconds)
@@ -292,8 +340,7 @@ class Graph:
             if user.state is WAITING and not user.paused:
                 user.missing -= 1
                 if not user.missing:
-                    user.move(READY)
-                    self.scheduler.push(user)
+                    self._ready(user)
         if entry.waiters:
             entry.asked = True
             self.callers.answer(entry, outcome)
@@ -501,6 +548,7 @@ class Graph:
         self.memory.release(entry.key, entry.bytes)
         self.to_drop.append(entry.key)
         entry.bytes = 0
+        entry.windows = None
 
     # --- time
 
@@ -523,7 +571,7 @@ def moved(before: Unit, now: Unit) -> bool:
 def _assets(unit: Unit) -> Sequence[Asset]:
     if isinstance(unit, Collection):
         return unit.assets
-    return (unit.asset if isinstance(unit, Segment) else unit,)
+    return (unit if isinstance(unit, Asset) else unit.asset,)
 
 
 def failure_of(entry: Entry, type: str, message: str, status: int) -> Failure:

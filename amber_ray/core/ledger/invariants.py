@@ -24,6 +24,7 @@ def check(ledger: Ledger) -> None:
     _memory(ledger)
     _interest(ledger)
     _queue(ledger)
+    _fan_outs(ledger)
 
 
 def _broken(message: str, *about: object) -> Broken:
@@ -94,7 +95,7 @@ def _edges(ledger: Ledger) -> None:
     entries = ledger.entries
     for entry in entries.values():
         if entry.state is State.WAITING or entry.state is State.QUEUED:
-            if entry.step.home == ledger.shard:
+            if entry.step.home == ledger.shard or entry.step.is_template:
                 if not entry.paused:
                     _counted(entry, entries)
             elif not entry.paused:
@@ -225,3 +226,24 @@ def _queue(ledger: Ledger) -> None:
             continue
         if ledger.wake_at() > scheduler.calls.opens_at(caller):
             raise _broken("a call could start and nothing will start it", caller.feature)
+
+
+def _fan_outs(ledger: Ledger) -> None:
+    """A template waits for its finder and nothing else, and is gone as soon as the windows are there."""
+    if ledger.graph.to_expand:
+        raise _broken("windows are there and nobody expands", *ledger.graph.to_expand)
+    for entry in ledger.entries.values():
+        step = entry.step
+        if entry.windows is not None and entry.state not in AVAILABLE:
+            raise _broken("windows without a value", entry)
+        if not step.is_template:
+            if len(set(step.needs)) < len(step.needs):
+                raise _broken("needs an input twice", entry)
+            continue
+        if entry.state is not State.WAITING and entry.state is not State.FAILED:
+            raise _broken("a template has a state of a step", entry)
+        if len(step.needs) != 1 or entry.paused or entry.task:
+            raise _broken("a template waits for more than its finder", entry)
+    for task in ledger.tasks.values():
+        if any(step.is_template for step in task.steps):
+            raise _broken("a template runs", task.id)

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import reprlib
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from amber_ray.core.ledger.attempts import Attempts
 from amber_ray.core.ledger.graph import Graph, failure_of
 from amber_ray.core.ledger.requests import Request
+from amber_ray.core.model.units import Segment
+from amber_ray.core.planning.fanout import Widened, expand
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.costs import Costs
 from amber_ray.core.scheduler.schedule import Scheduler
@@ -43,6 +45,7 @@ from amber_ray.core.state.entry import (
     IllegalTransition,
     State,
 )
+from amber_ray.errors import AmberError, FeatureError
 from amber_ray.settings import Settings
 
 _INPUTS = 5
@@ -123,6 +126,8 @@ class Ledger:
         note(type(event))
         note(now)
         self._handlers[type(event)](event, now)
+        while self.graph.to_expand:
+            self._expand(self.graph.to_expand.pop(), now)
         self.graph.collect(now)
 
     def state_of(self, key: str) -> State:
@@ -184,7 +189,7 @@ class Ledger:
         if event.refresh:
             self._refresh(request, targets, event.steps, now)
         for key in targets:
-            self._attach(request, key, event, now)
+            self._attach(request, key, event.steps, now)
         request.created = dict.fromkeys((*targets, *self.graph.made_since(known)))
         if not request.pending:
             self.graph.callers.finish(request)
@@ -192,26 +197,26 @@ class Ledger:
             self.graph.alarms.set(request.deadline, "deadline", request.id)
             self._expire(request.id, now)
 
-    def _attach(self, request: Request, key: str, event: ev.Requested, now: float) -> None:
+    def _attach(self, request: Request, key: str, steps: Mapping[str, Step], now: float) -> None:
         """Answer a target at once if its fate is known, else make the request a waiter on it."""
         callers = self.graph.callers
         entry = self.entries.get(key)
-        if (entry is None or self.graph.forgotten(entry, now)) and not event.load and key in self.index:
-            self.counters["hits_store"] += event.counted
+        if (entry is None or self.graph.forgotten(entry, now)) and not request.load and key in self.index:
+            self.counters["hits_store"] += request.counted
             callers.tell(request, key, ev.Ready(cached=True))
             return
         # What is being read back is a hit once it is there.
         joined = entry is not None and entry.state in LIVE and entry.state is not RESTORING
-        entry = self.graph.ensure(key, event.steps, request.rank, request.tenant, now)
+        entry = self.graph.ensure(key, steps, request.rank, request.tenant, now)
         if entry.state in AVAILABLE:
-            self.counters["hits_memory"] += event.counted
+            self.counters["hits_memory"] += request.counted
             entry.asked = True
             self.graph.release_interest(entry)
             callers.tell(request, key, ev.Ready(cached=True, seconds=entry.seconds))
         elif entry.failure is not None:
             callers.tell(request, key, entry.failure)
         else:
-            self.counters["joined"] += joined and event.counted
+            self.counters["joined"] += joined and request.counted and not entry.step.is_template
             callers.wait(request, entry)
 
     def _refresh(
@@ -229,9 +234,10 @@ class Ledger:
             entry = self.entries.get(key)
             if entry is not None and entry.state is FAILED:
                 graph.remove(entry, DROP)
-            new = [need for need in steps[key].needs if need not in below]
+            new = [need for need in steps[key].below if need not in below]
             below.update(dict.fromkeys(new))
             stack.extend(new)
+        self._forget_failed_units([steps[key] for key in below if steps[key].is_template])
         for key in targets:
             entry = self.entries.get(key)
             if entry is None:
@@ -244,6 +250,71 @@ class Ledger:
             elif entry.state is RESTORING:
                 entry.move(MISS)
                 graph.plan(entry, now)
+
+    def _forget_failed_units(self, templates: Sequence[Step]) -> None:
+        """Forget the failures of found units of these templates' features and assets: no plan names them."""
+        about = {(step.recipe.feature, step.asset_id) for step in templates}
+        for entry in list(self.entries.values()) if about else ():
+            step = entry.step
+            windowed = isinstance(step.unit, Segment) and (step.recipe.feature, step.asset_id) in about
+            if windowed and entry.state is FAILED:
+                self.graph.remove(entry, DROP)
+
+    def _expand(self, entry: Entry, now: float) -> None:
+        """Put the steps of each window in the place of a template, whose finder's value is in memory.
+
+        Steps that gather it are given those as inputs, and requests that wait for it wait for those. What it
+        was noted for may be over by now: within one event it can be dropped, or its finder made anew.
+        """
+        graph, key = self.graph, entry.key
+        if self.entries.get(key) is not entry or entry.state is not WAITING or entry.missing:
+            return
+        windows = self.entries[entry.step.needs[0]].windows
+        assert entry.origin is not None
+        try:
+            if windows is None:
+                raise FeatureError("the finder's value is no list of ranges")
+            found = expand(entry.origin, entry.step, windows, self.settings.limits.units_per_asset)
+        except AmberError as error:
+            failure = failure_of(entry, type(error).__name__, str(error), error.status)
+            graph.fail(entry, dataclasses.replace(failure, kind="feature"), now)
+            return
+        users, entry.dependents = entry.dependents, {}
+        requests = graph.callers.hand_over(entry)
+        origin = Widened.over(entry.origin)
+        origin.add(found.steps)
+        graph.consumed(entry)
+        graph.remove(entry, DROP)
+        known = graph.newest
+        for user in users.values():
+            graph.widen(user, key, found, now)
+        above = self._above(users.values())
+        for request in requests:
+            graph.out.append(ev.Expanded(request.id, key, found.units, found.keys))
+            if request.refresh:
+                self._refresh(request, found.keys, origin, now)
+            for one in found.keys:
+                self._attach(request, one, origin, now)
+            request.created.update(dict.fromkeys(found.keys))
+        brought_about = dict.fromkeys(graph.made_since(known))
+        for request in (*requests, *above):
+            request.created.pop(key, None)
+            request.created.update(brought_about)
+        for request in requests:
+            graph.callers.handed_over(request, key)
+
+    def _above(self, entries: Iterable[Entry]) -> list[Request]:
+        """Return the requests that wait for these keys, or for what is made of them."""
+        seen: dict[str, Entry] = {}
+        found: dict[str, Request] = {}
+        stack = list(entries)
+        while stack:
+            entry = stack.pop()
+            if entry.key not in seen:
+                seen[entry.key] = entry
+                found.update((id, self.requests[id]) for id in entry.waiters)
+                stack.extend(entry.dependents.values())
+        return list(found.values())
 
     def _left(self, event: ev.Left, now: float) -> None:
         request = self.requests.get(event.id)
@@ -286,7 +357,7 @@ class Ledger:
             if entry is not None and entry.state is RESTORING:
                 self.counters["restored"] += 1
                 self.counters["hits_store"] += sum(self.requests[id].counted for id in entry.waiters)
-                self.graph.hold(entry, RESTORED, size, now)
+                self.graph.hold(entry, RESTORED, size, now, event.windows.get(key))
                 self.graph.available(entry, ev.Ready(cached=True))
             elif entry is None or entry.state not in AVAILABLE:
                 self.graph.to_drop.append(key)  # purged or recomputed while it was read
@@ -356,7 +427,8 @@ class Ledger:
         for entry in unready:
             entry.ticket = 0
         for entry in unready:
-            lacking = self.scheduler.lacking(entry.step.recipe) if entry.step.home == self.shard else None
+            runs_here = entry.step.home == self.shard and not entry.step.is_template
+            lacking = self.scheduler.lacking(entry.step.recipe) if runs_here else None
             if lacking is not None and entry.state is not FAILED:
                 self.graph.fail(entry, failure_of(entry, "MissingResource", lacking, 503), now)
             elif entry.state is QUEUED:

@@ -16,19 +16,29 @@ from amber_ray.core.state.entry import Entry, Rank
 class Request:
     """One caller's request: its unanswered targets, and the steps that it brought about (`created`).
 
-    `counted`: its answers are hits; see `Requested`.
+    `counted`, `load`, `refresh`: see `Requested`.
     """
 
-    __slots__ = ("counted", "created", "deadline", "id", "pending", "rank", "tenant")
+    __slots__ = ("counted", "created", "deadline", "id", "load", "pending", "rank", "refresh", "tenant")
 
     def __init__(
-        self, id: str, rank: Rank, tenant: str, deadline: float | None, *, counted: bool = True
+        self,
+        id: str,
+        rank: Rank,
+        tenant: str,
+        deadline: float | None,
+        *,
+        counted: bool = True,
+        load: bool = True,
+        refresh: bool = False,
     ) -> None:
         self.id = id
         self.rank = rank
         self.tenant = tenant
         self.deadline = deadline
         self.counted = counted
+        self.load = load
+        self.refresh = refresh
         self.pending: dict[str, Entry] = {}
         self.created: dict[str, None] = {}
 
@@ -48,7 +58,15 @@ class Callers:
             raise ValueError(f"request {event.id}: priority must be 0, 1 or 2, not {event.priority}")
         urgency = float("-inf") if event.deadline is None else -event.deadline
         rank = (event.priority, urgency)
-        request = Request(event.id, rank, event.tenant, event.deadline, counted=event.counted)
+        request = Request(
+            event.id,
+            rank,
+            event.tenant,
+            event.deadline,
+            counted=event.counted,
+            load=event.load,
+            refresh=event.refresh,
+        )
         self.requests[event.id] = request
         return request
 
@@ -70,6 +88,21 @@ class Callers:
             self.tell(request, entry.key, outcome)
             if not request.pending:
                 self.finish(request)
+
+    def hand_over(self, entry: Entry) -> list[Request]:
+        """Return the requests that waited for a key, in whose place others come, which they are to wait for.
+
+        Until `handed_over` the key stays pending, or a request could end by the answer of another target.
+        """
+        requests = [self.requests[id] for id in entry.waiters]
+        entry.waiters = {}
+        return requests
+
+    def handed_over(self, request: Request, key: str) -> None:
+        """The request waits for what came in the place of a key."""
+        del request.pending[key]
+        if not request.pending:
+            self.finish(request)
 
     def leave(self, request: Request) -> list[Entry]:
         """Withdraw the request. Return the keys it waited for, each of which has a waiter less now."""

@@ -11,7 +11,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Mapping
 
-from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.core.model.units import Asset, Collection, Unit
 
 _NAME, _URI, _END = "\x02", "\x03", "\x04"
 """Control characters around an asset's id, where its quoted name or its URI stood."""
@@ -37,7 +37,7 @@ def assets_of(unit: Unit) -> tuple[Asset, ...]:
     """Return the assets that a unit is of."""
     if isinstance(unit, Collection):
         return unit.assets
-    return (unit.asset,) if isinstance(unit, Segment) else (unit,)
+    return (unit,) if isinstance(unit, Asset) else (unit.asset,)
 
 
 def unnamed(text: str, assets: Iterable[Asset]) -> str:

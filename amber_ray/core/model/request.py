@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from amber_ray.core.model.naming import named, unnamed
-from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.core.model.units import Asset, Collection, Unit
 
 
 class Priority(enum.IntEnum):
@@ -123,9 +123,9 @@ class Result(NamedTuple):
     def asset(self) -> Asset | None:
         """The asset it is about; None for a collection."""
         unit = self.unit
-        if isinstance(unit, Segment):
-            return unit.asset
-        return None if isinstance(unit, Collection) else unit
+        if isinstance(unit, Asset):
+            return unit
+        return None if isinstance(unit, Collection) else unit.asset
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit
+from amber_ray.core.model.units import Asset, Collection, EachRange, Segment, Stream, Unit
 
 
 def asset_to_json(asset: Asset) -> dict[str, Any]:
@@ -52,9 +52,15 @@ def _stream(fields: Mapping[str, Any]) -> Stream:
 
 
 def unit_to_json(unit: Unit) -> list[Any]:
-    """Return a unit by the ids of its assets: its grain, then the ids and, of a segment, start and length."""
+    """Return a unit by the ids of its assets: its grain, then the ids and, of a segment, start and length.
+
+    A segment that was found is a "window".
+    """
     if isinstance(unit, Segment):
-        return ["segment", unit.asset.id, unit.start_us, unit.length_us]
+        return ["window" if unit.found else "segment", unit.asset.id, unit.start_us, unit.length_us]
+    if isinstance(unit, EachRange):
+        span = None if unit.span_us is None else list(unit.span_us)
+        return ["each", unit.asset.id, unit.finder, unit.key, unit.grid_us, span]
     if isinstance(unit, Asset):
         return ["asset", unit.id]
     return ["collection", *(a.id for a in unit.assets)]
@@ -63,8 +69,12 @@ def unit_to_json(unit: Unit) -> list[Any]:
 def unit_from_json(data: Sequence[Any], assets: Mapping[str, Asset]) -> Unit:
     """Return the unit that `unit_to_json` wrote; `assets` has its assets by id."""
     kind, first = data[0], data[1]
-    if kind == "segment":
-        return Segment(assets[first], data[2], data[3])
+    if kind in ("segment", "window"):
+        return Segment(assets[first], data[2], data[3], kind == "window")
+    if kind == "each":
+        return EachRange(
+            assets[first], data[2], data[3], data[4], None if data[5] is None else tuple(data[5])
+        )
     if kind == "asset":
         return assets[first]
     return Collection.of(assets[id] for id in data[1:])

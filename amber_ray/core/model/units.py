@@ -1,8 +1,8 @@
 """What a value is computed for: a segment of an asset, an asset, or a collection of assets.
 
 An asset is its content: two URIs with the same bytes are equal assets. Segments lie on a fixed grid that
-does not depend on the asset's duration, in whole microseconds, so that a unit's identity never hangs on
-a float. Must not know: features, files, how media is decoded.
+does not depend on the asset's duration, or where a feature found something; in whole microseconds, so that a
+unit's identity never hangs on a float. Must not know: features, files, how media is decoded.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from typing import Literal
 
 from amber_ray.errors import BadRequest
 
-Per = Literal["segment", "asset", "collection"]
+Per = str
+"""What a feature's values are for: "segment", "asset", "collection", or the name of the feature that finds
+the windows."""
 RANK: dict[str, int] = {"segment": 0, "asset": 1, "collection": 2}
 MICRO = 1_000_000
 
@@ -117,20 +119,22 @@ class Asset:
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A window of an asset on a fixed grid: `[start_us, start_us + length_us)`, in microseconds.
+    """A window of an asset: `[start_us, start_us + length_us)`, in microseconds.
 
-    The grid's window may reach past the asset's end; `end` is cut there. A still image is one segment
-    of length 0. Features receive it under the name `clip`.
+    It is one of a fixed grid, or `found` by a feature; who found it is no part of it. The grid's window may
+    reach past the asset's end; `end` is cut there. A still image is one segment of length 0. Features receive
+    it under the name `clip`.
     """
 
     asset: Asset
     start_us: int
     length_us: int
+    found: bool = field(compare=False, default=False)
 
     @property
     def index(self) -> int:
-        """Position on the grid, from 0."""
-        return self.start_us // self.length_us if self.length_us else 0
+        """Position on the grid, from 0; 0 for a window that was found."""
+        return 0 if self.found or not self.length_us else self.start_us // self.length_us
 
     @property
     def start(self) -> float:
@@ -141,7 +145,7 @@ class Segment:
     def end(self) -> float:
         """Seconds from the asset's beginning, exclusive; never past the asset's duration."""
         end = (self.start_us + self.length_us) / MICRO
-        return end if self.asset.duration is None else min(end, self.asset.duration)
+        return end if self.asset.duration is None else max(self.start, min(end, self.asset.duration))
 
     @property
     def unit_id(self) -> str:
@@ -172,7 +176,39 @@ class Collection:
         return "{" + ",".join(a.id for a in self.assets) + "}"
 
 
-Unit = Segment | Asset | Collection
+@dataclass(frozen=True, slots=True)
+class EachRange:
+    """Each range that a finder finds in an asset: what is known of found units before the finder has run.
+
+    `finder` is the feature's name and `key` the key of its value. `grid_us` is the length of the grid's
+    segments: a window that is one of them is found as it. With `span_us` only the windows that [A, B) touches
+    are meant. Nothing is computed for it: when the ranges are known, segments stand in its place.
+    """
+
+    asset: Asset
+    finder: str
+    key: str
+    grid_us: int = field(compare=False)
+    span_us: tuple[int, int] | None = None
+
+    @property
+    def unit_id(self) -> str:
+        """This unit as text, as it stands in keys."""
+        span = "" if self.span_us is None else f"[{self.span_us[0]},{self.span_us[1]})"
+        return f"{self.asset.id}@each:{self.key}{span}"
+
+
+Unit = Segment | Asset | Collection | EachRange
+
+
+def is_found(per: Per) -> bool:
+    """Return whether values are for windows that a feature finds, whose name it then is."""
+    return per not in RANK
+
+
+def rank_of(per: Per) -> int:
+    """Return how coarse a unit is: a window is finer than an asset, and that than a collection."""
+    return RANK.get(per, 0)
 
 
 def segments(asset: Asset, seconds: float, span: tuple[float, float] | None = None) -> tuple[Segment, ...]:

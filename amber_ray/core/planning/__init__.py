@@ -1,6 +1,7 @@
 """A request and a registry become a plan: every step that could be needed, each under its key.
 
 - `plan`: `Planner`, recipes and steps;
+- `fanout`: templates, and the steps that come of them for each window that a feature found;
 - `pins`: features asked for by version; what to look for of those that are not made any more;
 - `homes`: which shard owns a unit;
 - `keys`: the Merkle digest that names a value;

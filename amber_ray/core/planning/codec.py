@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit
+from amber_ray.core.model.units import Asset, Collection, EachRange, Segment, Stream, Unit
 from amber_ray.core.planning.plan import Recipe, Step
 
 Packed = tuple[list[Recipe], list[tuple[Any, ...]], list[Any], list[tuple[Any, ...]]]
@@ -45,10 +45,15 @@ def unpack(packed: Packed) -> list[Step]:
     ]
 
 
+_SEGMENT = 4
+"""Fields of a segment's row."""
+
+
 class _Units:
     """Each asset and unit once.
 
-    A segment is (asset, start, length), an asset its place, a collection the list of its assets' places.
+    A segment is (asset, start, length, found), each range of a finder (asset, finder, key, grid, span), an
+    asset its place, a collection the list of its assets' places.
     """
 
     def __init__(self) -> None:
@@ -63,7 +68,10 @@ class _Units:
         if known is None:
             known = self._units[id(unit)] = len(self.units)
             if isinstance(unit, Segment):
-                self.units.append((self._asset(unit.asset), unit.start_us, unit.length_us))
+                self.units.append((self._asset(unit.asset), unit.start_us, unit.length_us, unit.found))
+            elif isinstance(unit, EachRange):
+                asset = self._asset(unit.asset)
+                self.units.append((asset, unit.finder, unit.key, unit.grid_us, unit.span_us))
             elif isinstance(unit, Collection):
                 self.units.append([self._asset(asset) for asset in unit.assets])
             else:
@@ -97,7 +105,8 @@ def _asset(row: tuple[Any, ...]) -> Asset:
 
 def _unit(row: Any, assets: list[Asset]) -> Unit:
     if isinstance(row, tuple):
-        return Segment(assets[row[0]], row[1], row[2])
+        kind = Segment if len(row) == _SEGMENT else EachRange
+        return kind(assets[row[0]], *row[1:])
     if isinstance(row, list):
         return Collection(tuple(assets[i] for i in row))
     asset: Asset = assets[row]

@@ -17,7 +17,7 @@ import re
 import zlib
 from typing import TYPE_CHECKING, NamedTuple
 
-from amber_ray.core.model.units import Segment, Unit
+from amber_ray.core.model.units import Asset, Collection, Unit
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,8 @@ def home_of(unit: Unit, shards: int) -> int:
     """Return the shard that owns a unit."""
     if shards == 1:
         return 0
-    return int(_owners(shards)[slot_of(unit.asset.id if isinstance(unit, Segment) else unit.unit_id)])
+    name = unit.unit_id if isinstance(unit, Asset | Collection) else unit.asset.id
+    return int(_owners(shards)[slot_of(name)])
 
 
 class Share(NamedTuple):

@@ -5,11 +5,14 @@ Keys are Merkle digests of inputs, so all of them are known here, before anythin
 
 A `Recipe` is what all steps of one feature with the same parameters share; it is sent once per plan.
 
+What is for each range that a finder finds is in the plan once, as a template (`planning.fanout`).
+
 Must not know: Ray, what is stored, which step runs when.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +21,17 @@ from amber_ray.core.declare.calls import NO_CALLS, Calls
 from amber_ray.core.declare.feature import FeatureSpec, Resources, Store
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept
-from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit, segments
+from amber_ray.core.model.units import (
+    MICRO,
+    Asset,
+    Collection,
+    EachRange,
+    Per,
+    Segment,
+    Unit,
+    is_found,
+    segments,
+)
 from amber_ray.core.planning import keys
 from amber_ray.core.planning.homes import home_of
 from amber_ray.core.planning.pins import Pin, gone, nothing_kept, pin
@@ -26,7 +39,8 @@ from amber_ray.core.values.annotations import ValueType, plain
 from amber_ray.errors import BadRequest, TooLarge
 
 Nested = str | tuple[Any, ...]
-"""An input's key, or a tuple of keys for a gather (of tuples, for segments gathered by a collection)."""
+"""An input's key, or a tuple of keys for a gather (of tuples, for segments gathered by a collection). The key
+of a template stands for the list of its values."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +99,7 @@ class Step:
     """One recipe for one unit: a node of the graph. `inputs` has an item for each of `recipe.inputs`.
 
     `level` is the length of the longest path down to a step without inputs. `home` is the shard that owns the
-    step. `needs` holds the keys of all its inputs, each once.
+    step. `needs` holds the keys of all its inputs, each once; of a template, that of its finder alone.
     """
 
     key: str
@@ -102,7 +116,17 @@ class Step:
         """The asset that it is about; None for a collection."""
         if isinstance(self.unit, Collection):
             return None
-        return self.unit.asset.id if isinstance(self.unit, Segment) else self.unit.id
+        return self.unit.id if isinstance(self.unit, Asset) else self.unit.asset.id
+
+    @property
+    def is_template(self) -> bool:
+        """Whether it stands for the steps of each range that a finder finds."""
+        return isinstance(self.unit, EachRange)
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """The keys of all that it needs, and of a template all that what comes of it needs."""
+        return (*self.needs, *leaves(self.inputs)) if self.is_template else self.needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +154,7 @@ def closure(steps: Mapping[str, Step], wanted: Iterable[str]) -> dict[str, Step]
         key = stack.pop()
         if key not in keep:
             keep.add(key)
-            stack.extend(steps[key].needs)
+            stack.extend(steps[key].below)
     return {key: step for key, step in steps.items() if key in keep}
 
 
@@ -178,24 +202,27 @@ class Planner:
         self._steps: dict[str, Step] = {}
         self._seen: dict[tuple[str, str], Step] = {}
         self._grids: dict[str, tuple[Segment, ...]] = {}
+        self._each: dict[tuple[str, str, Any], EachRange] = {}
         self._targets: list[Target] = []
 
     def add_asset(self, asset: Asset, span: tuple[float, float] | None = None) -> tuple[Target, ...]:
-        """Plan every requested feature of one asset, per segment and per asset. Return the new targets.
+        """Plan every requested feature of one asset, but for those per collection. Return the new targets.
 
-        `span` restricts features per segment to the segments that [A, B) seconds touches; a feature per asset
-        is about the whole asset and is not restricted. Raises `BadRequest` for a span that the asset does not
-        have, `TooLarge` past the limit of steps.
+        `span` restricts features per segment, or per what a finder finds, to the windows that [A, B) seconds
+        touches; a feature per asset is about the whole asset and is not restricted. Raises `BadRequest` for a
+        span that the asset does not have, `TooLarge` past the limit of steps.
         """
         found: list[Target] = []
         for name in self.features:
             per = self._per(name)
-            if per == "segment":
-                units: tuple[Unit, ...] = (
-                    segments(asset, self.segment_seconds, span) if span else self._grid(asset)
-                )
+            if per == "segment" and (stored := self._kept_windows(name, asset, span)):
+                units: tuple[Unit, ...] = stored
+            elif per == "segment":
+                units = segments(asset, self.segment_seconds, span) if span else self._grid(asset)
             elif per == "asset":
                 units = (asset,)
+            elif is_found(per):
+                units = (self._ranges(per, asset, span),)
             else:
                 continue
             found.extend(self._target(name, unit) for unit in units)
@@ -250,6 +277,26 @@ class Planner:
         usual = self.registry.params_for([one.feature], {})
         return dict((*usual[one.feature], *_above(self.registry, one.feature, usual)))
 
+    def _kept_windows(
+        self, asked: str, asset: Asset, span: tuple[float, float] | None
+    ) -> tuple[Segment, ...]:
+        """The windows of an asset, by time, that an old version has stored values of, if they were found.
+
+        They are taken for found if today's code finds them. Nobody knows which finder's value they are of.
+        """
+        one = self._pins[asked]
+        known = one.feature in self.registry and is_found(self.registry.get(one.feature).per)
+        if not (one.version and known):
+            return ()
+        first, last = (0.0, math.inf) if span is None else (span[0] * MICRO, span[1] * MICRO)
+        windows = []
+        for text in self._kept[asked].rows:
+            id, _, window = text.partition("@")
+            start, _, length = window.partition("+")
+            if id == asset.id and int(start) < last and int(start) + int(length) > first:
+                windows.append(Segment(asset, int(start), int(length), found=True))
+        return tuple(sorted(windows, key=lambda unit: (unit.start_us, unit.length_us)))
+
     def _kept_step(self, one: Pin, unit: Unit) -> Step:
         """The step of a version that is not made here: it can be read, or not be had at all."""
         unit_id = unit.unit_id
@@ -292,6 +339,19 @@ class Planner:
             grid = self._grids[asset.id] = segments(asset, self.segment_seconds)
         return grid
 
+    def _ranges(self, finder: str, asset: Asset, span: tuple[float, float] | None = None) -> EachRange:
+        """Return what stands for each range that a finder finds in an asset, or in a span of it."""
+        known = self._each.get((finder, asset.id, span))
+        if known is None:
+            span_us = None
+            if span is not None:
+                segments(asset, self.segment_seconds, span)  # raises for a span that the asset does not have
+                span_us = round(span[0] * MICRO), round(span[1] * MICRO)
+            key = self._step(finder, asset).key
+            known = EachRange(asset, finder, key, round(self.segment_seconds * MICRO), span_us)
+            self._each[finder, asset.id, span] = known
+        return known
+
     def _step(self, name: str, unit: Unit) -> Step:
         """Return the step of a feature and unit, made once. Recurses as deep as the feature graph."""
         unit_id = unit.unit_id
@@ -308,6 +368,9 @@ class Planner:
             for step in below:
                 needs[step.key] = None
                 level = max(level, step.level + 1)
+        if isinstance(unit, EachRange):  # whatever its inputs: what comes of it may be there already
+            needs = {unit.key: None}
+            level = max(level, self._steps[unit.key].level + 1)
         key = self._prefixes[name].key(unit, tuple(zip(recipe.inputs, inputs, strict=True)))
         step = Step(
             key, recipe, unit, unit_id, tuple(inputs), level, home_of(unit, self.shards), tuple(needs)
@@ -323,7 +386,14 @@ class Planner:
     def _input(self, name: str, unit: Unit) -> tuple[Nested, Sequence[Step]]:
         """Return an input's keys, nested as the feature receives its values, and the steps behind them."""
         per = self.registry.get(name).per
-        if per == "segment" and not isinstance(unit, Segment):
+        if is_found(per) and not isinstance(unit, EachRange):
+            if isinstance(unit, Collection):
+                steps = [self._step(name, self._ranges(per, a)) for a in unit.assets]
+                return tuple(s.key for s in steps), steps
+            assert isinstance(unit, Asset)
+            step = self._step(name, self._ranges(per, unit))
+            return step.key, (step,)
+        if per == "segment" and not isinstance(unit, Segment | EachRange):
             if isinstance(unit, Asset):
                 steps = [self._step(name, s) for s in self._grid(unit)]
                 return tuple(s.key for s in steps), steps
@@ -332,7 +402,7 @@ class Planner:
         if per == "asset" and isinstance(unit, Collection):
             steps = [self._step(name, a) for a in unit.assets]
             return tuple(s.key for s in steps), steps
-        coarser = unit.asset if per == "asset" and isinstance(unit, Segment) else unit
+        coarser = unit.asset if per == "asset" and isinstance(unit, Segment | EachRange) else unit
         step = self._step(name, coarser)
         return step.key, (step,)
 
@@ -350,7 +420,7 @@ def _above(
     registry: Registry, name: str, given: Mapping[str, Sequence[tuple[str, Any]]]
 ) -> tuple[tuple[str, Any], ...]:
     """Return the parameters of all that a feature is made from, by `feature.name`."""
-    below = [spec.name for spec in registry.ancestors(name) if spec.name != name]
+    below = [spec.name for spec in registry.sources(name) if spec.name != name]
     return tuple((f"{one}.{param}", value) for one in below for param, value in given[one])
 
 

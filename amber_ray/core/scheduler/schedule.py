@@ -466,6 +466,7 @@ def _may_share(other: Entry, seed: Entry) -> bool:
         recipe.fusable
         and not other.paused
         and not other.isolated
+        and not other.step.is_template
         and other.rank[0] >= seed.rank[0]
         and recipe.registry == seed.step.recipe.registry
     )

@@ -4,6 +4,7 @@
                      ↑                              │  └fail→ FAILED          ↑            │
                      └─────────── retry ────────────┘                     RESTORING ←──────┘
 
+A template, which stands for the steps of each range that a finder finds, is WAITING for the finder or FAILED.
 There is no object for a COLD key: a key without an `Entry` is COLD if the index has it. An entry passes
 through that state on its way in and out. `TRANSITIONS` is complete: a pair that it does not list raises
 `IllegalTransition` and changes nothing. `core.ledger` says what the states are for.
@@ -16,6 +17,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.planning.plan import Step
 
 _NAMED = 5
@@ -150,6 +152,7 @@ class Entry:
     - `isolated`: it shares no task until it has run; `paused`: it waits for a retry.
     - `until`: when its pause, its failure, or the grace period of its unwanted run is over.
     - `asked`: a request was told that the value is there, so it is kept though it is never stored.
+    - `windows`: those of its value, if that is a list of ranges, while the value is in memory.
     - `note`: is told of each change of state.
     """
 
@@ -178,6 +181,7 @@ class Entry:
         "tries",
         "until",
         "waiters",
+        "windows",
     )
 
     def __init__(
@@ -213,6 +217,7 @@ class Entry:
         self.bytes = 0
         self.seconds: float | None = None
         self.failure: Failure | None = None
+        self.windows: Windows | None = None
 
     @property
     def wanted(self) -> bool:

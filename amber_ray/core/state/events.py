@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.units import Segment
+from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.planning.plan import Recipe, Step
 
 # --- events ---------------------------------------------------------------------------------------------
@@ -52,7 +54,8 @@ class StepReport:
     """How one step of a task ended. `kept`: its value came back; otherwise it exists no more.
 
     `failure.key` is the key of the step that failed; for a step that was blocked it is another one of the
-    task. `later`: the step asked to be tried again, after so many seconds if that is more than 0.
+    task. `later`: the step asked to be tried again, after so many seconds if that is more than 0. `windows`:
+    those of a value that is a list of ranges.
     """
 
     key: str
@@ -61,6 +64,7 @@ class StepReport:
     kept: bool = True
     failure: Failure | None = None
     later: float | None = None
+    windows: Windows | None = None
 
 
 @dataclass(slots=True)
@@ -109,9 +113,13 @@ class StoreFailed:
 
 @dataclass(slots=True)
 class Restored:
-    """These values were read back; their sizes in bytes. One that is not RESTORING any more is dropped."""
+    """These values were read back; their sizes in bytes. One that is not RESTORING any more is dropped.
+
+    `windows`: those of the values that are lists of ranges.
+    """
 
     sizes: Mapping[str, int]
+    windows: Mapping[str, Windows] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -239,6 +247,19 @@ class Deliver:
 
 
 @dataclass(slots=True)
+class Expanded:
+    """A request's target was each range of a finder: these units, by time, are its targets instead.
+
+    `keys` has the key of each unit. Their answers follow.
+    """
+
+    request: str
+    key: str
+    units: tuple[Segment, ...]
+    keys: tuple[str, ...]
+
+
+@dataclass(slots=True)
 class Finished:
     """Every target of the request has been answered."""
 
@@ -266,4 +287,4 @@ class Drop:
     keys: tuple[str, ...]
 
 
-Command = Submit | Cancel | Deliver | Finished | Spill | Restore | Drop
+Command = Submit | Cancel | Deliver | Expanded | Finished | Spill | Restore | Drop

@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from amber_ray.core.model.kept import Kept
+from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import AssetFailure, AssetRef, ComputeRequest, Failure
 from amber_ray.core.model.unit_codec import asset_to_json
-from amber_ray.core.model.units import Asset, Collection, Segment
+from amber_ray.core.model.units import Asset, Collection
 from amber_ray.core.planning.pins import Pin, gone, old
 from amber_ray.core.planning.plan import Plan, Planner, Target, closure
 from amber_ray.errors import AmberError, BadRequest, TooLarge
@@ -234,9 +235,7 @@ def _assets_of(targets: Iterable[Target]) -> Iterable[Asset]:
     """The assets that targets are about, each once."""
     found: dict[str, Asset] = {}
     for target in targets:
-        unit = target.unit
-        for asset in unit.assets if isinstance(unit, Collection) else (unit,):
-            asset = asset.asset if isinstance(asset, Segment) else asset
+        for asset in assets_of(target.unit):
             found.setdefault(asset.id, asset)
     return found.values()
 

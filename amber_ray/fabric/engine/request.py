@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -26,10 +26,10 @@ from amber_ray.core.model.request import (
     RequestView,
     Result,
 )
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import Asset, EachRange
 from amber_ray.core.planning.plan import Target
 from amber_ray.fabric.transport import pickled
-from amber_ray.fabric.transport.messages import Answer, PlanPart, Reply
+from amber_ray.fabric.transport.messages import Answer, Expansion, FoundUnit, PlanPart, Reply
 
 
 class Part(NamedTuple):
@@ -85,7 +85,8 @@ class TrackedRequest:
     - `asked`: what was asked for, in the caller's words; None if this engine was only asked about its id;
     - `interest`: why this engine keeps it alive; None if it only follows it;
     - `attached`: other engines brought it to the shards;
-    - `targets`: in the order of the request, which several shards may answer; `parts` by shard;
+    - `parts`: by shard, which may be several; `expanded`: the units that are targets in the place of one that
+      was each range of a finder, by its key; `early`: answers about units that are not known yet;
     - `starting`: its targets are not known yet; `open`: the shards that have not finished their part;
     - `order`: keys in the order in which they were answered;
     - `version`: counts the changes of all this.
@@ -99,17 +100,21 @@ class TrackedRequest:
     attached: bool = False
     features: tuple[str, ...] = ()
     failed_assets: tuple[AssetFailure, ...] = ()
-    targets: Sequence[Target] = ()
     parts: dict[int, Part] = field(default_factory=dict)
     starting: bool = True
     open: set[int] = field(default_factory=set)
     cancelled: bool = False
     error: BaseException | None = None
     answers: dict[str, Answer] = field(default_factory=dict)
+    expanded: dict[str, tuple[FoundUnit, ...]] = field(default_factory=dict)
+    early: dict[str, Answer] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     progress: dict[int, tuple[int, int]] = field(default_factory=dict)
     version: int = 0
     _changed: asyncio.Event | None = None
+    _planned: Sequence[Target] = ()
+    _targets: Sequence[Target] | None = ()
+    _each: set[str] = field(default_factory=set)
     _wanted: set[str] = field(default_factory=set)
 
     # --- what it is about
@@ -131,9 +136,61 @@ class TrackedRequest:
         self._aim(merged(self.parts))
 
     def _aim(self, targets: Sequence[Target]) -> None:
-        self.targets = targets
-        self._wanted = {t.key for t in targets}
+        self._planned = targets
+        self._each = {t.key for t in targets if isinstance(t.unit, EachRange)}
+        self._targets = None if self._each else targets
+        self._wanted = {t.key for t in targets} - {key for key, units in self.expanded.items() if units}
+        self._wanted.update(unit.key for key in self._each for unit in self.expanded.get(key, ()))
+        self._look_again()
+
+    def expand(self, expansions: Iterable[Expansion]) -> None:
+        """Windows of targets are known. A repeat changes nothing; a shard that starts over may say others.
+
+        Where nothing was found the target itself stays, and is answered by that.
+        """
+        news = [(key, units) for key, units in expansions if self.expanded.get(key) != units]
+        for key, units in news:
+            before = self.expanded.get(key, ())
+            self.expanded[key] = units
+            if key in self._each:
+                self._wanted.difference_update((key, *(unit.key for unit in before)))
+                self._wanted.update(unit.key for unit in units)
+            if not units:
+                self._wanted.add(key)
+                self.early[key] = Answer(key)
+        if news:
+            self._targets = None
+            self._look_again()
+
+    def _forget_units(self, shard: int, but: Collection[str]) -> None:
+        """A shard has ended its part, and has found units for no other targets than these.
+
+        Others are from before it started over; their finder has failed since.
+        """
+        part = self.parts.get(shard)
+        gone = [t.key for t in part.targets if t.key in self.expanded and t.key not in but] if part else []
+        for key in gone:
+            del self.expanded[key]
+        if gone:
+            self._aim(self._planned)
+
+    def _look_again(self) -> None:
+        """The targets are others now: answers that came too early may be about some of them."""
+        early, self.early = self.early, {}
+        self.answer(early.values())
         self.notify()
+
+    @property
+    def targets(self) -> Sequence[Target]:
+        """In the order of the request: units in the place of each range of a finder, once they are known."""
+        if self._targets is None:
+            self._targets = [unit for target in self._planned for unit in self._units(target)]
+        return self._targets
+
+    def _units(self, target: Target) -> Iterable[Target]:
+        """A target, or the units that are known to be targets in its place."""
+        found = self.expanded.get(target.key)
+        return (unit.target(target) for unit in found) if found else (target,)
 
     # --- what the shards say
 
@@ -142,9 +199,12 @@ class TrackedRequest:
         before = len(self.order)
         for answer in answers:
             key = answer.key
-            if key in self._wanted and key not in self.answers:
-                self.answers[key] = answer
-                self.order.append(key)
+            if key in self._wanted:
+                if key not in self.answers:
+                    self.answers[key] = answer
+                    self.order.append(key)
+            elif self._each:
+                self.early[key] = answer  # it overtook what tells that this is a target
         if len(self.order) > before:
             self.notify()
 
@@ -152,6 +212,9 @@ class TrackedRequest:
         """A shard's whole knowledge of the request."""
         if reply.targets:
             self.retarget(shard, Part(tuple(reply.positions), tuple(reply.targets)))
+        if reply.state != "running":
+            self._forget_units(shard, {key for key, _ in reply.expanded})
+        self.expand(reply.expanded)
         self.answer(reply.answers)
         self.progress[shard] = reply.done, reply.total
         if reply.state != "running":
@@ -160,7 +223,9 @@ class TrackedRequest:
     def lacks(self, shard: int) -> bool:
         """Whether a target of this shard has no answer."""
         part = self.parts.get(shard)
-        return part is not None and any(t.key not in self.answers for t in part.targets)
+        return part is not None and any(
+            unit.key not in self.answers for target in part.targets for unit in self._units(target)
+        )
 
     def finish(self, shard: int, state: str) -> None:
         """A shard has answered all it will."""
@@ -256,7 +321,7 @@ class TrackedRequest:
             self.id,
             self.asked,
             self.targets,
-            tuple(self.answers[key] for key in self.order),
+            tuple(self.answers[key] for key in self.order if key in self._wanted),
             self.failed_assets,
             self.tenant,
             self.created,

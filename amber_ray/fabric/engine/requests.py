@@ -326,6 +326,11 @@ class RequestTracker:
         if fresh:
             # Before or after its change: that is not told.
             self._keep(a for a in updates.answers.values() if a.key not in changed)
+        for id, expansion in updates.expanded:
+            self._note(id, shard)
+            tracked = self._requests.get(id)
+            if isinstance(tracked, TrackedRequest):
+                tracked.expand([expansion])
         about: dict[str, list[Answer]] = {}
         for id, answer in updates.about:
             about.setdefault(id, []).append(answer)

@@ -70,9 +70,9 @@ class ShardContext:
         """Hold a value that a task or a read brought: its bytes, or `ref`, the object that it is in."""
         assert result.made is not None
         self.values[result.key] = (
-            Inline(result.inline, result.made)
+            Inline(result.inline, result.made, result.windows)
             if result.inline is not None
-            else Slot(ref, result.place, result.size, result.made)
+            else Slot(ref, result.place, result.size, result.made, result.windows)
         )
 
     def found(self, key: str) -> Found | None:

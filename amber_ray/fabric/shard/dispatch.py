@@ -139,7 +139,7 @@ class Dispatcher:
                     context.refreshing.discard(r.key)
                     anew.append(r.key)
             seconds = r.made.seconds if r.made else 0.0
-            reports.append(ev.StepReport(r.key, r.size, seconds, kept, r.failure, r.later))
+            reports.append(ev.StepReport(r.key, r.size, seconds, kept, r.failure, r.later, r.windows))
         if anew:
             # Readers got the old value from the store until now, and may hold it.
             context.changed(anew)

@@ -56,9 +56,11 @@ def borrowed(context: ShardContext, fetched: Fetched) -> TaskResult:
         if answer.failure is not None:
             results.append(StepResult(answer.key, failure=answer.failure))
         elif isinstance(handle, Inline):
-            results.append(StepResult(answer.key, answer.size, made, inline=handle.data))
+            found = handle.windows
+            results.append(StepResult(answer.key, answer.size, made, inline=handle.data, windows=found))
         elif isinstance(handle, Slot):
-            results.append(StepResult(answer.key, answer.size, made, slot=len(refs), place=handle.place))
+            at, found = (len(refs), handle.place), handle.windows
+            results.append(StepResult(answer.key, answer.size, made, slot=at[0], place=at[1], windows=found))
             refs.append(handle.ref)
     return results, refs
 

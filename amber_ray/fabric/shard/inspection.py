@@ -12,7 +12,7 @@ from amber_ray.core.model.kept import Kept, KeptRow
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
-from amber_ray.core.model.units import Collection, Per, Segment, Unit
+from amber_ray.core.model.units import Asset, Collection, Per, Unit
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
 from amber_ray.fabric.shard.actor_pools import ActorPools
@@ -122,7 +122,7 @@ def _place(unit: Unit) -> str:
     """Where a unit's asset is read; empty for a collection, which is at many places."""
     if isinstance(unit, Collection):
         return ""
-    return unit.asset.uri if isinstance(unit, Segment) else unit.uri
+    return unit.uri if isinstance(unit, Asset) else unit.asset.uri
 
 
 def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> dict[str, float]:

@@ -25,7 +25,8 @@ import collections
 import logging
 from collections.abc import Callable, Iterable, Sequence
 
-from amber_ray.core.model.units import Asset, Segment, Unit
+from amber_ray.core.model.naming import assets_of
+from amber_ray.core.model.units import Unit
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE
@@ -230,8 +231,4 @@ def _changes(rewritten: Sequence[Rewritten]) -> tuple[list[str], list[NewPart]]:
 
 def _about(unit: Unit, asset: str) -> bool:
     """Whether a unit is of an asset, or a collection that it is in."""
-    if isinstance(unit, Segment):
-        return unit.asset.id == asset
-    if isinstance(unit, Asset):
-        return unit.id == asset
-    return any(a.id == asset for a in unit.assets)
+    return any(a.id == asset for a in assets_of(unit))

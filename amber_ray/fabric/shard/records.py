@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.unit_codec import asset_from_json, asset_to_json, unit_from_json, unit_to_json
-from amber_ray.core.model.units import Asset, Collection, Segment, Unit
+from amber_ray.core.model.units import Asset, Collection, EachRange, Segment, Unit
 from amber_ray.core.planning.plan import Target
-from amber_ray.fabric.transport.messages import Answer, Handle, Reply
+from amber_ray.fabric.transport.messages import Answer, FoundUnit, Handle, Reply
 
 LONGEST = 500
 """Letters of what failed in a line of the log."""
@@ -29,6 +29,7 @@ class Record:
     """One request at one shard.
 
     - `targets`, `positions`: what this shard answers, and where each stands in the whole request;
+    - `expanded`: the units that are targets in the place of one that was each range of a finder, by its key;
     - `shards`: all shards that answer a part of it;
     - `registry`: the digest of the code that it was planned with;
     - `refresh`: its targets are to be made anew; `deadline`: until when (Unix time);
@@ -58,11 +59,20 @@ class Record:
     saved: Mapping[str, Any] | None = None
     saving: asyncio.Lock = field(default_factory=asyncio.Lock)
     answers: dict[str, Answer] = field(default_factory=dict)
+    expanded: dict[str, tuple[FoundUnit, ...]] = field(default_factory=dict)
     interest: dict[str, int] = field(default_factory=dict)
     followers: dict[str, None] = field(default_factory=dict)
     internal: bool = False
     held: dict[str, Handle] = field(default_factory=dict)
     ended: float = 0.0
+
+    def known_targets(self) -> Iterator[Target]:
+        """Yield what it answers as far as windows are known: units in the place of each range of a finder."""
+        for target in self.targets:
+            if target.key in self.expanded:
+                yield from (unit.target(target) for unit in self.expanded[target.key])
+            else:
+                yield target
 
     def settle(self) -> None:
         """Every target has an answer: "done" if any is a value, or if there was nothing to answer."""
@@ -76,12 +86,12 @@ class Record:
         Of several shards the first tells of assets that could not be found.
         """
         wrong: list[str] = []
-        for target in self.targets:
+        for target in self.known_targets():
             answer = self.answers.get(target.key)
             if answer is not None and (why := answer.failure) is not None:
                 step = f"{why.step}: " if why.step not in ("", target.feature) else ""
                 wrong.append(f"{target.feature} of {_place(target.unit)}: {step}{why.type}: {why.message}")
-        failed, asked = len(wrong), len(self.targets)
+        failed, asked = len(wrong), sum(1 for _ in self.known_targets())
         if shard in self.shards[:1]:
             for one in (self.about or {}).get("failed_assets", ()):
                 ref, why_not = one["ref"], one["failure"]
@@ -105,6 +115,7 @@ class Record:
             targets=self.targets if full else (),
             positions=self.positions if full else (),
             shards=self.shards if full else (),
+            expanded=tuple(self.expanded.items()),
             record={**(self.body or {}), **(self.about or {})} if full else None,
             changes=changes,
         )
@@ -128,6 +139,7 @@ class Record:
             "targets": [[t.feature, unit_to_json(t.unit), t.key] for t in self.targets],
             "positions": list(self.positions),
             "shards": list(self.shards),
+            "expanded": {key: [list(unit) for unit in units] for key, units in self.expanded.items()},
             "answers": [
                 {
                     "key": a.key,
@@ -157,6 +169,10 @@ class Record:
             body=data["request"],
             saved=data["request"],
             targets=tuple(Target(f, unit_from_json(u, assets), k) for f, u, k in data["targets"]),
+            expanded={
+                key: tuple(FoundUnit(*unit) for unit in units)
+                for key, units in (data.get("expanded") or {}).items()
+            },
             answers={
                 a["key"]: Answer(
                     a["key"],
@@ -175,4 +191,4 @@ def _place(unit: Unit) -> str:
         return f"{len(unit.assets)} assets"
     if isinstance(unit, Segment):
         return f"{unit.asset.uri} from {unit.start:g} s to {unit.end:g} s"
-    return unit.uri
+    return unit.asset.uri if isinstance(unit, EachRange) else unit.uri

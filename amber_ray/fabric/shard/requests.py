@@ -23,7 +23,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.unit_codec import asset_from_json
-from amber_ray.core.model.units import Collection
+from amber_ray.core.model.units import Collection, Segment
 from amber_ray.core.planning.pins import old
 from amber_ray.core.planning.plan import Planner, Target, closure
 from amber_ray.core.state import events as ev
@@ -35,6 +35,7 @@ from amber_ray.fabric.transport.messages import (
     NO_COUNTS,
     Answer,
     Counts,
+    FoundUnit,
     Inline,
     MissingPlans,
     PlanPart,
@@ -134,6 +135,21 @@ class RequestTable:
             shared = known if known == answer else answer
             session.updates.answers[key] = shared
             session.updates.about.append((id, shared))
+            session.wake.set()
+
+    def expanded(self, id: str, key: str, units: Sequence[Segment], keys: Sequence[str]) -> None:
+        """The windows that a request asked about are known: units are its targets in the place of `key`."""
+        record = self._records[id]
+        found = tuple(
+            FoundUnit(its, unit.start_us, unit.length_us, unit.found)
+            for unit, its in zip(units, keys, strict=True)
+        )
+        record.expanded[key] = found
+        if record.refresh and keys:
+            self._context.refreshing.update(keys)
+            self._context.changed(list(keys))
+        for session in self._followers(record):
+            session.updates.expanded.append((id, (key, found)))
             session.wake.set()
 
     def _answer(self, key: str, outcome: ev.Ready | Failure) -> Answer:
@@ -375,7 +391,8 @@ class RequestTable:
         ledger = self._context.ledger
         if record.id in ledger.requests:
             return ledger.progress(record.id)
-        return len(record.targets), len(record.targets)
+        known = sum(1 for _ in record.known_targets())
+        return known, known
 
     async def accept(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:
         """Journal requests that are about to be answered 202; returns when they are durable. `StoreError`."""
@@ -554,7 +571,7 @@ class RequestTable:
             return  # its engine brought it while it was planned
         record.targets, record.positions, record.shards = tuple(part.targets), positions, shards
         record.registry = registry.digest
-        record.answers = {}
+        record.answers, record.expanded = {}, {}
         record.state = "running"
         self._records[record.id] = record
         try:
@@ -665,6 +682,7 @@ def _joined(first: Updates, second: Updates, changes: int) -> Updates:
         first.changed + second.changed,
         first.purged or second.purged,
         changes,
+        expanded=first.expanded + second.expanded,
     )
 
 

@@ -297,6 +297,8 @@ class Shard:
                     self._dispatcher.cancel(task_id)
                 case ev.Deliver(request, key, outcome):
                     self._requests.deliver(request, key, outcome)
+                case ev.Expanded(request, key, units, keys):
+                    self._requests.expanded(request, key, units, keys)
                 case ev.Finished(request):
                     self._requests.finished(request)
                 case ev.Spill(keys):

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.units import Segment
+from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE
@@ -99,6 +101,7 @@ class Spiller:
             [handle.made.seconds for handle in handles],
             [handle.made.device for handle in handles],
             [handle.made.created for handle in handles],
+            [isinstance(step.unit, Segment) and step.unit.found for step in steps],
         )
         inline, places, slots = gather(context.values, keys)
         return NewRows(told, [handle.size for handle in handles], inline, places), slots
@@ -155,6 +158,7 @@ class Spiller:
         context = self._context
         found = await self._reader.read(keys)
         sizes: dict[str, int] = {}
+        windows: dict[str, Windows] = {}
         for key, outcome in found.items():
             if outcome is None or isinstance(outcome, str):
                 continue
@@ -163,8 +167,10 @@ class Spiller:
             if entry is not None and entry.state not in AVAILABLE:
                 context.keep(result, ref)
                 sizes[key] = result.size
+                if result.windows is not None:
+                    windows[key] = result.windows
         if sizes:
-            context.feed(ev.Restored(sizes))
+            context.feed(ev.Restored(sizes, windows))
         if missing := [key for key, outcome in found.items() if outcome is None]:
             context.feed(ev.RestoreFailed(missing))
         if late := {key: outcome for key, outcome in found.items() if isinstance(outcome, str)}:

@@ -13,7 +13,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 from amber_ray.core.ledger.foresight import Fate
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.units import EachRange, Segment
 from amber_ray.core.planning.codec import Packed, pack, unpack
+from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.planning.plan import Step, Target
 from amber_ray.settings import Limits
 
@@ -32,7 +34,7 @@ class Made(NamedTuple):
 class StepResult(NamedTuple):
     """One step of a finished task. `inline` is the pickled value, else `slot` and `place` say where it is.
 
-    `later`: it asked to be tried again, see `StepReport`.
+    `later`: it asked to be tried again, see `StepReport`. `windows`: those of a list of ranges.
     """
 
     key: str
@@ -43,14 +45,16 @@ class StepResult(NamedTuple):
     place: int = 0
     failure: Failure | None = None
     later: float | None = None
+    windows: Windows | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """A small value in the actor's own memory."""
+    """A small value in the actor's own memory; `windows` are those of a list of ranges."""
 
     data: bytes
     made: Made
+    windows: Windows | None = None
 
     @property
     def size(self) -> int:
@@ -60,12 +64,13 @@ class Inline:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A value in the object store: the `place`-th item of the list behind `ref`."""
+    """A value in the object store: the `place`-th item of the list behind `ref`; `windows` as of `Inline`."""
 
     ref: Any
     place: int
     size: int
     made: Made
+    windows: Windows | None = None
 
 
 Handle = Inline | Slot
@@ -187,6 +192,25 @@ class Answer(NamedTuple):
     failure: Failure | None = None
 
 
+class FoundUnit(NamedTuple):
+    """A window that came in the place of a target, and the key of its value; times in microseconds."""
+
+    key: str
+    start_us: int
+    length_us: int
+    found: bool
+
+    def target(self, each: Target) -> Target:
+        """It as a target, in the place of this one."""
+        unit = each.unit
+        assert isinstance(unit, EachRange)
+        return Target(each.feature, Segment(unit.asset, self.start_us, self.length_us, self.found), self.key)
+
+
+Expansion: TypeAlias = tuple[str, tuple[FoundUnit, ...]]
+"""A target that was each range of a finder, by its key, and the units that are targets in its place."""
+
+
 @dataclass(slots=True)
 class MissingPlans:
     """Why requests were not taken in yet: names of plans, or a registry's digest, to be sent first."""
@@ -200,7 +224,8 @@ class Reply:
     """A request as one shard knows it, in the words of `RequestView`.
 
     `targets`, their `positions` and the `shards` that have a part of the request only when attached anew.
-    `changes` is the shard's count of changed values when this was said (see `Updates`). `refused` says why it
+    `expanded`: targets in whose places others are by now, of all that the request has. `changes` is the
+    shard's count of changed values when this was said (see `Updates`). `refused` says why it
     was not taken, `unsaved` why it was taken but could not be journaled, `taken` that its id belongs to
     another request.
     """
@@ -220,6 +245,7 @@ class Reply:
     refused: str = ""
     unsaved: str = ""
     taken: bool = False
+    expanded: Sequence[Expansion] = ()
 
 
 @dataclass(slots=True)
@@ -232,6 +258,7 @@ class Updates:
     - `about`: (request, answer): of two requests about one key one may have expired, so an answer is its
       request's; those that are equal are one object, so many who wait for a key cost its value once;
     - `answers`: the newest answer of each key; `finished`: (request, state);
+    - `expanded`: (request, target in whose place others are from now on);
     - `replaced`: requests whose targets are others now, to be attached anew;
     - `changed`: keys whose values were made anew, so copies of them must go;
     - `purged`: values were purged, and copies of any value must go: an engine may hold one that no shard has;
@@ -250,9 +277,12 @@ class Updates:
     purged: bool = False
     changes: int = 0
     incarnation: str = ""
+    expanded: list[tuple[str, Expansion]] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.about or self.finished or self.replaced or self.changed or self.purged)
+        return bool(
+            self.about or self.finished or self.expanded or self.replaced or self.changed or self.purged
+        )
 
 
 class Counts(NamedTuple):

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.planning.fanout import Windows, windows_of
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.calls import Pace
 from amber_ray.errors import FeatureError, StepTimeout
@@ -66,7 +67,7 @@ class CallMaker:
                 await self._paced(work.apart)
                 started = time.perf_counter()
                 try:
-                    value = await self._call(work, step, values)
+                    value, windows = await self._call(work, step, values)
                 except asyncio.CancelledError as error:
                     task = asyncio.current_task()
                     if task is not None and task.cancelling():
@@ -76,7 +77,8 @@ class CallMaker:
                 except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
                     box.raised(self._spec, step, error)
                 else:
-                    box.made(step, value, time.perf_counter() - started, provenance_of(self._model, "calls"))
+                    seconds = time.perf_counter() - started
+                    box.made(step, value, seconds, provenance_of(self._model, "calls"), windows)
         return box.close()
 
     async def _paced(self, apart: float) -> None:
@@ -89,7 +91,7 @@ class CallMaker:
                 await asyncio.sleep(self._pace.opens_at - loop.time())
             self._pace.start(loop.time(), apart)
 
-    async def _call(self, work: Work, step: Step, values: Inputs) -> Snapshot:
+    async def _call(self, work: Work, step: Step, values: Inputs) -> tuple[Snapshot, Windows | None]:
         spec = self._spec
         seconds = work.limits.step_seconds if step.recipe.timeout is None else step.recipe.timeout
         with self._watched(work, step, seconds):
@@ -105,7 +107,8 @@ class CallMaker:
                     raise  # the feature's own
                 late = f"feature {spec.name!r} ran past its timeout of {seconds:g} s"
                 raise StepTimeout(late) from error
-            return snapshot.take(held, work.inline_bytes)
+            windows = windows_of(held[0])
+            return snapshot.take(held, work.inline_bytes), windows
 
     @contextlib.contextmanager
     def _watched(self, work: Work, step: Step, seconds: float) -> Iterator[None]:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeAlias
 import pyarrow as pa
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.planning.fanout import Windows, windows_of
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.values.annotations import Array, Bytes, Scalar, ValueType
@@ -123,7 +124,7 @@ class PartReader(Protocol):
         ...
 
 
-Place: TypeAlias = Callable[[str, Snapshot, Made], StepResult]
+Place: TypeAlias = Callable[[str, Snapshot, Made, Windows | None], StepResult]
 
 
 def reading(registry: str, returns: int, inline_bytes: int, namespace: str = "", actor: str = "") -> Work:
@@ -163,10 +164,10 @@ def read_here(store: PartReader, wanted: Wanted, inline_bytes: int) -> ReadRepor
     Beginning a Ray task takes longer than reading a few of them.
     """
 
-    def place(key: str, value: Snapshot, made: Made) -> StepResult:
+    def place(key: str, value: Snapshot, made: Made, windows: Windows | None) -> StepResult:
         if value.inline is None:
             raise _Large
-        return StepResult(key, value.size, made, inline=value.inline)
+        return StepResult(key, value.size, made, inline=value.inline, windows=windows)
 
     def fits(part: str) -> bool:
         return store.small_and_plain(part, inline_bytes)
@@ -213,6 +214,7 @@ def _read(
                 break
             made = Made(row.seconds, row.device, row.created)
             # Nobody else has the value, or the part's memory that its arrays are views of.
+            windows = windows_of(row.value)
             value = snapshot.take([row.value], inline_bytes, ours=True)
-            report.results.append(place(key, value, made))
+            report.results.append(place(key, value, made, windows))
     return report

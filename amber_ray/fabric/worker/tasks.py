@@ -25,6 +25,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.naming import assets_of, unnamed
 from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.fanout import Windows, windows_of
 from amber_ray.core.planning.plan import Nested, Step, leaves
 from amber_ray.errors import AmberError
 from amber_ray.fabric.transport import pickled, registry_blob
@@ -88,13 +89,14 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
             with deadline(work, step) as decoding, expecting(sharing):
                 # No name for the value: what is referred to here has its arrays copied.
                 held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
+                windows = windows_of(held[0])
                 value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
             values.fail(step, box.raised(spec, step, error))
         else:
             values.put(step, value)
             seconds = time.perf_counter() - started - (sharing.lent - lent)
-            box.made(step, value, max(0.0, seconds), decoded_by(decoding, "cpu"))
+            box.made(step, value, max(0.0, seconds), decoded_by(decoding, "cpu"), windows)
     return box.close()
 
 
@@ -203,22 +205,25 @@ class Outbox:
         self._slots: list[list[Any]] = [[] for _ in range(work.returns)]
         self._next = 0
 
-    def made(self, step: Step, value: Snapshot, seconds: float, device: str) -> None:
+    def made(
+        self, step: Step, value: Snapshot, seconds: float, device: str, windows: Windows | None = None
+    ) -> None:
         """A step has a value; `seconds` is its own share."""
         made = Made(seconds, device, time.time())
         if step.key not in self._work.outputs:
             self._results.append(StepResult(step.key, made=made))
             return
-        self._results.append(self.place(step.key, value, made))
+        self._results.append(self.place(step.key, value, made, windows))
 
-    def place(self, key: str, value: Snapshot, made: Made) -> StepResult:
+    def place(self, key: str, value: Snapshot, made: Made, windows: Windows | None = None) -> StepResult:
         """Send a value: inline if it is small, else in the emptiest slot."""
         if value.inline is not None:
-            return StepResult(key, value.size, made, inline=value.inline)
+            return StepResult(key, value.size, made, inline=value.inline, windows=windows)
         slot = self._next % len(self._slots)
         self._next += 1
         self._slots[slot].append(value.sent())
-        return StepResult(key, value.size, made, slot=slot, place=len(self._slots[slot]) - 1)
+        place = len(self._slots[slot]) - 1
+        return StepResult(key, value.size, made, slot=slot, place=place, windows=windows)
 
     def failed(self, step: Step, failure: Failure, later: float | None = None) -> None:
         """A step has no value. `later`: it asked to be tried again, see `StepReport`."""

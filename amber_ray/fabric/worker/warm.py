@@ -11,6 +11,7 @@ import time
 from typing import Any
 
 from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.planning.fanout import Windows, windows_of
 from amber_ray.core.planning.plan import Step
 from amber_ray.errors import FeatureError
 from amber_ray.fabric.transport.messages import Work
@@ -78,8 +79,9 @@ class WarmModel:
             memory = _out_of_gpu_memory(error)
         else:
             share = (time.perf_counter() - started) / len(steps)
-            for step, value in zip(steps, made, strict=True):
-                box.made(step, value, share, decoded_by(decoding, provenance_of(self._model, "warm")))
+            for step, (value, windows) in zip(steps, made, strict=True):
+                told = decoded_by(decoding, provenance_of(self._model, "warm"))
+                box.made(step, value, share, told, windows)
             self._fitted(len(steps))
             return []
         if not memory:
@@ -102,8 +104,8 @@ class WarmModel:
             if self._calm >= CALM:
                 self._most, self._calm = items + 1, 0
 
-    def _call(self, work: Work, steps: list[Step], values: Inputs) -> list[Snapshot]:
-        """One call of the model for all steps, each value checked against the declared type.
+    def _call(self, work: Work, steps: list[Step], values: Inputs) -> list[tuple[Snapshot, Windows | None]]:
+        """One call of the model for all steps, each value checked against the declared type, and its windows.
 
         No item sees what was done to another one's inputs, nor to its own in a batch that failed.
         """
@@ -123,7 +125,8 @@ class WarmModel:
         for i in range(len(results)):
             held = [spec.returns.check(results[i])]
             results[i] = None  # what is referred to here has its arrays copied
-            made.append(snapshot.take(held, work.inline_bytes))
+            windows = windows_of(held[0])
+            made.append((snapshot.take(held, work.inline_bytes), windows))
         return made
 
 

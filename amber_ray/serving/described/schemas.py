@@ -259,10 +259,17 @@ SCHEMAS: dict[str, Schema] = {
     },
     "Priority": {"type": "string", "enum": [p.name.lower() for p in reversed(Priority)]},
     "Unit": {
-        "description": "What the value is of: null for a whole asset, a segment, or a collection.",
-        "oneOf": [{"type": "null"}, ref("SegmentUnit"), ref("CollectionUnit")],
+        "description": "What the value is of: null for a whole asset, a segment, a window that a feature "
+        "found, or a collection. Before it is known what a feature finds, and where it finds nothing, each "
+        "of its ranges.",
+        "oneOf": [
+            {"type": "null"},
+            *(ref("SegmentUnit"), ref("FoundUnit"), ref("EachUnit"), ref("CollectionUnit")),
+        ],
     },
     "SegmentUnit": _object("index start end", index=COUNT, start=NUMBER, end=NUMBER),
+    "FoundUnit": {**_object("start end", start=NUMBER, end=NUMBER), "additionalProperties": False},
+    "EachUnit": _object("each", each=TEXT),
     "CollectionUnit": _object("collection", collection=_list(ID)),
     "Failure": _object(
         "kind type title message status step key unit attempts",
@@ -323,7 +330,10 @@ SCHEMAS: dict[str, Schema] = {
         "name version per inputs params returns resources store doc pinned code_digest is_class digest calls",
         name=TEXT,
         version=TEXT,
-        per={"type": "string", "enum": ["segment", "asset", "collection"]},
+        per={
+            "type": "string",
+            "description": "segment, asset, collection, or the feature for each of whose ranges it is",
+        },
         inputs=_list(TEXT),
         params={"type": "object", "additionalProperties": ref("Param")},
         returns={"type": "object", "description": "the type of its values", "additionalProperties": True},

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from amber_ray import errors
 from amber_ray.cli import main, options, status_of
-from amber_ray.cli.graph import dot, mermaid, tree
+from amber_ray.cli.graph import below, dot, mermaid, tree
 from amber_ray.cli.parser import build
 from amber_ray.cli.serve import served_settings
 from amber_ray.cli.summary import size, summary
@@ -661,3 +662,12 @@ def test_summaries(value: Any, text: str) -> None:
 def test_sizes_and_durations() -> None:
     assert [size(n) for n in (0, 1023, 1024, 5 << 30)] == ["0 B", "1023 B", "1.0 KiB", "5.0 GiB"]
     assert [seconds(t) for t in (None, 0.0012, 0.9999, 75, 300)] == ["", "1 ms", "1.0 s", "75.0 s", "5.0 min"]
+
+
+def test_a_graph_draws_who_finds_the_windows_of_a_feature() -> None:
+    parts = FeatureInfo("parts", "1", "asset", (), {}, {}, {"CPU": 1.0}, "parquet", "", True, "", False)
+    known = {"parts": parts, "part": dataclasses.replace(parts, name="part", per="parts")}
+    assert below(known, "part") == ["parts", "part"]
+    assert list(tree(known)) == ["part  1  per parts", "└─ parts  1  per asset"]
+    assert '  "parts" -> "part" [style=dashed, label=each];' in dot(known)
+    assert "  parts -. each .-> part" in mermaid(known)

@@ -19,6 +19,7 @@ import amber_ray as amber
 from amber_ray import Asset, Clip, feature
 from amber_ray.client import embedded
 from amber_ray.client.registered import Opened
+from amber_ray.core.planning.fanout import expand, windows_of
 from amber_ray.core.planning.plan import Planner
 from amber_ray.errors import MediaNotFound, StoreBusy, Unavailable, UnknownKey
 from amber_ray.fabric.adapter import machine
@@ -61,7 +62,23 @@ def on_gpu(asset: Asset) -> int:
     raise AssertionError("nothing runs here")
 
 
-FEATURES = [weight, pixels, boxes, on_gpu]
+@dataclass
+class Range:
+    start: float
+    end: float
+
+
+@feature(version="1")
+def ranges(asset: Asset) -> list[Range]:
+    raise AssertionError("nothing runs here")
+
+
+@feature(version="1", per="ranges")
+def tone(clip: Clip) -> str:
+    raise AssertionError("nothing runs here")
+
+
+FEATURES = [weight, pixels, boxes, on_gpu, ranges, tone]
 VALUES: dict[str, Any] = {
     "weight": 7,
     "pixels": np.arange(40_000, dtype="f4"),
@@ -163,7 +180,9 @@ def test_what_is_stored_is_answered_and_nothing_is_started_or_changed(
     ]
     keys = [r.key for r in rows if r.state == "ready"]
     assert list(client.values(keys)) == keys
-    assert [f.name for f in client.features()] == ["boxes", "on_gpu", "pixels", "weight"]
+    assert [f.name for f in client.features()] == [
+        *("boxes", "on_gpu", "pixels", "ranges", "tone", "weight"),
+    ]
     assert client.failures() == []
     assert [v.feature for v in client.versions()] == ["boxes", "pixels", "weight"]
     assert client.asset(picture).media_type == "image/png"
@@ -379,3 +398,36 @@ with amber_ray.connect(settings=settings, features=FEATURES) as client:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert (done.stdout, done.stderr) == ("7\n", "")
+
+
+def test_found_units_that_are_stored_are_read_and_the_first_that_lacks_starts_a_ray(
+    client: amber.Client, started: list[Engine], settings: Settings, picture: str
+) -> None:
+    found = [Range(0.0, 2.0), Range(2.0, 7.5)]
+    fill(settings, "ranges", uri=picture, values={"ranges": found})
+    registry = build(settings, FEATURES)
+    asset = machine.catalogue(settings).add(picture)
+    planner = Planner(registry, features=["tone"], params={}, segment_seconds=60.0)
+    [target] = planner.add_asset(asset)
+    steps = planner.plan().steps
+    made = expand(steps, steps[target.key], windows_of(found) or (), 10)
+
+    def keep(number: int, value: str) -> None:
+        key, unit = made.keys[number], made.units[number]
+        row = Row(key, asset.id, unit.unit_id, "{}", value, (), "c", 1.5, "cpu", 1e9, True)
+        ValueStore(settings.store).write("tone", "1", registry.get("tone").returns, [row])
+
+    keep(0, "dark")
+    with pytest.raises(Asked):
+        client.get("tone", picture)
+    assert len(started) == 1
+    keep(1, "light")
+    with amber.connect(settings=settings, features=FEATURES) as another:
+        assert another.get("tone", picture) == ["dark", "light"]
+        assert another.get_many(["tone"], [picture]).to_pandas()[
+            ["start", "end", "tone"]
+        ].to_numpy().tolist() == [
+            [0.0, 2.0, "dark"],
+            [2.0, 7.5, "light"],
+        ]
+    assert len(started) == 1

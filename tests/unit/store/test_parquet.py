@@ -445,6 +445,7 @@ def test_pyarrow_reads_the_store_without_amber(store: ValueStore) -> None:
         "seconds",
         "device",
         "created",
+        "found",
     ]
     assert table.column("value").to_pylist() == [[[i] * 4] * i for i in range(3)]
     assert table.column("inputs")[0].as_py() == [bytes.fromhex(key("in")), bytes.fromhex(key("in 0"))]
@@ -472,7 +473,7 @@ READERS: dict[str, Callable[[str], Sequence[str]]] = {
 def test_every_column_is_read_by_others(store: ValueStore, reader: str, kind: str) -> None:
     type, value = KINDS[kind]
     part = store.write("v", "1", type, [row(0, value), row(1, value)])
-    assert len(READERS[reader](f"{store.url}/{part.name}")) == 10
+    assert len(READERS[reader](f"{store.url}/{part.name}")) == 11
 
 
 def test_an_old_part_is_read_and_joined_with_new_ones(
@@ -494,6 +495,23 @@ def test_an_old_part_is_read_and_joined_with_new_ones(
     assert {tuple(inputs) for inputs in table["inputs"]} == {
         (bytes.fromhex(key("in")), bytes.fromhex(key(f"in {n}"))) for n in range(2)
     }
+
+
+def test_windows_that_were_found_are_told_from_the_grid_s_and_old_parts_are_the_grid_s(
+    store: ValueStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as then:
+        plain = rw.table_of
+        then.setattr(rw, "table_of", lambda type, rows: plain(type, rows).drop_columns(["found"]))
+        then.setattr(rw, "as_now", lambda table: table)
+        old = store.write("v", "1", FLOAT, [row(0, 0.25)])
+    assert "found" not in pq.read_schema(f"{store.url}/{old.name}").names
+    store.write("v", "1", FLOAT, [row(1, 0.5), row(2, 0.75)._replace(found=True)])
+    assert store.read(old.name, [0])[0].value == 0.25
+    _, joined = store.compact("v", "1", 2)
+    assert joined is not None
+    table = pandas.read_parquet(f"{store.url}/{joined.name}")
+    assert dict(zip(table["value"], table["found"], strict=True)) == {0.25: False, 0.5: False, 0.75: True}
 
 
 def test_threads_that_close_a_part_under_each_other(store: ValueStore) -> None:

@@ -22,7 +22,7 @@ from amber_ray.core.model.request import (
     Result,
 )
 from amber_ray.core.model.service import FeatureInfo, RequestEvent
-from amber_ray.core.model.units import Asset, Collection, Stream, segments
+from amber_ray.core.model.units import Asset, Collection, EachRange, Segment, Stream, segments
 from amber_ray.wire import views
 
 A = Asset("a" * 32, "file:///m/a.mp4", "video/mp4", 10, 25.0, (Stream("video", "h264", 64, 48, "24/1", 600),))
@@ -248,3 +248,20 @@ def test_importing_the_wire_loads_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_windows_that_were_found_and_what_stands_for_them_before_travel():
+    asset = Asset("a" * 32, "/a.mp4", "", 0)
+    window = Segment(asset, 2_500_000, 4_000_001, found=True)
+    each = EachRange(asset, "shots", "k", 60_000_000)
+    made = Result("caption", "c" * 32, window, "ready", "a dog")
+    assert views.encode_result(made)["unit"] == {"start": 2.5, "end": 6.500001}
+    again = views.decode_result(json.loads(json.dumps(views.encode_result(made))))
+    assert (again, again.unit.found) == (made, True)
+    for state in ("pending", "ready"):  # before the windows are known, and where there are none
+        waiting = Result("caption", "d" * 32, each, state)
+        data = json.loads(json.dumps(views.encode_result(waiting)))
+        assert (data["unit"], data["asset"]) == ({"each": "shots"}, asset.id)
+        assert "href" not in data
+        back = views.decode_result(data)
+        assert (back.unit.finder, back.state, back.asset) == ("shots", state, asset)

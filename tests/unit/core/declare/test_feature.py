@@ -281,7 +281,13 @@ REFUSED: dict[str, tuple[Any, dict[str, Any], str]] = {
     "a version with spaces": (plain, {"version": "one two"}, "version must be a short string such as '1'"),
     "a version that is a number": (plain, {"version": 1}, "version must be a short string such as '1'"),
     "an empty version": (plain, {"version": ""}, "version must be a short string"),
-    "a unit that does not exist": (plain, {"per": "frame"}, "per must be 'segment', 'asset' or 'collection'"),
+    "a unit that can't be": (plain, {"per": "Frame!"}, "per must be 'segment', 'asset', 'collection' or the"),
+    "windows and a unit that is none": (
+        plain,
+        {"per": "shots"},
+        "unit of a feature per asset, but per='shots'",
+    ),
+    "windows that it finds itself": (plain, {"per": "plain"}, "'plain' can't be per 'plain'"),
     "a unit that is not the argument's": (
         plain,
         {"per": "segment"},

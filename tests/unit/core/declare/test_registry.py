@@ -574,3 +574,89 @@ def test_the_built_in_features_make_a_registry() -> None:
     registry = Registry.from_modules(BUILTINS)
     assert {"probe", "frames", "embedding"} <= set(registry.names())
     assert all(s.pinned for s in registry)
+
+
+# --- found units
+
+
+@dataclass
+class Shot:
+    start: float
+    end: float
+
+
+FINDER = made("cuts", returns=list[Shot])
+LIGHT = made("light", "frames", per="cuts", hints={"frames": int})
+
+
+def test_a_feature_may_be_per_what_another_one_finds() -> None:
+    tone = made("tone", "light", "probe", "cuts", per="cuts", hints={"light": int, "probe": int})
+    cast = made("cast", "tone", "cuts", hints={"tone": list[int], "cuts": list[Shot]})
+    many = made("many", "tone", per="collection", hints={"tone": list[list[int]]})
+    graph = Registry([many, cast, tone, LIGHT, FINDER, FRAMES, PROBE])
+    assert [s.name for s in graph.ancestors("light")] == ["frames", "cuts", "light"]
+    assert [s.name for s in graph.sources("light")] == ["frames", "light"]
+    assert {s.name for s in graph.dependents("cuts")} == {"light", "tone", "cast"}
+    edges = {(s.name, i): graph.edge(s, i) for s in (tone, cast, many, LIGHT) for i in s.inputs}
+    assert edges == {
+        ("tone", "light"): "same",
+        ("tone", "probe"): "broadcast",
+        ("tone", "cuts"): "broadcast",
+        ("cast", "tone"): "gather",
+        ("cast", "cuts"): "same",
+        ("many", "tone"): "gather",
+        ("light", "frames"): "same",
+    }
+    assert graph.params_for(["light"], {})["cuts"] == ()
+
+
+def test_a_clip_is_the_window_that_was_found() -> None:
+    @feature(version="1", per="cuts")
+    def frame(clip: Clip) -> int:
+        return 1
+
+    assert Registry([FINDER, frame.__amber__]).get("frame").per == "cuts"  # type: ignore[attr-defined]
+
+
+NO_FINDERS: dict[str, tuple[list[FeatureSpec], str]] = {
+    "one that is unknown": (
+        [FRAMES, made("light", "frames", per="cutz"), FINDER],
+        "'light' is per 'cutz', which is neither segment, asset nor collection, nor a feature here; "
+        "did you mean 'cuts'",
+    ),
+    "one per segment": (
+        [FRAMES, made("cuts", "frames", per="segment", returns=list[Shot]), LIGHT],
+        "'light' is per 'cuts', which is per segment; only a feature per asset finds windows",
+    ),
+    "one without ranges": (
+        [FRAMES, made("cuts", returns=list[float]), LIGHT],
+        "'light' is per 'cuts', which returns list and no ranges",
+    ),
+    "one that may return nothing": (
+        [FRAMES, made("cuts", returns=list[Shot] | None), LIGHT],
+        "'light' is per 'cuts', which returns optional and no ranges",
+    ),
+    "one that is made of it": (
+        [FRAMES, LIGHT, made("cuts", "light", hints={"light": list[int]}, returns=list[Shot])],
+        "features depend on each other in a circle: cuts -> light -> cuts",
+    ),
+    "another one's": (
+        [FRAMES, FINDER, LIGHT, made("talk", returns=list[Shot]), made("loud", "light", per="talk")],
+        "'loud' is per talk and can't take 'light', which is per cuts: those are other windows",
+    ),
+    "it, by a feature of the grid": (
+        [FRAMES, FINDER, LIGHT, made("loud", "light", per="segment")],
+        "'loud' is per segment and can't take 'light', which is per cuts: those are other windows",
+    ),
+    "it with a collection's": (
+        [FINDER, PROBE, made("all", "probe", per="collection"), made("loud", "all", per="cuts")],
+        "'loud' is per cuts and can't take 'all', which is per collection",
+    ),
+}
+
+
+@pytest.mark.parametrize(("specs", "message"), NO_FINDERS.values(), ids=NO_FINDERS)
+def test_a_feature_can_not_be_per(specs: list[FeatureSpec], message: str) -> None:
+    with pytest.raises(DeclarationError) as error:
+        Registry(specs)
+    assert message in str(error.value)

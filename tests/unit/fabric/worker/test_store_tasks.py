@@ -131,6 +131,7 @@ def new_rows(*values: Any) -> NewRows:
         [0.25 * i for i in range(len(values))],
         ["cpu"] * len(values),
         [1.8e9 + i + 1e-6 for i in range(len(values))],
+        [i % 2 == 1 for i in range(len(values))],
     )
     inline = {key: one.inline for key, one in zip(keys, made, strict=True) if one.inline is not None}
     return NewRows(told, [one.size for one in made], inline, {})

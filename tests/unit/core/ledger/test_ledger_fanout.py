@@ -1,0 +1,428 @@
+"""Found units in the ledger: a template waits for its finder, and steps come in its place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from amber_ray.core.declare.resources import Resources
+from amber_ray.core.ledger.foresight import foresee
+from amber_ray.core.ledger.invariants import Broken, check
+from amber_ray.core.model.request import Failure
+from amber_ray.core.state import events as ev
+from amber_ray.core.state.entry import State
+from tests.core_kit import GPU_NODE, NODE, Graph, Story, asset, broken, delivered, kinds, submitted
+
+MICRO = 1_000_000
+TWO = ((0, 2 * MICRO), (2 * MICRO, 7 * MICRO))
+THREE = (*TWO, (7 * MICRO, 9 * MICRO))
+
+
+def graph(**home: int) -> Graph:
+    """`light` per cut over `frames` and `probe`; `film` gathers it; `match` gathers it elsewhere."""
+    made = Graph()
+    made.add("probe", **home)
+    made.add("cuts", **home)
+    made.each("frames", "cuts", store="never", **home)
+    made.each("light", "cuts", "each frames", "probe", **home)
+    made.add("film", "each light", "probe", **home)
+    return made
+
+
+def story(windows: Any = TWO, **changes: Any) -> Story:
+    made = Story(**changes)
+    made.windows["cuts"] = windows
+    return made
+
+
+def units(made: Story, id: str = "r", key: str = "each light") -> tuple[str, ...]:
+    return made.expanded[id, key]
+
+
+def run(made: Story, *but: str) -> None:
+    """Everything that runs ends well, for as long as something does."""
+    while made.ledger.tasks:
+        task = next(iter(made.ledger.tasks.values()))
+        made.done(*(s.key for s in task.steps))
+
+
+def features(commands: Any) -> list[list[str]]:
+    return [[s.recipe.feature for s in c.task.steps] for c in commands if isinstance(c, ev.Submit)]
+
+
+def test_only_the_finder_runs_until_it_has_found_the_windows() -> None:
+    made = story()
+    assert submitted(made.ask("r", graph().steps, "each light")) == [["cuts"]]
+    assert made.state("each light") is State.WAITING
+    assert made.state("probe") is State.ABSENT
+    commands = made.done("cuts")
+    assert kinds(commands)[0] == "Expanded"
+    assert sorted(features(commands)) == [["frames"], ["frames"], ["probe"]]
+    assert len(units(made)) == 2
+    assert made.state("each light") is State.ABSENT
+    run(made)
+    assert made.told["r"].keys() == set(units(made))
+    assert made.finished == ["r"]
+
+
+def test_a_gather_waits_for_units_that_nobody_knew() -> None:
+    made = story()
+    made.ask("r", graph().steps, "film")
+    assert {s.recipe.feature for t in made.tasks.values() for s in t.steps} == {"cuts", "probe"}
+    made.done("probe")
+    made.done("cuts")
+    film = made.ledger.entries["film"]
+    assert film.missing == 2
+    assert len(film.step.needs) == 3
+    assert film.step.inputs[0] == tuple(k for k in film.step.needs if k != "probe")
+    run(made)
+    assert made.told["r"].keys() == {"film"}
+    assert made.ledger.requests == {}
+
+
+def test_nothing_found_is_an_empty_answer_and_an_empty_list() -> None:
+    made = story(windows=())
+    made.ask("r", graph().steps, "each light")
+    made.ask("g", graph().steps, "film")
+    commands = made.done("cuts")
+    assert kinds(commands)[:2] == ["Expanded", "Finished"]
+    assert made.finished == ["r"]
+    run(made)
+    assert made.finished == ["r", "g"]
+    assert made.tasks[max(made.tasks)].steps[0].inputs[0] == ()
+
+
+def test_a_finder_in_memory_is_expanded_at_once() -> None:
+    made = story()
+    made.ask("one", graph().steps, "cuts")
+    made.done("cuts")
+    commands = made.ask("r", graph().steps, "each light")
+    assert kinds(commands)[0] == "Expanded"
+    assert len(units(made)) == 2
+
+
+def test_what_is_stored_is_found_and_the_finder_is_read_back_for_its_windows() -> None:
+    made = story(stored=["cuts"])
+    assert kinds(made.ask("r", graph().steps, "each light")) == ["Restore"]
+    made.restored("cuts")
+    made.done("probe")
+    run(made)
+    made.stored(*units(made), "probe")
+    again = Story(stored=["cuts", "probe", *units(made)])
+    again.windows["cuts"] = TWO
+    again.ask("r", graph().steps, "each light", load=False)
+    commands = again.restored("cuts")
+    assert kinds(commands) == ["Expanded", "Deliver", "Deliver", "Finished"]
+    assert made.state("probe") is not State.RUNNING
+
+
+def test_a_hit_at_the_top_needs_no_windows() -> None:
+    made = story(stored=["film"])
+    assert kinds(made.ask("r", graph().steps, "film")) == ["Restore"]
+    made.restored("film")
+    assert made.finished == ["r"]
+
+
+def test_one_who_comes_in_the_midst_joins() -> None:
+    made = story()
+    made.ask("p", graph().steps, "probe")
+    made.done("probe")
+    made.ask("one", graph().steps, "each light")
+    assert features(made.done("cuts")) == [["frames", "light"]] * 2
+    made.done(*[s.key for s in made.tasks[max(made.tasks)].steps])
+    commands = made.ask("two", graph().steps, "each light")
+    assert kinds(commands) == ["Expanded", "Deliver"]
+    run(made)
+    assert made.told["two"].keys() == made.told["one"].keys() == set(units(made, "two"))
+    assert len([1 for t in made.tasks.values() if t.recipe.feature == "frames"]) == 2
+
+
+def test_a_finder_that_fails_is_told_to_whoever_waits_for_its_windows() -> None:
+    made = story()
+    made.ask("r", graph().steps, "each light")
+    made.ask("g", graph().steps, "film")
+    made.fails("cuts")
+    for id, key in (("r", "each light"), ("g", "film")):
+        failure = made.answer(id, key)
+        assert isinstance(failure, Failure)
+        assert (failure.step, failure.key) == ("cuts", "cuts")
+    assert set(made.finished) == {"r", "g"}
+    run(made)
+    made.wait(1000.0)
+    made.ask("again", graph().steps, "each light")
+    made.done("cuts")
+    assert len(units(made, "again")) == 2
+
+
+def test_one_unit_that_fails_fails_alone_and_what_gathers_it_names_it() -> None:
+    made = story()
+    made.ask("p", graph().steps, "probe")
+    made.done("probe")
+    made.ask("r", graph().steps, "each light")
+    made.ask("g", graph().steps, "film")
+    made.done("cuts")
+    bad, good = units(made)
+    made.fails(bad)
+    run(made)
+    assert isinstance(made.answer("r", bad), Failure)
+    assert isinstance(made.answer("r", good), ev.Ready)
+    failure = made.answer("g", "film")
+    assert isinstance(failure, Failure)
+    assert failure.key == bad
+
+
+@pytest.mark.parametrize(
+    ("windows", "words"),
+    [
+        (tuple((i, i + 1) for i in range(5)), "'cuts' found 5 ranges in this asset; at most 4"),
+        ("its range number 3 is from 2 s to 1 s", "its range number 3 is from 2 s to 1 s"),
+        (None, "is no list of ranges"),
+    ],
+)
+def test_windows_that_can_not_be_are_a_failure_that_names_the_finder(windows: Any, words: str) -> None:
+    from amber_ray.settings import Limits
+
+    made = story(limits=Limits(units_per_asset=4))
+    made.windows["cuts"] = windows
+    made.ask("r", graph().steps, "each light")
+    made.ask("g", graph().steps, "film")
+    made.done("cuts")
+    failure = made.answer("r", "each light")
+    assert isinstance(failure, Failure)
+    assert words in failure.message
+    assert failure.kind == "feature"
+    assert isinstance(made.answer("g", "film"), Failure)
+
+
+def test_whoever_leaves_takes_the_template_and_what_it_needs_along() -> None:
+    made = story(grace_seconds=1.0)
+    made.ask("r", graph().steps, "each light")
+    made.leave("r")
+    assert made.state("each light") is State.ABSENT
+    assert kinds(made.wait(2.0)) == ["Cancel"]
+
+
+def test_whoever_leaves_after_the_expansion_takes_its_units_along() -> None:
+    made = story(grace_seconds=1.0)
+    made.ask("r", graph().steps, "each light")
+    made.done("cuts")
+    made.leave("r")
+    assert [made.state(key) for key in units(made)] == [State.ABSENT] * 2
+    run(made)
+
+
+def test_a_deadline_before_the_windows_are_known_is_told_of_the_template() -> None:
+    made = story()
+    made.ask("r", graph().steps, "each light", deadline=made.now + 1)
+    made.wait(2.0)
+    failure = made.answer("r", "each light")
+    assert isinstance(failure, Failure)
+    assert failure.type == "Expired"
+
+
+def test_urgency_reaches_the_finder_and_then_the_units() -> None:
+    made = story()
+    made.ask("slow", graph().steps, "film", priority=0)
+    made.ask("r", graph().steps, "each light", priority=2)
+    assert made.ledger.entries["cuts"].rank[0] == 2
+    made.done("cuts")
+    assert {made.ledger.entries[key].rank[0] for key in units(made)} == {2}
+
+
+def test_a_refresh_makes_the_units_anew_and_uses_the_windows_as_they_are() -> None:
+    made = story()
+    made.ask("one", graph().steps, "each light")
+    made.done("cuts")
+    run(made)
+    tasks = len(made.tasks)
+    commands = made.ask("r", graph().steps, "each light", refresh=True)
+    assert kinds(commands)[0] == "Expanded"
+    assert features(commands) == [["frames", "light"]] * 2
+    run(made)
+    assert len(made.tasks) == tasks + 2
+    assert made.told["r"].keys() == set(units(made))
+
+
+def test_a_refresh_of_the_finder_too_waits_for_its_new_windows() -> None:
+    for order in (("each light", "cuts"), ("cuts", "each light")):
+        made = story()
+        made.ask("one", graph().steps, "each light")
+        made.done("cuts")
+        run(made)
+        made.windows["cuts"] = THREE
+        made.ask("r", graph().steps, *order, refresh=True)
+        assert ("r", "each light") not in made.expanded
+        made.done("cuts")
+        assert len(units(made)) == 3
+        run(made)
+        assert made.told["r"].keys() == {"cuts", *units(made)}
+
+
+def test_windows_go_with_the_value() -> None:
+    made = story()
+    made.ask("one", graph().steps, "cuts")
+    made.done("cuts")
+    assert made.ledger.entries["cuts"].windows == TWO
+    made.windows["cuts"] = THREE
+    made.lost("cuts")
+    made.ask("r", graph().steps, "each light")
+    made.done("cuts")
+    assert len(units(made)) == 3
+
+
+def test_a_finder_that_is_lost_before_anybody_could_expand_is_waited_for() -> None:
+    made = story(stored=["cuts"])
+    made.ask("r", graph().steps, "each light")
+    made.unreadable("cuts")
+    made.done("cuts")
+    assert len(units(made)) == 2
+
+
+def test_a_gather_whose_value_was_lost_is_expanded_anew_by_a_later_request() -> None:
+    made = story()
+    made.ask("one", graph().steps, "film")
+    made.done("cuts")
+    run(made)
+    made.windows["cuts"] = THREE
+    made.purge("cuts", "probe")
+    made.ask("r", graph().steps, "film", refresh=True)
+    made.done("cuts")
+    assert len(made.ledger.entries["film"].step.needs) == 4
+    run(made)
+    assert isinstance(made.answer("r", "film"), ev.Ready)
+
+
+def test_progress_grows_when_the_windows_are_known() -> None:
+    made = story()
+    made.ask("r", graph().steps, "each light")
+    made.ask("g", graph().steps, "film")
+    assert made.ledger.progress("r") == (0, 2)
+    made.done("cuts")
+    assert made.ledger.progress("r")[1] >= 4
+    assert made.ledger.progress("g")[1] >= 4
+    run(made)
+
+
+def test_a_unit_of_another_shard_is_asked_of_it_and_so_is_the_finder() -> None:
+    made = Graph()
+    made.add("cuts", home=1)
+    made.each("light", "cuts", home=1)
+    made.add("match", "each light")
+    here = story()
+    commands = here.ask("r", made.steps, "match")
+    assert [c.task.home for c in commands if isinstance(c, ev.Submit)] == [1]
+    assert submitted(commands) == [["cuts"]]
+    commands = here.done("cuts")
+    [asked] = [c.task for c in commands if isinstance(c, ev.Submit)]
+    assert (asked.home, [s.recipe.feature for s in asked.steps]) == (1, ["light", "light"])
+    run(here)
+    assert isinstance(here.answer("r", "match"), ev.Ready)
+
+
+def test_a_template_s_asset_that_moved_is_read_where_it_is() -> None:
+    import dataclasses
+
+    made = story()
+    made.ask("one", graph().steps, "each light", located=1.0)
+    made.done("cuts")
+    moved = dataclasses.replace(asset(), uri="file:///b.mp4")
+    steps = {
+        key: dataclasses.replace(
+            step, unit=dataclasses.replace(step.unit, asset=moved) if step.is_template else moved
+        )
+        for key, step in graph().steps.items()
+    }
+    made.ask("r", steps, "each light", located=2.0)
+    for key in units(made):
+        assert made.ledger.entries[key].step.unit.asset.uri == moved.uri  # type: ignore[union-attr]
+    run(made)
+
+
+def test_foresight_expands_on_a_copy() -> None:
+    made = story()
+    made.ask("one", graph().steps, "film")
+    fates = foresee(made.ledger, [ev.Requested("f", graph().steps, ("each light",))], made.now)
+    assert (fates["each light"], fates["cuts"]) == ("wait", "wait")
+    made.done("cuts")
+    before = made.ledger.entries["film"].step.inputs
+    foresee(made.ledger, [ev.Requested("f", graph().steps, ("each light", "film"))], made.now)
+    check(made.ledger)
+    assert made.ledger.entries["film"].step.inputs is before
+    run(made)
+    assert made.finished == ["one"]
+
+
+def test_the_invariants_know_of_templates() -> None:
+    made = story()
+    made.ask("r", graph().steps, "each light")
+    made.ledger.graph.to_expand.append(made.ledger.entries["each light"])
+    with pytest.raises(Broken, match="nobody expands"):
+        check(made.ledger)
+    made.ledger.graph.to_expand.clear()
+    made.ledger.entries["cuts"].windows = TWO
+    with pytest.raises(Broken, match="windows without a value"):
+        check(made.ledger)
+
+
+def test_a_failed_unit_does_not_end_the_others_requests() -> None:
+    made = story()
+    made.ask("r", graph().steps, "each light")
+    made.done("cuts")
+    failure = broken(made.task_of("probe").steps[0])
+    commands = made.fails("probe", failure)
+    assert sorted(delivered(commands)) == sorted(("r", key) for key in units(made))
+
+
+def test_a_request_does_not_end_by_its_gather_while_its_units_are_still_to_come() -> None:
+    steps = graph()
+    steps.add("reel", "each light")
+    made = story()
+    made.ask("p", steps.steps, "probe")
+    made.fails("probe")
+    made.ask("r", steps.steps, "each light", "reel")
+    made.done("cuts")  # the units fail at once, and so does what gathers them
+    assert made.told["r"].keys() == {"reel", *units(made)}
+    assert made.finished == ["p", "r"]
+
+
+def test_a_refresh_of_what_gathers_units_tries_those_again_that_failed() -> None:
+    made = story()
+    made.ask("p", graph().steps, "probe")
+    made.done("probe")
+    made.ask("r", graph().steps, "film")
+    made.done("cuts")
+    [bad, _] = [key for key in made.ledger.entries["film"].step.needs if key != "probe"]
+    made.fails(bad)
+    assert isinstance(made.answer("r", "film"), Failure)
+    run(made)
+    made.ask("again", graph().steps, "film")
+    assert isinstance(made.answer("again", "film"), Failure)  # it is remembered
+    made.ask("anew", graph().steps, "film", refresh=True)
+    run(made)
+    assert isinstance(made.answer("anew", "film"), ev.Ready)
+
+
+def test_a_template_does_not_follow_its_finder_into_a_task() -> None:
+    made = story(pack_seconds=5.0, costs={"cuts": 0.01, "light": 0.01, "frames": 0.01, "probe": 0.01})
+    assert submitted(made.ask("r", graph().steps, "each light")) == [["cuts"]]
+    made.done("cuts")
+    run(made)
+    assert made.told["r"].keys() == set(units(made))
+
+
+def test_values_that_are_there_are_told_though_no_node_could_make_them_any_more() -> None:
+    steps = Graph()
+    steps.add("cuts")
+    steps.each("light", "cuts", resources=Resources(num_gpus=1))
+    first = story(nodes=[GPU_NODE])
+    first.ask("r", steps.steps, "each light")
+    first.done("cuts")
+    run(first)
+    made = story(nodes=[GPU_NODE], stored=["cuts", *units(first)])
+    made.ask("r", steps.steps, "each light")
+    made.nodes(NODE)
+    assert made.state("each light") is State.WAITING
+    made.restored("cuts")
+    made.restored(*units(made))
+    assert all(isinstance(made.answer("r", key), ev.Ready) for key in units(made))
