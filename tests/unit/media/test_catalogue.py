@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import subprocess
 import sys
@@ -637,7 +638,13 @@ def test_new_files_of_one_call_are_read_side_by_side_and_answered_in_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 3)
-    paths = [settled(write_picture(tmp_path / f"{i}.png", textured(i))) for i in range(6)]
+    # Two files of the same stripe are read one after the other, and which are is drawn anew in each process.
+    places = (tmp_path / f"{i}.png" for i in itertools.count())
+    stripes: dict[int, Path] = {}
+    while len(stripes) < 6:
+        place = next(places)
+        stripes.setdefault(hash(str(place)) % 64, place)
+    paths = [settled(write_picture(place, textured(i))) for i, place in enumerate(stripes.values())]
     three = threading.Barrier(3)
     real = Catalogue._identify
 
