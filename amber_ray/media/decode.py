@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -81,7 +80,7 @@ def looked(look: Look, limits: Limits | None = None) -> Iterator[Picture]:
     given = 0
     if along is not None:
         try:
-            for of, made in _decoded([look, *along.kept], limits):
+            for of, made in _decoded([look, *along.kept], limits, along.dropped):
                 if of is look:
                     given += 1
                     yield made()
@@ -95,16 +94,25 @@ def looked(look: Look, limits: Limits | None = None) -> Iterator[Picture]:
         yield made()
 
 
-def _decoded(asked: Sequence[Look], limits: Limits) -> Iterator[tuple[Look, Callable[[], Picture]]]:
-    """The pictures of looks at one asset, in the order of one pass, each of them made when it is called."""
+def _decoded(
+    asked: Sequence[Look], limits: Limits, dropped: Set[Look] = frozenset()
+) -> Iterator[tuple[Look, Callable[[], Picture]]]:
+    """The pictures of looks at one asset, in the order of one pass, each of them made when it is called.
+
+    Of looks that are `dropped` meanwhile no more is decoded.
+    """
     asset = asked[0].asset
     if asset.kind == "image":
         yield from ((look, partial(_of_still, look, limits)) for look in asked if look.start <= 0)
         return
     with _reader(asset, limits) as source:
-        shown = _Shown(source)
-        for number, (at, frame, following) in source.selected([_selection(source, look) for look in asked]):
+        shown = _Shown(source, several=len(asked) > 1)
+        selections = [_selection(source, look) for look in asked]
+        for number, (at, frame, following) in source.selected(selections):
             yield asked[number], partial(shown.picture, asked[number], at, frame, following)
+            if dropped:
+                for look, selection in zip(asked, selections, strict=True):
+                    selection.over = selection.over or look in dropped
 
 
 def _selection(source: Reader, look: Look) -> Selection:
@@ -117,24 +125,28 @@ def _selection(source: Reader, look: Look) -> Selection:
 class _Shown:
     """Pictures of frames; those that several looks have of one frame, at one size, are converted once."""
 
-    def __init__(self, source: Reader) -> None:
+    def __init__(self, source: Reader, *, several: bool) -> None:
         self._source = source
-        self._lately: deque[tuple[VideoFrame, Size, Scaler, np.ndarray]] = deque(maxlen=4)
+        self._several = several
+        self._made: list[tuple[VideoFrame, Size, Scaler, np.ndarray]] = []
 
     def picture(self, look: Look, at: Fraction, frame: VideoFrame, following: VideoFrame | None) -> Picture:
-        """What a look has of a frame."""
+        """What a look has of a frame: arrays of its own, since whoever looks may draw into them."""
+        self._made = [made for made in self._made if made[0] is frame or made[0] is following]
         small = None
         if look.pair is not None:
             pair = (self._rgb(one, look.pair, "area") for one in (frame, following or frame))
             small = np.stack(list(pair))
-        return Picture(float(at), self._rgb(frame, look.size, look.scaler), small)
+        if self._several:
+            return Picture(float(at), self._rgb(frame, look.size, look.scaler).copy(), small)
+        return Picture(float(at), self._source.rgb(frame, look.size, look.scaler), small)
 
     def _rgb(self, frame: VideoFrame, size: Size, scaler: Scaler) -> np.ndarray:
-        for of, its_size, its_scaler, made in self._lately:
+        for of, its_size, its_scaler, made in self._made:
             if of is frame and its_size == size and its_scaler == scaler:
                 return made
         made = self._source.rgb(frame, size, scaler)
-        self._lately.append((frame, size, scaler, made))
+        self._made.append((frame, size, scaler, made))
         return made
 
 

@@ -92,6 +92,7 @@ class Along:
 
     def __init__(self, looks: Sequence[Look]) -> None:
         self.kept: dict[Look, list[Picture]] = {look: [] for look in looks}
+        self.dropped: set[Look] = set()
         self._bytes = dict.fromkeys(looks, 0)
         self._began = time.perf_counter()
 
@@ -100,7 +101,9 @@ class Along:
         self.kept[look].append(picture)
         self._bytes[look] += picture.nbytes
         if sum(self._bytes[one] for one in self.kept) > KEPT_BYTES:
-            del self.kept[max(self.kept, key=lambda one: self._bytes[one])]
+            most = max(self.kept, key=lambda one: self._bytes[one])
+            del self.kept[most]
+            self.dropped.add(most)
 
     def share(self) -> float:
         """Seconds that each look has had so far, if all had the same."""

@@ -11,9 +11,11 @@ is imported, and `environment` says what that should be.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -166,13 +168,42 @@ async def _start_both(settings: Settings, start: Start | None) -> bytes | None:
     behind_haproxy = os.environ.get("RAY_SERVE_ENABLE_HA_PROXY") == "1"
     host = front.serve_host(settings) if behind_haproxy else settings.host
     options = {"host": host, "port": settings.port}
-    starting = asyncio.create_task(
-        asyncio.to_thread(serve.start, proxy_location="HeadOnly", http_options=options)
-    )
+    starting = _beside(functools.partial(serve.start, proxy_location="HeadOnly", http_options=options))
     try:
-        return await _rehearse(settings, start)
-    finally:
-        await starting
+        code = await _rehearse(settings, start)
+    except Exception:
+        await asyncio.wait({starting})
+        if (other := starting.exception()) is not None:
+            log.warning("Serve did not start either: %s", other)
+        raise
+    await starting
+    return code
+
+
+def _beside(call: Callable[[], object]) -> asyncio.Future[None]:
+    """Run a call on a thread of its own that nobody waits for who is interrupted, as an executor's are."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+
+    def settle(error: BaseException | None) -> None:
+        if done.cancelled():
+            return
+        if error is None:
+            done.set_result(None)
+        else:
+            done.set_exception(error)
+
+    def run() -> None:
+        error: BaseException | None = None
+        try:
+            call()
+        except BaseException as raised:  # noqa: BLE001 - it is raised where it is awaited
+            error = raised
+        with contextlib.suppress(RuntimeError):  # the loop is closed: whoever waited was interrupted
+            loop.call_soon_threadsafe(settle, error)
+
+    threading.Thread(target=run, name="amber-serve-start", daemon=True).start()
+    return done
 
 
 async def _rehearse(settings: Settings, start: Start | None) -> bytes | None:

@@ -81,14 +81,16 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
             box.failed(step, blocked)
             continue
         spec = registry.get(step.recipe.feature)
-        if step.recipe.looks and len(beside := lookers.pop(step.unit_id, ())) > 1:
-            sharing = Sharing(looks_of(registry, beside, values))
-        lent = sharing.lent
+        beside = lookers.pop(step.unit_id, ()) if step.recipe.looks else ()
         started = time.perf_counter()
         try:
-            with deadline(work, step) as decoding, expecting(sharing):
-                # No name for the value: what is referred to here has its arrays copied.
-                held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
+            with deadline(work, step) as decoding:
+                if len(beside) > 1:
+                    sharing = Sharing(looks_of(registry, beside, values))
+                lent = sharing.lent
+                with expecting(sharing):
+                    # No name for the value: what is referred to here has its arrays copied.
+                    held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
                 windows = windows_of(held[0])
                 value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
@@ -108,7 +110,7 @@ def looks_of(registry: Registry, steps: Sequence[Step], values: Inputs) -> list[
         tell = look_of(spec.target)
         if tell is not None and values.sent(step):
             # What is wrong with its parameters or inputs is the step's own to tell.
-            with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception, SystemExit):
                 look = tell(**arguments(spec, step, values))
                 found += [] if look is None else [look]
     return found

@@ -120,6 +120,30 @@ def test_what_would_take_too_much_memory_is_not_kept(asset: Asset, monkeypatch: 
         assert [first, seen(asked[1]), seen(asked[2])] == alone
 
 
+def test_of_a_look_that_is_let_go_of_no_more_is_decoded(
+    asset: Asset, decoded: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen(Look(asset, 0.0, 0.5, SIZE))
+    alone = decoded()
+    monkeypatch.setattr(looks, "KEPT_BYTES", 1 << 10)
+    with expecting(Sharing([Look(asset, 0.0, 0.5, SIZE), every(asset, 0.0, None)])):
+        seen(Look(asset, 0.0, 0.5, SIZE))
+    assert decoded() == 2 * alone
+
+
+def test_whoever_draws_into_a_picture_changes_no_other(asset: Asset) -> None:
+    asked = [Look(asset, 0.0, 2.0, SIZE, fps=2.0), Look(asset, 0.0, 2.0, SIZE, fps=4.0)]
+    alone = [seen(look) for look in asked]
+    for order in permutations((0, 1)):
+        with expecting(Sharing(asked)):
+            for number in order:
+                told = []
+                for picture in looked(asked[number]):
+                    told.append((picture.time, picture.rgb.tobytes(), b""))
+                    picture.rgb[:] = 255
+                assert told == alone[number]
+
+
 def test_seconds_are_shared_and_none_is_lost(asset: Asset) -> None:
     sharing = Sharing([sampled(asset), every(asset)])
     with expecting(sharing):

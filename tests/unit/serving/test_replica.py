@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
@@ -45,3 +46,59 @@ def test_a_replica_is_given_the_features_as_the_server_found_them(monkeypatch: p
 
     asyncio.run(story())
     assert given == [b"code"]
+
+
+def test_a_server_that_is_interrupted_while_serve_starts_does_not_wait_for_it() -> None:
+    go, ended = threading.Event(), threading.Event()
+
+    async def story() -> None:
+        starting = deployment._beside(lambda: go.wait(60))
+        asyncio.get_running_loop().call_soon(interrupt)
+        try:
+            await starting
+        finally:
+            ended.set()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(story())
+    assert ended.is_set()
+    assert not go.is_set()
+    go.set()
+
+
+def test_what_is_wrong_with_the_engine_is_said_though_serve_does_not_start_either(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from ray import serve
+
+    def taken(**_: object) -> None:
+        raise RuntimeError("the port is taken")
+
+    async def refused(settings: Settings) -> Service:
+        raise StoreBusy("the store is another cluster's")
+
+    monkeypatch.setattr(serve, "start", taken)
+    with pytest.raises(StoreBusy, match="another cluster's"):
+        asyncio.run(deployment._start_both(Settings(), refused))
+    assert "the port is taken" in caplog.text
+
+
+def test_serve_that_does_not_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray import serve
+
+    def taken(**_: object) -> None:
+        raise RuntimeError("the port is taken")
+
+    class Started:
+        async def aclose(self) -> None:
+            pass
+
+    async def start(settings: Settings) -> Started:
+        return Started()
+
+    monkeypatch.setattr(serve, "start", taken)
+    with pytest.raises(RuntimeError, match="the port is taken"):
+        asyncio.run(deployment._start_both(Settings(), start))

@@ -378,6 +378,12 @@ def test_a_lone_task_that_decodes_is_lent_idle_cpus_until_it_ends(cpus: int, wan
     assert story.ledger.scheduler.capacity.lent == 0
 
 
+def test_none_are_lent_where_other_shards_may_use_them() -> None:
+    graph, story = units(1, decodes=True), Story(nodes=[{"CPU": 16.0}], shards=2)
+    story.ask("r1", graph.steps, *graph.steps)
+    assert threads(story) == {"f": 1}
+
+
 def test_cpus_are_lent_only_beside_what_else_is_ready() -> None:
     graph, story = units(5, decodes=True), Story(nodes=[NODE], lookahead=0)
     a, b, c, d, _ = graph.steps

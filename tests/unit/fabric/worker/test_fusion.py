@@ -763,3 +763,18 @@ def test_a_look_that_is_refused_leaves_the_others_alone(film: Asset, params: dic
     assert {name for name, _ in together.failures} == {"frames"}
     assert [f.message for f in together.failures.values()] == [f.message for f in apart.failures.values()]
     assert {k: plain(v) for k, v in together.values.items()} == {k: plain(v) for k, v in apart.values.items()}
+
+
+def test_a_feature_that_exits_when_asked_what_it_looks_at_ends_no_other(
+    film: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    graph = Graph(LOOKS, [film])
+    apart = graph.unfused(SIZES[1])
+
+    def exits(**_: object) -> None:
+        raise SystemExit
+
+    monkeypatch.setattr(graph.registry.get("changes").target, "__look__", exits)
+    together = graph.fused(SIZES[1])
+    assert not together.failures
+    assert {k: plain(v) for k, v in together.values.items()} == {k: plain(v) for k, v in apart.values.items()}
