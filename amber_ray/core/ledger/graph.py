@@ -307,8 +307,11 @@ class Graph:
     def widen(self, entry: Entry, template: str, found: Expansion, now: float) -> None:
         """Give a step that gathers a template the steps of its windows as inputs instead.
 
-        It is WAITING, and not registered with the template any more.
+        It is not registered with the template any more. It may have failed since the template was found ready:
+        by one of these steps, through something else that it needs and that gathers the template, too.
         """
+        if entry.state is not WAITING:
+            return
         assert entry.origin is not None
         origin = entry.origin = Widened.over(entry.origin)
         step = entry.step = widened(entry.step, template, found.keys)

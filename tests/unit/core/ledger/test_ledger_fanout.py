@@ -172,6 +172,26 @@ def test_one_unit_that_fails_fails_alone_and_what_gathers_it_names_it() -> None:
     assert failure.key == bad
 
 
+def test_a_gather_over_another_one_fails_by_a_unit_that_has_failed_before() -> None:
+    steps = graph()
+    steps.add("sum", "film", "each light")
+    made = story()
+    made.ask("p", steps.steps, "probe")
+    made.done("probe")
+    made.ask("one", steps.steps, "each light")
+    made.done("cuts")
+    bad = units(made, "one")[0]
+    made.fails(bad)
+    run(made)
+    made.ask("two", steps.steps, "sum")
+    for key in ("sum", "film"):
+        assert made.state(key) is State.FAILED
+    failure = made.answer("two", "sum")
+    assert isinstance(failure, Failure)
+    assert failure.key == bad
+    check(made.ledger)
+
+
 @pytest.mark.parametrize(
     ("windows", "words"),
     [
