@@ -261,16 +261,16 @@ class Graph:
         planned = origin[entry.key]
         if planned.inputs is not step.inputs and planned.inputs != step.inputs and not planned.recipe.gone:
             step = entry.step = self._here(planned)  # it was widened for a request that is gone
+        if step.recipe.gone:
+            failure = failure_of(entry, GONE, step.recipe.gone, 410)
+            self.fail(entry, dataclasses.replace(failure, kind="input"), now)
+            return
         if step.is_template:
             self._register(entry, step.needs, now)
             return
         if step.home != self.shard:
             # Another shard owns it and its inputs: one question asks for all such steps of this event.
             self.to_ask[entry.key] = entry
-            return
-        if step.recipe.gone:
-            failure = failure_of(entry, GONE, step.recipe.gone, 410)
-            self.fail(entry, dataclasses.replace(failure, kind="input"), now)
             return
         lacking = self.scheduler.lacking(step.recipe)
         if lacking is not None:
@@ -307,8 +307,8 @@ class Graph:
     def widen(self, entry: Entry, template: str, found: Expansion, now: float) -> None:
         """Give a step that gathers a template the steps of its windows as inputs instead.
 
-        It is not registered with the template any more. It may have failed since the template was found ready:
-        by one of these steps, through something else that it needs and that gathers the template, too.
+        It is not registered with the template any more. It may have failed since the template was ready: by one
+        of these steps, through something else that it needs and that gathers the template, too.
         """
         if entry.state is not WAITING:
             return

@@ -8,7 +8,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 
 from amber_ray.core.ledger.foresight import foresee
 from amber_ray.core.ledger.ledger import Ledger
-from amber_ray.core.model.kept import Kept, KeptRow
+from amber_ray.core.model.kept import Kept, KeptRow, unit_per
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
@@ -75,7 +75,7 @@ def kept(context: ShardContext, feature: str, version: str, units: Container[str
             continue
         if entry.state not in AVAILABLE or (handle := context.values.get(key)) is None:
             continue
-        per = recipe.per
+        per = unit_per(step.unit_id)  # a found window is told as a segment, as the store tells it
         if (step.asset_id or step.unit_id) in units:
             row = KeptRow(key, step.unit_id, params_of(recipe), handle.made.created)
             rows.setdefault(step.unit_id, []).append(row)

@@ -10,14 +10,18 @@ import pytest
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import Kept, KeptRow
+from amber_ray.core.model.request import Failure
 from amber_ray.core.model.unit_codec import unit_from_json, unit_to_json
 from amber_ray.core.model.units import Asset, Clip, Collection, EachRange, Segment
 from amber_ray.core.planning.fanout import Widened, expand, segment_of, widened, windows_of
 from amber_ray.core.planning.homes import home_of
 from amber_ray.core.planning.plan import Plan, Planner, closure
+from amber_ray.core.state import events as ev
 from amber_ray.errors import BadRequest, FeatureError, TooLarge
 from amber_ray.fabric.transport.messages import PlanPart
+from amber_ray.settings import Settings
 
 MICRO = 1_000_000
 
@@ -262,6 +266,18 @@ def test_templates_travel_and_are_journaled() -> None:
     for unit in (made.targets[0].unit, window, video(), Segment(video(), 3, 4), Collection.of([video()])):
         again = unit_from_json(unit_to_json(unit), known)
         assert (again, getattr(again, "found", None)) == (unit, getattr(unit, "found", None))
+
+
+def test_an_old_version_said_to_be_of_found_windows_fails_by_its_code_that_is_gone() -> None:
+    kept = {"light@0": Kept({}, "cuts", ("0",))}
+    made = plan("light@0", "light", kept=kept)
+    target, _ = made.targets
+    ledger = Ledger(Settings(), set())
+    ledger.handle(ev.CapacityChanged(({"CPU": 4.0},)), 0.0)
+    [told, _] = ledger.handle(ev.Requested("r", made.steps, (target.key,)), 1.0)
+    assert isinstance(told, ev.Deliver)
+    assert isinstance(told.outcome, Failure)
+    assert (told.outcome.type, told.outcome.status) == ("VersionGone", 410)
 
 
 def test_an_old_version_is_of_the_windows_that_are_stored() -> None:
