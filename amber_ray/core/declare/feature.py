@@ -23,7 +23,7 @@ from amber_ray.core.declare.resources import Gpu, Resources, is_number
 from amber_ray.core.declare.signature import UNIT_ARGUMENT, Hint, Param, Signature, read
 from amber_ray.core.fingerprint import live
 from amber_ray.core.model.units import RANK, Per, is_found
-from amber_ray.core.values.annotations import ValueType, parse
+from amber_ray.core.values.annotations import ListOf, Scalar, Struct, ValueType, parse
 from amber_ray.errors import DeclarationError, did_you_mean
 
 __all__ = ["FeatureSpec", "Gpu", "Param", "Resources", "Store", "build", "feature"]
@@ -79,6 +79,14 @@ class FeatureSpec:
     def finder(self) -> str | None:
         """The feature that finds the windows that its values are for; None if they are for other units."""
         return self.per if is_found(self.per) else None
+
+    @property
+    def finds(self) -> bool:
+        """Whether another feature can be per this one: its values are lists of ranges in an asset.
+
+        Not whether one is, here: a value in memory serves other registries, too.
+        """
+        return self.per == "asset" and finds_ranges(self.returns)
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -386,6 +394,14 @@ def _check_batch(name: str, target: Any, signature: Signature) -> None:
             f"feature {name!r}: the method 'batch' must take the same arguments as __call__ "
             f"({', '.join(wants)}), not ({', '.join(takes)})"
         )
+
+
+def finds_ranges(kind: ValueType) -> bool:
+    """Return whether values of a type are lists of ranges: of a dataclass with `start` and `end`, floats."""
+    if not (isinstance(kind, ListOf) and isinstance(kind.item, Struct)):
+        return False
+    fields = dict(kind.item.fields)
+    return fields.get("start") == fields.get("end") == Scalar("float")
 
 
 def _doc(target: Any) -> str:

@@ -17,12 +17,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import ModuleType
 from typing import Any, Literal
 
-from amber_ray.core.declare.feature import FeatureSpec
+from amber_ray.core.declare.feature import FeatureSpec, finds_ranges
 from amber_ray.core.declare.loading import load
 from amber_ray.core.declare.signature import UNIT_ARGUMENT
 from amber_ray.core.model.service import FeatureInfo, RegistryView
 from amber_ray.core.model.units import RANK, is_found, rank_of
-from amber_ray.core.values.annotations import Json, ListOf, Optional, Scalar, Struct, ValueType
+from amber_ray.core.values.annotations import Json, ListOf, Optional, ValueType
 from amber_ray.errors import (
     DeclarationError,
     FeatureMismatch,
@@ -361,14 +361,6 @@ def _home(spec: FeatureSpec) -> tuple[str, str]:
 
 def _where(spec: FeatureSpec) -> str:
     return f"{spec.target.__qualname__} in {spec.module}"
-
-
-def finds_ranges(kind: ValueType) -> bool:
-    """Return whether values of a type are lists of ranges: of a dataclass with `start` and `end`, floats."""
-    if not (isinstance(kind, ListOf) and isinstance(kind.item, Struct)):
-        return False
-    fields = dict(kind.item.fields)
-    return fields.get("start") == fields.get("end") == Scalar("float")
 
 
 def _lists(kind: ValueType) -> tuple[int, bool]:

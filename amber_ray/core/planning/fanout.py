@@ -41,13 +41,20 @@ class Expansion(NamedTuple):
 
 
 def windows_of(value: Any) -> Windows | None:
-    """Return the windows of a value that is a list of ranges; None for any other value.
+    """Return the windows of a value that is a list of ranges; None for any other value. Raises nothing.
 
     A range is anything with `start` and `end` in seconds, also a mapping, as one is read where its class is
-    not known. An empty list finds nothing.
+    not known. An empty list finds nothing. A list of anything else costs a look at its first item.
     """
     if not isinstance(value, list):
         return None
+    try:
+        return _windows(value)
+    except Exception:  # noqa: BLE001 - a property of somebody's class; the value is as good as before
+        return None
+
+
+def _windows(value: list[Any]) -> Windows | None:
     if len(value) > MOST:
         return None if _bounds(value[0])[0] is None else f"{len(value)} are more than {MOST}"
     found: set[tuple[int, int]] = set()
@@ -55,7 +62,7 @@ def windows_of(value: Any) -> Windows | None:
         start, end = _bounds(one)
         if start is None or end is None:
             return None
-        if not (math.isfinite(start) and math.isfinite(end)) or not 0 <= start <= end:
+        if not (0 <= start <= end and math.isfinite(end * MICRO)):  # never so with NaN
             return f"its range number {i} is from {start:g} s to {end:g} s"
         found.add((round(start * MICRO), round(end * MICRO)))
     return tuple(sorted(found))

@@ -107,7 +107,7 @@ class CallMaker:
                     raise  # the feature's own
                 late = f"feature {spec.name!r} ran past its timeout of {seconds:g} s"
                 raise StepTimeout(late) from error
-            windows = windows_of(held[0])
+            windows = windows_of(held[0]) if spec.finds else None
             return snapshot.take(held, work.inline_bytes), windows
 
     @contextlib.contextmanager

@@ -91,7 +91,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
                 with expecting(sharing):
                     # No name for the value: what is referred to here has its arrays copied.
                     held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
-                windows = windows_of(held[0])
+                windows = windows_of(held[0]) if spec.finds else None
                 value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
             values.fail(step, box.raised(spec, step, error))

@@ -125,7 +125,7 @@ class WarmModel:
         for i in range(len(results)):
             held = [spec.returns.check(results[i])]
             results[i] = None  # what is referred to here has its arrays copied
-            windows = windows_of(held[0])
+            windows = windows_of(held[0]) if spec.finds else None
             made.append((snapshot.take(held, work.inline_bytes), windows))
         return made
 

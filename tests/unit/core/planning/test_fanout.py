@@ -251,6 +251,21 @@ def test_windows_of_a_value() -> None:
         assert isinstance(windows_of([Shot(start, end)]), str)
 
 
+def test_windows_are_looked_for_in_any_value_and_never_fail_it() -> None:
+    class Broken:
+        end = 1.0
+
+        @property
+        def start(self) -> float:
+            raise RuntimeError("not yet")
+
+    assert windows_of([Broken()]) is None
+    assert windows_of([Broken()] * 1_000_001) is None
+    for end in (1.7e308, 1e303):
+        assert windows_of([Shot(0.0, end)]) == f"its range number 0 is from 0 s to {end:g} s"
+    assert windows_of([Shot(0.0, 1e300)]) == ((0, round(1e306)),)
+
+
 def test_templates_travel_and_are_journaled() -> None:
     made = plan("tone", "film", span=(1.0, 4.0))
     part: PlanPart = pickle.loads(pickle.dumps(PlanPart(made.steps, made.targets)))
