@@ -307,8 +307,8 @@ class Graph:
     def widen(self, entry: Entry, template: str, found: Expansion, now: float) -> None:
         """Give a step that gathers a template the steps of its windows as inputs instead.
 
-        It is not registered with the template any more. It may have failed since the template was ready: by one
-        of these steps, through something else that it needs and that gathers the template, too.
+        It is not registered with the template any more. It may have failed since the template was ready, by
+        one of these steps, through something else that it needs and that gathers the template, too.
         """
         if entry.state is not WAITING:
             return
