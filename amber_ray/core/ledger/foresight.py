@@ -10,9 +10,10 @@ value.
 
 Two things lie in the future even then. A step whose value its task does not keep (`store="never"`, fused with
 all its users) runs again for whoever came meanwhile: such tasks are ended in the copy, as their reports will
-end them. And what another shard's step needs is that shard's to foresee: here the step is "ask", and one that
-can't have a value there is named as `broken`. That everything under way, and every read, ends well is
-assumed.
+end them. The windows that a finder will have found in one of them are not known: what stands for its units
+goes on waiting. Where windows are known, it has the fate of its units. And what another shard's step needs is
+that shard's to foresee: here the step is "ask", and one that can't have a value there is named as `broken`.
+That everything under way, and every read, ends well is assumed.
 
 Must not know: how a plan came to be, other shards, values.
 """
@@ -25,13 +26,17 @@ from typing import Any, Literal
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
-from amber_ray.core.planning.fanout import Widened
+from amber_ray.core.planning.fanout import Expansion, Widened
+from amber_ray.core.planning.plan import leaves
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, LIVE, Entry, State
 
 Fate = Literal["run", "ask", "wait", "read", "use", "fail"]
 """What asking does with a key: has it run, asks the shard that owns it, waits for what is under way, reads it
 back, uses the value in memory, or fails because of it."""
+
+_STRONGER: tuple[Fate, ...] = ("run", "ask", "fail", "wait", "read", "use")
+"""Of several units, what stands for them has the fate that stands here first."""
 
 _OTHERS = "others"
 """The request that stands in the copy for all whose answers the ledger owes."""
@@ -76,7 +81,7 @@ class Foresight:
         self._real = ledger.entries
         self._now = now
         self._entries = _Copies(ledger.entries, self._copy_of)
-        self._copy = Ledger(ledger.settings, ledger.index, shard=ledger.shard, entries=self._entries)
+        self._copy = _Trial(ledger.settings, ledger.index, shard=ledger.shard, entries=self._entries)
         self._copy.tasks.update(ledger.tasks)
         self._copy.graph.located_as_in(ledger.graph)
         self._copy.scheduler.capacity = ledger.scheduler.capacity.copied()
@@ -104,11 +109,13 @@ class Foresight:
         self._copy.take_in(event, self._now)
 
     def fail(self, key: str, failure: Failure) -> None:
-        """A step that another shard is to be asked for will have no value."""
-        entry = self._entries.get(key)
-        if entry is not None and entry.state is State.WAITING:
-            self._copy.graph.fail(entry, failure, self._now)
-            self._copy.graph.collect(self._now)
+        """A step that another shard is to be asked for will have no value, or one of the units behind it."""
+        expansion = self._copy.expansions.get(key)
+        for one in (key,) if expansion is None else expansion.keys:
+            entry = self._entries.get(one)
+            if entry is not None and entry.state is State.WAITING:
+                self._copy.graph.fail(entry, failure, self._now)
+        self._copy.graph.collect(self._now)
 
     def in_vain(self, ended: Iterable[ev.Task]) -> ev.Task | None:
         """Return a task that keeps a value from others who want it by now, and that is not among `ended`."""
@@ -123,6 +130,7 @@ class Foresight:
 
     def end(self, task: ev.Task) -> None:
         """A task ends well."""
+        self._copy.unseen.update(task.outputs)
         reports = [ev.StepReport(step.key, kept=step.key in task.outputs) for step in task.steps]
         self.take_in(ev.Reported(task.id, reports))
 
@@ -146,6 +154,9 @@ class Foresight:
             key = stack.pop()
             if key in found:
                 continue
+            if (expansion := self._copy.expansions.get(key)) is not None:
+                stack.extend(expansion.keys)
+                continue
             fate = self._fate(key, anyway) or ("use" if key in ready else None)
             if fate is None:
                 continue
@@ -158,6 +169,18 @@ class Foresight:
             elif fate == "fail":  # those that it fails by
                 below = ((need, self._entries.get(need)) for need in entry.step.needs)
                 stack.extend(need for need, its in below if its is not None and its.state is State.FAILED)
+        for key, expansion in self._copy.expansions.items():
+            found.update(self._of_templates(key, expansion, found))
+        return found
+
+    def _of_templates(self, key: str, expansion: Expansion, fates: Mapping[str, Fate]) -> dict[str, Fate]:
+        """Return the fate of a template that came to these units, and of those under it."""
+        below = self._copy.templates[key]
+        found: dict[str, Fate] = {} if expansion.keys else {key: "use"}
+        for unit, step in expansion.steps.items():
+            fate, template = fates.get(unit), below[step.recipe.feature]
+            if fate is not None:
+                found[template] = min(fate, found.get(template, fate), key=_STRONGER.index)
         return found
 
     def _fate(self, key: str, anyway: set[str]) -> Fate | None:
@@ -174,6 +197,37 @@ class Foresight:
         if entry.state is State.RUNNING:
             return "wait"
         return "read" if entry.state is State.RESTORING else "fail"
+
+
+class _Trial(Ledger):
+    """The ledger of a foresight, which notes what templates came to.
+
+    `unseen`: keys of values that nobody has seen. `templates`: of each that came to units, it and those under
+    it, by feature.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.unseen: set[str] = set()
+        self.expansions: dict[str, Expansion] = {}
+        self.templates: dict[str, dict[str, str]] = {}
+
+    def _expand(self, entry: Entry, now: float) -> Expansion | None:
+        if entry.step.needs[0] in self.unseen:
+            return None
+        origin = entry.origin
+        found = super()._expand(entry, now)
+        if found is not None:
+            assert origin is not None
+            self.expansions[entry.key] = found
+            below = self.templates[entry.key] = {}
+            stack = [entry.key]
+            while stack:
+                step = origin[stack.pop()]
+                if step.is_template and step.recipe.feature not in below:
+                    below[step.recipe.feature] = step.key
+                    stack.extend(leaves(step.inputs))
+        return found
 
 
 class _Copies(dict[str, Entry]):

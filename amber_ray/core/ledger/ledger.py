@@ -16,7 +16,7 @@ from amber_ray.core.ledger.attempts import Attempts
 from amber_ray.core.ledger.graph import Graph, failure_of
 from amber_ray.core.ledger.requests import Request
 from amber_ray.core.model.units import Segment
-from amber_ray.core.planning.fanout import Widened, expand
+from amber_ray.core.planning.fanout import Expansion, Widened, expand
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.costs import Costs
 from amber_ray.core.scheduler.schedule import Scheduler
@@ -260,15 +260,16 @@ class Ledger:
             if windowed and entry.state is FAILED:
                 self.graph.remove(entry, DROP)
 
-    def _expand(self, entry: Entry, now: float) -> None:
+    def _expand(self, entry: Entry, now: float) -> Expansion | None:
         """Put the steps of each window in the place of a template, whose finder's value is in memory.
 
         Steps that gather it are given those as inputs, and requests that wait for it wait for those. What it
-        was noted for may be over by now: within one event it can be dropped, or its finder made anew.
+        was noted for may be over by now: within one event it can be dropped, or its finder made anew. Returns
+        what it came to, if it did.
         """
         graph, key = self.graph, entry.key
         if self.entries.get(key) is not entry or entry.state is not WAITING or entry.missing:
-            return
+            return None
         windows = self.entries[entry.step.needs[0]].windows
         assert entry.origin is not None
         try:
@@ -278,7 +279,7 @@ class Ledger:
         except AmberError as error:
             failure = failure_of(entry, type(error).__name__, str(error), error.status)
             graph.fail(entry, dataclasses.replace(failure, kind="feature"), now)
-            return
+            return None
         users, entry.dependents = entry.dependents, {}
         requests = graph.callers.hand_over(entry)
         origin = Widened.over(entry.origin)
@@ -302,6 +303,7 @@ class Ledger:
             request.created.update(brought_about)
         for request in requests:
             graph.callers.handed_over(request, key)
+        return found
 
     def _above(self, entries: Iterable[Entry]) -> list[Request]:
         """Return the requests that wait for these keys, or for what is made of them."""

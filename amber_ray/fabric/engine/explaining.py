@@ -113,7 +113,8 @@ def _further(plan: Plan, asked: Mapping[int, _Asked]) -> set[int]:
     for home, one in asked.items():
         if one.told is None:
             continue
-        for key in [key for key, fate in one.told.fates.items() if fate == "ask"]:
+        # A found unit is in no plan: what stands for it is asked for.
+        for key in [key for key, fate in one.told.fates.items() if fate == "ask" and key in plan.steps]:
             owner = asked[plan.steps[key].home]
             if key not in owner.borrowed:
                 owner.borrowed.add(key)

@@ -373,6 +373,70 @@ def test_foresight_expands_on_a_copy() -> None:
     assert made.finished == ["one"]
 
 
+def foreseen(made: Story, steps: Any, *targets: str, **changes: Any) -> Any:
+    return foresee(made.ledger, [ev.Requested("f", steps, targets, **changes)], made.now)
+
+
+def test_windows_that_a_task_on_its_way_will_find_are_not_foreseen() -> None:
+    steps = Graph()
+    steps.add("probe", store="never")
+    steps.add("cuts", "probe")
+    steps.each("light", "cuts")
+    before = dict(steps.steps)
+    steps.add("film", "each light", "probe")
+    made = story(costs=dict.fromkeys(("probe", "cuts", "light", "film"), 0.001), pack_seconds=0.5)
+    made.ask("r", before, "each light")
+    assert [[s.key for s in t.steps] for t in made.tasks.values()] == [["probe", "cuts"]]
+    fates = foreseen(made, steps.steps, "film")  # the task keeps no `probe`, which film needs, too
+    assert (fates["film"], fates["each light"], fates["cuts"]) == ("run", "wait", "wait")
+
+
+def test_what_stands_for_units_that_are_known_has_their_fate() -> None:
+    made, steps = story(), graph().steps
+    made.ask("one", steps, "cuts")
+    made.done("cuts")
+    for target in ("each light", "film"):
+        fates = foreseen(made, steps, target)
+        assert (fates[target], fates["each light"], fates["each frames"]) == ("run", "run", "run")
+        assert fates["probe"] == "run"
+    made.ask("r", steps, "each light")
+    run(made)
+    fates = foreseen(made, steps, "each light")
+    assert fates["each light"] == "use"
+    assert not fates.keys() & {"each frames", "probe", "cuts"}
+    assert foreseen(made, steps, "film")["each light"] == "use"
+    again = Story(stored=["probe", *units(made)])
+    again.windows["cuts"] = TWO
+    again.ask("one", steps, "cuts")
+    again.done("cuts")
+    assert foreseen(again, steps, "each light")["each light"] == "read"
+    assert foreseen(again, steps, "each light", load=False)["each light"] == "use"
+    again.purge(units(made)[1])
+    assert foreseen(again, steps, "each light")["each light"] == "run"
+    nothing = story(windows=())
+    nothing.ask("one", steps, "cuts")
+    nothing.done("cuts")
+    assert foreseen(nothing, steps, "each light") == {"each light": "use"}
+
+
+def test_units_that_another_shard_owns_are_asked_of_it_by_what_stands_for_them() -> None:
+    made = Graph()
+    made.add("cuts", home=1)
+    made.each("light", "cuts", home=1)
+    made.add("match", "each light", "cuts")
+    here = story()
+    here.ask("r", {key: step for key, step in made.steps.items() if key != "match"}, "cuts")
+    here.done("cuts")
+    here.ask("hold", made.steps, "match")
+    made.each("dark", "cuts", home=1)
+    made.add("other", "each dark")
+    fates = foreseen(here, made.steps, "other")
+    assert (fates["other"], fates["each dark"]) == ("run", "ask")
+    why = Failure("system", "SystemFault", "no value", "", "", "", 503)
+    asked = [ev.Requested("f", made.steps, ("other",))]
+    assert foresee(here.ledger, asked, here.now, {"each dark": why})["other"] == "fail"
+
+
 def test_the_invariants_know_of_templates() -> None:
     made = story()
     made.ask("r", graph().steps, "each light")
