@@ -97,6 +97,11 @@ class Asset:
         return self.media_type.partition("/")[0]
 
     @property
+    def timed(self) -> bool:
+        """Whether it has a length in time: a still image has none, nor what is of unknown duration."""
+        return self.duration is not None and self.kind != "image"
+
+    @property
     def unit_id(self) -> str:
         """This unit as text, as it stands in keys and in Parquet."""
         return self.id
@@ -217,7 +222,7 @@ def segments(asset: Asset, seconds: float, span: tuple[float, float] | None = No
     An asset whose duration is unknown or zero is one segment. Raises `BadRequest` for a span that is
     empty, negative, or wholly past the asset's end.
     """
-    if asset.duration is None or asset.kind == "image":
+    if asset.duration is None or not asset.timed:
         return (Segment(asset, 0, 0),)
     length = round(seconds * MICRO)
     count = max(1, math.ceil(round(asset.duration * MICRO) / length))

@@ -79,19 +79,27 @@ def _bounds(one: Any) -> tuple[float | None, float | None]:
 def segment_of(asset: Asset, start: int, end: int, grid: int) -> Segment:
     """Return the unit of a window in microseconds: the grid's segment if the window is one.
 
-    The grid's last segment reaches past the asset's end, so a window that ends with the asset is that one.
+    It ends where the asset does, so what shows the same has one key; but the grid's last segment is as long
+    as any, so a window that ends with the asset may be that one. The window begins before the asset ends.
     """
-    if asset.duration is None:
+    total = _length(asset)
+    if total is None:
         return Segment(asset, start, end - start, found=(start, end) != (0, 0))
-    total = round(asset.duration * MICRO)
-    whole = end == start + grid or (end >= total > start and start + grid >= total)
-    if start % grid == 0 and whole:
+    assert start < total
+    if start % grid == 0 and (end == start + grid or (end >= total and start + grid >= total)):
         return Segment(asset, start, grid)
-    return Segment(asset, start, end - start, found=True)
+    return Segment(asset, start, min(end, total) - start, found=True)
+
+
+def _length(asset: Asset) -> int | None:
+    """Return the microseconds that an asset lasts, at least one; None if it has no length."""
+    if asset.duration is None or not asset.timed:
+        return None
+    return max(1, round(asset.duration * MICRO))
 
 
 def expand(origin: Mapping[str, Step], template: Step, windows: Windows, limit: int) -> Expansion:
-    """Return the steps of a template for each window.
+    """Return the steps of a template for each window that touches the asset, and its span if it has one.
 
     `origin` has the template and what is under it. Raises `TooLarge` for more windows than `limit`, and
     `FeatureError` for ranges that are none; both name the finder.
@@ -105,13 +113,15 @@ def expand(origin: Mapping[str, Step], template: Step, windows: Windows, limit: 
             f"feature {each.finder!r} found {len(windows)} ranges in this asset; "
             f"at most {limit} are gone on with (units_per_asset)"
         )
-    made = _Instances(origin, each)
+    made, length = _Instances(origin, each), _length(each.asset)
     units: dict[str, Segment] = {}
     for start, end in windows:
+        if start == end and length is not None:
+            raise FeatureError(f"feature {each.finder!r} found a range of no length at {start / MICRO:g} s")
         if each.span_us is not None and not (start < each.span_us[1] and end > each.span_us[0]):
             continue
-        if start == end and each.asset.duration is not None:
-            raise FeatureError(f"feature {each.finder!r} found a range of no length at {start / MICRO:g} s")
+        if length is not None and start >= length:
+            continue
         unit = segment_of(each.asset, start, end, each.grid_us)
         units[made.step(template, unit).key] = unit
     return Expansion(tuple(units.values()), tuple(units), made.steps)

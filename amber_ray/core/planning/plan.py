@@ -340,7 +340,11 @@ class Planner:
         return grid
 
     def _ranges(self, finder: str, asset: Asset, span: tuple[float, float] | None = None) -> EachRange:
-        """Return what stands for each range that a finder finds in an asset, or in a span of it."""
+        """Return what stands for each range that a finder finds in an asset, or in a span of it.
+
+        What has no length in time has no spans: its one segment is in each.
+        """
+        span = span if asset.timed else None
         known = self._each.get((finder, asset.id, span))
         if known is None:
             span_us = None

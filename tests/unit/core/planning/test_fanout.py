@@ -151,6 +151,41 @@ def test_windows_of_the_grid_are_the_grid_s_segments() -> None:
     assert not segment_of(still, 0, 0, grid).found
 
 
+def test_a_window_ends_with_the_film_and_one_past_its_end_is_left_out() -> None:
+    def found(*windows: tuple[int, int], seconds: float = 30.0) -> list[tuple[int, int, bool]]:
+        made = plan("light", assets=(video(seconds=seconds),))
+        us = tuple((start * MICRO, end * MICRO) for start, end in windows)
+        units = expand(made.steps, made.steps[made.targets[0].key], us, 9).units
+        return [(u.start_us // MICRO, u.length_us // MICRO, u.found) for u in units]
+
+    assert found((28, 30), (28, 35), (28, 40)) == [(28, 2, True)]
+    assert found((28, 35), seconds=29.9999999) == [(28, 2, True)]  # durations are in whole microseconds
+    assert found((15, 40)) == [(15, 15, True)]
+    assert found((20, 30), (20, 40)) == [(20, 10, False)]
+    assert found((20, 30), (20, 25), seconds=25.0) == [(20, 10, False)]  # the grid's last is as long as any
+    assert found((0, 10), (30, 40), (30, 31), (40, 50)) == [(0, 10, False)]
+    assert found((40, 50)) == []
+    assert found((0, 1), (0, 10), (0, 20), seconds=0.0) == [(0, 10, False)]  # its only segment
+
+
+def test_a_still_image_has_its_one_window_whatever_range_is_asked_for() -> None:
+    still = replace(video(), media_type="image/png", duration=None)
+    for asset in (still, replace(still, duration=1.0)):
+        for span in (None, (1.0, 4.0)):
+            made = plan("light", assets=(asset,), span=span)
+            units = expand(made.steps, made.steps[made.targets[0].key], ((0, 0),), 9).units
+            assert [(u.start_us, u.length_us, u.found) for u in units] == [(0, 0, False)]
+    assert plan("light", assets=(still,), span=(1.0, 4.0)).targets == plan("light", assets=(still,)).targets
+
+
+@pytest.mark.parametrize("span", [None, (0.0, 2.0), (2.0, 4.0), (8.0, 9.0)])
+def test_a_range_of_no_length_is_refused_whatever_range_is_asked_for(span: Any) -> None:
+    made = plan("light", span=span)
+    windows = ((0, 1 * MICRO), (3 * MICRO, 3 * MICRO), (8 * MICRO, 9 * MICRO))
+    with pytest.raises(FeatureError, match="'cuts' found a range of no length at 3 s"):
+        expand(made.steps, made.steps[made.targets[0].key], windows, 9)
+
+
 def test_equal_windows_have_equal_keys_whoever_found_them_and_the_grid_s_keys() -> None:
     windows = ((0, 10 * MICRO), (10 * MICRO, 17 * MICRO))
     one, other, grid = plan("light"), plan("loud"), plan("frames")
