@@ -158,6 +158,18 @@ def closure(steps: Mapping[str, Step], wanted: Iterable[str]) -> dict[str, Step]
     return {key: step for key, step in steps.items() if key in keep}
 
 
+def few_of(steps: Mapping[str, Step], wanted: Iterable[str]) -> dict[str, Step]:
+    """Return the closure of a few of many steps, inputs before their users, looking at no others."""
+    keep: dict[str, Step] = {}
+    stack = list(wanted)
+    while stack:
+        key = stack.pop()
+        if key not in keep:
+            keep[key] = steps[key]
+            stack.extend(keep[key].below)
+    return dict(sorted(keep.items(), key=lambda item: item[1].level))
+
+
 class Planner:
     """Plans requests of one registry. It is cheap to make, and holds the recipes of one set of parameters."""
 

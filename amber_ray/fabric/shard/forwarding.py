@@ -13,11 +13,11 @@ Must not know: Ray, how the owner comes to a value.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from amber_ray.core.model.request import Failure
-from amber_ray.core.planning.plan import Step, Target, closure
+from amber_ray.core.planning.plan import Step, Target, few_of
 from amber_ray.core.state import events as ev
 from amber_ray.errors import AmberError
 from amber_ray.fabric.shard.context import ShardContext
@@ -33,12 +33,15 @@ Fetched: TypeAlias = list[tuple[Answer, Handle | None]]
 
 def part_of(context: ShardContext, task: ev.Task) -> PlanPart:
     """The foreign steps of a task and the graph under them, as their owner needs them."""
-    origin: dict[str, Step] = {}
+    origins: dict[int, tuple[Mapping[str, Step], list[str]]] = {}
     for step in task.steps:
         entry = context.ledger.entries.get(step.key)
         if entry is not None and entry.origin is not None:
-            origin.update(closure(entry.origin, [step.key]))
-    return PlanPart(origin, [Target(s.recipe.feature, s.unit, s.key) for s in task.steps])
+            origins.setdefault(id(entry.origin), (entry.origin, []))[1].append(step.key)
+    steps: dict[str, Step] = {}
+    for origin, wanted in origins.values():
+        steps.update(few_of(origin, wanted))
+    return PlanPart(steps, [Target(s.recipe.feature, s.unit, s.key) for s in task.steps])
 
 
 def ask(context: ShardContext, task: ev.Task, home: int, part: PlanPart) -> Call[Fetched]:
