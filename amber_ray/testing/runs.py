@@ -499,7 +499,7 @@ class _Graph:
                 del self._steps[step.key]
             self._steps.update({k: s for k, s in made.steps.items() if k not in self._done})
             for step in users:
-                wide = self._steps[step.key] = widened(step, template.key, made.keys)
+                wide = self._steps[step.key] = widened(step, {template.key: made.keys})
                 self._all.replace(wide)
 
     def left(self) -> list[Step]:

@@ -468,7 +468,7 @@ class Media:
         for chosen in itertools.islice(itertools.product(*ways), MOST + 1):
             one = step
             for template, windows in zip(templates, chosen, strict=True):
-                one = widened(one, template.key, self.expansion(template, windows)[0])
+                one = widened(one, {template.key: self.expansion(template, windows)[0]})
             yield one
 
     def _made(self, step: Step) -> Iterator[str]:

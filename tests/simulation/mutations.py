@@ -609,8 +609,8 @@ MUTATIONS = (
     Mutation(
         "gather units in another order",
         "core/ledger/graph.py",
-        "widened(entry.step, template, found.keys)",
-        "widened(entry.step, template, found.keys[::-1])",
+        "opening.open(template, found.keys)",
+        "opening.open(template, found.keys[::-1])",
     ),
     Mutation(
         "count a template that is gone",

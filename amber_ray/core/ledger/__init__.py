@@ -24,7 +24,7 @@ writes, evictions, drops, questions to other shards, and as many tasks as the sc
 
 **Interest** has two forms, each recorded at both of its ends: a *waiter* is a request that wants an answer
 (`Request.pending`, `Entry.waiters`), a *dependent* is a step that has yet to read the value
-(`Entry.dependents`, and `step.needs`). A key that has neither is not wanted. It is dropped if its work has
+(`Entry.dependents`, and `Entry.needs`). A key that has neither is not wanted. It is dropped if its work has
 not begun, stopped after a grace period if it runs, and evictable, or dropped, if its value is in memory.
 
 **Down and up.** A request makes its targets wanted, and a wanted step its inputs, down to keys that have a

@@ -96,6 +96,8 @@ class Foresight:
         made.note = self._copy.graph.story.note
         if made.origin is not None:
             made.origin = Widened(made.origin)  # what is expanded here is not for the other ledger
+        if made.opening is not None:
+            made.opening = made.opening.copied()
         made.waiters, made.dependents = {}, {}
         if real.waiters:
             self._copy.graph.callers.wait(self._others, made)
@@ -165,9 +167,9 @@ class Foresight:
             if entry is None:
                 continue
             if fate in ("run", "wait"):
-                stack.extend(entry.step.needs)
+                stack.extend(entry.needs)
             elif fate == "fail":  # those that it fails by
-                below = ((need, self._entries.get(need)) for need in entry.step.needs)
+                below = ((need, self._entries.get(need)) for need in entry.needs)
                 stack.extend(need for need, its in below if its is not None and its.state is State.FAILED)
         for key, expansion in self._copy.expansions.items():
             found.update(self._of_templates(key, expansion, found))

@@ -23,7 +23,7 @@ from amber_ray.core.ledger.requests import Callers
 from amber_ray.core.ledger.story import Story
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
-from amber_ray.core.planning.fanout import Expansion, Widened, Windows, widened
+from amber_ray.core.planning.fanout import Expansion, Opening, Widened, Windows
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.schedule import Scheduler
 from amber_ray.core.state import events as ev
@@ -314,9 +314,11 @@ class Graph:
             return
         assert entry.origin is not None
         origin = entry.origin = Widened.over(entry.origin)
-        step = entry.step = widened(entry.step, template, found.keys)
         origin.add(found.steps)
-        origin.replace(step)
+        opening = entry.opening = entry.opening or Opening(entry.step, origin)
+        if opening.open(template, found.keys):
+            entry.step, entry.opening = opening.widened(entry.step), None
+            origin.replace(entry.step)
         self._register(entry, found.keys, now, entry.missing - 1)
 
     def made_since(self, seq: int) -> Iterator[str]:
@@ -353,7 +355,7 @@ class Graph:
     def consumed(self, entry: Entry) -> None:
         """Unregister a step from its inputs, which it no longer needs."""
         key = entry.key
-        for need in entry.step.needs:
+        for need in entry.needs:
             below = self.entries.get(need)
             if below is None or below.dependents.pop(key, None) is None:
                 continue
@@ -380,7 +382,7 @@ class Graph:
             users, one.dependents = one.dependents, {}
             stack.extend(users.values())
             self.consumed(one)
-            one.origin = None
+            one.origin = one.opening = None
 
     def _remembered(self, failure: Failure) -> float:
         if failure.type == QUARANTINED:

@@ -109,7 +109,7 @@ def _edges(ledger: Ledger) -> None:
                 raise _broken("a dependent without an entry", entry, key)
             if user.state not in LIVE:
                 raise _broken("a dependent that is not on its way", entry, user)
-            if entry.key not in user.step.needs:
+            if entry.key not in user.needs:
                 raise _broken("a dependent that does not need it", entry, user)
             running = user.state is State.RUNNING
             if running and entry.state not in AVAILABLE and entry.task != user.task:
@@ -119,7 +119,7 @@ def _edges(ledger: Ledger) -> None:
 def _counted(entry: Entry, entries: Mapping[str, Entry]) -> None:
     """Check the edges and the count of a step that waits for its inputs or for its turn."""
     missing = 0
-    for need in entry.step.needs:
+    for need in entry.needs:
         below = entries.get(need)
         if below is None:
             raise _broken("an input has no entry", entry, need)
@@ -236,8 +236,10 @@ def _fan_outs(ledger: Ledger) -> None:
         step = entry.step
         if entry.windows is not None and entry.state not in AVAILABLE:
             raise _broken("windows without a value", entry)
+        if entry.opening is not None and entry.state is not State.WAITING:
+            raise _broken("runs before all that it gathers is known", entry)
         if not step.is_template:
-            if len(set(step.needs)) < len(step.needs):
+            if len(set(entry.needs)) < len(entry.needs):
                 raise _broken("needs an input twice", entry)
             continue
         if entry.state is not State.WAITING and entry.state is not State.FAILED:

@@ -140,7 +140,7 @@ class Ledger:
     def story(self, key: str) -> str:
         """Return what is known of a key and its inputs, and what changed them lately: for messages."""
         entry = self.entries.get(key)
-        about = [key, *(entry.step.needs if entry is not None else ())]
+        about = [key, *(entry.needs if entry is not None else ())]
         known = [known.said() for known in map(self.entries.get, about[: 1 + _INPUTS]) if known is not None]
         return "\n".join((*known, *self.graph.story.of(set(about))))
 

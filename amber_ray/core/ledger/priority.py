@@ -53,7 +53,7 @@ class PriorityPropagation:
 
     def inputs(self, entry: Entry) -> Iterator[Entry]:
         """Yield the inputs that a step is registered with."""
-        for need in entry.step.needs:
+        for need in entry.needs:
             below = self._entries.get(need)
             if below is not None and entry.key in below.dependents:
                 yield below

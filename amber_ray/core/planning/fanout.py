@@ -14,6 +14,7 @@ Must not know: what is stored, who asks.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -165,19 +166,50 @@ class _Instances:
         return found
 
 
-def widened(step: Step, template: str, found: Sequence[str]) -> Step:
-    """Return a step that gathers a template, with the keys of its list in its place."""
-    inputs = tuple(_in_place(nested, template, tuple(found)) for nested in step.inputs)
+class Opening:
+    """A step that gathers templates, while not all of them have come to keys.
+
+    A collection gathers thousands, each of which may be opened by itself: only its `needs` are kept up to
+    date meanwhile, and the step with all keys is made once.
+    """
+
+    def __init__(self, step: Step, plan: Mapping[str, Step]) -> None:
+        self.needs: dict[str, None] = dict.fromkeys(step.needs)
+        self._closed = {need for need in step.needs if plan[need].is_template}
+        self._found: dict[str, tuple[str, ...]] = {}
+
+    def open(self, template: str, found: Sequence[str]) -> bool:
+        """Put the keys of its list in the place of a template; return whether it was the last one."""
+        del self.needs[template]
+        self.needs.update(dict.fromkeys(found))
+        self._found[template] = tuple(found)
+        self._closed.discard(template)
+        return not self._closed
+
+    def widened(self, step: Step) -> Step:
+        """Return the step with the keys of each list in its place."""
+        return widened(step, self._found)
+
+    def copied(self) -> Opening:
+        """Return one that goes on by itself."""
+        made = copy.copy(self)
+        made.needs, made._closed, made._found = dict(self.needs), set(self._closed), dict(self._found)
+        return made
+
+
+def widened(step: Step, found: Mapping[str, tuple[str, ...]]) -> Step:
+    """Return a step that gathers these templates, with the keys of each one's list in its place."""
+    inputs = tuple(_in_place(nested, found) for nested in step.inputs)
     needs: dict[str, None] = {}
     for need in step.needs:
-        needs.update(dict.fromkeys(found) if need == template else {need: None})
+        needs.update(dict.fromkeys(found.get(need, (need,))))
     return dataclasses.replace(step, inputs=inputs, needs=tuple(needs))
 
 
-def _in_place(nested: Nested, template: str, found: tuple[str, ...]) -> Nested:
+def _in_place(nested: Nested, found: Mapping[str, tuple[str, ...]]) -> Nested:
     if isinstance(nested, str):
-        return found if nested == template else nested
-    return tuple(_in_place(part, template, found) for part in nested)
+        return found.get(nested, nested)
+    return tuple(_in_place(part, found) for part in nested)
 
 
 class Widened(Mapping[str, Step]):

@@ -429,7 +429,7 @@ class Scheduler:
         while stack:
             entry = stack.pop()
             beside = self._lookers.get(entry.step.unit_id, {}) if entry.step.recipe.looks else {}
-            for other in (*entry.dependents.values(), *map(entries.get, entry.step.needs), *beside.values()):
+            for other in (*entry.dependents.values(), *map(entries.get, entry.needs), *beside.values()):
                 if other is None or not _joins(other, seed) or other.key in near or other.key in taken:
                     continue
                 if len(near) + len(taken) >= MAX_UNITS:
@@ -443,7 +443,7 @@ class Scheduler:
             return near
         group: dict[str, Entry] = {}
         for entry in sorted(near.values(), key=_inputs_first):
-            if all(key in group or entries[key].state in AVAILABLE for key in entry.step.needs):
+            if all(key in group or entries[key].state in AVAILABLE for key in entry.needs):
                 group[entry.key] = entry
                 self.pull(entry)
         return group

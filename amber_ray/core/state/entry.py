@@ -13,11 +13,11 @@ through that state on its way in and out. `TRANSITIONS` is complete: a pair that
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from amber_ray.core.model.request import Failure
-from amber_ray.core.planning.fanout import Windows
+from amber_ray.core.planning.fanout import Opening, Windows
 from amber_ray.core.planning.plan import Step
 
 _NAMED = 5
@@ -145,6 +145,7 @@ class Entry:
     - `waiters`, `dependents`: requests that want an answer, and steps that have yet to read the value, in
       order.
     - `missing`: how many inputs have no value in memory, while it is WAITING and not paused.
+    - `opening`: of a step on its way that gathers templates, once some have come to keys and not all.
     - `seq`: its sequence number among the shard's entries.
     - `task`: the number of the task that runs it, or 0; `ticket`: its place in the queue, or 0.
     - `tries`: system faults of its own so far; `input_losses`: how often it could not read its inputs.
@@ -167,6 +168,7 @@ class Entry:
         "laters",
         "missing",
         "note",
+        "opening",
         "origin",
         "paused",
         "put_off",
@@ -218,6 +220,12 @@ class Entry:
         self.seconds: float | None = None
         self.failure: Failure | None = None
         self.windows: Windows | None = None
+        self.opening: Opening | None = None
+
+    @property
+    def needs(self) -> Collection[str]:
+        """The keys of its inputs as far as they are known: a template's own until that has come to keys."""
+        return self.step.needs if self.opening is None else self.opening.needs
 
     @property
     def wanted(self) -> bool:

@@ -373,6 +373,70 @@ def test_foresight_expands_on_a_copy() -> None:
     assert made.finished == ["one"]
 
 
+def halves() -> tuple[Story, Graph]:
+    """`reel` gathers two features of the units of two finders, of which one has found its windows."""
+    steps = Graph()
+    steps.add("cuts")
+    steps.add("acts")
+    steps.each("light", "cuts")
+    steps.each("pose", "acts")
+    steps.add("reel", "each light", "each pose")
+    made = story()
+    made.windows["acts"] = THREE
+    made.ask("r", steps.steps, "reel")
+    made.done("cuts")
+    return made, steps
+
+
+def test_a_gather_of_many_templates_is_put_together_when_the_last_one_is_opened() -> None:
+    made, steps = halves()
+    reel = made.ledger.entries["reel"]
+    assert reel.step.inputs is steps.steps["reel"].inputs  # not once for each: a collection has thousands
+    assert len(reel.needs) == 3
+    run(made)
+    assert list(map(len, reel.step.inputs)) == [2, 3]
+    assert reel.step.needs == tuple(key for keys in reel.step.inputs for key in keys)
+    assert isinstance(made.answer("r", "reel"), ev.Ready)
+
+
+def test_a_gather_that_is_opened_in_part_is_left_failed_and_foreseen_as_any() -> None:
+    made, steps = halves()
+    made.leave("r")
+    run(made)
+    assert made.state("reel") is State.ABSENT
+    made, steps = halves()
+    [bad, _] = [key for key in made.ledger.entries["reel"].needs if key != "each pose"]
+    fates = foreseen(made, steps.steps, "reel", "cuts")
+    assert fates[bad] == "wait"
+    made.ask("s", steps.steps, "cuts", "each pose")
+    foreseen(made, steps.steps, "each light", "each pose", refresh=True)
+    check(made.ledger)
+    made.fails(bad)
+    failure = made.answer("r", "reel")
+    assert isinstance(failure, Failure)
+    assert failure.key == bad
+    run(made)
+    made.wait(1000.0)
+    made.ask("again", steps.steps, "reel", refresh=True)
+    run(made)
+    assert isinstance(made.answer("again", "reel"), ev.Ready)
+
+
+def test_a_foresight_opens_gathers_of_its_own() -> None:
+    made, steps = halves()
+    reel = made.ledger.entries["reel"]
+    before = dict.fromkeys(reel.needs)
+    steps.each("look", "cuts")
+    steps.add("other", "each look")
+    foreseen(made, steps.steps, "other", "reel")
+    assert list(reel.needs) == list(before)
+    made.done("acts")
+    wide = reel.step
+    assert foreseen(made, steps.steps, "reel")["reel"] == "wait"
+    assert reel.step is wide
+    run(made)
+
+
 def foreseen(made: Story, steps: Any, *targets: str, **changes: Any) -> Any:
     return foresee(made.ledger, [ev.Requested("f", steps, targets, **changes)], made.now)
 

@@ -224,12 +224,12 @@ def test_a_gather_is_widened_to_the_keys_of_the_list() -> None:
     [film, *_, match] = [made.steps[t.key] for t in made.targets]
     template = made.steps[film.inputs[0]]  # type: ignore[index]
     found = expand(made.steps, template, FOUND, 9)
-    wide = widened(film, template.key, found.keys)
+    wide = widened(film, {template.key: found.keys})
     assert wide.key == film.key
     assert wide.inputs == (found.keys, film.inputs[1])
     assert wide.needs == (*found.keys, film.inputs[1])
-    assert widened(match, template.key, found.keys).inputs == ((found.keys, match.inputs[0][1]),)
-    assert widened(film, template.key, ()).needs == (film.inputs[1],)
+    assert widened(match, {template.key: found.keys}).inputs == ((found.keys, match.inputs[0][1]),)
+    assert widened(film, {template.key: ()}).needs == (film.inputs[1],)
     over = Widened(made.steps)
     over.add(found.steps)
     over.replace(wide)
