@@ -120,7 +120,7 @@ class Attempts:
                 graph.plan(entry, now)
                 graph.release_interest(entry)
             else:
-                del graph.entries[entry.key]
+                graph.forget(entry)
         if told == len(task.steps):
             return
         for entry in self.held_by(task):

@@ -92,7 +92,8 @@ class Graph:
     Commands that follow at once go to `out`. Restores, drops and questions to other shards are gathered and
     become commands at the end of the event; templates whose windows are there (`to_expand`) become steps when
     its handler is through. `places`: where each asset was found last, and when. Steps are
-    looked at for it only of those that were found at two places, or may have been.
+    looked at for it only of those that were found at two places, or may have been. `windows`: the keys of
+    segments by their asset's id, since no plan names those that were found.
     """
 
     def __init__(
@@ -118,6 +119,8 @@ class Graph:
         self.to_expand: list[Entry] = []
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.places: dict[str, tuple[float, Asset]] = {}
+        self.windows: dict[str, dict[str, None]] = {}
+        self._theirs: Mapping[str, Iterable[str]] = {}
         self._moved: set[str] = set()
         self._forgotten = False
         self._loose: dict[str, Entry] = {}
@@ -185,18 +188,20 @@ class Graph:
             self._moved.discard(id)
             self._forgotten = True
 
-    def _relocate_found(self, ids: Container[str]) -> None:
+    def _relocate_found(self, ids: Iterable[str]) -> None:
         """The same for steps of windows that were found in these assets: no plan names them."""
-        for entry in list(self.entries.values()):
-            unit = entry.step.unit
-            if not (isinstance(unit, Segment) and unit.asset.id in ids):
-                continue
+        for entry in self.segments_of(sorted(ids)):
             if (here := self._here(entry.step)) is entry.step:
                 continue
             if entry.failure is not None and entry.failure.type in NOT_THERE:
                 self.remove(entry, DROP)
             else:
                 entry.step = here
+
+    def segments_of(self, ids: Iterable[str]) -> list[Entry]:
+        """Return the entries of segments of these assets, found or not."""
+        keys = [key for id in ids for known in (self.windows, self._theirs) for key in known.get(id, ())]
+        return [entry for entry in map(self.entries.get, dict.fromkeys(keys)) if entry is not None]
 
     def _locate(self, asset: Asset, located: float) -> bool:
         """Note where an asset was found; return whether it may have been planned elsewhere before."""
@@ -208,7 +213,8 @@ class Graph:
         return asset.id in self._moved
 
     def located_as_in(self, other: Graph) -> None:
-        """Take over where another graph knows assets to be."""
+        """Take over where another graph knows assets to be, and which keys it has of their segments."""
+        self._theirs = other.windows
         self.places, self._moved = dict(other.places), set(other._moved)
         self._forgotten = other._forgotten
 
@@ -236,6 +242,9 @@ class Graph:
         entry = self.entries[key] = Entry(
             self._here(origin[key]), origin, rank, tenant, self.newest, self.story.note
         )
+        unit = entry.step.unit
+        if isinstance(unit, Segment):
+            self.windows.setdefault(unit.asset.id, {})[key] = None
         return entry
 
     def restore(self, entry: Entry) -> None:
@@ -547,7 +556,16 @@ class Graph:
         if entry.state in AVAILABLE:
             self._release(entry)
         entry.move(cause)
+        self.forget(entry)
+
+    def forget(self, entry: Entry) -> None:
+        """Delete an entry that is ABSENT by now."""
         del self.entries[entry.key]
+        unit = entry.step.unit
+        if isinstance(unit, Segment) and (keys := self.windows.get(unit.asset.id)) is not None:
+            keys.pop(entry.key, None)  # that of a copy is not there
+            if not keys:
+                del self.windows[unit.asset.id]
 
     def _release(self, entry: Entry) -> None:
         self.memory.release(entry.key, entry.bytes)

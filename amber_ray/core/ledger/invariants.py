@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.ledger.memory import OVERHEAD
+from amber_ray.core.model.units import Segment
 from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.scheduler.capacity import charged
 from amber_ray.core.state.entry import AVAILABLE, LIVE, Entry, State
@@ -230,6 +231,12 @@ def _queue(ledger: Ledger) -> None:
 
 def _fan_outs(ledger: Ledger) -> None:
     """A template waits for its finder and nothing else, and is gone as soon as the windows are there."""
+    segments: dict[str, set[str]] = {}
+    for entry in ledger.entries.values():
+        if isinstance(entry.step.unit, Segment):
+            segments.setdefault(entry.step.unit.asset.id, set()).add(entry.key)
+    if segments != {id: set(keys) for id, keys in ledger.graph.windows.items()}:
+        raise _broken("segments are not noted by their asset", segments)
     if ledger.graph.to_expand:
         raise _broken("windows are there and nobody expands", *ledger.graph.to_expand)
     for entry in ledger.entries.values():

@@ -15,7 +15,6 @@ from typing import Any
 from amber_ray.core.ledger.attempts import Attempts
 from amber_ray.core.ledger.graph import Graph, failure_of
 from amber_ray.core.ledger.requests import Request
-from amber_ray.core.model.units import Segment
 from amber_ray.core.planning.fanout import Expansion, Widened, expand
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.costs import Costs
@@ -254,10 +253,9 @@ class Ledger:
     def _forget_failed_units(self, templates: Sequence[Step]) -> None:
         """Forget the failures of found units of these templates' features and assets: no plan names them."""
         about = {(step.recipe.feature, step.asset_id) for step in templates}
-        for entry in list(self.entries.values()) if about else ():
-            step = entry.step
-            windowed = isinstance(step.unit, Segment) and (step.recipe.feature, step.asset_id) in about
-            if windowed and entry.state is FAILED:
+        ids = dict.fromkeys(id for step in templates if (id := step.asset_id) is not None)
+        for entry in self.graph.segments_of(ids):
+            if entry.state is FAILED and (entry.step.recipe.feature, entry.step.asset_id) in about:
                 self.graph.remove(entry, DROP)
 
     def _expand(self, entry: Entry, now: float) -> Expansion | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import pytest
@@ -9,9 +10,11 @@ import pytest
 from amber_ray.core.declare.resources import Resources
 from amber_ray.core.ledger.foresight import foresee
 from amber_ray.core.ledger.invariants import Broken, check
+from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
-from amber_ray.core.state.entry import State
+from amber_ray.core.state.entry import Entry, State
+from amber_ray.settings import Settings
 from tests.core_kit import GPU_NODE, NODE, Graph, Story, asset, broken, delivered, kinds, submitted
 
 MICRO = 1_000_000
@@ -357,6 +360,58 @@ def test_a_template_s_asset_that_moved_is_read_where_it_is() -> None:
     for key in units(made):
         assert made.ledger.entries[key].step.unit.asset.uri == moved.uri  # type: ignore[union-attr]
     run(made)
+
+
+class Entries(dict[str, Entry]):
+    """The entries of a ledger, which count how often all of them are gone through."""
+
+    scans = 0
+
+    def values(self) -> Any:
+        self.scans += 1
+        return super().values()
+
+
+def test_units_that_no_plan_names_are_found_by_their_asset() -> None:
+    entries = Entries()
+    made = story()
+    made.ledger = Ledger(Settings(pack_seconds=0.0), set(), entries=entries)
+    made.do(ev.CapacityChanged((NODE,)))
+    made.ask("p", graph().steps, "probe")
+    made.fails("probe")
+    made.ask("one", graph().steps, "each light", located=1.0)
+    made.done("cuts")
+    assert {made.state(key) for key in units(made, "one")} == {State.FAILED}
+    place = dataclasses.replace(asset(), uri="file:///b.mp4")
+    steps = {
+        key: dataclasses.replace(
+            step, unit=dataclasses.replace(step.unit, asset=place) if step.is_template else place
+        )
+        for key, step in graph().steps.items()
+    }
+    entries.scans = 0
+    made.ledger.handle(ev.Requested("two", steps, ("each light",), located=2.0), made.now)
+    assert {entries[key].step.unit.asset.uri for key in units(made, "one")} == {place.uri}  # type: ignore[union-attr]
+    made.ledger.handle(ev.Requested("r", steps, ("each light",), located=2.0, refresh=True), made.now)
+    assert not entries.scans
+    check(made.ledger)
+    assert {made.state(key) for key in units(made, "one")} == {State.WAITING}
+
+
+def test_a_foresight_forgets_the_failures_of_units_as_a_refresh_does() -> None:
+    made = story()
+    made.ask("p", graph().steps, "probe")
+    made.done("probe")
+    made.ask("one", graph().steps, "film")
+    made.done("cuts")
+    bad = next(key for key in made.ledger.entries["film"].needs if key != "probe")
+    made.fails(bad)
+    run(made)
+    assert foreseen(made, graph().steps, "film")["film"] == "fail"
+    fates = foreseen(made, graph().steps, "film", refresh=True)
+    assert (fates["film"], fates[bad]) == ("run", "run")
+    assert made.state(bad) is State.FAILED
+    check(made.ledger)
 
 
 def test_foresight_expands_on_a_copy() -> None:
