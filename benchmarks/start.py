@@ -37,7 +37,7 @@ embedded.launch(Settings(store=sys.argv[1]))
 embedded.LocalRay().stop()
 """
 SERVE_ALONE = """
-import os, signal, sys
+import os, signal, sys, threading
 from amber_ray.client import embedded
 from amber_ray.serving import deployment, front
 from amber_ray.settings import Settings
@@ -52,9 +52,10 @@ options = {"host": front.serve_host(settings), "port": settings.port}
 serve.start(proxy_location="HeadOnly", http_options=options)
 serve.run(empty_app.build(), name="empty", route_prefix="/")
 deployment._await_answer(f"http://127.0.0.1:{settings.port}/", float("inf"))
-signal.signal(signal.SIGTERM, lambda *_: None)
+told = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: told.set())
 print("ready", flush=True)
-signal.pause()
+told.wait()
 deployment.shutdown()
 embedded.LocalRay().stop()
 """
@@ -165,7 +166,11 @@ def until_told(*arguments: str) -> float:
         line = process.stdout.readline()
         taken = time.perf_counter() - started
         process.terminate()
-        process.wait(120)
+        try:
+            process.wait(120)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
     if "ready" not in line:
         raise RuntimeError(f"{arguments} did not come up")
     return taken
