@@ -354,9 +354,12 @@ def test_info_tells_all_that_a_caller_may_know() -> None:
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Write files of features; their modules are forgotten afterwards."""
-    modules, path = set(sys.modules), list(sys.path)
+def write(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
+    """Write files of features; their modules are forgotten afterwards, as are those of other tests before."""
+    others = str(tmp_path_factory.getbasetemp())
+    forget(Path(others))
+    path = [folder for folder in sys.path if not folder.startswith(others)]
+    sys.path[:] = path
 
     def to(name: str, text: str = "") -> str:
         file = tmp_path / name
@@ -367,8 +370,13 @@ def write(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
     yield to
     sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+    forget(tmp_path)
+
+
+def forget(folder: Path) -> None:
+    """Forget the modules that were loaded from files in a folder."""
+    for name, module in list(sys.modules.items()):
+        if str(folder) in str(getattr(module, "__file__", "")):
             del sys.modules[name]
 
 
