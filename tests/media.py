@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
+import pytest
 
 from amber_ray.features.frames import Frames
+from amber_ray.media import reader
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
 from amber_ray.testing.media import add_sound, encode_sound
@@ -146,3 +148,30 @@ def settled(path: Path) -> Path:
     while time.time_ns() - path.stat().st_ctime_ns < 25_000_000:
         time.sleep(0.005)
     return path
+
+
+def counted_pictures(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """What tells how many pictures have come out of decoders since."""
+    count = 0
+    real: Any = reader.Reader._decoded
+
+    def counted(*given: Any) -> Iterator[Any]:
+        nonlocal count
+        for found in real(*given):
+            count += 1
+            yield found
+
+    monkeypatch.setattr(reader.Reader, "_decoded", counted)
+    return lambda: count
+
+
+def write_differing(folder: Path, kind: tuple[str, str, dict[str, str]], fps: int, seconds: int = 4) -> Path:
+    """Write a film in which no two pictures are alike, a key picture every second.
+
+    `kind`: its codec, its name's ending and the encoder's options.
+    """
+    codec, ending, options = kind
+    count = seconds * fps
+    wide = textured(1, 192 + 8 * count, 128)
+    moving = [np.ascontiguousarray(wide[:, 8 * i : 8 * i + 192]) for i in range(count)]
+    return write_video(folder / f"film{ending}", moving, fps, codec=codec, gop=fps, options=options)

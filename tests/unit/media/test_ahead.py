@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -21,7 +20,7 @@ from amber_ray.media.choice import FirstOfSlots, OnScreen, Slots
 from amber_ray.media.decode import pictures, pictures_at
 from amber_ray.media.scale import exactly
 from amber_ray.settings import Limits
-from tests.media import catalogue, textured, write_video
+from tests.media import catalogue, counted_pictures, write_differing
 from tests.unit.media.test_coded import CODECS
 
 SIZE = exactly(48, 32)
@@ -31,11 +30,7 @@ FPS = 24
 @pytest.fixture(scope="module", params=CODECS)
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seconds in which no two pictures are alike, a key picture every second."""
-    codec, ending, options = CODECS[request.param]
-    wide = textured(1, 192 + 8 * 4 * FPS, 128)
-    moving = [np.ascontiguousarray(wide[:, 8 * i : 8 * i + 192]) for i in range(4 * FPS)]
-    folder = tmp_path_factory.mktemp("ahead")
-    return write_video(folder / f"film{ending}", moving, FPS, codec=codec, gop=FPS, options=options)
+    return write_differing(tmp_path_factory.mktemp("ahead"), CODECS[request.param], FPS)
 
 
 @pytest.fixture(scope="module")
@@ -80,17 +75,7 @@ def test_what_is_asked_for_is_what_a_full_decode_gives(
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many pictures have come out of decoders since."""
-    count = 0
-    real: Any = reader.Reader._decoded
-
-    def counted(*given: Any) -> Iterator[Any]:
-        nonlocal count
-        for found in real(*given):
-            count += 1
-            yield found
-
-    monkeypatch.setattr(reader.Reader, "_decoded", counted)
-    return lambda: count
+    return counted_pictures(monkeypatch)
 
 
 def test_a_third_of_the_pictures_are_never_decoded(asset: Asset, decoded: Callable[[], int]) -> None:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,6 +26,7 @@ from tests.media import (
     RED,
     WHITE,
     catalogue,
+    counted_pictures,
     damage,
     flat,
     textured,
@@ -439,20 +439,11 @@ def test_a_segment_decodes_about_its_own_length(
     path = write_video(tmp_path / "long.mp4", numbered(1447), fps=12, gop=25, options={"crf": "30"})
     asset = catalogue(tmp_path).add(str(path))
     (segment,) = (s for s in segments(asset, 10.0) if s.start == start)
-    frames = 0
-    real: Callable = reader.Reader._decoded
-
-    def counted(*a: Any) -> Iterator[Any]:
-        nonlocal frames
-        for found in real(*a):
-            frames += 1
-            yield found
-
-    monkeypatch.setattr(reader.Reader, "_decoded", counted)
+    frames = counted_pictures(monkeypatch)
     chosen = [p.time for p in pictures(asset, *window(segment), fps=2.0)]
     assert chosen == [start + i / 2 for i in range(20)]
     # At most its own 120, one group of pictures before it, and the one that shows that it is over.
-    assert 20 <= frames <= 120 + 2 * 25
+    assert 20 <= frames() <= 120 + 2 * 25
 
 
 @pytest.mark.parametrize("suffix", [".wav", ".m4a", ".mka"])

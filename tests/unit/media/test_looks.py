@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
-from amber_ray.media import looks, reader
+from amber_ray.media import looks
 from amber_ray.media.decode import looked
 from amber_ray.media.looks import Look, Sharing, expecting
 from amber_ray.media.scale import exactly, longer_side, native, shorter_side
-from tests.media import catalogue, textured, write_video
+from tests.media import catalogue, counted_pictures, textured, write_differing
 from tests.unit.media.test_coded import CODECS
 
 SIZE, SMALL = exactly(48, 32), exactly(16, 9)
@@ -26,11 +25,7 @@ FPS, SECONDS = 24, 4
 @pytest.fixture(scope="module", params=["H.264", "AV1"])
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seconds in which no two pictures are alike, a key picture every second."""
-    codec, ending, options = CODECS[request.param]
-    wide = textured(1, 192 + 8 * SECONDS * FPS, 128)
-    moving = [np.ascontiguousarray(wide[:, 8 * i : 8 * i + 192]) for i in range(SECONDS * FPS)]
-    folder = tmp_path_factory.mktemp("looks")
-    return write_video(folder / f"film{ending}", moving, FPS, codec=codec, gop=FPS, options=options)
+    return write_differing(tmp_path_factory.mktemp("looks"), CODECS[request.param], FPS, SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -56,17 +51,7 @@ def seen(look: Look) -> Any:
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
     """How many pictures have come out of decoders since."""
-    count = 0
-    real: Any = reader.Reader._decoded
-
-    def counted(*given: Any) -> Iterator[Any]:
-        nonlocal count
-        for found in real(*given):
-            count += 1
-            yield found
-
-    monkeypatch.setattr(reader.Reader, "_decoded", counted)
-    return lambda: count
+    return counted_pictures(monkeypatch)
 
 
 def test_each_look_has_what_it_has_alone_whichever_comes_first(asset: Asset) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import av
-import numpy as np
 import pytest
 
 from amber_ray.core.declare.registry import Registry
@@ -25,7 +24,7 @@ from amber_ray.media import bounds, nvdec
 from amber_ray.media.decode import pictures, pictures_at
 from amber_ray.media.scale import exactly
 from amber_ray.settings import Limits
-from tests.media import catalogue, textured, write_video
+from tests.media import catalogue, write_differing
 from tests.unit.media.test_coded import CODECS
 
 SIZE = exactly(48, 32)
@@ -85,11 +84,7 @@ class GivesUp(Double):
 @pytest.fixture(scope="module", params=["H.264", "H.264 after start codes", "HEVC", "MPEG-2", "AV1"])
 def path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four seconds in which no two pictures are alike, a key picture every second."""
-    codec, ending, options = CODECS[request.param]
-    wide = textured(1, 192 + 8 * 4 * FPS, 128)
-    moving = [np.ascontiguousarray(wide[:, 8 * i : 8 * i + 192]) for i in range(4 * FPS)]
-    folder = tmp_path_factory.mktemp("nvdec")
-    return write_video(folder / f"film{ending}", moving, FPS, codec=codec, gop=FPS, options=options)
+    return write_differing(tmp_path_factory.mktemp("nvdec"), CODECS[request.param], FPS)
 
 
 @pytest.fixture
