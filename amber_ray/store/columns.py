@@ -22,11 +22,7 @@ def numbers(values: Sequence[float] | np.ndarray, type: pa.DataType) -> pa.Array
 
 def numbers_or_none(values: Sequence[float | None], type: pa.DataType) -> pa.Array:
     """Return numbers, some of which are missing, as a column of `type`."""
-    made = numbers([0 if value is None else value for value in values], type)
-    if None not in values:
-        return made
-    there = _bits([value is not None for value in values])
-    return pa.Array.from_buffers(type, len(values), [there, *made.buffers()[1:]])
+    return _with_gaps(values, numbers([0 if value is None else value for value in values], type))
 
 
 def truths(values: Sequence[bool]) -> pa.Array:
@@ -45,11 +41,7 @@ def texts(values: Sequence[str], type: pa.DataType) -> pa.Array:
 
 def texts_or_none(values: Sequence[str | None], type: pa.DataType) -> pa.Array:
     """Return texts, some of which are missing, as a column of `type`."""
-    made = texts([value or "" for value in values], type)
-    if None not in values:
-        return made
-    there = _bits([value is not None for value in values])
-    return pa.Array.from_buffers(type, len(values), [there, *made.buffers()[1:]])
+    return _with_gaps(values, texts([value or "" for value in values], type))
 
 
 def blobs(values: Sequence[bytes], type: pa.DataType) -> pa.Array:
@@ -67,6 +59,14 @@ def _runs(lengths: list[int], data: bytes, type: pa.DataType) -> pa.Array:
     width = np.int64 if pa.types.is_large_unicode(type) or pa.types.is_large_binary(type) else np.int32
     ends = np.fromiter(itertools.accumulate(lengths, initial=0), width, len(lengths) + 1)
     return pa.Array.from_buffers(type, len(lengths), [None, pa.py_buffer(ends), pa.py_buffer(data)])
+
+
+def _with_gaps(values: Sequence[object], made: pa.Array) -> pa.Array:
+    """The column that was made of values, without those that are None."""
+    if None not in values:
+        return made
+    there = _bits([value is not None for value in values])
+    return pa.Array.from_buffers(made.type, len(values), [there, *made.buffers()[1:]])
 
 
 def _bits(values: Sequence[bool]) -> pa.Buffer:

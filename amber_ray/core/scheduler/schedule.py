@@ -232,11 +232,11 @@ class Scheduler:
         would be lent some next, and for nobody else: what becomes ready meanwhile starts all the same. What
         other shards hold is not known here, so where there are others none are lent.
         """
+        if self.calls.shards > 1 or set(needs) != {"CPU"}:
+            return 1
         if not any(entry.step.recipe.decodes for entry in chosen):
             return 1
-        if any(lane.caller is None for lane in self.lanes.values()) or set(needs) != {"CPU"}:
-            return 1
-        if self.calls.shards > 1:
+        if any(lane.caller is None for lane in self.lanes.values()):
             return 1
         urgent = max(entry.rank[0] for entry in chosen) == CLASSES - 1
         return min(MAX_THREADS, 1 + self.capacity.idle()) if urgent else 1
