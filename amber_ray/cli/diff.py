@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from amber_ray.cli.options import there
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, say, table
+from amber_ray.core.model.kept import window_of
 from amber_ray.core.model.units import MICRO
 from amber_ray.core.values.compare import Difference, compare, worse
 from amber_ray.errors import UnknownFeature, did_you_mean
@@ -204,11 +205,10 @@ def _place(packs: Any, asset: str) -> tuple[str, float]:
 def _span(unit: str, duration: float) -> str:
     if unit.startswith("{"):
         return f"{unit.count(',') + 1} assets"
-    window = unit.partition("@")[2]
-    start, _, length = window.partition("+")
-    if not int(length or 0):
+    _, start, length = window_of(unit) or ("", 0, 0)
+    if not length:
         return "whole"
-    return f"{int(start) / MICRO:g}-{min((int(start) + int(length)) / MICRO, duration):g} s"
+    return f"{start / MICRO:g}-{min((start + length) / MICRO, duration):g} s"
 
 
 def _as_json(

@@ -13,6 +13,7 @@ from amber_ray.cli.registered import infos_of, known
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, say, seconds, table
 from amber_ray.client.address import connect
+from amber_ray.core.model.kept import window_of
 from amber_ray.core.model.request import ExplainedStep, Failure, StepAction
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.core.model.units import MICRO, Collection, EachRange, Segment, Unit
@@ -202,9 +203,8 @@ def _about(failure: Failure) -> str:
     """Name what a listed failure is about: the asset's place and a segment's seconds, else its unit."""
     if not failure.uri:
         return failure.unit
-    _, _, window = failure.unit.partition("@")
-    start, _, length = window.partition("+")
-    if not length.isdecimal() or not int(length):
+    _, start, length = window_of(failure.unit) or ("", 0, 0)
+    if not length:
         return local(failure.uri) or failure.uri
-    begin, end = int(start) / MICRO, (int(start) + int(length)) / MICRO
+    begin, end = start / MICRO, (start + length) / MICRO
     return f"{local(failure.uri) or failure.uri}, {begin:g}-{end:g} s"

@@ -64,6 +64,13 @@ def unit_per(unit: str) -> Per:
     return "segment" if "@" in unit else "asset"
 
 
+def window_of(unit: str) -> tuple[str, int, int] | None:
+    """Return a window's asset, start and length in microseconds, by its text; None for another unit."""
+    asset, _, window = unit.partition("@")
+    start, _, length = window.partition("+")
+    return (asset, int(start), int(length)) if start.isdecimal() and length.isdecimal() else None
+
+
 def joined(several: Sequence[Kept]) -> Kept:
     """Return what several places have as one."""
     rows: dict[str, dict[str, KeptRow]] = {}

@@ -20,7 +20,7 @@ from typing import Any
 from amber_ray.core.declare.calls import NO_CALLS, Calls
 from amber_ray.core.declare.feature import FeatureSpec, Resources, Store
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.model.kept import Kept
+from amber_ray.core.model.kept import Kept, window_of
 from amber_ray.core.model.units import (
     MICRO,
     Asset,
@@ -303,10 +303,9 @@ class Planner:
         first, last = (0.0, math.inf) if span is None else (span[0] * MICRO, span[1] * MICRO)
         windows = []
         for text in self._kept[asked].rows:
-            id, _, window = text.partition("@")
-            start, _, length = window.partition("+")
-            if id == asset.id and int(start) < last and int(start) + int(length) > first:
-                windows.append(Segment(asset, int(start), int(length), found=True))
+            id, start, length = window_of(text) or ("", 0, 0)
+            if id == asset.id and start < last and start + length > first:
+                windows.append(Segment(asset, start, length, found=True))
         return tuple(sorted(windows, key=lambda unit: (unit.start_us, unit.length_us)))
 
     def _kept_step(self, one: Pin, unit: Unit) -> Step:
