@@ -7,7 +7,7 @@ import os
 import pickle
 import sys
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -354,12 +354,8 @@ def test_info_tells_all_that_a_caller_may_know() -> None:
 
 
 @pytest.fixture
-def write(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., str]]:
-    """Write files of features; their modules are forgotten afterwards, as are those of other tests before."""
-    others = str(tmp_path_factory.getbasetemp())
-    forget(Path(others))
-    path = [folder for folder in sys.path if not folder.startswith(others)]
-    sys.path[:] = path
+def write(tmp_path: Path) -> Callable[..., str]:
+    """Write files of features."""
 
     def to(name: str, text: str = "") -> str:
         file = tmp_path / name
@@ -368,16 +364,7 @@ def write(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         importlib.invalidate_caches()
         return str(file)
 
-    yield to
-    sys.path[:] = path
-    forget(tmp_path)
-
-
-def forget(folder: Path) -> None:
-    """Forget the modules that were loaded from files in a folder."""
-    for name, module in list(sys.modules.items()):
-        if str(folder) in str(getattr(module, "__file__", "")):
-            del sys.modules[name]
+    return to
 
 
 ONE = "@feature(version='1')\ndef one(asset: Asset) -> int: return 1\n"
