@@ -65,8 +65,16 @@ def _windows(value: list[Any]) -> Windows | None:
             return None
         if not (0 <= start <= end and math.isfinite(end * MICRO)):  # never so with NaN
             return f"its range number {i} is from {start:g} s to {end:g} s"
-        found.add((round(start * MICRO), round(end * MICRO)))
+        found.add((_instant(start), _instant(end)))
     return tuple(sorted(found))
+
+
+def _instant(seconds: float) -> int:
+    """Return the whole microsecond at or before, give or take an error of the float.
+
+    Rounded up, a window that begins with the picture at 2/3 s would lose it to the window before.
+    """
+    return math.floor(seconds * MICRO + 1e-3)
 
 
 def _bounds(one: Any) -> tuple[float | None, float | None]:
@@ -81,12 +89,15 @@ def segment_of(asset: Asset, start: int, end: int, grid: int) -> Segment:
     """Return the unit of a window in microseconds: the grid's segment if the window is one.
 
     It ends where the asset does, so what shows the same has one key; but the grid's last segment is as long
-    as any, so a window that ends with the asset may be that one. The window begins before the asset ends.
+    as any, so a window that ends with the asset may be that one. A length that is no whole number of
+    microseconds makes no difference. The window begins before the asset ends.
     """
     total = _length(asset)
     if total is None:
         return Segment(asset, start, end - start, found=(start, end) != (0, 0))
     assert start < total
+    if end == total - 1:
+        end = total
     if start % grid == 0 and (end == start + grid or (end >= total and start + grid >= total)):
         return Segment(asset, start, grid)
     return Segment(asset, start, min(end, total) - start, found=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -160,6 +162,8 @@ def test_a_window_ends_with_the_film_and_one_past_its_end_is_left_out() -> None:
 
     assert found((28, 30), (28, 35), (28, 40)) == [(28, 2, True)]
     assert found((28, 35), seconds=29.9999999) == [(28, 2, True)]  # durations are in whole microseconds
+    almost = (28 * MICRO, 30 * MICRO - 1)  # the end of a film that lasts 29.9999999 s
+    assert segment_of(video(seconds=29.9999999), *almost, 10 * MICRO).length_us == 2 * MICRO
     assert found((15, 40)) == [(15, 15, True)]
     assert found((20, 30), (20, 40)) == [(20, 10, False)]
     assert found((20, 30), (20, 25), seconds=25.0) == [(20, 10, False)]  # the grid's last is as long as any
@@ -284,6 +288,18 @@ def test_windows_of_a_value() -> None:
         assert windows_of(other) is None
     for start, end in ((-1.0, 2.0), (2.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))):
         assert isinstance(windows_of([Shot(start, end)]), str)
+
+
+@pytest.mark.parametrize("rate", [Fraction(24), Fraction(30_000, 1001), Fraction(24_000, 1001), Fraction(25)])
+def test_a_window_between_two_pictures_has_the_first_of_them_and_not_the_second(rate: Fraction) -> None:
+    times = [n / rate for n in (0, *range(1, 100, 7), *range(200_000, 200_050, 3))]
+    found = windows_of([Shot(float(a), float(b)) for a, b in itertools.pairwise(times)])
+    assert found is not None
+    for (start, end), first, after in zip(found, times[:-1], times[1:], strict=True):
+        assert Fraction(start, MICRO) <= first < Fraction(end, MICRO) <= after  # type: ignore[arg-type]
+    # What is a whole microsecond but for the error of a float is that microsecond.
+    assert windows_of([Shot(0.1 + 0.2, 1.1 * 3)]) == ((300_000, 3_300_000),)
+    assert windows_of([Shot(1.9999999999, 7.0)]) == ((2 * MICRO, 7 * MICRO),)
 
 
 def test_windows_are_looked_for_in_any_value_and_never_fail_it() -> None:
