@@ -44,10 +44,22 @@ from amber_ray.core.model.request import (
 )
 from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, RequestEvent, StoredValue
 from amber_ray.core.model.stats import HITS_MEMORY, READS_MEMORY
-from amber_ray.core.model.units import Asset, Collection, Segment, Stream, Unit, segments
+from amber_ray.core.model.units import (
+    MICRO,
+    Asset,
+    Collection,
+    EachRange,
+    Segment,
+    Stream,
+    Unit,
+    is_found,
+    segments,
+)
+from amber_ray.core.planning.fanout import segment_of, windows_of
 from amber_ray.core.values.annotations import Jpeg, ValueType, parse
 from amber_ray.errors import (
     AmberError,
+    FeatureError,
     MediaNotFound,
     UnknownAsset,
     UnknownFeature,
@@ -80,7 +92,8 @@ class Made:
     """A feature of the double: its type, and its value for a unit; an exception is why it has none.
 
     `value` takes the unit alone, and then `inputs` are declared but never computed. With `of` in its place
-    they are computed first, and a failure of one of them is this feature's failure.
+    they are computed first, and a failure of one of them is this feature's failure. `per` may be the name of
+    a feature that finds ranges.
     """
 
     type: ValueType
@@ -142,7 +155,11 @@ class Gate(asyncio.Event):
 
 @dataclass(frozen=True)
 class Step:
-    """One feature for one unit: its key, and the keys of its inputs in the shape that the feature takes."""
+    """One feature for one unit: its key, and the keys of its inputs in the shape that the feature takes.
+
+    A step for each range that a finder finds is a template: it needs the finder alone, and never runs. In the
+    inputs of what gathers it, its key stands for a list.
+    """
 
     key: str
     feature: str
@@ -157,7 +174,8 @@ class Held:
     """A request: what was asked, its steps and targets, and the answers that there are.
 
     `callers` wait in `compute`; `accepted` says that it was answered "running", so that it goes on without
-    them. `changed` is replaced at each change, and set.
+    them. `nothing` are targets that stand for each range of a finder that has found none. `changed` is
+    replaced at each change, and set.
     """
 
     id: str
@@ -166,6 +184,7 @@ class Held:
     targets: tuple[Step, ...] = ()
     failed_assets: tuple[AssetFailure, ...] = ()
     there: frozenset[str] = frozenset()
+    nothing: set[str] = field(default_factory=set)
     state: RequestState = "running"
     answers: dict[str, Result] = field(default_factory=dict)
     callers: int = 0
@@ -329,7 +348,7 @@ class MemoryService:
             raise errors.Overloaded(f"tenant {request.tenant!r} has {running} requests running, the limit")
         self.requests[id] = held
         if request.refresh:
-            self._forget({step.key for step in held.targets})
+            self._forget({step.key for step in held.targets} | (self.failed.keys() & held.steps.keys()))
         held.there = frozenset(self.kept.keys() & held.steps.keys())
         if request.deadline_seconds is not None and self.deadlines:
             loop = asyncio.get_running_loop()
@@ -450,7 +469,7 @@ class MemoryService:
         targets: list[Step] = []
         for asset in assets:
             try:
-                units = {name: self._units_of(name, asset, request.range) for name in request.features}
+                units = {name: self._targets_of(name, asset, request, steps) for name in request.features}
             except errors.BadRequest as error:
                 if len(assets) == 1:
                     raise
@@ -484,6 +503,15 @@ class MemoryService:
             if type(value) is not type(default):
                 raise errors.BadParameter(f"{given!r} must be {type(default).__name__}")
 
+    def _targets_of(
+        self, name: str, asset: Asset, request: ComputeRequest, steps: dict[str, Step]
+    ) -> Sequence[Unit]:
+        """The units of one asset that a request for a feature is about, as far as they are known."""
+        if is_found(self.made[name].per):
+            segments(asset, SEGMENT_SECONDS, request.range)  # refuses a range that does not fit
+            return [self._each(name, asset, request, steps, request.range if asset.timed else None)]
+        return self._units_of(name, asset, request.range)
+
     def _units_of(self, name: str, asset: Asset, span: tuple[float, float] | None) -> Sequence[Unit]:
         """The units of one asset that a feature has a value for; none for a feature per collection."""
         per = self.made[name].per
@@ -491,37 +519,107 @@ class MemoryService:
             return segments(asset, SEGMENT_SECONDS, span)
         return [asset] if per == "asset" else []
 
+    def _each(
+        self,
+        name: str,
+        asset: Asset,
+        request: ComputeRequest,
+        steps: dict[str, Step],
+        span: tuple[float, float] | None = None,
+    ) -> EachRange:
+        """Each range that a feature's finder finds in an asset, or those that a span touches."""
+        finder = self.made[name].per
+        key = self._step(finder, asset, request, steps).key
+        span_us = None if span is None else (round(span[0] * MICRO), round(span[1] * MICRO))
+        return EachRange(asset, finder, key, round(SEGMENT_SECONDS * MICRO), span_us)
+
     def _step(self, name: str, unit: Unit, request: ComputeRequest, steps: dict[str, Step]) -> Step:
         """The step of a feature for a unit; it and all below it are in `steps`, inputs first."""
         made = self.made[name]
+        template = isinstance(unit, EachRange)
         inputs: dict[str, Any] = {}
-        for source in made.inputs if made.of is not None else ():
-            units, many = self._input_units(source, unit)
+        for source in made.inputs if made.of is not None and not template else ():
+            units, many = self._input_units(source, unit, request, steps)
             keys = [self._step(source, one, request, steps).key for one in units]
             inputs[source] = keys if many else keys[0]
-        needs = [key for found in inputs.values() for key in ([found] if isinstance(found, str) else found)]
+        needs = (unit.key,) if isinstance(unit, EachRange) else _needs(inputs)
         params = {p: request.params.get(f"{name}.{p}", default) for p, (_, default) in made.params.items()}
-        key = digest(name + unit.unit_id + "".join(self._given(name, request)))
+        window = template or isinstance(unit, Segment)
+        key = digest(name + unit.unit_id + "".join(self._given(name, request, window)))
         self._units[key] = unit
-        return steps.setdefault(key, Step(key, name, unit, params, inputs, tuple(dict.fromkeys(needs))))
+        return steps.setdefault(key, Step(key, name, unit, params, inputs, needs))
 
-    def _given(self, name: str, request: ComputeRequest) -> list[str]:
-        """The parameters of a feature and of all below it that are not their defaults, as text."""
+    def _given(self, name: str, request: ComputeRequest, window: bool) -> list[str]:
+        """The parameters of a feature and of all below it that are not their defaults, as text.
+
+        What gathers found units is made of what was found; one `window` is the same whoever found it.
+        """
         made = self.made[name]
         own = {p: request.params.get(f"{name}.{p}", default) for p, (_, default) in made.params.items()}
         given = [f"{name}.{p}={value!r}" for p, value in own.items() if value != made.params[p][1]]
-        return given + [text for source in made.inputs for text in self._given(source, request)]
+        if is_found(made.per) and not window:
+            given += self._given(made.per, request, False)
+        for source in made.inputs:
+            given += self._given(source, request, window and self.made[source].per != "asset")
+        return given
 
-    def _input_units(self, source: str, unit: Unit) -> tuple[Sequence[Unit], bool]:
+    def _input_units(
+        self, source: str, unit: Unit, request: ComputeRequest, steps: dict[str, Step]
+    ) -> tuple[Sequence[Unit], bool]:
         """The units of an input that a unit is made from, and whether the feature takes them as a list."""
         per = self.made[source].per
+        if isinstance(unit, Segment):
+            return [unit if per == "segment" or is_found(per) else unit.asset], False
+        if is_found(per):
+            assets = unit.assets if isinstance(unit, Collection) else [unit]
+            return [self._each(source, a, request, steps) for a in assets], isinstance(unit, Collection)
         if isinstance(unit, Collection):
             if per == "collection":
                 return [unit], False
             return [u for a in unit.assets for u in self._units_of(source, a, None)], True
-        if isinstance(unit, Segment):
-            return [unit if per == "segment" else unit.asset], False
         return self._units_of(source, unit, None), per == "segment"
+
+    def _expand(self, held: Held) -> bool:
+        """Put the steps of each window in the place of those that wait for them, where they are known."""
+        needed = self._needed(held)
+        moved = False
+        for step in list(held.steps.values()):
+            each = step.unit
+            if (
+                isinstance(each, EachRange)
+                and step.key in needed - held.nothing
+                and each.key in self.kept
+                and step.key not in self.failed
+            ):
+                moved = True
+                try:
+                    units = _found(each, self.kept[each.key].value)
+                except FeatureError as error:
+                    self.failed[step.key] = _failure(step, error)
+                else:
+                    self._put(held, step, units)
+        return moved
+
+    def _put(self, held: Held, template: Step, units: Sequence[Unit]) -> None:
+        """Put the steps of units in the place of a template that stands for them."""
+        steps = dict(held.steps)
+        found = {s.key: s for s in (self._step(template.feature, u, held.request, steps) for u in units)}
+        target = template in held.targets
+        if held.request.refresh:
+            self._forget((found.keys() if target else set()) | (self.failed.keys() & steps.keys()))
+        held.there |= self.kept.keys() & found.keys()
+        if target and not found:
+            held.nothing.add(template.key)
+        else:
+            del steps[template.key]
+            held.targets = tuple(s for t in held.targets for s in (found.values() if t == template else (t,)))
+        for user in [s for s in steps.values() if template.key in s.needs]:
+            inputs = _widened(user.inputs, template.key, list(found))
+            del steps[user.key]  # inputs come first
+            steps[user.key] = replace(user, inputs=inputs, needs=_needs(inputs))
+        held.targets = tuple(steps[t.key] for t in held.targets)
+        held.steps = steps
+        held.notify()
 
     # --- work
 
@@ -532,6 +630,7 @@ class MemoryService:
             moved = False
             for held in list(self.requests.values()):
                 if held.state == "running":
+                    moved = self._expand(held) or moved
                     needed = self._needed(held)
                     for step in held.steps.values():
                         moved = (step.key in needed and self._advance(step)) or moved
@@ -561,6 +660,8 @@ class MemoryService:
                 return True
             if key not in self.kept:
                 return False
+        if isinstance(step.unit, EachRange):
+            return False  # others come in its place
         name = step.feature, step.unit.unit_id
         if step.key not in self._begun:
             self._begun.add(step.key)
@@ -582,7 +683,7 @@ class MemoryService:
         return True
 
     def _read(self, keys: Any) -> Any:
-        return self.kept[keys].value if isinstance(keys, str) else [self.kept[k].value for k in keys]
+        return self.kept[keys].value if isinstance(keys, str) else [self._read(k) for k in keys]
 
     def _answer(self, held: Held) -> None:
         if not self.may_answer(held):
@@ -593,6 +694,8 @@ class MemoryService:
                 continue
             if (failure := self.failed.get(step.key)) is not None:
                 held.answers[step.key] = Result(step.feature, step.key, step.unit, "failed", failure=failure)
+            elif step.key in held.nothing:
+                held.answers[step.key] = Result(step.feature, step.key, step.unit, "ready")
             elif (stored := self.kept.get(step.key)) is not None:
                 value = stored.value if self.inline(step.feature) else MISSING
                 cached = step.key in held.there
@@ -617,6 +720,7 @@ class MemoryService:
         if held.failed_assets and not held.targets:
             failure = held.failed_assets[0].failure
             raise getattr(errors, failure.type)(failure.message)
+        self._expand(held)
         targets = {step.key for step in held.targets}
         anew = targets if request.refresh else set()
         needed = self._needed(held, anew)
@@ -723,9 +827,44 @@ def _what(request: ComputeRequest) -> Any:
 
 
 def _asset(unit: Unit) -> Asset | None:
-    if isinstance(unit, Segment):
+    if isinstance(unit, Segment | EachRange):
         return unit.asset
     return None if isinstance(unit, Collection) else unit
+
+
+def _found(each: EachRange, value: Any) -> list[Unit]:
+    """The windows of a finder's value that are meant, by time. Raises `FeatureError` for what is none."""
+    windows = windows_of(value)
+    if not isinstance(windows, tuple):
+        raise FeatureError(f"feature {each.finder!r} found no ranges to go on with: {windows}")
+    first, last = each.span_us or (-1, float("inf"))
+    if each.asset.timed:
+        last = min(last, (each.asset.duration or 0.0) * MICRO)
+    return [segment_of(each.asset, a, b, each.grid_us) for a, b in windows if a < last and b > first]
+
+
+def _needs(inputs: Mapping[str, Any]) -> tuple[str, ...]:
+    """The keys of inputs, each once."""
+    found: dict[str, None] = {}
+    stack = list(reversed(list(inputs.values())))
+    while stack:
+        one = stack.pop()
+        if isinstance(one, str):
+            found[one] = None
+        else:
+            stack.extend(reversed(one))
+    return tuple(found)
+
+
+def _widened(inputs: Mapping[str, Any], template: str, keys: Sequence[str]) -> dict[str, Any]:
+    """Inputs with the keys of a list in the place of the template that stands for it."""
+
+    def put(one: Any) -> Any:
+        if isinstance(one, str):
+            return list(keys) if one == template else one
+        return [put(part) for part in one]
+
+    return {name: put(one) for name, one in inputs.items()}
 
 
 def _asset_ids(unit: Unit) -> set[str]:

@@ -17,6 +17,10 @@ The features that a case asks for are these (`tests/contract/features.py` has th
 | `large` | asset | the same as an array that is too large to travel in an answer |
 | `picky` | asset | 1; fails for the asset that the parameter `bad` names, as the parameter `kind` says |
 | `after` | asset | `picky` plus 1 |
+| `bounds` | asset | the ranges that the parameter `at` says, in its order; fails if that is no ranges |
+| `span` | `bounds` | its window's name, made from its `part`; fails where the parameter `bad` begins |
+| `spans` | asset | the `span`s of the asset, in order |
+| `reel` | collection | the `span`s of its assets, a list for each |
 
 A case that does not apply to an implementation is named in its `NOT_APPLICABLE` with the reason, which the
 table at the end of a run shows (`tests/contract/conftest.py`).
@@ -40,7 +44,7 @@ from amber_ray import errors
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
 from amber_ray.core.model.service import AbsentValue, Answered, RequestEvent, Service, StoredValue
 from amber_ray.core.model.stats import HITS_STORE
-from amber_ray.core.model.units import Asset, Collection, Segment, segments
+from amber_ray.core.model.units import MICRO, Asset, Collection, EachRange, Segment, segments
 from amber_ray.core.planning.homes import home_of
 
 T = TypeVar("T")
@@ -49,7 +53,12 @@ WAIT = 60.0
 """Seconds that a call waits which must end long before."""
 LARGE = 5_000
 """Numbers in a value of `large`."""
-FEATURES = ("after", "fresh", "joined", "label", "large", "part", "picky", "whole")
+FEATURES = (
+    *("after", "bounds", "fresh", "joined", "label", "large", "part", "picky", "reel", "span", "spans"),
+    "whole",
+)
+RANGES = ((0.2, 0.9), (0.9, 1.3), (1.3, 2.4))
+"""Windows of a film that a case has found, in lengths of the grid's segments; none is the grid's."""
 UNFINISHED = ("running", "queued")
 THERE = ("hot", "kept", "cold")
 
@@ -262,6 +271,25 @@ async def events_of(service: Service, id: str) -> list[RequestEvent]:
 def named(view: RequestView) -> list[tuple[str, str]]:
     """Which (feature, unit) each result is about, in order."""
     return [(r.feature, r.unit.unit_id) for r in view.results]
+
+
+def at(scene: Scene, *ranges: tuple[float, float]) -> dict[str, str]:
+    """The parameter with which `bounds` finds ranges, which are in lengths of the grid's segments."""
+    seconds = scene.segment_seconds
+    return {"bounds.at": ",".join(f"{a * seconds}..{b * seconds}" for a, b in ranges)}
+
+
+def windows(scene: Scene, uri: str, *ranges: tuple[float, float]) -> list[str]:
+    """The names of a film's windows."""
+    step = scene.segment_seconds * MICRO
+    us = [(round(a * step), round(b * step)) for a, b in ranges]
+    return [f"{scene.id_of(uri)}@{start}+{end - start}" for start, end in us]
+
+
+def each_of(result: Result) -> str:
+    """The finder of which a result stands for each range."""
+    assert isinstance(result.unit, EachRange), result
+    return result.unit.finder
 
 
 async def started(call: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
@@ -1214,6 +1242,421 @@ class ServiceContract:
 
         await scene.eventually(stored)
 
+    # --- windows that a feature found
+
+    @case
+    async def test_each_window_that_was_found_has_a_result_by_time_and_once(self, scene: Scene) -> None:
+        films = [scene.film(), scene.film()]
+        one, two, three = RANGES
+        params = at(scene, three, one, three, two, one)
+        view = await done(scene.service, scene.ask("spans,span,label", *films, params=params))
+        expected: list[tuple[str, str]] = []
+        for film in films:
+            id, names = scene.id_of(film), windows(scene, film, *RANGES)
+            expected += [("spans", id), *(("span", name) for name in names), ("label", id)]
+        assert named(view) == expected
+        assert [r.value for r in view.results if r.feature == "span"] == [
+            name for film in films for name in windows(scene, film, *RANGES)
+        ]
+        assert [r.value for r in view.results if r.feature == "spans"] == [
+            " ".join(windows(scene, film, *RANGES)) for film in films
+        ]
+        assert len({r.key for r in view.results}) == len(view.results)
+        again = await done(scene.service, scene.ask("spans,span,label", *films, params=params))
+        assert named(again) == expected
+        assert all(r.cached for r in again.results)
+        found = await answers(scene.service, [r.key for r in view.results])
+        assert {r.key: r.value for r in view.results} == {
+            key: stored.value  # type: ignore[union-attr]
+            for key, stored in found.items()
+        }
+        for film in films:
+            runs = [scene.runs(name, film) for name in ("bounds", "span", "part", "spans")]
+            assert runs == [1, 3, 3, 1]
+
+    @case
+    async def test_one_result_is_pending_until_the_windows_are_known(self, scene: Scene) -> None:
+        film = scene.film()
+        scene.close("bounds")
+        scene.close("span")
+        id = await accepted(scene.service, scene.ask("span,label", film, params=at(scene, *RANGES)))
+        await scene.begun("bounds", film)
+        before = await scene.service.status(id)
+        each, label = before.results
+        assert (each_of(each), each.feature, each.state, each.value) == ("bounds", "span", "pending", MISSING)
+        assert (label.feature, label.unit.unit_id) == ("label", scene.id_of(film))
+        scene.open("bounds")
+        await scene.begun("span", film)
+
+        async def known() -> bool:
+            return len((await scene.service.status(id)).results) == 4
+
+        await scene.eventually(known)
+        view = await scene.service.status(id)
+        names = [("span", name) for name in windows(scene, film, *RANGES)]
+        assert named(view) == [*names, ("label", scene.id_of(film))]
+        assert [r.state for r in view.results[:3]] == ["pending"] * 3
+        assert view.total > before.total
+        assert 0 <= view.done < view.total
+        scene.open("span")
+        view = await scene.service.status(id, WAIT)
+        assert (view.state, view.done) == ("done", view.total)
+        assert [r.value for r in view.results] == [*(name for _, name in names), scene.id_of(film)]
+
+    @case
+    async def test_where_nothing_was_found_the_answer_is_empty(self, scene: Scene) -> None:
+        film = scene.film()
+        for _ in range(2):
+            view = await scene.service.compute(scene.ask("spans,span", film), WAIT)
+            spans, each = view.results
+            assert (view.state, view.done) == ("done", view.total)
+            assert (spans.state, spans.value) == ("ready", "")
+            assert (each_of(each), each.state, each.value) == ("bounds", "ready", MISSING)
+        assert [scene.runs(name, film) for name in ("bounds", "span", "spans")] == [1, 0, 1]
+
+    @case
+    async def test_a_finder_that_fails_fails_what_stands_for_its_windows(self, scene: Scene) -> None:
+        film = scene.film()
+        asked = scene.ask("spans,span,label", film, params={"bounds.at": "nowhere"})
+        view = await scene.service.compute(asked, WAIT)
+        assert [r.state for r in view.results] == ["failed", "failed", "ready"]
+        assert each_of(view.results[1]) == "bounds"
+        for result in view.results[:2]:
+            assert result.failure is not None
+            assert (result.failure.step, result.failure.unit) == ("bounds", scene.id_of(film))
+            assert result.failure.message.startswith("ValueError: ")
+        assert [scene.runs(name, film) for name in ("bounds", "span", "spans")] == [1, 0, 0]
+
+    @case
+    async def test_ranges_that_can_not_be_are_a_failure_that_names_the_finder(self, scene: Scene) -> None:
+        film = scene.film()
+        for pair in ((1.3, 0.9), (-1.0, 0.5), (float("nan"), 1.0), (0.0, float("inf"))):
+            asked = scene.ask("spans,span", film, params=at(scene, RANGES[0], pair))
+            view = await scene.service.compute(asked, WAIT)
+            assert (view.state, [r.state for r in view.results]) == ("failed", ["failed"] * 2)
+            for result in view.results:
+                assert result.failure is not None
+                assert (result.failure.kind, result.failure.type) == ("feature", "FeatureError")
+                words = "feature 'bounds' found no ranges to go on with: its range number 1 is from "
+                assert result.failure.message.startswith(words)
+        assert [scene.runs(name, film) for name in ("bounds", "span", "spans")] == [4, 0, 0]
+
+    @case
+    async def test_a_window_that_fails_fails_alone_and_what_gathers_it_names_it(self, scene: Scene) -> None:
+        film = scene.film()
+        params = at(scene, *RANGES) | {"span.bad": RANGES[1][0] * scene.segment_seconds}
+        request = scene.ask("span,spans", film, params=params)
+        view = await scene.service.compute(request, WAIT)
+        assert (view.state, [r.state for r in view.results]) == (
+            "done",
+            ["ready", "failed", "ready", "failed"],
+        )
+        bad, gather = view.results[1], view.results[3]
+        for result in (bad, gather):
+            assert result.failure is not None
+            assert (result.failure.kind, result.failure.step) == ("feature", "span")
+            assert result.failure.key == bad.key
+            assert result.failure.unit == bad.unit.unit_id == windows(scene, film, *RANGES)[1]
+            assert result.failure.message == "ValueError: it does not like this one"
+        assert scene.runs("spans", film) == 0
+
+        async def listed() -> list[str]:
+            return [f.unit for f in await scene.service.failures() if f.key == bad.key]
+
+        assert await listed() == [bad.unit.unit_id]
+        await scene.service.compute(request, WAIT)
+        assert (scene.runs("bounds", film), scene.runs("span", film)) == (1, 3)
+        await scene.service.purge(asset=scene.id_of(film))
+        assert await listed() == []
+        view = await scene.service.compute(request, WAIT)
+        assert [r.state for r in view.results] == ["ready", "failed", "ready", "failed"]
+        assert (scene.runs("bounds", film), scene.runs("span", film)) == (2, 6)
+
+    @case
+    async def test_a_range_keeps_the_windows_that_it_touches(self, scene: Scene) -> None:
+        film = scene.film()
+        seconds = scene.segment_seconds
+        params = at(scene, *RANGES)
+        touched = windows(scene, film, *RANGES)[1:]
+        part = scene.ask("span", film, params=params, range=(1.0 * seconds, 1.35 * seconds))
+        view = await done(scene.service, part)
+        assert [r.value for r in view.results] == touched
+        assert scene.runs("span", film) == 2
+        whole = await done(scene.service, scene.ask("span,spans", film, params=params, range=(0.0, seconds)))
+        assert [r.value for r in whole.results] == [
+            *windows(scene, film, *RANGES)[:2],
+            " ".join(windows(scene, film, *RANGES)),
+        ]
+        assert whole.results[1].key == view.results[0].key
+        assert (scene.runs("bounds", film), scene.runs("span", film)) == (1, 3)
+        view = await scene.service.compute(
+            scene.ask("span", film, params=params, range=(0.0, 0.1 * seconds)), WAIT
+        )
+        assert (view.state, [(each_of(r), r.state) for r in view.results]) == ("done", [("bounds", "ready")])
+        with pytest.raises(errors.BadRequest):
+            await scene.service.compute(
+                scene.ask("span", film, params=params, range=(99 * seconds, 100 * seconds)), WAIT
+            )
+
+    @case
+    async def test_other_windows_of_a_finder_are_made_and_no_others(self, scene: Scene) -> None:
+        film = scene.film()
+        one, (start, _), three = RANGES
+        first = await done(scene.service, scene.ask("span,spans", film, params=at(scene, *RANGES)))
+        moved = (one, (start, 1.1), three)
+        view = await done(scene.service, scene.ask("span,spans", film, params=at(scene, *moved)))
+        assert [r.value for r in view.results[:3]] == windows(scene, film, *moved)
+        same = [a.key == b.key for a, b in zip(first.results, view.results, strict=True)]
+        assert same == [r.cached for r in view.results] == [True, False, True, False]
+        runs = [scene.runs(name, film) for name in ("bounds", "span", "spans")]
+        assert runs == [2, 4, 2]
+
+    @case
+    async def test_windows_that_are_the_grid_s_are_its_segments(self, scene: Scene) -> None:
+        film = scene.film()
+        grid = await done(scene.service, scene.ask("part", film))
+        ranges = ((2.0, 3.0), (0.0, 1.0), (0.5, 1.0))
+        view = await done(scene.service, scene.ask("span", film, params=at(scene, *ranges)))
+        names = windows(scene, film, *sorted(ranges))
+        assert [r.value for r in view.results] == [r.unit.unit_id for r in view.results] == names
+        assert scene.runs("part", film) == 4  # that of half a segment
+        assert [names[0], names[2]] == [r.unit.unit_id for r in grid.results if r.unit.unit_id in names]
+
+    @case
+    async def test_who_comes_in_the_midst_joins_what_is_made_of_windows(self, scene: Scene) -> None:
+        film = scene.film()
+        params = at(scene, *RANGES)
+        scene.close("bounds")
+        scene.close("span")
+        ids = [await accepted(scene.service, scene.ask("span", film, params=params))]
+        await scene.begun("bounds", film)
+        ids.append(await accepted(scene.service, scene.ask("spans", film, params=params)))
+        scene.open("bounds")
+        await scene.begun("span", film)
+        ids.append(await accepted(scene.service, scene.ask("span,spans", film, params=params)))
+        scene.open("span")
+        names = windows(scene, film, *RANGES)
+        for id, expected in zip(ids, (names, [" ".join(names)], [*names, " ".join(names)]), strict=True):
+            view = await scene.service.status(id, WAIT)
+            assert (view.state, [r.value for r in view.results]) == ("done", expected)
+        assert [scene.runs(name, film) for name in ("bounds", "span", "spans")] == [1, 3, 1]
+
+    @case
+    async def test_what_is_made_of_windows_is_cancelled_for_one_and_goes_on_for_others(
+        self, scene: Scene
+    ) -> None:
+        film = scene.film()
+        request = scene.ask("span", film, params=at(scene, *RANGES))
+        scene.close("bounds")
+        scene.close("span")
+        early, late, stays = [await accepted(scene.service, request) for _ in range(3)]
+        await scene.begun("bounds", film)
+        view = await scene.service.cancel(early)
+        assert (view.state, [(each_of(r), r.state) for r in view.results]) == (
+            "cancelled",
+            [("bounds", "cancelled")],
+        )
+        scene.open("bounds")
+        await scene.begun("span", film)
+
+        async def known() -> bool:
+            return len((await scene.service.status(late)).results) == 3
+
+        await scene.eventually(known)
+        view = await scene.service.cancel(late)
+        assert (view.state, [r.state for r in view.results]) == ("cancelled", ["cancelled"] * 3)
+        assert named(view) == [("span", name) for name in windows(scene, film, *RANGES)]
+        scene.open("span")
+        view = await scene.service.status(stays, WAIT)
+        assert [r.value for r in view.results] == windows(scene, film, *RANGES)
+        assert (scene.runs("bounds", film), scene.runs("span", film)) == (1, 3)
+        assert [(await scene.service.status(id)).state for id in (early, late)] == ["cancelled"] * 2
+
+    @case
+    async def test_who_hangs_up_before_or_after_the_windows_are_known_may_ask_again(
+        self, scene: Scene
+    ) -> None:
+        for held in ("bounds", "span"):
+            film = scene.film()
+            request, id = scene.ask("span", film, params=at(scene, *RANGES)), scene.new_id()
+            scene.close(held)
+            first = await started(scene.service.compute(request, WAIT, id))
+            await scene.begun(held, film)
+            await hung_up(first)
+
+            async def ended(request: ComputeRequest = request) -> bool:
+                steps = await scene.service.explain(request)
+                return not set(UNFINISHED).intersection(step.state for step in steps)
+
+            await scene.eventually(ended)
+            again = await started(scene.service.compute(request, WAIT, id))
+            scene.open(held)
+            assert [r.value for r in (await again).results] == windows(scene, film, *RANGES)
+
+    @case
+    async def test_events_tell_each_window_once_and_of_progress_that_grows(self, scene: Scene) -> None:
+        film = scene.film()
+        scene.close("bounds")
+        id = await accepted(scene.service, scene.ask("span,spans", film, params=at(scene, *RANGES)))
+        await scene.begun("bounds", film)
+        events = aiter(scene.service.events(id))
+        first = await anext(events)
+        assert first.kind == "progress"
+        scene.open("bounds")
+        told = [first, *[event async for event in events]]
+        last = told[-1]
+        assert last.view is not None
+        assert (last.kind, last.view.state, last.done) == ("done", "done", last.total)
+        assert last.total > first.total
+        assert [e.total for e in told] == sorted(e.total for e in told)
+        assert [e.done for e in told] == sorted(e.done for e in told)
+        assert all(0 <= e.done <= e.total for e in told)
+        results = [e.result for e in told if e.result is not None]
+        assert len(results) == len(last.view.results) == 4
+        assert set(results) == set(last.view.results)
+        for again in (await events_of(scene.service, id), await events_of(scene.service, id)):
+            assert {e.result for e in again if e.result is not None} == set(results)
+
+    @case
+    async def test_another_engine_tells_of_windows_that_were_found(self, scene: Scene) -> None:
+        film = scene.film()
+        other = await scene.another()
+        scene.close("bounds")
+        id = await accepted(scene.service, scene.ask("span,spans", film, params=at(scene, *RANGES)))
+        await scene.begun("bounds", film)
+        events = await started(events_of(other, id))
+        assert [each_of(r) for r in (await other.status(id)).results[:1]] == ["bounds"]
+        scene.open("bounds")
+        view = await other.status(id, WAIT)
+        names = windows(scene, film, *RANGES)
+        assert [r.value for r in view.results] == [*names, " ".join(names)]
+        told = await events
+        assert sorted(e.result.value for e in told if e.result) == sorted([*names, " ".join(names)])
+
+    @case
+    async def test_a_refresh_makes_windows_anew_and_those_of_the_finder_if_it_is_asked_for(
+        self, scene: Scene
+    ) -> None:
+        film = scene.film()
+        for asked, runs in (("span", [1, 3]), ("span", [1, 6]), ("bounds,span", [2, 9])):
+            refresh = runs != [1, 3]
+            request = scene.ask(asked, film, params=at(scene, *RANGES), refresh=refresh)
+            view = await done(scene.service, request)
+            assert [r.value for r in view.results][-3:] == windows(scene, film, *RANGES)
+            assert not any(r.cached for r in view.results)
+            assert [scene.runs(name, film) for name in ("bounds", "span")] == runs
+
+    @case
+    async def test_windows_are_purged_by_their_asset_and_feature(self, scene: Scene) -> None:
+        film, other = scene.film(), scene.film()
+        request = scene.ask("span", film, other, params=at(scene, *RANGES))
+        view = await done(scene.service, request)
+        assert await scene.service.purge(asset=scene.id_of(film), feature="span") == 3
+        for result in view.results[:3]:
+            with pytest.raises(errors.UnknownKey):
+                await scene.service.load([result.key])
+        again = await done(scene.service, request)
+        assert [r.cached for r in again.results] == [False] * 3 + [True] * 3
+        assert [scene.runs(name, film) for name in ("bounds", "part", "span")] == [1, 3, 6]
+        assert await scene.service.purge(asset=scene.id_of(film)) == 7
+        await done(scene.service, request)
+        assert [scene.runs(name, film) for name in ("bounds", "part", "span")] == [2, 6, 9]
+        assert [scene.runs(name, other) for name in ("bounds", "part", "span")] == [1, 3, 3]
+
+    @case
+    async def test_a_set_gathers_the_windows_of_each_of_its_assets(self, scene: Scene) -> None:
+        """Its shard borrows the windows from the shards of the assets, which make the units."""
+        films = [scene.film() for _ in range(6)]
+        request = scene.ask("reel", *films, params=at(scene, *RANGES))
+        expected = [windows(scene, film, *RANGES) for film in sorted(films, key=scene.id_of)]
+        assert await value(scene.service, request) == expected
+        for film in films:
+            assert [scene.runs(name, film) for name in ("bounds", "span")] == [1, 3]
+        view = await done(scene.service, scene.ask("span", *films, params=at(scene, *RANGES)))
+        assert all(r.cached for r in view.results)
+        await scene.service.purge(asset=scene.id_of(films[0]), feature="reel")
+        await scene.service.purge(asset=scene.id_of(films[1]), feature="span")
+        assert await value(scene.service, request) == expected
+        assert [scene.runs("span", film) for film in films] == [3, 6, 3, 3, 3, 3]
+        assert {scene.runs("bounds", film) for film in films} == {1}
+        nothing = scene.ask("reel", *films, params={"bounds.at": ""})
+        assert await value(scene.service, nothing) == [[]] * 6
+
+    @case
+    async def test_explain_runs_no_finder(self, scene: Scene) -> None:
+        film = scene.film()
+        request = scene.ask("span", film, params=at(scene, *RANGES))
+        steps = await scene.service.explain(request)
+        assert [(s.state, s.action) for s in steps if s.feature == "bounds"] == [("missing", "run")]
+        [target] = [s for s in steps if s.target]
+        assert isinstance(target.unit, EachRange)
+        assert [scene.runs(name, film) for name in ("bounds", "span")] == [0, 0]
+        await done(scene.service, request)
+        assert await scene.would("run", request) == []
+        assert [scene.runs(name, film) for name in ("bounds", "span")] == [1, 3]
+
+    @case
+    async def test_a_restart_in_the_midst_of_windows_repeats_no_finder(self, scene: Scene) -> None:
+        films = [scene.film() for _ in range(3)]
+        scene.close("span")
+        request = scene.ask("span,spans", *films, params=at(scene, *RANGES))
+        id = await accepted(scene.service, request)
+        for film in films:
+            await scene.begun("bounds", film)
+        await scene.begun("span", *films)
+
+        async def found() -> bool:
+            # All windows are known, and `bounds` is written.
+            view = await scene.service.status(id)
+            return len(view.results) == 12
+
+        await scene.eventually(found)
+        await scene.stored()
+        await scene.restart()
+        assert (await scene.service.status(id)).state == "running"
+        other = await scene.another()
+        waiting = await started(other.status(id, WAIT))
+        scene.open("span")
+        expected: list[tuple[str, str]] = []
+        for film in films:
+            expected += [("span", name) for name in windows(scene, film, *RANGES)]
+            expected.append(("spans", scene.id_of(film)))
+        for view in (await scene.service.status(id, WAIT), await waiting):
+            assert (view.state, {r.state for r in view.results}) == ("done", {"ready"})
+            assert named(view) == expected
+        assert [scene.runs("bounds", film) for film in films] == [1] * 3
+        assert all(scene.runs("span", film) <= 6 for film in films)
+        runs = [scene.runs("span", film) for film in films]
+        again = await done(scene.service, request)
+        assert named(again) == expected
+        assert all(r.cached for r in again.results)
+        assert [scene.runs("span", film) for film in films] == runs
+
+    @case
+    async def test_shards_that_die_in_the_midst_of_windows_repeat_no_finder(self, scene: Scene) -> None:
+        films = [scene.film() for _ in range(3)]
+        params = at(scene, *RANGES)
+        scene.close("span")
+        waiting = await started(scene.service.compute(scene.ask("reel,span", *films, params=params), WAIT))
+        id = await accepted(scene.service, scene.ask("spans,span", *films, params=params))
+        await scene.begun("span", *films)
+        for film in films:
+            await scene.begun("bounds", film)
+
+        async def found() -> bool:
+            return len((await scene.service.status(id)).results) == 12
+
+        await scene.eventually(found)
+        await scene.stored()
+        await scene.kill()
+        scene.open("span")
+        for view in (await waiting, await scene.service.status(id, WAIT)):
+            assert (view.state, {r.state for r in view.results}) == ("done", {"ready"})
+            assert [r.unit.unit_id for r in view.results if r.feature == "span"] == [
+                name for film in films for name in windows(scene, film, *RANGES)
+            ]
+        assert [scene.runs("bounds", film) for film in films] == [1] * 3
+
     # --- deadlines and cancelling
 
     @case
@@ -1316,6 +1759,7 @@ class ServiceContract:
         assert names == sorted(names)
         assert set(FEATURES) <= set(names)
         assert found["joined"].inputs == ("part",)
+        assert found["span"].per == "bounds"
         assert found["picky"].params == {"bad": ("str", ""), "kind": ("str", "feature")}
         assert [found[n].per for n in ("label", "part", "whole")] == ["asset", "segment", "collection"]
 

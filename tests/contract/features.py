@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -84,3 +85,38 @@ def picky(asset: Asset, bad: str = "", kind: str = "feature") -> int:
 def after(asset: Asset, picky: int) -> int:
     ran("after", asset.id)
     return picky + 1
+
+
+@dataclass
+class Range:
+    start: float
+    end: float
+
+
+@feature(version="1")
+def bounds(asset: Asset, at: str = "") -> list[Range]:
+    """The ranges that it is told, as `start..end,start..end` in seconds, in that order."""
+    ran("bounds", asset.id)
+    pairs = [one.split("..") for one in at.split(",") if one]
+    return [Range(float(start), float(end)) for start, end in pairs]
+
+
+@feature(version="1", per="bounds", retries=0)
+def span(clip: Clip, part: str, bad: float = -1.0) -> str:
+    ran("span", clip.asset.id)
+    if clip.start == bad:
+        raise ValueError("it does not like this one")
+    return clip.unit_id
+
+
+@feature(version="1")
+def spans(asset: Asset, span: list[str]) -> str:
+    ran("spans", asset.id)
+    return " ".join(span)
+
+
+@feature(version="1", per="collection")
+def reel(collection: Collection, span: list[list[str]]) -> list[list[str]]:
+    for asset in collection.assets:
+        ran("reel", asset.id)
+    return span

@@ -30,7 +30,7 @@ from amber_ray.core.values.annotations import parse
 from amber_ray.errors import MediaError
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Limits, Settings
-from tests.contract.features import LARGE
+from tests.contract.features import LARGE, Range
 from tests.media import flat, write_video
 from tests.memory_service import SEGMENT_SECONDS, Call, Made, MemoryService
 from tests.service_contract import Scene
@@ -207,6 +207,20 @@ def picky(call: Call) -> Any:
     return MediaError(words) if call.params["kind"] == "input" else ValueError(words)
 
 
+def bounds(call: Call) -> Any:
+    pairs = [one.split("..") for one in call.params["at"].split(",") if one]
+    try:
+        return [Range(float(start), float(end)) for start, end in pairs]
+    except ValueError as error:
+        return error
+
+
+def span(call: Call) -> Any:
+    assert isinstance(call.unit, Segment)
+    words = "it does not like this one"
+    return ValueError(words) if call.unit.start == call.params["bad"] else call.unit.unit_id
+
+
 IN_MEMORY: dict[str, Made] = {
     "label": Made(parse(str), of=lambda call: asset_of(call).id),
     "part": Made(parse(str), per="segment", of=part),
@@ -218,6 +232,12 @@ IN_MEMORY: dict[str, Made] = {
     "large": Made(parse(np.ndarray), of=numbers, inline=False),
     "picky": Made(parse(int), of=picky, params={"bad": ("str", ""), "kind": ("str", "feature")}),
     "after": Made(parse(int), inputs=("picky",), of=lambda call: call.inputs["picky"] + 1),
+    "bounds": Made(parse(list[Range]), of=bounds, params={"at": ("str", "")}),
+    "span": Made(parse(str), per="bounds", inputs=("part",), of=span, params={"bad": ("float", -1.0)}),
+    "spans": Made(parse(str), inputs=("span",), of=lambda call: " ".join(call.inputs["span"])),
+    "reel": Made(
+        parse(list[list[str]]), per="collection", inputs=("span",), of=lambda call: call.inputs["span"]
+    ),
 }
 
 

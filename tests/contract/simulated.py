@@ -34,13 +34,16 @@ from typing import Any, TypeVar
 import numpy as np
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment
 from amber_ray.core.planning.plan import Step
+from amber_ray.core.state import events as ev
 from amber_ray.errors import TooLarge
 from amber_ray.fabric.shard.ports import Ref
+from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport.messages import Work
 from amber_ray.settings import Limits
 from tests.contract import features
@@ -250,12 +253,29 @@ class ContractOracle(Oracle):
         """See `Oracle.drops`."""
         self.undone([row.key for row in rows])
 
+    def _expands(self, ledger: Ledger, commands: Iterable[ev.Command], shard: Shard) -> None:
+        """See `Oracle._expands`. No caller here has told the world what it wants anew."""
+        super()._expands(ledger, commands, shard)
+        for command in commands:
+            request = ledger.requests.get(command.request) if isinstance(command, ev.Expanded) else None
+            if isinstance(command, ev.Expanded) and request is not None and request.refresh:
+                self.undone(command.keys)
+
     def _true(self, step: Step, value: Any) -> bool:
         unit, name = step.unit, step.recipe.feature
         if isinstance(unit, Segment):
-            return bool(value == f"{unit.asset.id}/{unit.index}")
+            return bool(value == (unit.unit_id if name == "span" else f"{unit.asset.id}/{unit.index}"))
+        if name == "reel":
+            assert isinstance(unit, Collection)
+            pairs = zip(unit.assets, value, strict=True)
+            return all(text.startswith(f"{asset.id}@") for asset, texts in pairs for text in texts)
         if isinstance(unit, Collection):
             return bool(value == [asset.id for asset in unit.assets])
+        if name == "spans":
+            return all(text.startswith(f"{unit.id}@") for text in value.split())
+        if name == "bounds":
+            at = dict(step.recipe.params)["at"]
+            return ",".join(f"{one.start}..{one.end}" for one in value) == at
         if name in ("fresh", "large"):
             [number] = np.unique(value)
             return bool(1 <= number <= self._shop.runs(name, unit.id))

@@ -24,6 +24,7 @@ BY_ANOTHER = {
     "test_another_engine_tells_the_events": ONE,
     "test_another_engine_cancels_too": ONE,
     "test_each_engine_tells_what_all_have_counted": ONE,
+    "test_another_engine_tells_of_windows_that_were_found": ONE,
     "test_a_refreshed_value_is_seen_by_every_engine": ONE,
     "test_a_purge_is_seen_by_every_engine": ONE,
 }
@@ -34,6 +35,8 @@ OVER_A_RESTART = {
     "test_an_answer_that_is_read_back_is_a_hit_of_the_store": NO_STORE,
     "test_shards_that_die_lose_no_caller_and_no_stored_value": NO_STORE,
     "test_after_a_restart_nothing_is_said_to_run_for_what_is_stored": NO_STORE,
+    "test_a_restart_in_the_midst_of_windows_repeats_no_finder": NO_STORE,
+    "test_shards_that_die_in_the_midst_of_windows_repeat_no_finder": NO_STORE,
 }
 
 

@@ -295,9 +295,12 @@ class TrackedRequest:
         return _result(target, self.answers.get(target.key), self.cancelled)
 
     def progressed(self) -> tuple[int, int]:
-        """Steps that are done, and all steps."""
+        """Steps that are done, and all steps: those of which shards have told, and no fewer than results.
+
+        Units that were found and made at once are in no shard's count: nobody asked for it meanwhile.
+        """
         done = sum(d for d, _ in self.progress.values())
-        total = sum(t for _, t in self.progress.values())
+        total = max(sum(t for _, t in self.progress.values()), len(self._wanted))
         return (done if self.running or self.cancelled else total), total
 
     def view(self) -> RequestView:
