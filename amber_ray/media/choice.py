@@ -41,23 +41,39 @@ class Slots:
 class FirstOfSlots:
     """The first picture of each slot after `taken`, and with `pairs` the film's next one as well.
 
-    The first one at or after `end` is wanted too: it shows that all before it have come.
+    The first one at or after `end` is wanted too: it shows that all before it have come. Nothing is after it.
+    `paired` is when a picture was that was taken before, and whose next one is still wanted.
     """
 
-    def __init__(self, slots: Slots, taken: int, end: Fraction | None, *, pairs: bool) -> None:
+    def __init__(
+        self, slots: Slots, taken: int, end: Fraction | None, *, pairs: bool, paired: Fraction | None = None
+    ) -> None:
+        self.over = False
+        """Whether it wants no more pictures."""
         self._slots = slots
         self._taken = taken
         self._end = end
         self._pairs = pairs
-        self._following = False
+        self._paired = paired
+
+    @property
+    def begins(self) -> Fraction:
+        """The time before which it wants none."""
+        following = self._slots.begin(self._taken + 1)
+        return following if self._paired is None else min(self._paired, following)
 
     def __call__(self, at: Fraction, following: Fraction | None) -> bool:
         """Whether the next picture in the order of display is wanted."""
-        wanted, self._following = self._following, False
-        if (slot := self._slots.of(at)) > self._taken:
-            self._taken, self._following, wanted = slot, self._pairs, True
+        if self.over:
+            return False
+        wanted = self._paired is not None and at > self._paired
+        if wanted:
+            self._paired = None
         if self._end is not None and at >= self._end:
-            self._end, wanted = None, True
+            self.over = wanted = True
+        elif (slot := self._slots.of(at)) > self._taken:
+            self._taken, wanted = slot, True
+            self._paired = at if self._pairs else None
         return wanted
 
 
@@ -84,12 +100,17 @@ class OnScreen:
 
 
 class AnyOf:
-    """What at least one of several is after."""
+    """What at least one of several is after; those that have not begun, or are over, are not asked."""
 
-    def __init__(self, choices: Sequence[Wanted]) -> None:
-        self._choices = choices
+    def __init__(self, choices: Sequence[FirstOfSlots]) -> None:
+        self._coming = sorted(choices, key=lambda choice: choice.begins, reverse=True)
+        self._asked: list[FirstOfSlots] = []
 
     def __call__(self, at: Fraction, following: Fraction | None) -> bool:
         """Whether the next picture in the order of display is wanted."""
-        told = [wanted(at, following) for wanted in self._choices]  # Each is to know of every picture.
+        while self._coming and self._coming[-1].begins <= at:
+            self._asked.append(self._coming.pop())
+        told = [wanted(at, following) for wanted in self._asked]  # Each is to know of every picture.
+        if any(choice.over for choice in self._asked):
+            self._asked = [choice for choice in self._asked if not choice.over]
         return any(told)

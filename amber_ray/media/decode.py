@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, cast
@@ -69,47 +69,45 @@ def pictures(
 
 
 def looked(look: Look, limits: Limits | None = None) -> Iterator[Picture]:
-    """As `pictures`, of what a look asks for. What other looks were foretold is decoded along (`looks`)."""
+    """As `pictures`, of what a look asks for. Looks that were foretold share a pass (`looks`)."""
     limits = limits or bounds.current()
     sharing = looks.current()
-    kept = sharing.take(look)
-    if kept is not None:
-        yield from kept
-        return
-    along = sharing.begin(look)
     given = 0
-    if along is not None:
+    if sharing.begin(look, partial(_decoded, limits)):
         try:
-            for of, made in _decoded([look, *along.kept], limits, along.dropped):
-                if of is look:
-                    given += 1
-                    yield made()
-                elif of in along.kept:
-                    along.keep(of, made())
-            sharing.done(along)
+            for picture in sharing.pictures(look):
+                given += 1
+                yield picture
             return
         except Exception:  # noqa: S110, BLE001 - it may be about other looks only: each finds out by itself
             pass
-    for _, made in itertools.islice(_decoded([look], limits), given, None):
-        yield made()
+    for _, made in itertools.islice(_decoded(limits, [look]), given, None):
+        if made is not None:
+            yield made()
 
 
-def _decoded(
-    asked: Sequence[Look], limits: Limits, dropped: Set[Look] = frozenset()
-) -> Iterator[tuple[Look, Callable[[], Picture]]]:
-    """The pictures of looks at one asset, in the order of one pass, each of them made when it is called.
+def _decoded(limits: Limits, asked: Sequence[Look], dropped: Set[Look] = frozenset()) -> looks.Run:
+    """The pictures of looks at one asset, in the order of one pass; see `looks.Run`.
 
-    Of looks that are `dropped` meanwhile no more is decoded.
+    Of looks that are `dropped` meanwhile no more is decoded. Each look has `limits.decode_seconds`, or what
+    the one before it has left of them.
     """
     asset = asked[0].asset
     if asset.kind == "image":
-        yield from ((look, partial(_of_still, look, limits)) for look in asked if look.start <= 0)
+        for look in asked:
+            if look.start <= 0:
+                yield look, partial(_of_still, look, limits)
+            yield look, None
         return
     with _reader(asset, limits) as source:
         shown = _Shown(source, several=len(asked) > 1)
         selections = [_selection(source, look) for look in asked]
-        for number, (at, frame, following) in source.selected(selections):
-            yield asked[number], partial(shown.picture, asked[number], at, frame, following)
+        for number, pair in source.selected(selections):
+            if pair is None:
+                yield asked[number], None
+                source.renew(bounds.decoding())
+            else:
+                yield asked[number], partial(shown.picture, asked[number], *pair)
             if dropped:
                 for look, selection in zip(asked, selections, strict=True):
                     selection.over = selection.over or look in dropped

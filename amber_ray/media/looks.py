@@ -1,8 +1,9 @@
-"""Looks at the same stretch of a film share one decode, if it is known beforehand that they will come.
+"""Looks at one film share one pass over it, if it is known beforehand that they will come.
 
 A feature asks for `pictures` and knows of no other. Whoever runs several, one after the other, tells which
-looks are to come (`expecting`). The first of them then has the film decoded for all: what it asked for itself
-it gets as always, and what the others will ask for is kept until they do.
+looks are to come (`expecting`): at the same window, at windows that follow each other, or overlap. The first
+of them then begins a pass for all that lie ahead of it. What a look asked for itself it gets as always, what
+others will ask for is kept until they do, and where a look has all of its own the pass waits for the next.
 
 A look that was foretold wrongly, or that keeps too much, or whose film is damaged, is made by itself. So
 each has the same pictures and the same errors as it has alone.
@@ -13,7 +14,8 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Set
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -87,58 +89,113 @@ def look_of(function: Callable[..., Any]) -> Callable[..., Look | None] | None:
     return found
 
 
-class Along:
-    """Looks that are decoded along with another one, and what is kept for them."""
-
-    def __init__(self, looks: Sequence[Look]) -> None:
-        self.kept: dict[Look, list[Picture]] = {look: [] for look in looks}
-        self.dropped: set[Look] = set()
-        self._bytes = dict.fromkeys(looks, 0)
-        self._began = time.perf_counter()
-
-    def keep(self, look: Look, picture: Picture) -> None:
-        """Keep a look's next picture; past `KEPT_BYTES` the look that takes most is let go of."""
-        self.kept[look].append(picture)
-        self._bytes[look] += picture.nbytes
-        if sum(self._bytes[one] for one in self.kept) > KEPT_BYTES:
-            most = max(self.kept, key=lambda one: self._bytes[one])
-            del self.kept[most]
-            self.dropped.add(most)
-
-    def share(self) -> float:
-        """Seconds that each look has had so far, if all had the same."""
-        return (time.perf_counter() - self._began) / (len(self.kept) + 1)
+Run = Generator[tuple[Look, Callable[[], Picture] | None], None, None]
+"""The pictures of several looks in the order of one pass, each made when it is called; None behind a look's
+last one."""
 
 
 class Sharing:
-    """Looks at one asset that are to come, and the pictures kept for them. For one thread."""
+    """Looks at one asset that are to come, and the pass over its film that they share. For one thread.
 
-    def __init__(self, looks: Sequence[Look]) -> None:
-        self._coming = list(dict.fromkeys(looks))
-        self._kept: dict[Look, list[Picture]] = {}
-        self._share = 0.0
+    The pass stands still while nobody asks: it goes on for the look that is asked for until that has its
+    last picture, and keeps what it meets on the way for looks that are asked for later. So windows that
+    follow each other, asked for in the order of time, are one pass in which next to nothing is kept.
+    """
+
+    def __init__(self, looks: Iterable[Look]) -> None:
+        self._coming = dict.fromkeys(looks)
+        self._run: Run | None = None
+        self._kept: dict[Look, deque[Picture]] = {}
+        self._complete: set[Look] = set()
+        self._serving = False
+        self._dropped: set[Look] = set()
+        self._bytes: Counter[Look] = Counter()
+        self._owed: dict[Look, float] = {}
         self.lent = 0.0
         """Seconds that looks have spent for later ones, less those that later ones were spared."""
 
-    def begin(self, look: Look) -> Along | None:
-        """What is to be decoded along with a look that begins now; None: nothing. It is told once."""
-        others = [other for other in self._coming if other != look]
-        if not others or len(others) == len(self._coming):
-            return None
-        self._coming.clear()
-        return Along(others)
+    def begin(self, look: Look, run: Callable[[Sequence[Look], Set[Look]], Run]) -> bool:
+        """Whether a look's pictures come of a shared pass, by `pictures`; it is told once.
 
-    def done(self, along: Along) -> None:
-        """Take over what was kept for looks, all of whose pictures have come."""
-        self._kept, self._share = along.kept, along.share()
-        self.lent += self._share * len(self._kept)
+        `run` makes a pass for looks, which makes nothing more for those in the set. A look that comes before
+        the pass that there is has another one begun.
+        """
+        if look not in self._coming or self._serving:
+            self.leave(look)  # Looks that are made at the same time are apart.
+            return False
+        del self._coming[look]
+        if look in self._kept:
+            return True
+        self.end()
+        others = [one for one in self._coming if one not in self._kept and _reaches(one, look.start)]
+        if not others:
+            return False
+        self._dropped = set()
+        self._kept |= {one: deque() for one in (look, *others)}
+        self._run = run((look, *others), self._dropped)
+        return True
 
-    def take(self, look: Look) -> list[Picture] | None:
-        """The pictures of a look that were decoded along with another one, once; else None."""
-        found = self._kept.pop(look, None)
-        if found is not None:
-            self.lent -= self._share
-        return found
+    def pictures(self, look: Look) -> Iterator[Picture]:
+        """The pictures of a look that has begun. After any error the pass is over for all looks."""
+        kept = self._kept.pop(look)
+        self.lent -= self._owed.pop(look, 0.0)
+        spent, served = 0.0, set()
+        self._serving = True
+        try:
+            while kept:
+                yield kept.popleft()
+            while look not in self._complete:
+                assert self._run is not None  # It ends with the last look's completion, or an error.
+                began = time.perf_counter()
+                of, made = next(self._run)
+                if made is None:
+                    self._complete.add(of)
+                elif of in self._kept:
+                    self._keep(of, made())
+                    served.add(of)
+                spent += time.perf_counter() - began
+                if made is not None and of == look:
+                    yield made()
+        except Exception:
+            self.end()
+            raise
+        finally:
+            self._serving = False
+            self._dropped.add(look)
+            del self._bytes[look]
+            share = spent / (1 + len(served))
+            for of in served & self._kept.keys():
+                self._owed[of] = self._owed.get(of, 0.0) + share
+                self.lent += share
+
+    def leave(self, look: Look) -> None:
+        """Let go of a look that will not be asked for any more."""
+        self._coming.pop(look, None)
+        self._drop(look)
+
+    def end(self) -> None:
+        """End the pass, and let go of what it has kept of looks that it has not seen to their end."""
+        if self._run is not None:
+            self._run.close()
+            self._run = None
+        for look in self._kept.keys() - self._complete:
+            self._drop(look)
+
+    def _keep(self, look: Look, picture: Picture) -> None:
+        """Keep a look's next picture; past `KEPT_BYTES` the look that takes most is let go of."""
+        self._kept[look].append(picture)
+        self._bytes[look] += picture.nbytes
+        if self._bytes.total() > KEPT_BYTES:
+            self.leave(max(self._kept, key=self._bytes.__getitem__))
+
+    def _drop(self, look: Look) -> None:
+        if self._kept.pop(look, None) is not None:
+            self._dropped.add(look)
+            del self._bytes[look]
+
+
+def _reaches(look: Look, start: float) -> bool:
+    return look.end is None or look.end > start
 
 
 _NOW: ContextVar[Sharing] = ContextVar("amber_looks")

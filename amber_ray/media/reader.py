@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING
@@ -165,37 +165,63 @@ class Reader:
 
     def span(self, start: Fraction, end: Fraction | None) -> Iterator[Timed]:
         """All frames of [start, end)."""
-        return ((at, frame) for _, (at, frame, _) in self.selected([Every(start, end)]))
+        return (pair[:2] for _, pair in self.selected([Every(start, end)]) if pair is not None)
 
     def sampled(self, start: Fraction, end: Fraction | None, fps: Fraction, *, pairs: bool) -> Sampled:
         """The first frame of each slot of 1 / fps seconds of a span, see `Sampled`, for `selected`."""
         return Sampled(Slots(fps, self._rounding), start, end, pairs=pairs)
 
-    def selected(self, selections: Sequence[Selection]) -> Iterator[tuple[int, Pair]]:
-        """What each selection takes, with its number, of one pass over all that they need."""
+    def selected(self, selections: Sequence[Selection]) -> Iterator[tuple[int, Pair | None]]:
+        """What each selection takes, with its number, of one pass over all that they need; last, None.
+
+        Selections lie anywhere: what is far from all of them is passed over by a seek.
+        """
         left = list(enumerate(selections))
-        while True:
-            left = [(n, s) for n, s in left if s.end is None or s.position < s.end]
-            if not left:
-                return
-            begins = position = min(s.position for _, s in left)
-            ends = [s.end for _, s in left if s.end is not None]
-            end = max(ends) if len(ends) == len(left) else None
-            for at, frame in self._from(position, end, _choice([s for _, s in left])):
-                for number, selection in left:
-                    for pair in selection.see(at, frame):
-                        yield number, pair
-                left = [(n, s) for n, s in left if not s.over]
-                if not left:
-                    return
-                position = min(s.position for _, s in left)
-                if position > begins and self._far(at, position) and not any(s.pending for _, s in left):
-                    break
-            else:
-                for number, selection in left:
-                    for pair in selection.ended():
-                        yield number, pair
-                return
+        while left:
+            empty = [n for n, s in left if s.over or (s.end is not None and s.position >= s.end)]
+            yield from ((n, None) for n in empty)
+            left = [(n, s) for n, s in left if n not in empty]
+            if left:
+                left = yield from self._stretch(left)
+
+    def _stretch(
+        self, left: list[tuple[int, Selection]]
+    ) -> Generator[tuple[int, Pair | None], None, list[tuple[int, Selection]]]:
+        """As `selected`, up to where a seek is cheaper than reading on; returns those that are left then."""
+        left.sort(key=lambda one: one[1].position, reverse=True)
+        begins = left[-1][1].position
+        ends = [s.end for _, s in left if s.end is not None]
+        end = max(ends) if len(ends) == len(left) else None
+        seeing: list[tuple[int, Selection]] = []
+        before: Timed | None = None
+        for at, frame in self._from(begins, end, _choice([s for _, s in left])):
+            while left and (left[-1][1].over or left[-1][1].position <= at):
+                seeing.append(left.pop())
+                if before is not None and not seeing[-1][1].over:
+                    # It takes nothing of this one, but it may be on screen when the selection begins.
+                    list(seeing[-1][1].see(*before))
+            before = at, frame
+            for number, selection in seeing:
+                if not selection.over:
+                    yield from ((number, pair) for pair in selection.see(at, frame))
+                if selection.over:
+                    yield number, None
+            seeing = [(n, s) for n, s in seeing if not s.over]
+            if not seeing and not left:
+                return []
+            position = min(s.position for _, s in (*seeing, *left[-1:]))
+            if position > begins and self._far(at, position) and not any(s.pending for _, s in seeing):
+                return [*seeing, *left]
+        for number, selection in (*seeing, *left):
+            for pair in selection.ended():
+                yield number, pair
+            yield number, None
+        return []
+
+    def renew(self, decoding: Decoding) -> None:
+        """Go on for somebody else, who has a time of his own to decode in."""
+        self._deadline = time.monotonic() + self._limits.decode_seconds
+        decoding.nvdec, self._decoding = self._decoding.nvdec, decoding
 
     def times(self) -> list[Fraction]:
         """When each frame of the film is, in order, as decoding all would tell; only packets are read."""

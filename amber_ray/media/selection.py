@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from amber_ray.media.choice import FirstOfSlots, Slots, Wanted
+from amber_ray.media.choice import FirstOfSlots, Slots
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -37,7 +37,7 @@ class Selection(Protocol):
     def pending(self) -> bool:
         """Whether the very next picture belongs to one that was seen already."""
 
-    def choice(self) -> Callable[[], Wanted] | None:
+    def choice(self) -> Callable[[], FirstOfSlots] | None:
         """Which pictures of a run that begins now are wanted; None: all."""
 
     def see(self, at: Fraction, frame: VideoFrame) -> Iterator[Pair]:
@@ -106,9 +106,10 @@ class Sampled:
         """See `Selection`."""
         return self._chosen is not None
 
-    def choice(self) -> Callable[[], Wanted]:
+    def choice(self) -> Callable[[], FirstOfSlots]:
         """See `Selection`."""
-        return partial(FirstOfSlots, self._slots, self._taken, self.end, pairs=self._pairs)
+        paired = None if self._chosen is None else self._chosen[0]
+        return partial(FirstOfSlots, self._slots, self._taken, self.end, pairs=self._pairs, paired=paired)
 
     def see(self, at: Fraction, frame: VideoFrame) -> Iterator[Pair]:
         """See `Selection`."""

@@ -6,6 +6,9 @@
 from __future__ import annotations
 
 import bisect
+import contextlib
+import dataclasses
+import itertools
 import math
 import os
 import shutil
@@ -21,7 +24,7 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import MediaError, TooLarge
+from amber_ray.errors import MediaError, TooLarge, Unsuitable
 from amber_ray.media import bounds
 from amber_ray.media.decode import looked, pictures, pictures_at
 from amber_ray.media.looks import Look, Sharing, expecting
@@ -66,11 +69,25 @@ def whole(path: Path) -> Pass | None:
 
 
 @pytest.fixture(scope="module")
-def passes(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[Pass]:
+def paths(made: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     folder = tmp_path_factory.mktemp("odd")
-    paths = [Path(shutil.copy(HERE / "files" / case["file"], folder)) for case in CASES]
-    paths += [Path(shutil.copy(made(name), folder / f"made_{name}")) for name in MADE]
+    found = [Path(shutil.copy(HERE / "files" / case["file"], folder)) for case in CASES]
+    return found + [Path(shutil.copy(made(name), folder / f"made_{name}")) for name in MADE]
+
+
+@pytest.fixture(scope="module")
+def passes(paths: list[Path]) -> list[Pass]:
     return [found for path in paths if (found := whole(path)) is not None]
+
+
+@pytest.fixture(scope="module")
+def films(paths: list[Path]) -> list[Asset]:
+    """All that can be registered, also what one pass can't be made over, and what has no pictures."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(MediaError, TooLarge):
+            found.append(register(path))
+    return found
 
 
 @settings(max_examples=DRAWS, deadline=None, suppress_health_check=list(HealthCheck))
@@ -92,7 +109,7 @@ def ask(one: Pass, data: st.DataObject) -> None:
             check_moments(one, sorted(data.draw(st.lists(moment, min_size=1, max_size=5))))
             continue
         if kind == "looks":
-            check_looks(one, data.draw(st.lists(looks_at(one, moment), min_size=2, max_size=4)))
+            check_looks(data.draw(st.lists(looks_at(one, moment), min_size=2, max_size=4)))
             continue
         start, end = sorted(data.draw(st.tuples(moment, moment)))
         if kind == "span":
@@ -118,15 +135,46 @@ def looks_at(draw: st.DrawFn, one: Pass, moment: st.SearchStrategy[float]) -> Lo
     return Look(one.asset, start, until, SIZE, fps=fps, pair=draw(st.sampled_from([None, SIZE])))
 
 
-def check_looks(one: Pass, asked: list[Look]) -> None:
+def check_looks(asked: list[Look]) -> None:
     """Looks that share a decode give what each gives alone."""
     alone = [seen(look) for look in asked]
     with expecting(Sharing(asked)):
         assert [seen(look) for look in asked] == alone
 
 
-def seen(look: Look) -> list[tuple[float, bytes, bytes]]:
-    return [(p.time, p.rgb.tobytes(), b"" if p.pair is None else p.pair.tobytes()) for p in looked(look)]
+def seen(look: Look) -> list[tuple[float, bytes, bytes]] | str:
+    try:
+        return [(p.time, p.rgb.tobytes(), b"" if p.pair is None else p.pair.tobytes()) for p in looked(look)]
+    except (MediaError, Unsuitable) as error:
+        return str(error)
+
+
+@settings(max_examples=DRAWS, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_windows_that_share_a_pass_give_what_each_gives_alone(
+    films: list[Asset], data: st.DataObject
+) -> None:
+    one = data.draw(st.sampled_from(films))
+    note(one.uri)
+    asked = list(itertools.chain(*data.draw(st.lists(windows_of(one), min_size=1, max_size=2))))
+    if data.draw(st.booleans(), label="in any order"):
+        asked = data.draw(st.permutations(asked))
+    with bounds.within(Limits(), data.draw(st.sampled_from([1, 1, 1, 3]), label="threads")):
+        check_looks(asked)
+
+
+@st.composite
+def windows_of(draw: st.DrawFn, one: Asset) -> list[Look]:
+    """What a feature asks for at windows that follow each other, as a finder finds them; some fall out."""
+    length = min(one.duration or 0.1, LONG)
+    moments = st.lists(st.integers(0, math.ceil(length * 1000)), min_size=2, max_size=9, unique=True)
+    cuts = [ms / 1000 for ms in sorted(draw(moments))]
+    every = Look(one, 0.0, None, SIZE, lead=draw(st.booleans()))
+    slots = Look(one, 0.0, None, SIZE, draw(st.sampled_from([0.2, 2.0, 5.0])), pair=SIZE)
+    look = draw(st.sampled_from([every, slots, slots, slots]))
+    made = [dataclasses.replace(look, start=a, end=b) for a, b in itertools.pairwise(cuts)]
+    made[-1] = dataclasses.replace(made[-1], end=draw(st.sampled_from([None, made[-1].end])))
+    return [one for one in made if draw(st.integers(0, 9))]
 
 
 def check_span(one: Pass, start: float, end: float | None, lead: bool) -> None:

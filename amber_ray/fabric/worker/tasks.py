@@ -18,7 +18,7 @@ import os
 import re
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from amber_ray.core.declare.feature import FeatureSpec
@@ -69,51 +69,36 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
     """Run function steps of a registry in order; see `run`."""
     box = Outbox(work)
     values = Inputs(work, slots)
-    lookers: dict[str, list[Step]] = {}
-    for step in work.steps:
-        if step.recipe.looks:
-            lookers.setdefault(step.unit_id, []).append(step)
-    sharing = Sharing(())
-    for step in work.steps:
-        blocked = values.blocked(step)
-        if blocked is not None:
-            values.fail(step, blocked)
-            box.failed(step, blocked)
-            continue
-        spec = registry.get(step.recipe.feature)
-        beside = lookers.pop(step.unit_id, ()) if step.recipe.looks else ()
-        started = time.perf_counter()
-        try:
-            with deadline(work, step) as decoding:
-                if len(beside) > 1:
-                    sharing = Sharing(looks_of(registry, beside, values))
-                lent = sharing.lent
-                with expecting(sharing):
-                    # No name for the value: what is referred to here has its arrays copied.
-                    held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
-                windows = windows_of(held[0]) if spec.finds else None
-                value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
-            values.fail(step, box.raised(spec, step, error))
-        else:
-            values.put(step, value)
-            seconds = time.perf_counter() - started - (sharing.lent - lent)
-            box.made(step, value, max(0.0, seconds), decoded_by(decoding, "cpu"), windows)
+    with contextlib.closing(Passes(registry, work, values)) as passes:
+        for step in work.steps:
+            blocked = values.blocked(step)
+            if blocked is None:
+                _run_step(registry.get(step.recipe.feature), work, step, values, passes, box)
+            else:
+                values.fail(step, blocked)
+                box.failed(step, blocked)
+            passes.left(step)
     return box.close()
 
 
-def looks_of(registry: Registry, steps: Sequence[Step], values: Inputs) -> list[Look]:
-    """What steps of one unit will look at, as far as that is known before any of them has run."""
-    found = []
-    for step in steps:
-        spec = registry.get(step.recipe.feature)
-        tell = look_of(spec.target)
-        if tell is not None and values.sent(step):
-            # What is wrong with its parameters or inputs is the step's own to tell.
-            with contextlib.suppress(Exception, SystemExit):
-                look = tell(**arguments(spec, step, values))
-                found += [] if look is None else [look]
-    return found
+def _run_step(spec: FeatureSpec, work: Work, step: Step, values: Inputs, passes: Passes, box: Outbox) -> None:
+    """Run one step all of whose inputs have values."""
+    started = time.perf_counter()
+    try:
+        with deadline(work, step) as decoding:
+            sharing = passes.of(step)
+            lent = sharing.lent
+            with expecting(sharing):
+                # No name for the value: what is referred to here has its arrays copied.
+                held = [spec.returns.check(spec.target(**arguments(spec, step, values)))]
+            windows = windows_of(held[0]) if spec.finds else None
+            value = snapshot.take(held, work.inline_bytes, sent=step.key in work.outputs)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - user code; the failure is the result
+        values.fail(step, box.raised(spec, step, error))
+    else:
+        values.put(step, value)
+        seconds = time.perf_counter() - started - (sharing.lent - lent)
+        box.made(step, value, max(0.0, seconds), decoded_by(decoding, "cpu"), windows)
 
 
 def arguments(spec: FeatureSpec, step: Step, values: Inputs) -> dict[str, Any]:
@@ -189,6 +174,67 @@ class Inputs:
             if not self._uses[need]:
                 self._made.pop(need, None)
                 self._sent.pop(need, None)
+
+
+class Passes:
+    """Passes over films that steps of one task share, one for each asset at a time.
+
+    Windows of an asset that follow each other in the task are decoded by one reader that stays open, from one
+    to the next. It is closed behind the last step that was to look at the asset.
+    """
+
+    def __init__(self, registry: Registry, work: Work, values: Inputs) -> None:
+        self._registry = registry
+        self._values = values
+        self._lookers: dict[str, dict[str, Step]] = {}
+        for step in work.steps:
+            if step.recipe.looks and step.asset_id is not None:
+                self._lookers.setdefault(step.asset_id, {})[step.key] = step
+        self._looks: dict[str, Look] = {}
+        self._sharing: dict[str, Sharing] = {}
+
+    def of(self, step: Step) -> Sharing:
+        """What a step that is about to run shares with others that look at its asset."""
+        asset = step.asset_id
+        coming = self._lookers.get(asset or "", {})
+        if asset is None or step.key not in coming:
+            return Sharing(())
+        if asset not in self._sharing:
+            looks = {} if len(coming) == 1 else looks_of(self._registry, coming.values(), self._values)
+            self._looks |= looks
+            self._sharing[asset] = Sharing(looks.values())
+        return self._sharing[asset]
+
+    def left(self, step: Step) -> None:
+        """Note that a step has run, or never will: nothing is kept for it any more."""
+        asset = step.asset_id
+        coming = self._lookers.get(asset or "", {})
+        if asset is None or coming.pop(step.key, None) is None:
+            return
+        sharing = self._sharing.get(asset)
+        if sharing is not None and (look := self._looks.pop(step.key, None)) is not None:
+            sharing.leave(look)
+        if sharing is not None and not coming:
+            self._sharing.pop(asset).end()
+
+    def close(self) -> None:
+        """Close what is open."""
+        for sharing in self._sharing.values():
+            sharing.end()
+
+
+def looks_of(registry: Registry, steps: Iterable[Step], values: Inputs) -> dict[str, Look]:
+    """What steps will look at, by their keys, as far as that is known before any of them has run."""
+    found: dict[str, Look] = {}
+    for step in steps:
+        spec = registry.get(step.recipe.feature)
+        tell = look_of(spec.target)
+        if tell is not None and values.sent(step):
+            # What is wrong with its parameters or inputs is the step's own to tell.
+            with contextlib.suppress(Exception, SystemExit):
+                look = tell(**arguments(spec, step, values))
+                found |= {} if look is None else {step.key: look}
+    return found
 
 
 def _uses(step: Step) -> Sequence[Any]:

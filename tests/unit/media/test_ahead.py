@@ -191,8 +191,11 @@ def test_the_first_of_each_slot_and_its_next_are_wanted() -> None:
     assert told(FirstOfSlots(slots, -1, None, pairs=False), times) == [0.0, 0.6, 2.0]
     assert told(FirstOfSlots(slots, -1, None, pairs=True), times) == [0.0, 0.2, 0.6, 0.8, 2.0, 2.2]
     assert told(FirstOfSlots(slots, 0, None, pairs=False), times) == [0.6, 2.0]
-    # What shows that a span is over is wanted, once.
-    assert told(FirstOfSlots(slots, -1, Fraction(7, 10), pairs=False), times) == [0.0, 0.6, 0.8, 2.0]
+    # What shows that a span is over is wanted, and nothing behind it.
+    assert told(FirstOfSlots(slots, -1, Fraction(7, 10), pairs=False), times) == [0.0, 0.6, 0.8]
+    # A run that begins anew still has to find the next one of a picture that was taken.
+    again = FirstOfSlots(slots, 1, None, pairs=True, paired=Fraction(6, 10))
+    assert told(again, times) == [0.8, 2.0, 2.2]
 
 
 def test_the_pictures_on_screen_are_wanted() -> None:

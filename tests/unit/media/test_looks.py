@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import permutations
+from dataclasses import replace
+from itertools import pairwise, permutations
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from amber_ray.errors import MediaError
 from amber_ray.media import looks
 from amber_ray.media.decode import looked
 from amber_ray.media.looks import Look, Sharing, expecting
+from amber_ray.media.reader import Reader
 from amber_ray.media.scale import exactly, longer_side, native, shorter_side
 from tests.media import catalogue, counted_pictures, textured, write_differing
 from tests.unit.media.test_coded import CODECS
@@ -129,6 +131,90 @@ def test_whoever_draws_into_a_picture_changes_no_other(asset: Asset) -> None:
                 assert told == alone[number]
 
 
+CUTS = (0.0, 0.4, 1.3, 1.35, 2.6, 3.1)
+"""Where windows begin; none but the first begins with a key picture."""
+
+
+def in_windows(look: Look) -> list[Look]:
+    return [replace(look, start=a, end=b) for a, b in pairwise((*CUTS, None)) if a is not None]
+
+
+@pytest.mark.parametrize("kind", [sampled, every])
+def test_windows_that_follow_each_other_are_one_pass(
+    asset: Asset, kind: Callable[..., Look], decoded: Callable[[], int]
+) -> None:
+    seen(kind(asset, 0.0, None))
+    whole = decoded()
+    asked = in_windows(kind(asset))
+    sharing = Sharing(asked)
+    with expecting(sharing):
+        shared = [seen(look) for look in asked]
+        assert not sharing._kept
+    assert decoded() - whole <= whole + len(CUTS)  # What shows that a window is over may be needed by no one.
+    assert shared == [seen(look) for look in asked]
+    assert decoded() > 3 * whole
+
+
+@pytest.mark.parametrize("kind", [sampled, every])
+def test_windows_in_any_order_and_of_two_finders_have_what_each_has_alone(
+    asset: Asset, kind: Callable[..., Look]
+) -> None:
+    asked = in_windows(kind(asset))[1:5]
+    more = [kind(asset, 0.2, 1.5), kind(asset, 1.5, 3.0)]
+    alone = {look: seen(look) for look in (*asked, *more)}
+    for order in permutations(asked):
+        with expecting(Sharing(asked + more)):
+            assert {look: seen(look) for look in (more[0], *order, more[1])} == alone
+
+
+def test_looks_that_are_made_at_the_same_time_have_what_each_has_alone(asset: Asset) -> None:
+    one, other, last = in_windows(every(asset))[1:4]
+    alone = seen(one), seen(other), seen(last)
+    with expecting(Sharing([one, other, last])):
+        pairs = list(zip(looked(one), looked(other), strict=False))
+        assert [(a.time, a.rgb.tobytes(), b"") for a, _ in pairs] == alone[0][: len(pairs)]
+        assert [(b.time, b.rgb.tobytes(), b"") for _, b in pairs] == alone[1][: len(pairs)]
+        assert seen(last) == alone[2]
+
+
+def test_for_a_window_that_is_left_out_nothing_is_kept(asset: Asset) -> None:
+    first, second, third, *_ = asked = in_windows(every(asset))
+    sharing = Sharing(asked)
+    with expecting(sharing):
+        seen(first)
+        sharing.leave(second)
+        alone = seen(third)
+        assert all(not kept for kept in sharing._kept.values())
+    assert alone == seen(third)
+
+
+def test_each_window_has_the_time_to_decode_that_it_has_alone(
+    asset: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr("amber_ray.media.reader.time.monotonic", lambda: now[0])
+    opened = counted_passes(monkeypatch)
+    asked = in_windows(sampled(asset))
+    with expecting(Sharing(asked)):
+        for look in asked:
+            assert not isinstance(seen(look), str)
+            now[0] += 599.0
+    assert opened() == 1
+
+
+def counted_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """How many passes over a film were begun since."""
+    found: list[int] = []
+    real = Reader.selected
+
+    def counted(reader: Reader, selections: Any) -> Any:
+        found.append(len(selections))
+        return real(reader, selections)
+
+    monkeypatch.setattr(Reader, "selected", counted)
+    return lambda: len(found)
+
+
 def test_seconds_are_shared_and_none_is_lost(asset: Asset) -> None:
     sharing = Sharing([sampled(asset), every(asset)])
     with expecting(sharing):
@@ -149,6 +235,11 @@ def test_damage_that_one_look_sees_is_no_error_of_the_others(path: Path, tmp_pat
     except MediaError:
         pytest.skip("refused when it is registered")
     asked = [Look(asset, 0.0, 1.0, SIZE, fps=2.0), every(asset, 0.0, None), sampled(asset, 3.0, None)]
+    windows = in_windows(every(asset))
+    with expecting(Sharing(windows)):
+        shared = [seen(look) for look in windows]
+    assert shared == [seen(look) for look in windows]
+    assert 0 < sum("damaged" in str(found) for found in shared) < len(windows)
     alone = [seen(look) for look in asked]
     assert "damaged" in str(alone[1])
     for order in permutations(range(3)):

@@ -7,10 +7,11 @@ Ray does it: the memory of arrays apart from the rest, and read-only where it ar
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import pickle
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -28,8 +29,11 @@ from amber_ray.fabric.transport import pickled, registry_blob
 from amber_ray.fabric.transport.messages import StepResult, Work
 from amber_ray.fabric.worker import tasks
 from amber_ray.features.changes import changes
-from amber_ray.features.frames import frame_times, frames
+from amber_ray.features.frames import Frames, frame_times, frames, sampled
 from amber_ray.features.transitions import strip, timeline
+from amber_ray.media import decode
+from amber_ray.media.decode import looked
+from amber_ray.media.looks import looking
 from amber_ray.media.reader import Reader
 from tests.media import catalogue, textured, write_video
 
@@ -408,11 +412,12 @@ class Graph:
         features: Iterable[Any],
         assets: Sequence[Asset] = ASSETS[:1],
         params: Mapping[str, Any] = MappingProxyType({}),
+        segment_seconds: float = 60.0,
     ) -> None:
         self.registry = Registry([f.__amber__ for f in features])
         registry_blob.remember(self.registry)
         names = [spec.name for spec in self.registry]
-        planner = Planner(self.registry, features=names, params=params, segment_seconds=60)
+        planner = Planner(self.registry, features=names, params=params, segment_seconds=segment_seconds)
         for asset in assets:
             planner.add_asset(asset)
         # Features of one level in the order they were given, so that who spoils runs before who reads.
@@ -754,6 +759,56 @@ def test_features_that_look_at_one_segment_share_a_pass(film: Asset, passes: lis
     assert {k: plain(apart.values[k]) for k in together.values} == {
         k: plain(value) for k, value in together.values.items()
     }
+
+
+@feature(version="1", per="segment")
+@looking(lambda clip, fps, size, bad: sampled(clip, fps, size))
+def choosy(clip: Clip, fps: float = 2.0, size: int = 48, bad: float = 2.0) -> float:
+    """Looks at the same as `frames`, and fails at one window before it has looked."""
+    if clip.start == bad:
+        raise ValueError("not here")
+    return float(sum(picture.rgb.mean() for picture in looked(sampled(clip, fps, size))))
+
+
+@pytest.mark.parametrize(("backward", "expected"), [(False, [18]), (True, [3] * 6)])
+def test_windows_of_one_film_share_a_pass_also_where_one_fails(
+    film: Asset, passes: list[int], backward: bool, expected: list[int]
+) -> None:
+    graph = Graph((frames, changes, choosy), [film], segment_seconds=1.0)
+    apart = graph.unfused(SIZES[1])
+    graph.steps.sort(key=lambda step: step.unit.start_us, reverse=backward)
+    passes.clear()
+    together = graph.fused(SIZES[1])
+    assert passes == expected
+    assert len(together.values) == 17
+    assert _said(together) == _said(apart)
+    assert {k: plain(v) for k, v in together.values.items()} == {k: plain(v) for k, v in apart.values.items()}
+
+
+def test_a_film_is_closed_behind_the_last_step_that_looks_at_it(
+    film: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[str] = []
+    real = decode.demuxed
+
+    @contextlib.contextmanager
+    def noted(*given: Any) -> Iterator[Any]:
+        told.append("opened")
+        try:
+            with real(*given) as container:
+                yield container
+        finally:
+            told.append("closed")
+
+    @feature(version="1")
+    def after(frames: list[Frames]) -> int:
+        told.append("after")
+        return len(frames)
+
+    monkeypatch.setattr(decode, "demuxed", noted)
+    graph = Graph((frames, after), [film], segment_seconds=1.0)
+    assert not graph.fused(SIZES[1]).failures
+    assert told == ["opened", "closed", "after"]
 
 
 @pytest.mark.parametrize("params", [{"frames.fps": -2.0}, {"frames.size": -1}, {"frames.fps": 0.0}])
