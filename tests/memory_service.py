@@ -730,12 +730,16 @@ class MemoryService:
                 "1",
                 step.key,
                 step.unit,
-                self._state(step),  # type: ignore[arg-type]
+                "kept" if step.key in held.nothing else self._state(step),  # type: ignore[arg-type]
                 step.needs,
                 None if step.feature in self.never_ran else 0.5,
                 {"CPU": 1.0},
                 step.key in targets,
-                self._action(step, anew) if step.key in needed else "skip",  # type: ignore[arg-type]
+                "use"
+                if step.key in held.nothing
+                else self._action(step, anew)  # type: ignore[arg-type]
+                if step.key in needed
+                else "skip",
             )
             for step in held.steps.values()
         ]

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amber_ray.core.planning.homes import Share
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.values import annotations as vt
 from amber_ray.core.values.annotations import parse
 from amber_ray.errors import DamagedPart, DamagedRecord, StoreError
@@ -88,7 +89,7 @@ def publish(store: ValueStore, share: Share | None, salt: str = "") -> Part:
     """A part of a value for each asset that a shard of three owns, or for all of them."""
     names = [name for names in ASSETS for name in names] if share is None else ASSETS[share.shard]
     made = table_of(FLOAT, [row(name + salt, asset=name, unit=name) for name in names])
-    return store.publish("score", "1", FLOAT, (1.0, 8.0), [made], share=share)
+    return store.publish("score", "1", FLOAT, Means(1.0, 8.0), [made], share=share)
 
 
 def owned(store: ValueStore, share: Share) -> dict[str, list[tuple[int, str]]]:
@@ -208,7 +209,7 @@ class StoreContract:
             raise RuntimeError("stopped in the middle")
 
         with pytest.raises(RuntimeError, match="in the middle"):
-            store.publish("score", "1", FLOAT, (0.0, 0.0), tables())
+            store.publish("score", "1", FLOAT, Means(0.0, 0.0), tables())
         assert store.parts() == []
         assert below(url, "values") == []
 
@@ -240,8 +241,17 @@ class StoreContract:
             store.write("score", "1", FLOAT, [row(i, seconds=seconds) for i in range(2)])
         store.write("v", "2", VECTORS, [row("v", np.zeros((1000, 4), "f4"), seconds=9.0)])
         costs = store.costs()
-        assert costs["score", "1"] == (2.5, pytest.approx(8, abs=1))
-        assert costs["v", "2"] == (9.0, pytest.approx(16_000, rel=0.01))
+        assert costs["score", "1"] == (2.5, pytest.approx(8, abs=1), None)
+        assert costs["v", "2"] == (9.0, pytest.approx(16_000, rel=0.01), None)
+
+    def test_how_many_ranges_a_finder_finds_is_told_by_parts_that_know_it(self, store: ValueStore) -> None:
+        made = table_of(FLOAT, [row("x"), row("y")])
+        for ranges in (None, 10.0, 20.0):
+            store.publish("score", "1", FLOAT, Means(1.0, 8.0, ranges), [made])
+        assert store.costs()["score", "1"] == (1.0, 8.0, 15.0)
+        old, _ = store.compact("score", "1", min_parts=3)
+        store.remove_parts(old)
+        assert store.costs()["score", "1"].ranges == 20.0  # whose rows are the newest
 
     # --- whose values a part has
 
@@ -456,7 +466,7 @@ class StoreContract:
         joined, publish = threading.Event(), store.publish
 
         def late(*args: Any, **kwargs: Any) -> Part:
-            publish("score", "1", FLOAT, (0.0, 0.0), [store_table(row("a", 9.0))])
+            publish("score", "1", FLOAT, Means(0.0, 0.0), [store_table(row("a", 9.0))])
             joined.set()
             return publish(*args, **kwargs)
 

@@ -18,21 +18,29 @@ GROUP = 10_000
 
 @dataclass(slots=True)
 class Count:
-    """Units of one feature; an asset that can't be read counts as one that failed."""
+    """Units of one feature; an asset that can't be read counts as one that failed.
+
+    `unknown`: assets in which nobody has looked yet for the ranges that it is for.
+    """
 
     present: int = 0
     failed: int = 0
     missing: int = 0
+    unknown: int = 0
 
     @property
     def asked(self) -> int:
-        """All of them."""
-        return self.present + self.failed + self.missing
+        """All of them; where their number is not known, one."""
+        return self.present + self.failed + self.missing + self.unknown
 
     def add(self, row: Row) -> None:
-        """Count a row: it failed, it has no value yet, or it has one."""
+        """Count a row: it failed, it has no value yet, or it has one. Where nothing was found is no unit."""
         if row.failure is not None:
             self.failed += 1
+        elif row.uncounted:
+            self.unknown += 1
+        elif row.nothing_found:
+            pass
         elif row.state != "ready":
             self.missing += 1
         else:
@@ -45,6 +53,7 @@ class Count:
             "present": self.present,
             "failed": self.failed,
             "missing": self.missing,
+            "unknown": self.unknown,
         }
 
 
@@ -52,7 +61,9 @@ class Coverage:
     """Counts rows as they come, and writes a line of Parquet for each feature and asset.
 
     Columns: `feature`, `uri`, `asset` (null for one that can't be read), `asked`, `present`, `failed`,
-    `missing` (units), `error` (the first failure's). Rows of one feature and asset must follow on each other.
+    `missing` (units), `unknown` (1 where it is not known how many units there are: they are of ranges that
+    another feature finds, and has not found yet), `error` (the first failure's). Rows of one feature and
+    asset must follow on each other.
     """
 
     def __init__(self, path: str, features: tuple[str, ...]) -> None:
@@ -60,7 +71,7 @@ class Coverage:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        texts, numbers = ("feature", "uri", "asset"), ("asked", "present", "failed", "missing")
+        texts, numbers = ("feature", "uri", "asset"), ("asked", "present", "failed", "missing", "unknown")
         self._schema = pa.schema(
             [*((n, pa.string()) for n in texts), *((n, pa.int64()) for n in numbers), ("error", pa.string())]
         )
@@ -93,9 +104,12 @@ class Coverage:
 
     def show(self) -> None:
         """The sums as a table."""
-        rows = table("feature", ">asked", ">present", ">failed", ">missing")
-        for name, count in self.of.items():
-            rows.add_row(cell(name), *(f"{n:,}" for n in count.as_dict().values()))
+        counts = {name: count.as_dict() for name, count in self.of.items()}
+        shown = ["asked", "present", "failed", "missing"]
+        shown += ["unknown"] * any(count["unknown"] for count in counts.values())
+        rows = table("feature", *(f">{column}" for column in shown))
+        for name, count in counts.items():
+            rows.add_row(cell(name), *(f"{count[column]:,}" for column in shown))
         console().print(rows)
 
     def _next(self) -> None:

@@ -62,12 +62,14 @@ def run(args: argparse.Namespace) -> int:
     coverage.show()
     counts = coverage.of.values()
     how = (
-        "" if args.compute or not any(c.missing for c in counts) else " (--compute computes what is missing)"
+        ""
+        if args.compute or not any(c.missing or c.unknown for c in counts)
+        else " (--compute computes what is missing)"
     )
     say(
         f"{sum(c.present for c in counts):,} values are in {args.out}; coverage.parquet says what is not{how}"
     )
-    return 1 if any(c.failed or c.missing for c in counts) else 0
+    return 1 if any(c.failed or c.missing or c.unknown for c in counts) else 0
 
 
 def _exported(client: Client, args: argparse.Namespace, folder: str, total: int | None) -> Coverage:
@@ -127,7 +129,8 @@ def _written(client: Client, rows: Sequence[Row], shards: Shards, coverage: Cove
     def told(some: Sequence[Row]) -> None:
         for row in some:
             coverage.add(row)
-        shards.add([row for row in some if row.state == "ready" and row.failure is None])
+        there = [row for row in some if row.state == "ready" and row.failure is None]
+        shards.add([row for row in there if not row.nothing_found])
 
     client.load(rows, told)
 

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from amber_ray.cli.look import show_failures
 from amber_ray.cli.terminal import say
-from amber_ray.client.results import Results
+from amber_ray.client.results import Results, asset_of
 from amber_ray.client.row import Row
 from amber_ray.core.model.request import Failure
-from amber_ray.core.model.units import Asset, Segment
 from amber_ray.errors import Unsuitable
 
 if TYPE_CHECKING:
@@ -30,8 +29,9 @@ class FailureFile:
     """One line per failed unit. The file gets its name when `close` is called, whole or not at all.
 
     Columns: `asset` (as it was listed), `asset_id` (null for what could not be identified), `feature`, `unit`
-    (the asset's id, or `id@start+length` in microseconds), `step` (the feature that failed), `kind` (input,
-    feature or system), `class`, `message`, `attempts`, `traceback`.
+    (the asset's id; `id@start+length` in microseconds; `id@each:key` where the ranges of a finder are not
+    known), `step` (the feature that failed), `kind` (input, feature or system), `class`, `message`,
+    `attempts`, `traceback`.
     """
 
     def __init__(self, path: str, *, always: bool, skip_unsuitable: bool = False) -> None:
@@ -107,11 +107,11 @@ def _schema() -> pa.Schema:
 
 
 def _line(row: Row, failure: Failure) -> dict[str, Any]:
-    asset = row.unit.asset if isinstance(row.unit, Segment) else row.unit
+    asset = None if row.unit is None else asset_of(row.unit)
     name = None if row.asset is None else row.asset.encode("utf-8", "backslashreplace").decode()
     return {
         "asset": name,
-        "asset_id": asset.id if isinstance(asset, Asset) else None,
+        "asset_id": None if asset is None else asset.id,
         "feature": row.feature,
         "unit": None if row.unit is None else row.unit.unit_id,
         "step": failure.step,

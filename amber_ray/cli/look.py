@@ -94,10 +94,11 @@ def explain(args: argparse.Namespace) -> int:
     for step in steps:
         name = f"[bold]{step.feature}[/]" if step.target else step.feature
         needs = ", ".join(f"{n} {a:g}" for n, a in step.resources.items())
+        about = f": {step.expected:,} expected" if step.expected is not None else ""
         rows.add_row(
             name,
             step.version,
-            unit_label(step.unit),
+            unit_label(step.unit) + about,
             step.state,
             _WORDS[step.action],
             seconds(step.seconds),
@@ -105,8 +106,14 @@ def explain(args: argparse.Namespace) -> int:
         )
     console().print(rows)
     run = [s for s in steps if s.action == "run"]
-    say(f"{len(run)} of {len(steps)} steps would run{_work(run)}{_others(steps)}")
+    about = "about " if any(step.expected is not None for step in steps) else ""
+    say(f"{about}{_many(run)} of {_many(steps)} steps would run{_work(run)}{_others(steps)}")
     return 0
+
+
+def _many(steps: Sequence[ExplainedStep]) -> str:
+    """How many steps there are, of those for each range of a finder as many as are expected."""
+    return f"{sum(1 if step.expected is None else step.expected for step in steps):,}"
 
 
 _WORDS: Mapping[StepAction, str] = {
@@ -131,9 +138,9 @@ def _others(steps: Sequence[ExplainedStep]) -> str:
 
 def _work(run: Sequence[ExplainedStep]) -> str:
     """What steps would take, as far as that is known of their features: what never ran is not nought."""
-    known = [step.seconds for step in run if step.seconds is not None]
+    known = [step.work for step in run if step.work is not None]
     features = {step.feature for step in run}
-    unknown = {step.feature for step in run if step.seconds is None}
+    unknown = {step.feature for step in run if step.work is None}
     if not known:
         return ", how long is not known: none of their features has run here" if unknown else ""
     more = f", unknown for {len(unknown)} of {len(features)} features" if unknown else ""

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Self
 
 from amber_ray.cli.failed import is_unsuitable
 from amber_ray.cli.terminal import note, seconds
-from amber_ray.client.results import Results
-from amber_ray.core.model.units import Asset, Segment
+from amber_ray.client.results import Results, asset_of
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -63,10 +62,11 @@ class CatalogueProgressBar:
             if row.state == "pending":
                 self.missing += 1
                 continue
-            self.ready += 1
-            self.cached += row.cached
-            asset = row.unit.asset if isinstance(row.unit, Segment) else row.unit
-            if row.asset is not None and isinstance(asset, Asset):
+            if not row.nothing_found:
+                self.ready += 1
+                self.cached += row.cached
+            asset = None if row.unit is None else asset_of(row.unit)
+            if row.asset is not None and asset is not None:
                 names[row.asset] = asset.duration or 0.0
         self.unsuitable += len(unsuitable)
         self.failed += len(failed) if self._skip else len(failed | unsuitable)

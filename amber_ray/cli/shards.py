@@ -10,9 +10,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from amber_ray.client import results
 from amber_ray.client.row import Row
 from amber_ray.core.model.service import FeatureInfo
-from amber_ray.core.model.units import MICRO, Asset, Segment
+from amber_ray.core.model.units import MICRO, Segment
 from amber_ray.core.values.annotations import from_spec
 from amber_ray.store.types import META, to_array
 
@@ -23,9 +24,9 @@ GROUP_BYTES, GROUP_ROWS = 32 << 20, 1 << 16
 class Shards:
     """`<folder>/<feature>/part-00000.parquet` and on, at least one.
 
-    Columns: `uri` (as it was listed), `asset` (id), `start` and `length` in seconds (null for a feature per
-    asset), `key`, and `value` in the store's own type for the feature. A file ends with the row group that
-    takes it past `most` bytes of values, uncompressed.
+    Columns: `uri` (as it was listed), `asset` (id), `start` and `length` of its window in seconds (null for a
+    feature per asset), `key`, and `value` in the store's own type for the feature. A file ends with the row
+    group that takes it past `most` bytes of values, uncompressed.
     """
 
     def __init__(self, folder: str, info: FeatureInfo, most: int) -> None:
@@ -113,8 +114,8 @@ def uri_of(row: Row) -> str:
 
 def asset_of(row: Row) -> str | None:
     """The id of a row's asset; None where it could not be identified."""
-    asset = row.unit.asset if isinstance(row.unit, Segment) else row.unit
-    return asset.id if isinstance(asset, Asset) else None
+    asset = None if row.unit is None else results.asset_of(row.unit)
+    return None if asset is None else asset.id
 
 
 def _span(row: Row) -> tuple[float | None, float | None]:

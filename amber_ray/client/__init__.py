@@ -24,6 +24,7 @@
     ├ names        how features and assets may be named, and what is sent for each name
     ├ results      `Results`: answers under the caller's own names
     │ ├ row        `Row`: one feature for one unit
+    │ ├ windowed   the values of an asset's windows: a list that also has the windows
     │ ├ params     one mapping of parameters, or a list of them
     │ ├ tables     results for pandas, polars and Arrow
     │ ├ display    results as HTML, for notebooks

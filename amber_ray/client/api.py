@@ -107,7 +107,8 @@ class AsyncClient:
         Args:
             feature: its name or the decorated function.
             assets: one asset: its value; several: the list of their values, or the one value of a feature
-                per collection. A feature per segment gives the list of its segments' values.
+                per collection. A feature per segment, or per what another one finds, gives the list of its
+                windows' values, which also has the windows: `items()` yields (window, value).
             params: parameters by `"feature.name"`, of the feature or anything under it.
             range: [A, B) in seconds; only the segments it touches are computed and returned.
             timeout: seconds to wait; past it the request is withdrawn and `Expired` raised.
@@ -222,7 +223,8 @@ class AsyncClient:
 
         Its values are MISSING; `load` gets them. A row is "ready" where there is a value, "failed" where the
         service remembers a failure or the asset can't be read, and "pending" where nobody has computed it
-        yet.
+        yet. Of a feature per what another one finds there is a row for each range that is known; until the
+        finder has a value, one row is "pending" for all of them.
         """
         asked = asked_features(features)
         request = await self._request(asked, params, None, None, False, Priority.INTERACTIVE, None)

@@ -1,11 +1,14 @@
 """`EndedAssets`: tells of each asset of a running request as soon as all its results have ended.
 
 A request of many assets is followed as a whole, by its events or by polls; here its results are gathered by
-asset. Must not know: how a request is followed, what is done with a table.
+asset. No event tells how many ranges a finder has found, but for the results of its units, one by one: so
+after the first of them the whole request is looked at. Must not know: how a request is followed, what is done
+with a table.
 """
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Callable, Iterable
 
@@ -13,6 +16,10 @@ from amber_ray.client.results import Identified, Results, assigned, matched
 from amber_ray.client.selection import Selection
 from amber_ray.core.model.request import RequestView, Result
 from amber_ray.core.model.service import RequestEvent, Service
+
+ENDED = frozenset({"ready", "failed"})
+LOOK_SECONDS = 1.0
+"""How often the whole request is looked at, at most: an answer with all results may be long."""
 
 
 class EndedAssets:
@@ -32,6 +39,8 @@ class EndedAssets:
         self._names: dict[str | None, list[str]] = {}
         self._results: dict[str, dict[str, Result]] = {}
         self._open: dict[str, set[str]] = {}
+        self._unforeseen = False
+        self._look_at = 0.0
 
     async def __call__(self, now: RequestView | RequestEvent) -> None:
         """Take what was heard of the request, and tell of the assets that it ends.
@@ -40,18 +49,35 @@ class EndedAssets:
         """
         if isinstance(now, RequestEvent):
             if self._view is not None and now.result is not None and now.result.asset is not None:
-                self._take(now.result, now.result.asset.id)
-                self._tell_of(self._view, [now.result.asset.id])
-        elif now.state in ("running", "cancelled"):
-            if self._view is None:
-                self._named = await matched(now, {a.name: a.ref for a in self._asked.assets}, self._id_at)
-                for name, asset in self._named.items():
-                    self._names.setdefault(asset.id, []).append(name)
-            self._view = now
-            for result in now.results:
-                if result.asset is not None:
-                    self._take(result, result.asset.id)
-            self._tell_of(now, self._names)
+                id = now.result.asset.id
+                self._unforeseen |= now.result.key not in self._results.get(id, {})
+                self._take(now.result, id)
+                self._tell_of(self._view, [id])
+            if self._view is not None and self._unforeseen and (at := self._time()) >= self._look_at:
+                self._unforeseen, self._look_at = False, at + LOOK_SECONDS
+                await self._look(await self._service.status(self._view.id))
+        else:
+            await self._look(now)
+
+    async def _look(self, now: RequestView) -> None:
+        """Take in the whole request: what it does not list any more has units in its place by now."""
+        if now.state not in ("running", "cancelled"):
+            return
+        if self._view is None:
+            self._named = await matched(now, {a.name: a.ref for a in self._asked.assets}, self._id_at)
+            for name, asset in self._named.items():
+                self._names.setdefault(asset.id, []).append(name)
+        self._view = now
+        listed: dict[str, list[Result]] = {}
+        for result in now.results:
+            if result.asset is not None:
+                listed.setdefault(result.asset.id, []).append(result)
+        for id, results in listed.items():
+            before, self._results[id], self._open[id] = self._results.get(id, {}), {}, set()
+            for result in results:
+                known = before.get(result.key)
+                self._take(known if known is not None and known.state in ENDED else result, id)
+        self._tell_of(now, self._names)
 
     def rest(self, results: Results) -> None:
         """Tell what the request's own table says of the assets that were not told yet."""
@@ -62,7 +88,7 @@ class EndedAssets:
     def _take(self, result: Result, asset: str) -> None:
         self._results.setdefault(asset, {})[result.key] = result
         still = self._open.setdefault(asset, set())
-        (still.discard if result.state in ("ready", "failed") else still.add)(result.key)
+        (still.discard if result.state in ENDED else still.add)(result.key)
 
     def _tell_of(self, view: RequestView, ids: Iterable[str | None]) -> None:
         """Tell of those of these assets that have ended and were not told yet."""
@@ -85,6 +111,9 @@ class EndedAssets:
         if asset.id in self._open:
             return not self._open[asset.id]
         return asset.failure is not None
+
+    def _time(self) -> float:
+        return asyncio.get_running_loop().time()
 
     async def _id_at(self, uri: str) -> str:
         return (await self._service.add_asset(uri)).id

@@ -1,7 +1,8 @@
 """`Results`: the answers of one request, under the names that its caller used.
 
 A mapping from (feature, asset as named) to a value or a `Failure`. A feature per segment, or per what another
-one finds, has the list of its windows' values in order; a feature per collection has the key (feature, None).
+one finds, has the list of its windows' values in order (`windowed`); a feature per collection has the key
+(feature, None).
 `rows` has one line for each computed unit, for tables and files. Results are matched with names by id and
 place, never by their order.
 Must not know: how values were fetched.
@@ -18,6 +19,7 @@ from amber_ray.client.names import AssetLike, FeatureLike, asset_name, feature_n
 from amber_ray.client.params import Params, ParamSet
 from amber_ray.client.pictures import is_picture, pictured
 from amber_ray.client.row import Row
+from amber_ray.client.windowed import WindowedValues
 from amber_ray.core.model.request import (
     MISSING,
     AssetRef,
@@ -52,6 +54,9 @@ class Results(Mapping[Key, Any]):
     parameters were asked for, a key has its set as well:
     `results["embedding", "a.mp4", {"embedding.size": 224}]`.
 
+    A list of values per segment, or per what another feature finds, also has the windows:
+    `results["caption", "a.mp4"].items()` yields (window, value).
+
     `to_pandas`, `to_polars` and `to_arrow` give one table with a line for each unit and a column for each
     feature; in a notebook a table is shown with its pictures.
     """
@@ -76,12 +81,12 @@ class Results(Mapping[Key, Any]):
             return
         if row.failure is not None:
             self._entries[key] = row.failure
-        elif not isinstance(row.unit, Segment):
-            self._entries[key] = row.value
-        elif known is MISSING:
-            self._entries[key] = [row.value]
+        elif isinstance(row.unit, Segment):
+            if known is MISSING:
+                known = self._entries[key] = WindowedValues()
+            known.add(row.unit, row.value)
         else:
-            known.append(row.value)
+            self._entries[key] = WindowedValues() if row.nothing_found else row.value
 
     def __getitem__(self, key: Asked) -> Any:
         feature, asset = feature_name(key[0]), None if key[1] is None else asset_name(key[1])

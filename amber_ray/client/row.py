@@ -30,6 +30,11 @@ class Row(NamedTuple):
     params: ParamSet | None = None
 
     @property
+    def uncounted(self) -> bool:
+        """Whether it stands for units of which nobody knows yet how many there are."""
+        return self.state == "pending" and isinstance(self.unit, EachRange)
+
+    @property
     def nothing_found(self) -> bool:
         """Whether it stands for no unit at all: the feature for each of whose ranges it is found none."""
         return self.failure is None and self.state == "ready" and isinstance(self.unit, EachRange)

@@ -18,7 +18,7 @@ from amber_ray.client.row import Row
 from amber_ray.client.windows import windows
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, ExplainedStep, Failure
 from amber_ray.core.model.service import Answered, Service
-from amber_ray.core.model.units import Segment
+from amber_ray.core.model.units import EachRange, Segment
 from amber_ray.errors import AmberError, MediaError, UnknownAsset
 
 THERE = frozenset({"hot", "kept", "cold"})
@@ -28,6 +28,8 @@ IDENTIFIED_AT_ONCE = 16
 
 async def look_up(service: Service, request: ComputeRequest, named: Sequence[Named]) -> list[Row]:
     """Return a row for each of `request`'s features, asset and unit; values are MISSING.
+
+    The windows of a finder that is not stored are not known: one row is "pending" for all of them.
 
     See `AsyncClient.stored`.
     """
@@ -181,6 +183,8 @@ async def _explained(
 def _row(
     step: ExplainedStep, name: str, steps: Mapping[str, ExplainedStep], failures: Mapping[str, Failure]
 ) -> Row:
+    if step.state in THERE and isinstance(step.unit, EachRange):  # its finder found nothing
+        return Row(step.feature, name, step.unit, step.key, "ready", [], cached=True)
     if step.state in THERE:
         return Row(step.feature, name, step.unit, step.key, "ready", MISSING, cached=True)
     if step.state != "failed":

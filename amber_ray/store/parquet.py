@@ -21,7 +21,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -30,6 +30,7 @@ import pyarrow.compute as pc
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
 from amber_ray.core.model.units import Per
 from amber_ray.core.planning.homes import ALL, Share
+from amber_ray.core.scheduler.costs import Means, mean_of
 from amber_ray.core.values import annotations as vt
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.store import known_keys
@@ -91,7 +92,7 @@ class ValueStore:
         if not rows:
             raise ValueError("a part has at least one row")
         table = rw.table_of(type, rows)
-        costs = sum(r.seconds for r in rows) / len(rows), table.column("value").nbytes / len(rows)
+        costs = Means(sum(r.seconds for r in rows) / len(rows), table.column("value").nbytes / len(rows))
         return self.publish(feature, version, type, costs, [table])
 
     def publish(
@@ -99,7 +100,7 @@ class ValueStore:
         feature: str,
         version: str,
         type: vt.ValueType,
-        costs: tuple[float, float],
+        costs: Means,
         tables: Iterable[pa.Table],
         after: str | None = None,
         share: Share | None = None,
@@ -111,9 +112,12 @@ class ValueStore:
         """
         self._guard()
         folder = pt.folder(feature, version)
-        meta = {"feature": feature, "version": version, "type": type.spec(), "costs": costs}
+        told: dict[str, Any] = {"feature": feature, "version": version}
+        told |= {"type": type.spec(), "costs": costs[:2]}
+        if costs.ranges is not None:
+            told["ranges"] = costs.ranges
         with self.files.draft(folder) as draft:
-            writer = PartWriter(draft.sink, meta)
+            writer = PartWriter(draft.sink, told)
             for table in tables:
                 with self.files.translated("written"):
                     writer.add(table)
@@ -364,21 +368,21 @@ class ValueStore:
                 raise found
             yield name, found
 
-    def costs(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """Return mean seconds and bytes per value of each (feature, version), by its newest parts."""
+    def costs(self) -> dict[tuple[str, str], Means]:
+        """Return what a value of each (feature, version) costs in the mean, by its newest parts."""
         newest: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
         for name in reversed(self.parts()):
             group = newest[pt.feature_and_version(name)]
             if len(group) < COST_PARTS:
                 group.append(name)
         wanted = [name for names in newest.values() for name in names]
-        found: dict[tuple[str, str], list[tuple[float, float]]] = collections.defaultdict(list)
+        found: dict[tuple[str, str], list[Means]] = collections.defaultdict(list)
         for name, costs in self._each(wanted, lambda name: self.with_part(name, lambda file: file.costs)):
             if isinstance(costs, StoreError):
                 log.error("part %s is left out of the costs: %s", name, costs)
             else:
                 found[pt.feature_and_version(name)].append(costs)
-        return {group: _mean(costs) for group, costs in found.items()}
+        return {group: mean_of(costs, [1] * len(costs)) for group, costs in found.items()}
 
     def _each(self, names: Sequence[str], call: Callable[[str], T]) -> Iterator[tuple[str, T | StoreError]]:
         """Yield what a call returns, or the `StoreError` that it raises, for each part there is, in order.
@@ -537,11 +541,6 @@ def _read(file: PartFile, rows: Sequence[int], declared: vt.ValueType | None) ->
     return [found[row] for row in rows]
 
 
-def _mean(costs: Sequence[tuple[float, float]]) -> tuple[float, float]:
-    seconds, size = zip(*costs, strict=True)
-    return sum(seconds) / len(costs), sum(size) / len(costs)
-
-
 def _may_have(name: str, share: Share) -> bool:
     """Return False if a part's name tells that a shard owns none of its values."""
     its = pt.share_of(name)
@@ -583,14 +582,13 @@ def _join(store: ValueStore, feature: str, version: str, names: list[str]) -> Pa
     keys = np.concatenate([known[name][1] for name in names])
     ends = np.cumsum([len(known[name][1]) for name in names])
     keep = np.split(_newest(keys), ends[:-1])
-    kept = np.array([mask.sum() for mask in keep])
-    seconds, size = np.array([known[name][2] for name in names]).T @ kept / kept.sum()
+    costs = mean_of([known[name][2] for name in names], [int(mask.sum()) for mask in keep])
     tables = (table for name, mask in zip(names, keep, strict=True) for table in _kept(store, name, mask))
     share = pt.share_of(names[-1])
-    return store.publish(feature, version, type, (float(seconds), float(size)), tables, names[-1], share)
+    return store.publish(feature, version, type, costs, tables, names[-1], share)
 
 
-def _about(file: PartFile) -> tuple[vt.ValueType, np.ndarray, tuple[float, float]]:
+def _about(file: PartFile) -> tuple[vt.ValueType, np.ndarray, Means]:
     return file.type, file.keys(), file.costs
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 
 from amber_ray.core.planning.homes import Share
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.values import annotations as vt
 from amber_ray.store import rows as rw
 from amber_ray.store.sealed import (
@@ -138,9 +139,10 @@ class PartFile(SealedFile):
         super().__init__(name, handle, pre_buffer)
         with reading(name):
             self.type = vt.from_spec(self.told("type"))
+            ranges = float(self.told("ranges")) if self.tells("ranges") else None
             seconds, size = self.told("costs")
-            self.costs = float(seconds), float(size)
-            """Mean seconds and bytes of a value."""
+            self.costs = Means(float(seconds), float(size), ranges)
+            """What one of its values costs in the mean."""
 
     def keys(self) -> np.ndarray:
         """Return the keys of all rows: uint8[n, 16]."""

@@ -207,6 +207,10 @@ class SealedFile:
         self.rows = int(self.starts[-1])
         self._lock = threading.Lock()
 
+    def tells(self, name: str) -> bool:
+        """Return whether the writer told something of the file under a name."""
+        return f"amber.{name}".encode() in self._meta
+
     def told(self, name: str) -> Any:
         """Return what the writer told of the file under a name; raises `KeyError` if it did not."""
         return json.loads(self._meta[f"amber.{name}".encode()])

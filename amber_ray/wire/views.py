@@ -233,6 +233,7 @@ def encode_step(step: ExplainedStep) -> dict[str, Any]:
         "resources": dict(step.resources),
         "target": step.target,
         "action": step.action,
+        "expected": step.expected,
     }
 
 
@@ -250,4 +251,5 @@ def decode_step(data: Mapping[str, Any]) -> ExplainedStep:
             resources=data["resources"],
             target=data["target"],
             action=data["action"],
+            expected=data.get("expected"),
         )

@@ -19,6 +19,7 @@ from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
 from amber_ray.core.model.units import Per
 from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.fabric.shard.ports import CallFailed, Fault, NewPart, PartKeys, Ref, Rewritten
 from amber_ray.fabric.transport.messages import ReadReport, Wanted, Work
@@ -292,9 +293,9 @@ class SimParts:
                 late.append(name)
         return found, late
 
-    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+    async def costs(self) -> Mapping[tuple[str, str], Means]:
         """See `Parts.costs`."""
-        return {feature_and_version(name): (1.0, 100.0) for name in self._store.names()}
+        return {feature_and_version(name): Means(1.0, 100.0) for name in self._store.names()}
 
     async def versions(self) -> list[StoredVersion]:
         """See `Parts.versions`."""

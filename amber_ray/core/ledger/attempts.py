@@ -105,7 +105,8 @@ class Attempts:
                 if task.home is None:
                     graph.counters["computed"] += 1
                     size = report.bytes if report.kept else None
-                    self._scheduler.cost(entry.step.recipe).learn(report.seconds, size)
+                    ranges = len(report.windows) if isinstance(report.windows, tuple) else None
+                    self._scheduler.cost(entry.step.recipe).learn(report.seconds, size, ranges)
                 graph.consumed(entry)
                 if report.kept:
                     graph.hold(entry, DONE, report.bytes, now, report.windows)

@@ -11,7 +11,8 @@ value.
 Two things lie in the future even then. A step whose value its task does not keep (`store="never"`, fused with
 all its users) runs again for whoever came meanwhile: such tasks are ended in the copy, as their reports will
 end them. The windows that a finder will have found in one of them are not known: what stands for its units
-goes on waiting. Where windows are known, it has the fate of its units. And what another shard's step needs is
+goes on waiting. Where windows are known, it has the fate of its units; those of a finder's value that is only
+stored are known to whoever has read them (`Prospect.unread`). And what another shard's step needs is
 that shard's to foresee: here the step is "ask", and one that can't have a value there is named as `broken`.
 That everything under way, and every read, ends well is assumed.
 
@@ -22,12 +23,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
-from amber_ray.core.planning.fanout import Expansion, Widened
-from amber_ray.core.planning.plan import leaves
+from amber_ray.core.planning.fanout import Expansion, Widened, Windows, under
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, LIVE, Entry, State
 
@@ -43,16 +43,42 @@ _OTHERS = "others"
 _DUE = frozenset({State.WAITING, State.QUEUED})
 
 
+class Prospect(NamedTuple):
+    """What would become of requests.
+
+    - `fates`: of each key that they touch; a key that is not there is not needed;
+    - `opened`: what templates of theirs would come to, by their keys;
+    - `windows`: those of the finders' values that this is by;
+    - `unread`: finders' values that would be read back, and whose windows would open templates.
+    """
+
+    fates: dict[str, Fate]
+    opened: dict[str, Expansion]
+    windows: dict[str, Windows]
+    unread: list[str]
+
+
 def foresee(
     ledger: Ledger,
     requests: Iterable[ev.Requested],
     now: float,
     broken: Mapping[str, Failure] | None = None,
 ) -> dict[str, Fate]:
-    """Return what would become of each key that these requests touch, were they made now, in this order.
+    """Return the fates that `prospect` foresees."""
+    return prospect(ledger, requests, now, broken).fates
 
-    Keys that are not in the answer are not needed. `broken`: keys of other shards that will have no value.
-    Changes nothing in `ledger`.
+
+def prospect(
+    ledger: Ledger,
+    requests: Iterable[ev.Requested],
+    now: float,
+    broken: Mapping[str, Failure] | None = None,
+    windows: Mapping[str, Windows] | None = None,
+) -> Prospect:
+    """Return what would become of these requests, were they made now, in this order.
+
+    `broken`: keys of other shards that will have no value. `windows`: those of finders' values that are only
+    stored, as far as somebody has read them. Changes nothing in `ledger`.
     """
     asked = list(requests)
     foresight = Foresight(ledger, now)
@@ -60,6 +86,7 @@ def foresee(
         foresight.take_in(event)
     for key, failure in (broken or {}).items():
         foresight.fail(key, failure)
+    foresight.read(windows or {})
     ended: list[ev.Task] = []
     while (task := foresight.in_vain(ended)) is not None:
         ended.append(task)
@@ -71,7 +98,8 @@ def foresee(
         for task in ended:
             other.end(task)
         anyway = other.due()
-    return foresight.fates(dict.fromkeys(key for event in asked for key in event.targets), anyway)
+    targets = dict.fromkeys(key for event in asked for key in event.targets)
+    return foresight.told(targets, anyway)
 
 
 class Foresight:
@@ -86,6 +114,7 @@ class Foresight:
         self._copy.graph.located_as_in(ledger.graph)
         self._copy.scheduler.capacity = ledger.scheduler.capacity.copied()
         self._others = self._copy.graph.callers.open(ev.Requested(_OTHERS, {}, ()))
+        self._read: set[str] = set()
 
     def _copy_of(self, real: Entry) -> Entry:
         """Add the copy of an entry, and of all that depends on it.
@@ -119,6 +148,22 @@ class Foresight:
                 self._copy.graph.fail(entry, failure, self._now)
         self._copy.graph.collect(self._now)
 
+    def read(self, windows: Mapping[str, Windows]) -> None:
+        """Finders' values are read back, with these windows, where they are being read back."""
+        left = dict(windows)
+        while now := {key: left.pop(key) for key in self._reads() if key in left}:
+            self._read.update(now)
+            self.take_in(ev.Restored(dict.fromkeys(now, 0), now))
+
+    def _reads(self) -> list[str]:
+        """Return the values that are being read back and whose windows would open templates."""
+        return [
+            key
+            for key, entry in self._entries.items()
+            if entry.state is State.RESTORING
+            and any(user.step.is_template and user.step.needs[0] == key for user in entry.dependents.values())
+        ]
+
     def in_vain(self, ended: Iterable[ev.Task]) -> ev.Task | None:
         """Return a task that keeps a value from others who want it by now, and that is not among `ended`."""
         over = {task.id for task in ended}
@@ -139,6 +184,10 @@ class Foresight:
     def due(self) -> set[str]:
         """Return the keys that wait for their turn to run."""
         return {key for key, entry in self._entries.items() if entry.state in _DUE}
+
+    def told(self, targets: Iterable[str], anyway: set[str]) -> Prospect:
+        """Return what becomes of the targets; see `fates`."""
+        return Prospect(self.fates(targets, anyway), self._copy.expansions, self._copy.windows, self._reads())
 
     def fates(self, targets: Iterable[str], anyway: set[str]) -> dict[str, Fate]:
         """Return what becomes of the targets and of all that they need.
@@ -171,8 +220,16 @@ class Foresight:
             elif fate == "fail":  # those that it fails by
                 below = ((need, self._entries.get(need)) for need in entry.needs)
                 stack.extend(need for need, its in below if its is not None and its.state is State.FAILED)
+        for key in list(found):
+            entry = self._entries.get(key)
+            if entry is not None and entry.step.is_template and entry.origin is not None:
+                for template in under(entry.origin, key):
+                    found.setdefault(template, found[key])
         for key, expansion in self._copy.expansions.items():
             found.update(self._of_templates(key, expansion, found))
+            finder = self._copy.finders[key]
+            if key in found and (its := self._fate(finder, anyway)) is not None:
+                found[finder] = its
         return found
 
     def _of_templates(self, key: str, expansion: Expansion, fates: Mapping[str, Fate]) -> dict[str, Fate]:
@@ -195,7 +252,7 @@ class Foresight:
                 return "wait"
             return "run" if entry.step.home == self._copy.shard else "ask"
         if entry.state in AVAILABLE:
-            return "wait" if before in LIVE else "use"
+            return "read" if key in self._read else "wait" if before in LIVE else "use"
         if entry.state is State.RUNNING:
             return "wait"
         return "read" if entry.state is State.RESTORING else "fail"
@@ -205,7 +262,7 @@ class _Trial(Ledger):
     """The ledger of a foresight, which notes what templates came to.
 
     `unseen`: keys of values that nobody has seen. `templates`: of each that came to units, it and those under
-    it, by feature.
+    it, by feature. `finders`: the finder of each, and `windows` those that each finder's value has.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -213,22 +270,23 @@ class _Trial(Ledger):
         self.unseen: set[str] = set()
         self.expansions: dict[str, Expansion] = {}
         self.templates: dict[str, dict[str, str]] = {}
+        self.finders: dict[str, str] = {}
+        self.windows: dict[str, Windows] = {}
 
     def _expand(self, entry: Entry, now: float) -> Expansion | None:
-        if entry.step.needs[0] in self.unseen:
+        finder = entry.step.needs[0]
+        if finder in self.unseen:
             return None
-        origin = entry.origin
+        origin, value = entry.origin, self.entries.get(finder)
+        windows = None if value is None else value.windows
         found = super()._expand(entry, now)
         if found is not None:
             assert origin is not None
+            assert windows is not None
             self.expansions[entry.key] = found
-            below = self.templates[entry.key] = {}
-            stack = [entry.key]
-            while stack:
-                step = origin[stack.pop()]
-                if step.is_template and step.recipe.feature not in below:
-                    below[step.recipe.feature] = step.key
-                    stack.extend(leaves(step.inputs))
+            self.finders[entry.key], self.windows[finder] = finder, windows
+            keys = (entry.key, *under(origin, entry.key))
+            self.templates[entry.key] = {origin[key].recipe.feature: key for key in keys}
         return found
 
 

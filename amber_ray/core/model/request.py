@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
 from amber_ray.core.model.naming import named, unnamed
-from amber_ray.core.model.units import Asset, Collection, Unit
+from amber_ray.core.model.units import Asset, Collection, EachRange, Unit
 
 
 class Priority(enum.IntEnum):
@@ -165,6 +165,11 @@ class ExplainedStep:
     `state` is where its value is now. `action` is what `compute` would do: run it, wait for work that is
     under way, read it back from the store, use it as it is in memory, fail because of it, or skip it, as
     nothing that would run needs it. `seconds` is what it takes to run; None if none of its feature has run.
+
+    One whose unit is an `EachRange` stands for steps whose windows are not known yet: `expected` is how many
+    they may be, by what the finder found in other assets, and `seconds` what each takes. `expected` is None
+    of any other step, and where the finder has not run yet. One that has a value stands for no step at all:
+    the finder found nothing.
     """
 
     feature: str
@@ -177,3 +182,11 @@ class ExplainedStep:
     resources: Mapping[str, float]
     target: bool
     action: StepAction
+    expected: int | None = None
+
+    @property
+    def work(self) -> float | None:
+        """Seconds that it takes to run, with all that it stands for; None if that is not known."""
+        if self.seconds is None or not isinstance(self.unit, EachRange):
+            return self.seconds
+        return None if self.expected is None else self.seconds * self.expected

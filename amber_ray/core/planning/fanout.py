@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 from amber_ray.core.model.units import MICRO, Asset, EachRange, Segment
 from amber_ray.core.planning import keys
-from amber_ray.core.planning.plan import Nested, Step
+from amber_ray.core.planning.plan import Nested, Step, leaves
 from amber_ray.errors import FeatureError, TooLarge
 
 Windows: TypeAlias = tuple[tuple[int, int], ...] | str
@@ -137,6 +137,19 @@ def expand(origin: Mapping[str, Step], template: Step, windows: Windows, limit: 
         unit = segment_of(each.asset, start, end, each.grid_us)
         units[made.step(template, unit).key] = unit
     return Expansion(tuple(units.values()), tuple(units), made.steps)
+
+
+def under(steps: Mapping[str, Step], template: str) -> list[str]:
+    """Return the keys of the templates that a template is made of, directly or not: each once."""
+    found: dict[str, None] = {}
+    stack = [template]
+    while stack:
+        below = [
+            key for key in leaves(steps[stack.pop()].inputs) if steps[key].is_template and key not in found
+        ]
+        found.update(dict.fromkeys(below))
+        stack.extend(below)
+    return list(found)
 
 
 class _Instances:

@@ -1,11 +1,12 @@
-"""What a step of a feature costs: seconds and bytes, learned from every report.
+"""What a step of a feature costs: seconds, bytes, and how many ranges it finds; learned from every report.
 
 Must not know: where the numbers are kept between runs (with the values: `store.parquet`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 from amber_ray.core.planning.plan import Recipe
 
@@ -13,25 +14,55 @@ WEIGHT = 1 / 8
 """Weight of the newest run in the exponential mean."""
 
 
+class Means(NamedTuple):
+    """What a value of one feature's version is expected to cost: seconds to make, and bytes.
+
+    `ranges`: how many it has, if it is a list of ranges; None if that is not known.
+    """
+
+    seconds: float
+    bytes: float
+    ranges: float | None = None
+
+
+def mean_of(each: Sequence[Means], weights: Sequence[float]) -> Means:
+    """Return the weighted mean; of the ranges, that of those which are known."""
+    total = sum(weights)
+    known = [(one.ranges, w) for one, w in zip(each, weights, strict=True) if one.ranges is not None and w]
+    return Means(
+        sum(one.seconds * w for one, w in zip(each, weights, strict=True)) / total,
+        sum(one.bytes * w for one, w in zip(each, weights, strict=True)) / total,
+        sum(n * w for n, w in known) / sum(w for _, w in known) if known else None,
+    )
+
+
 class Cost:
     """Exponential means of one feature's version: recent runs weigh more. None before the first run.
 
-    `bytes` is None until a value was measured.
+    `bytes` is None until a value was measured, `ranges` until one was a list of ranges.
     """
 
-    __slots__ = ("bytes", "seconds")
+    __slots__ = ("bytes", "ranges", "seconds")
 
     def __init__(self) -> None:
         self.seconds: float | None = None
         self.bytes: float | None = None
+        self.ranges: float | None = None
 
-    def learn(self, seconds: float, size: int | None) -> None:
-        """Fold in one run. `size` is None where the value did not leave the worker and was not measured."""
-        old = self.seconds
-        self.seconds = seconds if old is None else old + (seconds - old) * WEIGHT
+    def learn(self, seconds: float, size: int | None, ranges: int | None = None) -> None:
+        """Fold in one run. `size` is None where the value did not leave the worker and was not measured.
+
+        `ranges`: how many ranges the value has, if it is a list of them.
+        """
+        self.seconds = _folded(self.seconds, seconds)
         if size is not None:
-            old = self.bytes
-            self.bytes = float(size) if old is None else old + (size - old) * WEIGHT
+            self.bytes = _folded(self.bytes, size)
+        if ranges is not None:
+            self.ranges = _folded(self.ranges, ranges)
+
+
+def _folded(old: float | None, new: float) -> float:
+    return float(new) if old is None else old + (new - old) * WEIGHT
 
 
 class Costs:
@@ -39,28 +70,30 @@ class Costs:
 
     def __init__(self, known: Mapping[tuple[str, str], tuple[float, float]] | None = None) -> None:
         self._known: dict[tuple[str, str], Cost] = {}
-        for name, (seconds, size) in (known or {}).items():
-            self.preset(*name, seconds, size)
+        for name, means in (known or {}).items():
+            self.preset(*name, Means(*means))
 
     def of(self, recipe: Recipe) -> Cost:
         """Return what is known of a recipe's feature and version; it goes on learning."""
         return self._of(recipe.feature, recipe.version)
 
-    def preset(self, feature: str, version: str, seconds: float, size: float) -> None:
+    def preset(self, feature: str, version: str, means: Means) -> None:
         """Take what storage says of earlier runs, unless something was learned here already."""
         cost = self._of(feature, version)
         if cost.seconds is None:
-            cost.seconds = seconds
+            cost.seconds = means.seconds
         if cost.bytes is None:
-            cost.bytes = size
+            cost.bytes = means.bytes
+        if cost.ranges is None:
+            cost.ranges = means.ranges
 
     def _of(self, feature: str, version: str) -> Cost:
         return self._known.setdefault((feature, version), Cost())
 
-    def known(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """Return (mean seconds, mean bytes) by (feature, version); 0 bytes where none was measured."""
+    def known(self) -> dict[tuple[str, str], Means]:
+        """Return the means of each (feature, version) that has run; 0 bytes where none was measured."""
         return {
-            name: (cost.seconds, cost.bytes or 0.0)
+            name: Means(cost.seconds, cost.bytes or 0.0, cost.ranges)
             for name, cost in self._known.items()
             if cost.seconds is not None
         }

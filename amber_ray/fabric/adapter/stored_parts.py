@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.planning.homes import ALL, Share
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.fabric.shard.ports import PartKeys
 from amber_ray.store.parquet import ValueStore
 
@@ -32,7 +33,7 @@ class StoredParts:
         found = await asyncio.to_thread(lambda: list(self._store.owned(self._share, among, late)))
         return [PartKeys(part.name, keys, rows) for part, keys, rows in found], late
 
-    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
+    async def costs(self) -> Mapping[tuple[str, str], Means]:
         """See `Parts.costs`."""
         return await asyncio.to_thread(self._store.costs)
 

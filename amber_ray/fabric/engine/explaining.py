@@ -15,7 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from amber_ray.core.model.request import ExplainedStep, StepAction
-from amber_ray.core.planning.plan import Plan, closure
+from amber_ray.core.model.units import MICRO, EachRange
+from amber_ray.core.planning.fanout import Expansion, expand, under
+from amber_ray.core.planning.plan import Plan, Step, closure
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.transport.messages import Foreseen, PlanPart
 
@@ -41,13 +44,15 @@ async def explained(
 ) -> list[ExplainedStep]:
     """Return the steps of a plan, inputs before their users, each with what asking would do with it.
 
+    Where the windows of a finder are known, its units' steps stand in the place of their template.
+
     `load`: the values are wanted in memory. `at`: Unix time when the assets were located. `answered`: this
     process has all answers in its memory, and would ask no shard.
     """
     asked = _asked(plan)
-    names = sorted({(s.recipe.feature, s.recipe.version) for s in plan.steps.values()})
+    names = sorted(set(map(_name, plan.steps.values())))
     pending = set(asked)
-    expected = asyncio.ensure_future(shards[0].call("expected", names))
+    expected = asyncio.ensure_future(_means(shards, names))
     try:
         while pending:
             homes = sorted(pending)
@@ -68,11 +73,12 @@ async def explained(
             for home, foreseen in zip(homes, told, strict=True):
                 asked[home].told = foreseen
             pending = _further(plan, asked)
-        seconds = await expected
+        means = await expected
     finally:
         expected.cancel()
-    targets = {target.key for target in plan.targets}
     states = {key: state for one in asked.values() if one.told for key, state in one.told.states.items()}
+    opened = _opened(plan, asked)
+    targets = {unit for target in plan.targets for unit in opened.units(target.key)}
     actions = dict.fromkeys(targets, _STRONGER[-1]) if answered else _actions(asked)
     return [
         ExplainedStep(
@@ -81,14 +87,79 @@ async def explained(
             key=key,
             unit=step.unit,
             state=states[key],  # type: ignore[arg-type]
-            inputs=step.needs,
-            seconds=seconds.get((step.recipe.feature, step.recipe.version)),
+            inputs=tuple(unit for need in step.needs for unit in opened.units(need)),
+            seconds=means[name].seconds if (name := _name(step)) in means else None,
             resources=step.recipe.resources.as_mapping(),
             target=key in targets,
             action=actions.get(key, "skip"),
+            expected=None if key in opened.found else _expected(step, plan, means),
         )
-        for key, step in plan.steps.items()
+        for key, step in opened.steps.items()
     ]
+
+
+@dataclass(slots=True)
+class _Opened:
+    """A plan with the steps of each window in the place of the templates whose windows are known."""
+
+    steps: dict[str, Step]
+    found: dict[str, Expansion]
+
+    def units(self, key: str) -> tuple[str, ...]:
+        """Return a key, or those of the units that stand in its place; it stays where there are none."""
+        expansion = self.found.get(key)
+        return expansion.keys if expansion is not None and expansion.keys else (key,)
+
+
+def _opened(plan: Plan, asked: Mapping[int, _Asked]) -> _Opened:
+    """Open the templates that their owners would open, by the windows that those have told."""
+    found: dict[str, Expansion] = {}
+    for one in asked.values():
+        for key in one.told.opened if one.told else ():
+            template = plan.steps[key]
+            windows = one.told.windows[template.needs[0]] if one.told else ()
+            found[key] = expand(plan.steps, template, windows, len(windows))
+    opened = [key for key, expansion in found.items() if expansion.keys]
+    # What they are made of stands in the steps of their windows.
+    over = {below for key in opened for below in under(plan.steps, key)}
+    steps: dict[str, Step] = {}
+    for key, step in plan.steps.items():
+        expansion = found.get(key)
+        if expansion is not None and expansion.keys:
+            for unit, made in expansion.steps.items():
+                steps.setdefault(unit, made)
+        elif expansion is not None or key not in over:
+            steps.setdefault(key, step)
+    return _Opened(steps, found)
+
+
+def _name(step: Step) -> tuple[str, str]:
+    return step.recipe.feature, step.recipe.version
+
+
+def _expected(step: Step, plan: Plan, means: Mapping[tuple[str, str], Means]) -> int | None:
+    """Return how many steps a template may stand for: a share of the ranges of an asset, if it has a span."""
+    each = step.unit
+    if not isinstance(each, EachRange):
+        return None
+    found = means.get(_name(plan.steps[each.key]))
+    if found is None or found.ranges is None:
+        return None
+    share = 1.0
+    if each.span_us is not None and each.asset.duration:
+        whole = each.asset.duration * MICRO
+        share = (min(each.span_us[1], whole) - each.span_us[0]) / whole
+    return round(found.ranges * share)
+
+
+async def _means(
+    shards: Sequence[ShardClient], names: Sequence[tuple[str, str]]
+) -> dict[tuple[str, str], Means]:
+    """Return what a step of each feature costs, by the first shard that knows."""
+    found: dict[tuple[str, str], Means] = {}
+    for told in await asyncio.gather(*(shard.call("expected", names) for shard in shards)):
+        found = told | found
+    return found
 
 
 def _asked(plan: Plan) -> dict[int, _Asked]:
@@ -126,10 +197,18 @@ def _further(plan: Plan, asked: Mapping[int, _Asked]) -> set[int]:
 
 
 def _actions(asked: Mapping[int, _Asked]) -> dict[str, StepAction]:
-    """Return what is done with each key by whichever shard does most with it."""
+    """Return what is done with each key by whichever shard does most with it.
+
+    Whether it fails is its owner's to say: others count all units behind a template as failed by one.
+    """
+    owners = {key: one.told for one in asked.values() if one.told for key in one.told.states}
     found: dict[str, StepAction] = {}
     for one in asked.values():
         for key, fate in one.told.fates.items() if one.told else ():
-            if fate != "ask" and (key not in found or _STRONGER.index(fate) < _STRONGER.index(found[key])):
+            owner = owners.get(key)
+            hearsay = fate == "fail" and owner is not None and owner is not one.told and key in owner.fates
+            if fate == "ask" or hearsay:
+                continue
+            if key not in found or _STRONGER.index(fate) < _STRONGER.index(found[key]):
                 found[key] = fate
     return found

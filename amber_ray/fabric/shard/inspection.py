@@ -6,13 +6,15 @@ import collections
 import dataclasses
 from collections.abc import Container, Iterable, Mapping, Sequence
 
-from amber_ray.core.ledger.foresight import foresee
+from amber_ray.core.ledger.foresight import prospect
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import Kept, KeptRow, unit_per
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
 from amber_ray.core.model.units import Asset, Collection, Per, Unit
+from amber_ray.core.planning.fanout import Windows
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
 from amber_ray.fabric.shard.actor_pools import ActorPools
@@ -47,11 +49,13 @@ def foreseen(
     refresh: bool = False,
     load: bool = True,
     located: float = 0.0,
-) -> Foreseen:
+    windows: Mapping[str, Windows] | None = None,
+) -> tuple[Foreseen, list[str]]:
     """What the ledger would do with a request, and the states of the keys that this shard owns.
 
     `borrowed`: keys that other shards would ask this one for. `broken`: those of other shards, asked for
-    here, that will have no value there.
+    here, that will have no value there. `windows`: those of finders' values that are only stored, as far as
+    they have been read. Also returns which of them, read too, would tell more.
     """
     owned = [key for key, step in part.steps.items() if step.home == ledger.shard]
     targets = [target.key for target in part.targets]
@@ -60,8 +64,15 @@ def foreseen(
         ev.Requested("borrowed", part.steps, borrowed),
     ]
     why = Failure("system", "SystemFault", "another shard has no value of it", "", "", "", 503)
-    fates = foresee(ledger, requests, now, dict.fromkeys(broken, why))
-    return Foreseen({key: WORDS[ledger.state_of(key)] for key in owned}, fates)
+    found = prospect(ledger, requests, now, dict.fromkeys(broken, why), windows)
+    states = {key: WORDS[ledger.state_of(key)] for key in owned}
+    opened = [key for key in found.opened if key in states]
+    for template in opened:
+        expansion, finder = found.opened[template], part.steps[template].needs[0]
+        states.update((key, WORDS[ledger.state_of(key)]) for key in expansion.steps)
+        if not expansion.keys:  # the list is there, as its finder's is
+            states[template] = states[finder]
+    return Foreseen(states, found.fates, opened, found.windows), found.unread
 
 
 def kept(context: ShardContext, feature: str, version: str, units: Container[str]) -> Kept:
@@ -82,10 +93,10 @@ def kept(context: ShardContext, feature: str, version: str, units: Container[str
     return Kept(rows, per, (version,) if per is not None else ())
 
 
-def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
-    """Mean seconds of one step of (feature, version), for those that have run."""
+def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Means]:
+    """What one step of (feature, version) costs in the mean, for those that have run."""
     known = ledger.costs.known()
-    return {name: known[name][0] for name in names if name in known}
+    return {name: known[name] for name in names if name in known}
 
 
 def failed(ledger: Ledger, keys: Iterable[str]) -> dict[str, Failure]:

@@ -19,6 +19,7 @@ from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.transport.messages import PlanPart, ReadReport, StepResult, Wanted, Work
 from amber_ray.fabric.transport.new_rows import NewRows
@@ -176,8 +177,8 @@ class Parts(Protocol):
         """The keys of this shard's values in such parts, oldest first, and parts that can't be read now."""
         ...
 
-    async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
-        """Mean seconds and bytes per value of each (feature, version)."""
+    async def costs(self) -> Mapping[tuple[str, str], Means]:
+        """What a value of each (feature, version) costs in the mean."""
         ...
 
     async def versions(self) -> list[StoredVersion]:

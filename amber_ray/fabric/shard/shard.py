@@ -26,6 +26,8 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.request import Failure
+from amber_ray.core.planning.fanout import Windows
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard import forwarding, inspection
 from amber_ray.fabric.shard.context import ShardContext
@@ -89,7 +91,8 @@ class Shard:
         self._ledger = context.ledger
         self._plans = PlanCache()
         self._listing = Listing(index, ports.parts)
-        self._spiller = Spiller(context, self._listing, RestoreReader(context, self._listing))
+        self._reader = RestoreReader(context, self._listing)
+        self._spiller = Spiller(context, self._listing, self._reader)
         self._rewriter = Rewriter(context, self._listing, self._spiller)
         self._dispatcher = Dispatcher(context)
         self._requests = RequestTable(context)
@@ -148,8 +151,8 @@ class Shard:
         if context.shard == 0:
             await self._take_store()
         await self._listing.load()
-        for (feature, version), (seconds, size) in (await context.parts.costs()).items():
-            self._ledger.costs.preset(feature, version, seconds, size)
+        for (feature, version), means in (await context.parts.costs()).items():
+            self._ledger.costs.preset(feature, version, means)
         if context.settings.shards > 1:
             await self._own_code()  # another shard may ask before any engine has brought its code here
         await self._learn_capacity()
@@ -394,21 +397,36 @@ class Shard:
         load: bool,
         located: float,
     ) -> Foreseen:
-        """What a request would do; see `inspection.foreseen`. Changes nothing."""
-        await self._up()
-        return inspection.foreseen(
-            self._ledger,
-            part,
-            self.context.clock.now(),
-            borrowed=borrowed,
-            broken=broken,
-            refresh=refresh,
-            load=load,
-            located=located,
-        )
+        """What a request would do; see `inspection.foreseen`. Changes nothing.
 
-    async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
-        """Mean seconds of one step of (feature, version), for those that have run."""
+        Windows that a finder's value has and that are only stored are read, as the request would read them.
+        One that can't be read now leaves its units untold.
+        """
+        await self._up()
+        windows: dict[str, Windows] = {}
+        looked: set[str] = set()
+        while True:
+            told, unread = inspection.foreseen(
+                self._ledger,
+                part,
+                self.context.clock.now(),
+                borrowed=borrowed,
+                broken=broken,
+                refresh=refresh,
+                load=load,
+                located=located,
+                windows=windows,
+            )
+            new = [key for key in unread if key not in looked]
+            if not new:
+                return told
+            looked.update(new)
+            for key, outcome in (await self._reader.read(new)).items():
+                if isinstance(outcome, tuple) and outcome[0].windows is not None:
+                    windows[key] = outcome[0].windows
+
+    async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Means]:
+        """What one step of (feature, version) costs in the mean, for those that have run."""
         await self._up()
         return inspection.expected(self._ledger, names)
 

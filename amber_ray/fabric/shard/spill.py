@@ -104,7 +104,8 @@ class Spiller:
             [isinstance(step.unit, Segment) and step.unit.found for step in steps],
         )
         inline, places, slots = gather(context.values, keys)
-        return NewRows(told, [handle.size for handle in handles], inline, places), slots
+        ranges = [len(handle.windows) for handle in handles if isinstance(handle.windows, tuple)]
+        return NewRows(told, [handle.size for handle in handles], inline, places, ranges), slots
 
     async def _write(self, recipe: Recipe, keys: list[str], rows: NewRows, slots: list[Ref]) -> None:
         """Write one part of a recipe's registry, feature and version."""

@@ -170,11 +170,14 @@ def _plan_part(packed: Packed, targets: Sequence[tuple[str, str]]) -> PlanPart:
 class Foreseen(NamedTuple):
     """What one shard would do with the keys that a request touches, and the states of those that it owns.
 
-    Of the `fates` "ask" is of keys that other shards own: it would ask them.
+    Of the `fates` "ask" is of keys that other shards own: it would ask them. `opened`: templates that it owns
+    and whose units are among these keys, and `windows` those of their finders, by key.
     """
 
     states: Mapping[str, str]
     fates: Mapping[str, Fate]
+    opened: Sequence[str] = ()
+    windows: Mapping[str, Windows] = {}
 
 
 class Answer(NamedTuple):

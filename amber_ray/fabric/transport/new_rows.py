@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.store.part import GROUP_BYTES
 from amber_ray.store.rows import Provenance
 
@@ -18,18 +19,22 @@ class NewRows(NamedTuple):
 
     - `sizes`: bytes of each, in the order of the rows;
     - `inline`: the pickles of small values, by key: a `Bundle` where they travel;
-    - `places`: (slot, place) of the other values, as in `Work.slots`.
+    - `places`: (slot, place) of the other values, as in `Work.slots`;
+    - `ranges`: how many ranges those have that are lists of ranges.
     """
 
     told: Provenance
     sizes: Sequence[int]
     inline: Any
     places: Mapping[str, tuple[int, int]]
+    ranges: Sequence[int] = ()
 
     @property
-    def costs(self) -> tuple[float, float]:
-        """Mean seconds and bytes of a value."""
-        return sum(self.told.seconds) / len(self.sizes), sum(self.sizes) / len(self.sizes)
+    def costs(self) -> Means:
+        """What one of the values costs in the mean."""
+        rows, found = len(self.sizes), self.ranges
+        ranges = sum(found) / len(found) if found else None
+        return Means(sum(self.told.seconds) / rows, sum(self.sizes) / rows, ranges)
 
     def groups(self) -> Iterator[Provenance]:
         """What is told of the rows, in runs of as many bytes as a row group has.

@@ -140,6 +140,7 @@ EXAMPLES: dict[str, Any] = {
         "resources": {"CPU": 1.0},
         "target": True,
         "action": "run",
+        "expected": None,
     },
     "Problem": problem(UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"), HTTP_REQUEST),
     "Stats": {HITS_REPLICA: 1200, HITS_STORE: 61, "computed_total": 34, "hot_bytes": 1048576},
@@ -429,7 +430,7 @@ SCHEMAS: dict[str, Schema] = {
         "nodes edges dependents", nodes=_list(TEXT), edges=_list(_list(TEXT)), dependents=_list(TEXT)
     ),
     "Step": _object(
-        "feature version asset unit key state inputs seconds resources target action",
+        "feature version asset unit key state inputs seconds resources target action expected",
         feature=TEXT,
         version=TEXT,
         **UNIT_FIELDS,
@@ -444,6 +445,11 @@ SCHEMAS: dict[str, Schema] = {
             "enum": list(get_args(StepAction)),
             "description": "what compute would do with it: run it, wait for work that is under way, read it "
             "from the store, use it as it is in memory, fail because of it, or skip it: nothing needs it",
+        },
+        expected={
+            **_maybe(COUNT),
+            "description": "of a step that is each range of a finder: how many it may be, by what the finder "
+            "found in other assets; null of others, and where it has not run yet",
         },
     ),
     "Problem": {

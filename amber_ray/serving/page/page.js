@@ -119,7 +119,8 @@ async function explain() {
     row("th", ["feature", "of", "state", "expected", "resources"]);
     for (const step of plan.steps.slice(0, 500)) {
       const wants = Object.entries(step.resources).map(([name, amount]) => `${amount} ${name}`).join(", ");
-      row("td", [step.feature, place(step), step.state, step.seconds == null ? "" : `${step.seconds.toFixed(2)} s`, wants]);
+      const of = step.expected == null ? place(step) : `${place(step)}: ${step.expected} expected`;
+      row("td", [step.feature, of, step.state, step.seconds == null ? "" : `${step.seconds.toFixed(2)} s`, wants]);
     }
     $("results").append(table);
     $("results-panel").hidden = false;

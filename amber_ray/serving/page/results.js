@@ -15,8 +15,11 @@ export function place(result) {
   if (result.unit?.collection) return `collection of ${result.unit.collection.length}`;
   const asset = (result.uri || result.asset || "").split("/").pop();
   const seconds = (value) => `${Number(value.toFixed(2))}`;
+  if (result.unit?.each) return `${asset}, each of ${result.unit.each}`;
   return result.unit ? `${asset}, ${seconds(result.unit.start)} to ${seconds(result.unit.end)} s` : asset;
 }
+
+const listOf = (result) => `${result.feature}|${result.uri || result.asset}`;
 
 const took = (result) => {
   if (result.cached) return "cached";
@@ -39,6 +42,7 @@ export class Results {
     const id = `${result.key}|${result.feature}|${result.uri}`;
     if (this.cards.get(id)?.state === result.state) return;
     const old = this.cards.get(id)?.card;
+    if (result.unit && !result.unit.each) this.opened(result);
     if (!old && this.cards.size >= SHOWN) return;
     const card = element("article", "", `result ${result.state}`);
     const head = element("h3", result.feature || "");
@@ -48,7 +52,7 @@ export class Results {
     card.append(head, where);
     if (old) old.replaceWith(card);
     else this.list.append(card);
-    this.cards.set(id, { state: result.state, card });
+    this.cards.set(id, { state: result.state, card, each: result.unit?.each && listOf(result) });
     this.panel.hidden = false;
     const ready = [...this.cards.values()].filter((c) => c.state === "ready").length;
     this.count.textContent = `${ready} of ${this.cards.size} ready`;
@@ -60,8 +64,19 @@ export class Results {
         more.append(element("summary", "traceback"), element("pre", traceback));
         card.append(more);
       }
+    } else if (result.state === "ready" && result.unit?.each) {
+      card.append(element("p", "nothing was found"));
     } else if (result.state === "ready") {
       this.value(card, result, feature).catch((error) => card.append(element("p", error.message, "error")));
+    }
+  }
+
+  // The windows are known: the card that stood for each of them goes.
+  opened(result) {
+    for (const [id, one] of this.cards) {
+      if (one.each !== listOf(result)) continue;
+      one.card.remove();
+      this.cards.delete(id);
     }
   }
 

@@ -112,8 +112,8 @@ async def explain(context: AppContext, request: Request) -> Response:
     data = {
         "steps": await asyncio.to_thread(lambda: [encode_step(step) for step in steps]),
         "states": states,
-        "seconds": sum(step.seconds for step in run if step.seconds is not None),
-        "unknown": sorted({step.feature for step in run if step.seconds is None}),
+        "seconds": sum(step.work for step in run if step.work is not None),
+        "unknown": sorted({step.feature for step in run if step.work is None}),
     }
     return json_response(data)
 

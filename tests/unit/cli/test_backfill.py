@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import itertools
 import os
 from collections.abc import AsyncIterator, Iterator
@@ -20,8 +21,9 @@ from amber_ray.client.row import Row
 from amber_ray.client.sweep import Pace
 from amber_ray.core.model.request import ComputeRequest, Failure
 from amber_ray.core.model.service import RequestEvent
-from amber_ray.core.model.units import Asset
-from tests.memory_service import Gate, Held, Step
+from amber_ray.core.model.units import Asset, EachRange, Segment
+from amber_ray.core.values.annotations import parse
+from tests.memory_service import Gate, Held, Made, MemoryService, Step
 from tests.unit.gated_service import GatedService
 
 
@@ -477,3 +479,73 @@ def test_a_file_of_failures_is_made_when_wanted_and_never_stale(tmp_path: Path) 
     path.write_text("an earlier run's")
     FailureFile(str(path), always=False).close()
     assert pq.read_table(path).num_rows == 0
+
+
+@dataclasses.dataclass
+class Mark:
+    start: float
+    end: float
+
+
+class Marked(MemoryService):
+    """`span` is for each range that `marks` finds: none in `/none.mp4`, in `/slow.mp4` once it is free."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        found = [Mark(0.0, 2.0), Mark(2.0, 5.0)]
+        self.free = False
+        self.made = {
+            "marks": Made(parse(list[Mark]), of=lambda call: [] if "none" in call.unit.uri else found),
+            "span": Made(parse(float), per="marks", of=lambda call: call.unit.start),
+        }
+
+    def _advance(self, step: Step) -> bool:
+        held = isinstance(step.unit, Asset) and step.unit.uri == "/slow.mp4" and not self.free
+        return not held and super()._advance(step)
+
+
+def test_an_asset_has_ended_when_all_windows_that_were_found_in_it_have() -> None:
+    service = Marked()
+    told: dict[str, list[tuple[float, float]]] = {}
+
+    def tell(results: Results) -> None:
+        for row in results.rows:
+            windows = told.setdefault(row.asset or "", [])
+            if isinstance(row.unit, Segment):
+                windows.append((row.unit.start, row.unit.end))
+
+    async def story() -> None:
+        client = AsyncClient(service, timeout=20)
+        service.gate_of("marks").clear()
+        names = ["/a.mp4", "/none.mp4", "/slow.mp4"]
+        work = asyncio.create_task(client.sweep("span", names, tell))
+        await settled(lambda: "events" in dict(service.asked))
+        service.gate_of("marks").set()
+        await settled(lambda: len(told) == 2)
+        assert told == {"/a.mp4": [(0.0, 2.0), (2.0, 5.0)], "/none.mp4": []}
+        service.free = True
+        service.go_on()
+        await work
+        assert told["/slow.mp4"] == told["/a.mp4"]
+
+    asyncio.run(story())
+
+
+def test_what_a_finder_did_not_find_is_no_value(tmp_path: Path) -> None:
+    film = Asset("a" * 32, "/a.mp4", "video/mp4", 1, 30.0)
+    each = EachRange(film, "marks", "K", 10_000_000)
+    bar, file = CatalogueProgressBar(2, shown=False), FailureFile(str(tmp_path / "bad.parquet"), always=True)
+    found = Results(
+        [
+            Row("span", "/a.mp4", Segment(film, 0, 5, found=True), "u", "ready", 1.0),
+            Row("span", "/b.mp4", each, "t", "ready", []),
+            Row("span", "/c.mp4", each, "t", "pending"),
+            Row("span", "/d.mp4", each, "t", "failed", failure=failure()),
+        ]
+    )
+    bar.add(found)
+    assert (bar.ready, bar.missing, bar.failed, bar.assets) == (1, 1, 1, 4)
+    file.add(found)
+    file.close()
+    [line] = pq.read_table(file.path).to_pylist()
+    assert (line["asset"], line["asset_id"], line["unit"]) == ("/d.mp4", film.id, each.unit_id)

@@ -24,8 +24,9 @@ from amber_ray.cli.summary import size, summary
 from amber_ray.cli.terminal import seconds
 from amber_ray.client import AsyncClient, Client
 from amber_ray.client.loop import Loop
+from amber_ray.core.model.request import ComputeRequest, ExplainedStep
 from amber_ray.core.model.service import FeatureInfo
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import Asset, EachRange
 from amber_ray.core.values.annotations import Scalar
 from tests.memory_service import Call, Made
 from tests.unit.gated_service import JPEG, GatedService
@@ -369,6 +370,28 @@ def test_explain_counts_what_never_ran_as_unknown(amber: Amber, service: GatedSe
     service.never_ran = {"score", "size"}
     told = amber("explain", "size,score", "/a.mp4", *SERVER)[1]
     assert "2 of 2 steps would run, how long is not known: none of their features has run here" in told
+
+
+def test_explain_says_how_many_windows_are_expected(amber: Amber, service: GatedService) -> None:
+    film = Asset("a" * 32, "/a.mp4", "video/mp4", 1, 30.0)
+    each = EachRange(film, "marks", "K", 10_000_000)
+    explained: list[ExplainedStep] = [
+        ExplainedStep("marks", "1", "K", film, "missing", (), 2.0, {"CPU": 1.0}, False, "run"),
+        ExplainedStep("span", "1", "S", each, "missing", ("K",), 0.5, {"CPU": 1.0}, True, "run", 14),
+    ]
+
+    async def explain(request: ComputeRequest) -> list[ExplainedStep]:
+        return explained
+
+    service.explain = explain  # type: ignore[method-assign]
+    told = " ".join(amber("explain", "size", "/a.mp4", *SERVER)[1].split())
+    assert "each of marks: 14 expected" in told
+    assert "about 15 of 15 steps would run, about 9.0 s of work" in told
+    steps = json.loads(amber("explain", "size", "/a.mp4", "--format", "json", *SERVER)[1])
+    assert [(s["unit"], s["expected"]) for s in steps] == [(None, None), ({"each": "marks"}, 14)]
+    explained[1] = dataclasses.replace(explained[1], expected=None)  # its finder has never run here
+    told = " ".join(amber("explain", "size", "/a.mp4", *SERVER)[1].split())
+    assert "2 of 2 steps would run, about 2.0 s of work, unknown for 1 of 2 features" in told
 
 
 def test_status_and_failures(amber: Amber, service: GatedService) -> None:

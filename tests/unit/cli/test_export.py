@@ -30,6 +30,19 @@ from tests.memory_service import FEATURES, Made, MemoryService, digest, info
 Export = Callable[..., tuple[int, str, str]]
 
 
+@dataclasses.dataclass
+class Mark:
+    start: float
+    end: float
+
+
+MARKS = {
+    "/a.mp4": [Mark(4.0, 9.0), Mark(0.0, 4.0), Mark(9.0, 12.5)],
+    "/b.mp4": [],
+    "/c.mp4": [Mark(1.0, 2.0)],
+}
+
+
 class StoredService(MemoryService):
     """Its features are made from each other; `stop` is why no value can be read."""
 
@@ -42,6 +55,8 @@ class StoredService(MemoryService):
             "frames": Made(parse(int), per="segment", of=lambda call: 1, store="never"),
             "colour": Made(parse(float), per="segment", inputs=("frames",), of=lambda call: 0.25),
             "mood": Made(parse(float), inputs=("colour",), of=lambda call: 0.75),
+            "marks": Made(parse(list[Mark]), of=lambda call: MARKS[call.unit.uri]),
+            "span": Made(parse(float), per="marks", of=lambda call: call.unit.start),
         }
         self.stop: AmberError | None = None
 
@@ -331,3 +346,33 @@ def test_what_is_there_is_found_by_one_question(service: StoredService) -> None:
     }
     assert [len(request.assets) for request in service.asked_for("explain")] == [24]
     assert sorted(service.asked_for("add_asset")) == ["/missing.mp4", "file:///copy/1.png"]
+
+
+def test_found_windows_are_rows_and_counted_as_far_as_they_are_known(
+    export: Export, service: StoredService
+) -> None:
+    service.compute_now("span", "/a.mp4")
+    service.compute_now("marks", "/b.mp4")
+    gone = next(key for key in service.kept if service.kept[key].value == 4.0)
+    del service.kept[gone]  # as if its part were damaged
+    names = assets("/a.mp4", "/b.mp4", "/c.mp4", "/missing.mp4")
+    status, out, _ = export("span", *names)
+    assert (status, service.asked_for("compute")) == (1, [])
+    rows = pq.read_table("set/span").to_pylist()
+    assert [(r["uri"], r["start"], r["length"], r["value"]) for r in rows] == [
+        ("/a.mp4", 0.0, 4.0, 0.0),
+        ("/a.mp4", 9.0, 3.5, 9.0),
+    ]
+    counts = ("asked", "present", "failed", "missing", "unknown")
+    lines = {line["uri"]: tuple(line[name] for name in counts) for line in coverage()}
+    assert lines == {
+        "/a.mp4": (3, 2, 0, 1, 0),
+        "/b.mp4": (0, 0, 0, 0, 0),  # where there is nothing, all of it is there
+        "/c.mp4": (1, 0, 0, 0, 1),  # nobody has looked
+        "/missing.mp4": (1, 0, 1, 0, 0),
+    }
+    told = [line.split() for line in out.splitlines() if "span" in line]
+    assert told == [["span", "5", "2", "1", "1", "1"]]
+    status, _, _ = export("span", *assets("/a.mp4", "/b.mp4", "/c.mp4"), "--compute", out="all")
+    assert (status, [r["start"] for r in pq.read_table("all/span").to_pylist()]) == (0, [0.0, 4.0, 9.0, 1.0])
+    assert manifest("all")["features"]["span"]["unknown"] == 0

@@ -21,6 +21,7 @@ from amber_ray.client import embedded
 from amber_ray.client.registered import Opened
 from amber_ray.core.planning.fanout import expand, windows_of
 from amber_ray.core.planning.plan import Planner
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.errors import MediaNotFound, StoreBusy, Unavailable, UnknownKey
 from amber_ray.fabric.adapter import machine
 from amber_ray.fabric.adapter.reading import StoreReader
@@ -28,7 +29,7 @@ from amber_ray.features.registered import build
 from amber_ray.settings import Settings
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
-from amber_ray.store.rows import Row
+from amber_ray.store.rows import Row, table_of
 from tests.media import RED, flat, settled, write_picture
 
 ROOT = Path(__file__).parents[3]
@@ -417,13 +418,26 @@ def test_found_units_that_are_stored_are_read_and_the_first_that_lacks_starts_a_
         row = Row(key, asset.id, unit.unit_id, "{}", value, (), "c", 1.5, "cpu", 1e9, True)
         ValueStore(settings.store).write("tone", "1", registry.get("tone").returns, [row])
 
+    def states() -> list[tuple[float, str]]:
+        return [(row.unit.start, row.state) for row in client.stored("tone", picture).rows if row.unit]  # type: ignore[union-attr]
+
+    def actions() -> list[tuple[str, str]]:
+        return [(step.feature, step.action) for step in client.explain("tone", picture)]
+
+    assert states() == [(0.0, "pending"), (2.0, "pending")]  # by windows that are read for it
+    assert actions() == [("ranges", "read"), ("tone", "run"), ("tone", "run")]
     keep(0, "dark")
+    assert states() == [(0.0, "ready"), (2.0, "pending")]
+    assert actions() == [("ranges", "read"), ("tone", "read"), ("tone", "run")]
+    assert not started
     with pytest.raises(Asked):
         client.get("tone", picture)
     assert len(started) == 1
     keep(1, "light")
     with amber.connect(settings=settings, features=FEATURES) as another:
-        assert another.get("tone", picture) == ["dark", "light"]
+        assert [(w.end, tone) for w, tone in another.get("tone", picture).items()] == [
+            *((2.0, "dark"), (7.5, "light")),
+        ]
         assert another.get_many(["tone"], [picture]).to_pandas()[
             ["start", "end", "tone"]
         ].to_numpy().tolist() == [
@@ -431,3 +445,27 @@ def test_found_units_that_are_stored_are_read_and_the_first_that_lacks_starts_a_
             [2.0, 7.5, "light"],
         ]
     assert len(started) == 1
+
+
+def test_what_is_known_of_windows_without_their_finder_is_how_many_to_expect(
+    client: amber.Client, started: list[Engine], settings: Settings, picture: str, tmp_path: Path
+) -> None:
+    other = str(settled(write_picture(tmp_path / "blue.png", flat((0, 0, 255)))))
+    registry = build(settings, FEATURES)
+    [step] = client.explain("ranges", picture)
+    assert client.explain("tone", picture)[-1].expected is None
+    row = Row("0" * 32, "a", "a", "{}", [Range(0.0, 1.0)] * 14, (), "c", 1.5, "cpu", 1e9)
+    type = registry.get("ranges").returns
+    ValueStore(settings.store).publish(
+        "ranges", step.version, type, Means(1.5, 100.0, 14.0), [table_of(type, [row])]
+    )
+    for asset in (picture, other):
+        [finder, each] = client.explain("tone", asset)
+        assert (finder.action, each.action, each.expected, finder.expected) == ("run", "run", 14, None)
+        [row_of_all] = client.stored("tone", asset).rows
+        assert (row_of_all.state, row_of_all.uncounted) == ("pending", True)
+    fill(settings, "ranges", uri=other, values={"ranges": []})
+    [finder, each] = client.explain("tone", other)
+    assert (each.state, each.action, each.expected) == ("cold", "use", None)
+    assert client.stored("tone", other)["tone", other] == []
+    assert not started

@@ -7,6 +7,8 @@ assets.
 from __future__ import annotations
 
 import asyncio
+import json
+import pickle
 import random
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
@@ -22,9 +24,10 @@ from amber_ray.client.exchange import loaded
 from amber_ray.client.http import HttpService
 from amber_ray.client.results import Identified, assigned
 from amber_ray.client.row import Row
-from amber_ray.core.model.request import Failure, RequestView, Result
+from amber_ray.core.model.request import MISSING, Failure, RequestView, Result
 from amber_ray.core.model.service import Answered
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import Asset, EachRange, Segment
+from amber_ray.core.values.annotations import Jpeg, parse
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
 from tests.unit.gated_service import GatedService, digest
@@ -322,3 +325,23 @@ def test_values_of_several_features_are_loaded_at_a_time() -> None:
 
     two = asyncio.Barrier(2)
     assert [row.failure.type for row in asyncio.run(story()) if row.failure] == ["UnknownKey", "UnknownKey"]
+
+
+def test_a_list_of_windows_values_has_its_windows_too() -> None:
+    """Also once its pictures are wrapped; a list in which nothing was found is empty, one not known none."""
+    film = Asset("a" * 32, "/a.mp4", "video/mp4", 1, 30.0)
+    each = EachRange(film, "shots", "K", 10_000_000)
+    windows = [Segment(film, 0, 2_500_000, found=True), Segment(film, 2_500_000, 500_000, found=True)]
+    rows = [Row("span", "a.mp4", unit, f"u{i}", "ready", i) for i, unit in enumerate(windows)]
+    results = Results([*rows, Row("span", "b.mp4", each, "t", "ready", [])])
+    found = results["span", "a.mp4"]
+    assert (found, json.dumps(found), pickle.loads(pickle.dumps(found)).windows) == (
+        [0, 1],
+        "[0, 1]",
+        windows,
+    )
+    assert [(w.start, w.end, value) for w, value in found.items()] == [(0.0, 2.5, 0), (2.5, 3.0, 1)]
+    assert (results["span", "b.mp4"], [*results["span", "b.mp4"].items()]) == ([], [])
+    results.typed({"span": parse(Jpeg)})
+    assert results["span", "a.mp4"].windows == windows
+    assert Results([Row("span", "c.mp4", each, "t", "pending")])["span", "c.mp4"] is MISSING

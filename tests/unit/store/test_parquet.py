@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.values import annotations as vt
 from amber_ray.errors import DamagedPart, StoreError
 from amber_ray.store import files as fl
@@ -348,7 +349,7 @@ def test_a_part_with_a_type_of_a_later_amber_is_left_where_it_is(store: ValueSto
         def spec(self) -> Any:
             return {"kind": "hologram"}
 
-    part = store.publish("score", "1", Later(), (0.0, 0.0), [kit.store_table()])  # type: ignore[arg-type]
+    part = store.publish("score", "1", Later(), Means(0.0, 0.0), [kit.store_table()])  # type: ignore[arg-type]
     late: list[str] = []
     assert list(ValueStore(store.url).scan(late=late)) == []
     assert late == store.parts() == [part.name]
@@ -570,5 +571,5 @@ def test_a_lease_that_ends_while_a_part_is_written_keeps_it_from_being_published
         yield kit.store_table()
 
     with pytest.raises(StoreError, match="not now"):
-        ValueStore(str(tmp_path), fence).publish("score", "1", FLOAT, (0.0, 0.0), tables())
+        ValueStore(str(tmp_path), fence).publish("score", "1", FLOAT, Means(0.0, 0.0), tables())
     assert found(str(tmp_path)) == []

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amber_ray.core.declare.resources import Resources
-from amber_ray.core.ledger.foresight import foresee
+from amber_ray.core.ledger.foresight import foresee, prospect
 from amber_ray.core.ledger.invariants import Broken, check
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
@@ -454,6 +454,28 @@ def test_a_gather_of_many_templates_is_put_together_when_the_last_one_is_opened(
     assert isinstance(made.answer("r", "reel"), ev.Ready)
 
 
+def test_windows_that_are_only_stored_are_foreseen_by_whoever_reads_them() -> None:
+    steps = graph()
+    steps.each("look", "cuts", "each light")
+    made = Story(stored=["cuts"])
+    asked = [ev.Requested("f", steps.steps, ("each look",))]
+    told = prospect(made.ledger, asked, made.now)
+    assert told.unread == ["cuts"]
+    assert (told.fates["cuts"], told.fates["each look"], told.fates["each light"]) == ("read", "run", "run")
+    read = prospect(made.ledger, asked, made.now, windows={"cuts": TWO})
+    assert (read.unread, read.windows) == ([], {"cuts": TWO})
+    assert (read.fates["cuts"], read.fates["each look"]) == ("read", "run")
+    [*units] = read.opened["each look"].keys
+    made.index.update(units)  # as if they had been stored
+    fates = prospect(made.ledger, asked, made.now, windows={"cuts": TWO}).fates
+    assert [fates[key] for key in units] == ["read", "read"]
+    assert "probe" not in fates
+    anew = [ev.Requested("f", steps.steps, ("cuts", "each look"), refresh=True)]
+    told = prospect(made.ledger, anew, made.now, windows={"cuts": TWO})
+    assert (told.opened, told.fates["cuts"], told.fates["each look"]) == ({}, "run", "run")
+    assert not made.ledger.entries
+
+
 def test_a_gather_that_is_opened_in_part_is_left_failed_and_foreseen_as_any() -> None:
     made, steps = halves()
     made.leave("r")
@@ -521,8 +543,8 @@ def test_what_stands_for_units_that_are_known_has_their_fate() -> None:
     made.ask("r", steps, "each light")
     run(made)
     fates = foreseen(made, steps, "each light")
-    assert fates["each light"] == "use"
-    assert not fates.keys() & {"each frames", "probe", "cuts"}
+    assert (fates["each light"], fates["cuts"]) == ("use", "use")  # whose windows say which units there are
+    assert not fates.keys() & {"each frames", "probe"}
     assert foreseen(made, steps, "film")["each light"] == "use"
     again = Story(stored=["probe", *units(made)])
     again.windows["cuts"] = TWO
@@ -535,7 +557,7 @@ def test_what_stands_for_units_that_are_known_has_their_fate() -> None:
     nothing = story(windows=())
     nothing.ask("one", steps, "cuts")
     nothing.done("cuts")
-    assert foreseen(nothing, steps, "each light") == {"each light": "use"}
+    assert foreseen(nothing, steps, "each light") == {"each light": "use", "cuts": "use"}
 
 
 def test_units_that_another_shard_owns_are_asked_of_it_by_what_stands_for_them() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from amber_ray.core.declare.feature import Resources
 from amber_ray.core.scheduler.capacity import Capacity
-from amber_ray.core.scheduler.costs import Costs
+from amber_ray.core.scheduler.costs import Costs, Means
 from amber_ray.core.scheduler.queues import Tenants
 from amber_ray.core.scheduler.schedule import MAX_UNITS
 from amber_ray.core.state import events as ev
@@ -505,9 +505,11 @@ def test_costs_follow_recent_runs_and_ignore_the_size_of_what_never_left_the_wor
         costs.of(f).learn(3.0, None)
     assert costs.of(f).seconds == pytest.approx(3.0, rel=0.01)
     assert costs.of(f).bytes == 100.0
-    costs.preset("f", "1", 9.0, 9.0)
-    costs.preset("g", "1", 9.0, 8.0)
-    assert costs.known() == {("f", "1"): (costs.of(f).seconds, 100.0), ("g", "1"): (9.0, 8.0)}
+    costs.preset("f", "1", Means(9.0, 9.0, 14.0))
+    costs.preset("g", "1", Means(9.0, 8.0))
+    assert costs.known() == {("f", "1"): (costs.of(f).seconds, 100.0, 14.0), ("g", "1"): (9.0, 8.0, None)}
+    costs.of(f).learn(1.0, 100, 6)
+    assert costs.known()["f", "1"].ranges == 13.0
     assert costs.of(recipe("unknown")).seconds is None
 
 

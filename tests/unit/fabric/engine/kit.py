@@ -24,6 +24,7 @@ from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, Requ
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import home_of
 from amber_ray.core.planning.plan import Target
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.errors import AmberError, MediaNotFound, StoreError
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.engine.ports import Ports, ShardGone
@@ -515,7 +516,7 @@ class MemoryShard:
         rows = {unit: [KeptRow(key, unit, "{}", 7.0)] for unit, key in of.items() if unit in units}
         return Kept(rows, "asset" if of else None, tuple(v for f, v in self.kept_rows if f == feature))
 
-    async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], float]:
+    async def expected(self, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Means]:
         return {}
 
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:

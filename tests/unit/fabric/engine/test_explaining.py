@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from typing import Any, cast
 
+from amber_ray.core.model.request import ExplainedStep
+from amber_ray.core.model.units import Segment
 from amber_ray.core.planning.plan import Plan, Target
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.fabric.engine.explaining import explained
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.shard import inspection
@@ -25,13 +28,13 @@ class Shard:
     async def call(self, method: str, *args: Any) -> Any:
         return getattr(self, method)(*args)
 
-    def expected(self, names: Any) -> dict[tuple[str, str], float]:
+    def expected(self, names: Any) -> dict[tuple[str, str], Means]:
         return inspection.expected(self.story.ledger, names)
 
     def foresee(
         self, part: PlanPart, borrowed: Any, broken: Any, refresh: bool, load: bool, at: float
     ) -> Foreseen:
-        return inspection.foreseen(
+        told, _ = inspection.foreseen(
             self.story.ledger,
             part,
             self.story.now,
@@ -41,15 +44,25 @@ class Shard:
             load=load,
             located=at,
         )
+        return told
 
 
-def actions(graph: Graph, target: str, *stories: Story) -> dict[str, str]:
-    """What is done with each step for one target."""
+def steps_of(graph: Graph, target: str, *stories: Story) -> list[ExplainedStep]:
+    """What is told of each step for one target."""
     step = graph.steps[target]
     plan = Plan(graph.steps, (Target(step.recipe.feature, step.unit, target),))
     shards = cast("list[ShardClient]", [Shard(story) for story in stories])
-    told = asyncio.run(explained(plan, shards, refresh=False, load=True, at=0.0, answered=False))
-    return {step.key: step.action for step in told}
+    return asyncio.run(explained(plan, shards, refresh=False, load=True, at=0.0, answered=False))
+
+
+def actions(graph: Graph, target: str, *stories: Story) -> dict[str, str]:
+    """What is done with each step for one target; the steps of windows by their feature and start."""
+
+    def name(step: ExplainedStep) -> str:
+        unit = step.unit
+        return f"{step.feature} {unit.start:g}" if isinstance(unit, Segment) else step.key
+
+    return {name(step): step.action for step in steps_of(graph, target, *stories)}
 
 
 def story(shard: int) -> Story:
@@ -71,11 +84,12 @@ def test_units_of_another_shard_that_no_plan_names_are_asked_of_it() -> None:
     graph.each("dark", "cuts", home=1)
     graph.add("other", "each dark")
     told = actions(graph, "other", first, second)
-    assert (told["other"], told["each dark"], told["match"]) == ("run", "run", "skip")
+    assert (told["other"], told["dark 0"], told["dark 2"], told["match"]) == ("run", "run", "run", "skip")
     second.ask("d", graph.steps, "each dark")
     while second.ledger.tasks:
         second.done(*(s.key for s in next(iter(second.ledger.tasks.values())).steps))
-    assert actions(graph, "other", first, second)["each dark"] == "use"
+    told = actions(graph, "other", first, second)
+    assert (told["dark 0"], told["dark 2"]) == ("use", "use")
     bad = second.expanded["d", "each dark"][0]
     second.purge(*second.expanded["d", "each dark"])
     second.ask("e", graph.steps, "each dark")
@@ -83,4 +97,43 @@ def test_units_of_another_shard_that_no_plan_names_are_asked_of_it() -> None:
     while second.ledger.tasks:
         second.done(*(s.key for s in next(iter(second.ledger.tasks.values())).steps))
     told = actions(graph, "other", first, second)
-    assert (told["other"], told["each dark"]) == ("fail", "fail")
+    assert (told["other"], told["dark 0"], told["dark 2"]) == ("fail", "fail", "use")
+
+
+def test_units_stand_in_the_place_of_each_range_once_the_windows_are_known() -> None:
+    graph = Graph()
+    graph.add("cuts")
+    graph.each("light", "cuts")
+    graph.each("caption", "cuts", "each light")
+    graph.add("film", "each caption")
+    made = story(0)
+    [cuts, light, caption, film] = steps_of(graph, "film", made)
+    assert (cuts.expected, light.expected, caption.expected, film.expected) == (None, None, None, None)
+    assert {step.action for step in (cuts, light, caption, film)} == {"run"}
+    made.ask("r", graph.steps, "cuts")
+    made.done("cuts")
+    told = steps_of(graph, "film", made)
+    assert [(s.feature, s.unit.start) for s in told if isinstance(s.unit, Segment)] == [
+        *(("light", 0.0), ("caption", 0.0)),
+        *(("light", 2.0), ("caption", 2.0)),
+    ]
+    assert {s.action for s in told if s.feature != "cuts"} == {"run"}
+    captions = tuple(s.key for s in told if s.feature == "caption")
+    assert told[-1].inputs == captions
+    made.purge("cuts")
+    [_, light, caption, _] = steps_of(graph, "film", made)  # by what was learned
+    assert (light.expected, caption.expected) == (2, 2)
+    assert (light.seconds, caption.target) == (None, False)
+
+
+def test_units_of_a_finder_that_found_nothing_are_there_as_its_value_is() -> None:
+    graph = Graph()
+    graph.add("cuts")
+    graph.each("light", "cuts")
+    made = story(0)
+    made.windows["cuts"] = ()
+    made.ask("r", graph.steps, "cuts")
+    made.done("cuts")
+    [cuts, light] = steps_of(graph, "each light", made)
+    assert (cuts.state, light.state, light.action, light.target) == ("hot", "hot", "use", True)
+    assert light.expected is None
