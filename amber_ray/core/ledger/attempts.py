@@ -48,7 +48,7 @@ class Attempts:
             recipe = entry.step.recipe
             if recipe.store != "never" or entry.waiters or not entry.dependents.keys() <= inside:
                 outputs.append(entry.key)
-                size = scheduler.cost(recipe).bytes
+                size = scheduler.cost(entry.step).bytes
                 small = small and size is not None and size * 2 < graph.settings.inline_bytes
         first = entries[0]
         task = ev.Task(
@@ -106,7 +106,7 @@ class Attempts:
                     graph.counters["computed"] += 1
                     size = report.bytes if report.kept else None
                     ranges = len(report.windows) if isinstance(report.windows, tuple) else None
-                    self._scheduler.cost(entry.step.recipe).learn(report.seconds, size, ranges)
+                    self._scheduler.learn(entry.step, report.seconds, size, ranges)
                 graph.consumed(entry)
                 if report.kept:
                     graph.hold(entry, DONE, report.bytes, now, report.windows)

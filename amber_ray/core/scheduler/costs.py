@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from amber_ray.core.model.units import Segment, Unit
 from amber_ray.core.planning.plan import Recipe
 
 WEIGHT = 1 / 8
@@ -65,30 +66,52 @@ def _folded(old: float | None, new: float) -> float:
     return float(new) if old is None else old + (new - old) * WEIGHT
 
 
+def length_class(unit: Unit) -> int:
+    """Return in which range of lengths a found unit is, each four times as long as the one before; else 0.
+
+    What a window costs grows with its length for most features, and not for all: so windows of very different
+    lengths are learned apart, and the grid's, which are all alike, are apart from them.
+    """
+    if isinstance(unit, Segment) and unit.found:
+        return 1 + (unit.length_us >> 18).bit_length() // 2
+    return 0
+
+
 class Costs:
-    """What is known of each feature and version."""
+    """What is known of each feature and version: of all its steps, and of those for units of one kind."""
 
     def __init__(self, known: Mapping[tuple[str, str], tuple[float, float]] | None = None) -> None:
         self._known: dict[tuple[str, str], Cost] = {}
+        self._kinds: dict[tuple[str, str, int], Cost] = {}
         for name, means in (known or {}).items():
             self.preset(*name, Means(*means))
 
-    def of(self, recipe: Recipe) -> Cost:
-        """Return what is known of a recipe's feature and version; it goes on learning."""
-        return self._of(recipe.feature, recipe.version)
+    def of(self, recipe: Recipe, length: int = 0) -> Cost:
+        """Return what is known of a recipe's feature and version, for units of one `length_class`.
+
+        It goes on learning.
+        """
+        return self._of(recipe.feature, recipe.version, length)
+
+    def learn(
+        self, recipe: Recipe, length: int, seconds: float, size: int | None, ranges: int | None = None
+    ) -> None:
+        """Fold in one run for a unit of a `length_class`; see `Cost.learn`."""
+        self._known.setdefault((recipe.feature, recipe.version), Cost()).learn(seconds, size, ranges)
+        self.of(recipe, length).learn(seconds, size, ranges)
 
     def preset(self, feature: str, version: str, means: Means) -> None:
         """Take what storage says of earlier runs, unless something was learned here already."""
-        cost = self._of(feature, version)
-        if cost.seconds is None:
-            cost.seconds = means.seconds
-        if cost.bytes is None:
-            cost.bytes = means.bytes
-        if cost.ranges is None:
-            cost.ranges = means.ranges
+        for cost in (self._known.setdefault((feature, version), Cost()), self._of(feature, version, 0)):
+            if cost.seconds is None:
+                cost.seconds = means.seconds
+            if cost.bytes is None:
+                cost.bytes = means.bytes
+            if cost.ranges is None:
+                cost.ranges = means.ranges
 
-    def _of(self, feature: str, version: str) -> Cost:
-        return self._known.setdefault((feature, version), Cost())
+    def _of(self, feature: str, version: str, length: int) -> Cost:
+        return self._kinds.setdefault((feature, version, length), Cost())
 
     def known(self) -> dict[tuple[str, str], Means]:
         """Return the means of each (feature, version) that has run; 0 bytes where none was measured."""

@@ -21,13 +21,16 @@ Must not know: requests, values, Ray. The ledger calls it and changes the states
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
-from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.model.units import Segment
+from amber_ray.core.planning.plan import Recipe, Step
 from amber_ray.core.scheduler.calls import CallGate
 from amber_ray.core.scheduler.capacity import Capacity
-from amber_ray.core.scheduler.costs import Cost, Costs
+from amber_ray.core.scheduler.costs import Cost, Costs, length_class
 from amber_ray.core.scheduler.queues import CLASSES, ReadyQueue, Tenants
 from amber_ray.core.state.entry import AVAILABLE, QUEUED, WAITING, Entry
 
@@ -35,9 +38,16 @@ MAX_THREADS = 4
 """Threads that decode for one task, at most: what is done with the pictures takes one thread."""
 MAX_UNITS = 256
 """Most steps in one task, so that a lost task costs little and its report stays small."""
+REEL_US = 60_000_000
+"""Microseconds of film whose windows are best decoded by one task: what a segment of the grid has by default.
+Each task seeks once, and decodes up to its first window from a key frame, some seconds of film before it."""
+REEL_PACKS = 20
+"""How much longer than a pack a task may take that decodes windows of one reel."""
 KNOWN_RECIPES = 10_000
 """Most recipes whose shape is remembered by their identity."""
 _URGENT_FIRST = tuple(reversed(range(CLASSES)))
+Reel: TypeAlias = tuple[str | None, int]
+"""An asset's id and the number of a stretch of its film, each `REEL_US` long."""
 UNKNOWN_SECONDS = 1.0
 """Seconds that a tenant is charged for a step of a feature that has not run yet."""
 
@@ -59,15 +69,15 @@ class Draft:
 class Shape:
     """How a recipe runs on the present cluster: its queue (`lane`), its resources, and what is lacking.
 
-    `cost` is what its steps have taken so far. `recipe` is kept so that its `id()` is not given to another
-    one while the shape is remembered.
+    `costs` is what its steps have taken so far, by `length_class`. `recipe` is kept so that its `id()` is not
+    given to another one while the shape is remembered.
     """
 
     recipe: Recipe
     lane: int
     needs: Mapping[str, float]
     lacking: str | None
-    cost: Cost
+    costs: dict[int, Cost]
 
 
 class Scheduler:
@@ -87,7 +97,7 @@ class Scheduler:
         self._empty: dict[int, ReadyQueue] = {}  # to be used again: many a step is alone in its queue
         self._kinds: dict[object, tuple[int, Mapping[str, float]]] = {}
         self._shapes: dict[int, Shape] = {}
-        self._lookers: dict[str, dict[str, Entry]] = {}
+        self._lookers: dict[Reel, dict[str, dict[str, Entry]]] = {}  # by reel, unit and key
         self._tickets = 0
 
     # --- what the cluster has
@@ -111,15 +121,24 @@ class Scheduler:
     @property
     def lookers(self) -> int:
         """Return how many steps in the queue look at pictures of their unit."""
-        return sum(map(len, self._lookers.values()))
+        return sum(len(entries) for units in self._lookers.values() for entries in units.values())
 
     def lacking(self, recipe: Recipe) -> str | None:
         """Return a sentence that names the resource that no node has or can get; None if there is none."""
         return self._shape(recipe).lacking
 
-    def cost(self, recipe: Recipe) -> Cost:
-        """Return what the steps of a recipe's feature and version have taken so far."""
-        return self._shape(recipe).cost
+    def cost(self, step: Step) -> Cost:
+        """Return what steps of this feature and version have taken so far, for units of this kind."""
+        length = length_class(step.unit)
+        costs = self._shape(step.recipe).costs
+        found = costs.get(length)
+        if found is None:
+            found = costs[length] = self.costs.of(step.recipe, length)
+        return found
+
+    def learn(self, step: Step, seconds: float, size: int | None, ranges: int | None) -> None:
+        """Take in what a step has taken; see `Cost.learn`."""
+        self.costs.learn(step.recipe, length_class(step.unit), seconds, size, ranges)
 
     def _shape(self, recipe: Recipe) -> Shape:
         shape = self._shapes.get(id(recipe))
@@ -137,7 +156,7 @@ class Scheduler:
                     self._kinds.clear()
             number, needs = self._kinds.setdefault(kind, (len(self._kinds), needs))
             lacking = self.capacity.lacking(recipe.feature, needs)
-            shape = Shape(recipe, number, needs, lacking, self.costs.of(recipe))
+            shape = Shape(recipe, number, needs, lacking, {})
             self._shapes[id(recipe)] = shape
         return shape
 
@@ -156,7 +175,8 @@ class Scheduler:
         entry.ticket = self._tickets
         lane.push(entry)
         if entry.step.recipe.looks:
-            self._lookers.setdefault(entry.step.unit_id, {})[entry.key] = entry
+            units = self._lookers.setdefault(_reel(entry.step), {})
+            units.setdefault(entry.step.unit_id, {})[entry.key] = entry
         self.tenants[entry.rank[0]].queued(entry.tenant)
 
     def pull(self, entry: Entry) -> None:
@@ -170,10 +190,14 @@ class Scheduler:
         if not lane.size:
             self._empty[name] = self.lanes.pop(name)
         if entry.step.recipe.looks:
-            beside = self._lookers[entry.step.unit_id]
+            reel = _reel(entry.step)
+            units = self._lookers[reel]
+            beside = units[entry.step.unit_id]
             del beside[entry.key]
             if not beside:
-                del self._lookers[entry.step.unit_id]
+                del units[entry.step.unit_id]
+            if not units:
+                del self._lookers[reel]
         self.tenants[entry.rank[0]].unqueued(entry.tenant)
 
     # --- tasks
@@ -213,7 +237,7 @@ class Scheduler:
             shape = self._shape(entry.step.recipe)
             if shape.needs is not needs:
                 needs = _joined(needs, shape.needs)
-            seconds = shape.cost.seconds
+            seconds = self.cost(entry.step).seconds
             charge = UNKNOWN_SECONDS if seconds is None else seconds
             tenants.charge(entry.tenant, charge / (first.calls.concurrency or 1))  # its share of an actor
         if not first.calls.concurrency:
@@ -320,7 +344,7 @@ class Scheduler:
         served = self.tenants[head.rank[0]].served
         self.pull(head)
         most = head.step.recipe.batch
-        seconds = self.cost(head.step.recipe).seconds
+        seconds = self.cost(head.step).seconds
         if seconds and not lane.needs.get("GPU"):
             most = min(most, max(1, int(self.pack_seconds / seconds)))
         while len(chosen) < most and not head.isolated:
@@ -336,7 +360,8 @@ class Scheduler:
     ) -> list[Entry]:
         """Return the head's fused group, and further groups of its class and tenant while they are cheap.
 
-        Each brings along what it completes (`_followed`).
+        Each brings along what it completes (`_followed`). Windows of one reel of film may make a longer task
+        than others do (`REEL_US`).
 
         A task gets no more than an even share of the queue, or workers would stand idle: one share for each
         task that may start now, or for each that the cluster runs at once if those are more. So the shares
@@ -347,25 +372,60 @@ class Scheduler:
         if head.isolated:
             return list(chosen.values())
         inside: dict[str, int] = {}
+        fused = dict.fromkeys(chosen)
         total = self._followed(chosen, (*chosen.values(),), inside, head, self._expected(chosen.values()))
-        if total is None or total >= self.pack_seconds:
-            return list(chosen.values())
         share = -(-queued // max(self.capacity.room(lane.needs), self.capacity.width(lane.needs)))
+        if total is None or share == 1 or len(chosen) >= MAX_UNITS:
+            return list(chosen.values())
         groups = 1
-        while total is not None and total < self.pack_seconds and len(chosen) < MAX_UNITS and groups < share:
-            more = lane.head(head.rank[0], self.tenants[head.rank[0]].served)
-            if more is None or more.isolated or more.tenant != head.tenant:
-                break
-            one = self.cost(more.step.recipe).seconds
-            if one is None or total + one > self.pack_seconds:
+        for more, most in self._beside(lane, head, tuple(chosen.values())):
+            one = self.cost(more.step).seconds
+            if total is None or one is None or total >= most or total + one > most:
                 break
             group = self._fuse(more, entries, chosen, grow)
             chosen.update(group)
+            fused.update(dict.fromkeys(group))
             seconds = self._expected(group.values())
             total = None if seconds is None else total + seconds
             total = self._followed(chosen, group.values(), inside, head, total)
             groups += 1
-        return list(chosen.values())
+            if groups >= share or len(chosen) >= MAX_UNITS:
+                break
+        if groups == 1 or not any(entry.step.recipe.looks for entry in chosen.values()):
+            return list(chosen.values())
+        # By time, so that films are read from window to window; what follows from several groups at the end.
+        return sorted(chosen.values(), key=lambda e: _by_time(e.step) if e.key in fused else _LAST)
+
+    def _beside(self, lane: ReadyQueue, head: Entry, group: Sequence[Entry]) -> Iterator[tuple[Entry, float]]:
+        """Yield the steps that may go with a group, next one first, and how long the task may take then.
+
+        First those that look at windows of the same reel, so that its pictures are decoded once, then those
+        whose turn it is.
+        """
+        for reel in dict.fromkeys(_reel(entry.step) for entry in group if entry.step.recipe.looks):
+            for one in self._of_reel(reel, head):
+                if one.ticket:  # else it was taken along meanwhile
+                    yield one, self.pack_seconds * REEL_PACKS
+        while (more := lane.head(head.rank[0], self.tenants[head.rank[0]].served)) is not None:
+            if more.isolated or more.tenant != head.tenant:
+                return
+            yield more, self.pack_seconds
+
+    def _of_reel(self, reel: Reel, head: Entry) -> list[Entry]:
+        """Return the steps that look at windows of a reel and may share a task with `head`, by time."""
+        lane = self._shape(head.step.recipe).lane
+        looking = (one for units in self._lookers.get(reel, {}).values() for one in units.values())
+        found = [
+            one
+            for one in itertools.islice(looking, 4 * MAX_UNITS)
+            if one.rank == head.rank
+            and one.tenant == head.tenant
+            and not one.isolated
+            and one.step.recipe.fusable
+            and self._shape(one.step.recipe).lane == lane
+            and self.cost(one.step).seconds is not None
+        ]
+        return sorted(found, key=lambda one: _by_time(one.step))
 
     def _followed(
         self,
@@ -391,7 +451,7 @@ class Scheduler:
                 inside[user.key] = inside.get(user.key, 0) + 1
                 if user.missing != inside[user.key] or len(chosen) >= MAX_UNITS:
                     continue
-                one = self.cost(user.step.recipe).seconds
+                one = self.cost(user.step).seconds
                 if one is None or one > max(self.pack_seconds - total, total / 10):
                     continue
                 fits = _joined(held, self._shape(user.step.recipe).needs) is held
@@ -404,7 +464,7 @@ class Scheduler:
     def _expected(self, group: Iterable[Entry]) -> float | None:
         total = 0.0
         for entry in group:
-            one = self.cost(entry.step.recipe).seconds
+            one = self.cost(entry.step).seconds
             if one is None:
                 return None
             total += one
@@ -428,7 +488,9 @@ class Scheduler:
         stack = [seed]
         while stack:
             entry = stack.pop()
-            beside = self._lookers.get(entry.step.unit_id, {}) if entry.step.recipe.looks else {}
+            looks = entry.step.recipe.looks
+            units = self._lookers.get(_reel(entry.step), {}) if looks else {}
+            beside = units.get(entry.step.unit_id, {})
             for other in (*entry.dependents.values(), *map(entries.get, entry.needs), *beside.values()):
                 if other is None or not _joins(other, seed) or other.key in near or other.key in taken:
                     continue
@@ -447,6 +509,20 @@ class Scheduler:
                 group[entry.key] = entry
                 self.pull(entry)
         return group
+
+
+def _reel(step: Step) -> Reel:
+    """Return the stretch of film that a step looks at: of an asset as a whole, none in particular."""
+    unit = step.unit
+    return step.asset_id, unit.start_us // REEL_US if isinstance(unit, Segment) else -1
+
+
+def _by_time(step: Step) -> tuple[bool, str, int]:
+    unit = step.unit
+    return False, step.asset_id or "", unit.start_us if isinstance(unit, Segment) else -1
+
+
+_LAST = (True, "", 0)
 
 
 def _inputs_first(entry: Entry) -> tuple[int, int]:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+
 import pytest
 
 from amber_ray.core.declare.feature import Resources
+from amber_ray.core.model.request import Failure
+from amber_ray.core.model.units import Segment
 from amber_ray.core.scheduler.capacity import Capacity
 from amber_ray.core.scheduler.costs import Costs, Means
 from amber_ray.core.scheduler.queues import Tenants
@@ -347,6 +352,193 @@ def test_a_look_that_is_less_urgent_does_not_hold_up_an_urgent_one() -> None:
     assert submitted(story.done(frames)) == [[changes]]
 
 
+# --- windows of one film
+
+
+def shots(*cuts: float, of: str = "a") -> list[Segment]:
+    """Windows that were found between these seconds of an asset."""
+    ends = [round(cut * 1e6) for cut in cuts]
+    return [Segment(asset(of), a, b - a, found=True) for a, b in itertools.pairwise(ends)]
+
+
+def looking(windows: Sequence[Segment], feature: str = "frames") -> Graph:
+    """A look at each window, and what is made of it."""
+    graph = Graph()
+    for one in windows:
+        graph.add(feature, unit=one, looks=True, store="never")
+        graph.add("caption", f"{feature}@{one.unit_id}", unit=one)
+    return graph
+
+
+def about(story: Story) -> list[list[float]]:
+    """Of which windows each task makes captions, by their beginnings, in order."""
+    told = []
+    for task in story.ledger.tasks.values():
+        captions = [s.unit for s in task.steps if s.recipe.feature == "caption"]
+        told.append([unit.start for unit in captions if isinstance(unit, Segment)])
+    return told
+
+
+def learned(story: Story, seconds: float) -> None:
+    """Have the task that runs end, each of whose steps has taken so long."""
+    story.done(*running(story), seconds=seconds)
+
+
+def test_windows_of_one_reel_share_a_task_though_they_are_no_pack() -> None:
+    graph = looking(shots(*range(0, 131, 5)))
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0)
+    story.ask("r1", graph.steps, *[key for key in graph.steps if key.startswith("caption")])
+    assert about(story) == [[0.0]]  # of windows that long nothing is known yet
+    learned(story, 0.4)
+    assert about(story) == [[float(s) for s in range(5, 60, 5)]]
+    story.done(*running(story), seconds=0.4)
+    assert about(story) == [[float(s) for s in range(60, 120, 5)]]
+
+
+def test_a_reel_that_takes_long_is_several_tasks() -> None:
+    graph = looking(shots(*range(0, 61, 5)))
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=0.5)
+    story.ask("r1", graph.steps, *[key for key in graph.steps if key.startswith("caption")])
+    learned(story, 1.0)
+    assert about(story) == [[5.0, 10.0, 15.0, 20.0, 25.0]]
+
+
+def test_idle_workers_have_their_share_of_a_reel() -> None:
+    graph = looking(shots(*range(0, 61, 5)))
+    story = Story(nodes=[{"CPU": 3.0}], lookahead=0, pack_seconds=1.0)
+    story.ask("r1", graph.steps, *[key for key in graph.steps if key.startswith("caption")])
+    (first, *_) = story.ledger.tasks.values()
+    story.done(*(step.key for step in first.steps), seconds=0.1)
+    assert about(story) == [[5.0], [10.0], [15.0, 20.0, 25.0]]
+
+
+def test_windows_are_looked_at_by_time_whoever_found_them_and_whenever_they_were_asked_for() -> None:
+    graph = looking(shots(0, 5, 10, 15, 20, 25))
+    more = looking(shots(2, 7, 12, 17))
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0)
+    story.ask("r1", graph.steps, list(graph.steps)[-1])
+    for key in list(graph.steps)[-3::-2]:
+        story.ask(key, graph.steps, key)
+    story.ask("r2", more.steps, *list(more.steps)[1::2])
+    learned(story, 0.1)
+    assert about(story) == [[0.0, 2.0, 5.0, 7.0, 10.0, 12.0, 15.0]]
+
+
+def test_what_gathers_windows_runs_behind_all_of_them() -> None:
+    graph = looking(shots(0, 5, 10, 15))
+    windows = [key for key in graph.steps if key.startswith("caption")]
+    graph.add("summary", *windows[1:])
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0, costs={"summary": 0.1})
+    story.ask("r1", graph.steps, windows[0])
+    story.ask("r2", graph.steps, windows[2])
+    story.ask("r3", graph.steps, "summary")
+    learned(story, 0.1)
+    assert [key.partition("@")[0] for key in running(story)] == ["frames", "caption"] * 2 + ["summary"]
+
+
+def test_a_reel_is_of_one_asset_one_tenant_one_class_and_one_deadline() -> None:
+    graph = looking(shots(*range(0, 36, 5)))
+    other = looking(shots(0, 5, 10, of="b"))
+    captions = [key for key in graph.steps if key.startswith("caption")]
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=0.2)
+    story.ask("r1", graph.steps, captions[0])
+    story.ask("r2", graph.steps, captions[1], captions[4])
+    story.ask("r3", graph.steps, captions[2], priority=0)
+    story.ask("r4", graph.steps, captions[3], tenant="other")
+    story.ask("r5", graph.steps, captions[5], deadline=story.now + 1000)
+    story.ask("r6", other.steps, *list(other.steps)[1::2])
+    packs = []
+    while story.ledger.tasks:
+        packs += about(story)
+        learned(story, 0.1)
+    assert sorted(packs) == [[0.0], [0.0, 5.0], [5.0, 20.0], [10.0], [15.0], [25.0]]
+
+
+def test_a_window_that_kills_its_worker_is_tried_alone_and_the_others_of_its_task_are_made() -> None:
+    graph = looking(shots(*range(0, 21, 5)))
+    captions = [key for key in graph.steps if key.startswith("caption")]
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0)
+    story.ask("r1", graph.steps, *captions)
+    learned(story, 0.1)
+    assert about(story) == [[5.0, 10.0, 15.0]]
+    story.dies(running(story)[0])
+    alone = []
+    while story.ledger.tasks:
+        (task,) = story.ledger.tasks.values()
+        alone.append([step.key for step in task.steps])
+        if captions[2] in alone[-1]:
+            story.dies(captions[2], crashed=True)
+            story.wait(60)
+        else:
+            story.done(*alone[-1])
+    assert max(map(len, alone)) == 1
+    failed = {key: told.type for key, told in story.told["r1"].items() if isinstance(told, Failure)}
+    assert failed == {captions[2]: "Quarantined"}
+    assert story.finished == ["r1"]
+
+
+def test_a_window_that_is_tried_alone_joins_no_other() -> None:
+    graph = looking(shots(*range(0, 61, 5)))
+    captions = {one.start_us // 1_000_000: f"caption@{one.unit_id}" for one in shots(*range(0, 61, 5))}
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=0.031)
+    for at in (30, 50, 55, 0, 5):
+        story.ask(f"r{at}", graph.steps, captions[at])
+    learned(story, 0.1)
+    assert about(story) == [[0.0, 5.0, 50.0]]
+    story.dies(running(story)[0])
+    turns = []
+    while story.ledger.tasks:
+        turns.append([key.partition("@")[0] for key in running(story)])
+        learned(story, 0.1)
+    assert sorted(turns) == [["caption"]] * 3 + [["frames"]] * 3 + [["frames", "caption"]]
+
+
+def test_windows_that_nobody_waits_for_any_more_leave_the_queue_and_others_stay() -> None:
+    graph = looking(shots(*range(0, 31, 5)))
+    captions = [key for key in graph.steps if key.startswith("caption")]
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0)
+    story.ask("r1", graph.steps, *captions[:4])
+    story.ask("r2", graph.steps, *captions[3:])
+    story.leave("r1")
+    learned(story, 0.1)
+    assert about(story) == [[15.0, 20.0, 25.0]]
+
+
+def test_windows_of_very_different_lengths_are_learned_apart() -> None:
+    graph = looking(shots(0, 5, 10, 15, 20))
+    grid = looking([clip(asset("b"), i) for i in range(4)])
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=1.0)
+    story.ask("r1", grid.steps, *list(grid.steps)[1::2])
+    for _ in range(4):
+        learned(story, 60.0)
+    story.ask("r2", graph.steps, *list(graph.steps)[1::2])
+    learned(story, 0.1)
+    assert about(story) == [[5.0, 10.0, 15.0]]  # though segments take longer than a pack
+    story.done(*running(story), seconds=0.1)
+    again = looking([clip(asset("c"), i) for i in range(4)])
+    story.ask("r3", again.steps, *list(again.steps)[1::2])
+    assert about(story) == [[0.0]]  # though the windows took no time
+    known = story.ledger.costs.known()
+    assert known["caption", "1"][0] < 60.0
+
+
+def test_a_model_on_a_gpu_sees_full_batches_over_windows_assets_and_requests() -> None:
+    story = Story(nodes=[GPU_NODE], lookahead=0, pack_seconds=0.5, costs={"model": 0.2})
+    keys = []
+    for number in range(4):
+        graph = Graph()
+        for one in shots(0, 2, 3, 10, 11, 40, of=f"v{number}"):
+            gpu = Resources(num_gpus=1)
+            keys.append(graph.add("model", unit=one, batch=8, resources=gpu, **WARM))
+        story.ask(f"r{number}", graph.steps, *graph.steps, tenant=f"t{number % 2}")
+    sizes = []
+    while story.ledger.tasks:
+        sizes.append(len(running(story)))
+        story.done(*running(story))
+    assert sizes == [5, 8, 7]
+    assert sorted(story.finished) == [f"r{number}" for number in range(4)]
+
+
 def test_a_fused_task_holds_the_most_that_any_of_its_steps_needs() -> None:
     graph = Graph()
     graph.add("a", resources=Resources(num_cpus=1, memory=5))
@@ -502,13 +694,13 @@ def test_what_is_lacking_is_said_in_a_sentence(resources: Resources, words: str)
 def test_costs_follow_recent_runs_and_ignore_the_size_of_what_never_left_the_worker() -> None:
     costs, f = Costs({("f", "1"): (1.0, 100.0)}), recipe("f")
     for _ in range(40):
-        costs.of(f).learn(3.0, None)
+        costs.learn(f, 0, 3.0, None)
     assert costs.of(f).seconds == pytest.approx(3.0, rel=0.01)
     assert costs.of(f).bytes == 100.0
     costs.preset("f", "1", Means(9.0, 9.0, 14.0))
     costs.preset("g", "1", Means(9.0, 8.0))
     assert costs.known() == {("f", "1"): (costs.of(f).seconds, 100.0, 14.0), ("g", "1"): (9.0, 8.0, None)}
-    costs.of(f).learn(1.0, 100, 6)
+    costs.learn(f, 0, 1.0, 100, 6)
     assert costs.known()["f", "1"].ranges == 13.0
     assert costs.of(recipe("unknown")).seconds is None
 
