@@ -100,17 +100,26 @@ class OnScreen:
 
 
 class AnyOf:
-    """What at least one of several is after; those that have not begun, or are over, are not asked."""
+    """What at least one of several is after; those that have not begun, or are over, are not asked.
 
-    def __init__(self, choices: Sequence[FirstOfSlots]) -> None:
+    Where none is after anything, all is wanted until what showed that the last one is over has been `seen`:
+    a decoder gives that picture out when it is given others behind it.
+    """
+
+    def __init__(self, choices: Sequence[FirstOfSlots], seen: Callable[[], Fraction]) -> None:
         self._coming = sorted(choices, key=lambda choice: choice.begins, reverse=True)
         self._asked: list[FirstOfSlots] = []
+        self._seen = seen
+        self._over: Fraction | None = None
 
     def __call__(self, at: Fraction, following: Fraction | None) -> bool:
         """Whether the next picture in the order of display is wanted."""
         while self._coming and self._coming[-1].begins <= at:
             self._asked.append(self._coming.pop())
+        if not self._asked:
+            return self._over is not None and self._seen() < self._over
         told = [wanted(at, following) for wanted in self._asked]  # Each is to know of every picture.
         if any(choice.over for choice in self._asked):
             self._asked = [choice for choice in self._asked if not choice.over]
+            self._over = at
         return any(told)

@@ -194,7 +194,8 @@ class Reader:
         end = max(ends) if len(ends) == len(left) else None
         seeing: list[tuple[int, Selection]] = []
         before: Timed | None = None
-        for at, frame in self._from(begins, end, _choice([s for _, s in left])):
+        choice = _choice([s for _, s in left], lambda: Fraction(-1) if before is None else before[0])
+        for at, frame in self._from(begins, end, choice):
             while left and (left[-1][1].over or left[-1][1].position <= at):
                 seeing.append(left.pop())
                 if before is not None and not seeing[-1][1].over:
@@ -471,11 +472,11 @@ class Reader:
         return (stream.duration + (stream.start_time or 0)) * self._clock.base - self._clock.origin
 
 
-def _choice(selections: Sequence[Selection]) -> Callable[[], Wanted] | None:
-    """What any of the selections wants of a run that begins now; None: every picture."""
+def _choice(selections: Sequence[Selection], seen: Callable[[], Fraction]) -> Callable[[], Wanted] | None:
+    """What any of the selections wants of a run that begins now; None: every picture. See `AnyOf`."""
     made = [selection.choice() for selection in selections]
     begun = [choice for choice in made if choice is not None]
-    return (lambda: AnyOf([choice() for choice in begun])) if len(begun) == len(made) else None
+    return (lambda: AnyOf([choice() for choice in begun], seen)) if len(begun) == len(made) else None
 
 
 def _seconds(text: str) -> Fraction | None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
 from amber_ray.media import bounds, reader
-from amber_ray.media.choice import FirstOfSlots, OnScreen, Slots
+from amber_ray.media.choice import AnyOf, FirstOfSlots, OnScreen, Slots
 from amber_ray.media.decode import pictures, pictures_at
 from amber_ray.media.scale import exactly
 from amber_ray.settings import Limits
@@ -196,6 +196,20 @@ def test_the_first_of_each_slot_and_its_next_are_wanted() -> None:
     # A run that begins anew still has to find the next one of a picture that was taken.
     again = FirstOfSlots(slots, 1, None, pairs=True, paired=Fraction(6, 10))
     assert told(again, times) == [0.8, 2.0, 2.2]
+
+
+def test_what_shows_that_a_span_is_over_is_pushed_out_of_the_decoder() -> None:
+    slots = Slots(Fraction(2), Fraction(1, 2000))
+    times = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 3.0, 3.2]
+    seen = [Fraction(0)]
+
+    def any_of() -> AnyOf:
+        spans = [(-1, Fraction(1, 2)), (5, Fraction(10))]
+        return AnyOf([FirstOfSlots(slots, n, end, pairs=False) for n, end in spans], lambda: seen[0])
+
+    assert told(any_of(), times) == [0.0, 0.6, 0.8, 1.0, 1.2, 1.4, 3.0]
+    seen[0] = Fraction(6, 10)
+    assert told(any_of(), times) == [0.0, 0.6, 3.0]
 
 
 def test_the_pictures_on_screen_are_wanted() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise, permutations
 from pathlib import Path
@@ -12,7 +12,7 @@ import pytest
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
-from amber_ray.media import looks
+from amber_ray.media import looks, reader
 from amber_ray.media.decode import looked
 from amber_ray.media.looks import Look, Sharing, expecting
 from amber_ray.media.reader import Reader
@@ -200,6 +200,29 @@ def test_each_window_has_the_time_to_decode_that_it_has_alone(
             assert not isinstance(seen(look), str)
             now[0] += 599.0
     assert opened() == 1
+
+
+def test_what_is_far_is_passed_over_and_nothing_behind_the_end_is_read(
+    asset: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = [seen(sampled(asset, 0.1, 0.4)), seen(sampled(asset, 3.05, 3.3))]
+    read: list[int] = []
+    real = reader.packets
+
+    def packets(*given: Any) -> Iterator[Any]:
+        read.append(0)
+        for packet in real(*given):
+            read[-1] += 1
+            yield packet
+
+    monkeypatch.setattr(reader, "packets", packets)
+    monkeypatch.setattr(reader, "_SKIP", 1)
+    asked = [sampled(asset, 0.1, 0.4), sampled(asset, 3.05, 3.3)]
+    for together in (asked, []):
+        read.clear()
+        with expecting(Sharing(together)):
+            assert [seen(look) for look in asked] == alone
+        assert max(read) < 2 * FPS
 
 
 def counted_passes(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
