@@ -24,7 +24,7 @@ class Limits:
     """Bounds on what one caller can cost. Sizes in bytes, times in seconds.
 
     `step_seconds` bounds a step of a feature that sets no `timeout` of its own, `units_per_asset` the ranges
-    of one finder that features are computed for.
+    of one finder that features are computed for, `steps_per_request` what a request needs, those included.
     """
 
     body_bytes: int = 4 * MIB

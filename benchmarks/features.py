@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float32
@@ -64,6 +65,33 @@ def noop_right(noop_top: int) -> int:
 def noop_leaf(noop_left: int, noop_right: int) -> int:
     """Where the sides meet."""
     return noop_left + noop_right
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A range, in seconds."""
+
+    start: float
+    end: float
+
+
+@feature(version="1", store="memory")
+def windows(asset: Asset, count: int = 10, salt: int = 0) -> list[Window]:
+    """`count` ranges of the asset, each as long as the others."""
+    each = (asset.duration or 0.0) / count
+    return [Window(i * each, (i + 0.9) * each) for i in range(count)]
+
+
+@feature(version="1", per="windows", store="memory")
+def noop_found(clip: Clip, salt: int = 0) -> int:
+    """Does nothing, once for each of them."""
+    return 0
+
+
+@feature(version="1", store="memory")
+def noop_segment(clip: Clip, salt: int = 0) -> int:
+    """Does nothing, once for each segment."""
+    return 0
 
 
 @feature(version="1", per="segment")

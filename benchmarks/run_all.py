@@ -30,6 +30,7 @@ def run(session: Session) -> list[Measured]:
         decoding,
         export,
         film,
+        found_units,
         get_many,
         growth,
         hot_read,
@@ -45,7 +46,7 @@ def run(session: Session) -> list[Measured]:
     )
 
     measured: list[Measured] = []
-    small_things = (stampede, hot_read, get_many, export, arrays, noop_graph, volume, calls)
+    small_things = (stampede, hot_read, get_many, export, arrays, noop_graph, volume, found_units, calls)
     large_things = (
         spill_restore,
         bulk_write,

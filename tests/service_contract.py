@@ -1262,9 +1262,11 @@ class ServiceContract:
             " ".join(windows(scene, film, *RANGES)) for film in films
         ]
         assert len({r.key for r in view.results}) == len(view.results)
+        hits = await counted(scene.service, "hits_total")
         again = await done(scene.service, scene.ask("spans,span,label", *films, params=params))
         assert named(again) == expected
         assert all(r.cached for r in again.results)
+        assert await counted(scene.service, "hits_total") == hits + len(expected)
         found = await answers(scene.service, [r.key for r in view.results])
         assert {r.key: r.value for r in view.results} == {
             key: stored.value  # type: ignore[union-attr]

@@ -40,6 +40,8 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "large arrays",
         "export: with a server",
         "catalogue of no-ops",
+        "found units: a catalogue",
+        "found units: growth",
         "many short steps",
         "restore: one value",
         "start: time",

@@ -99,8 +99,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.count = 0
         self.cpus = 0.0
 
-    @initialize(nodes=st.sampled_from(([GPU_NODE], [{"CPU": 1.0, "GPU": 1.0}])))
-    def begin(self, nodes: list[dict[str, float]]) -> None:
+    @initialize(
+        nodes=st.sampled_from(([GPU_NODE], [{"CPU": 1.0, "GPU": 1.0}])), at_once=st.sampled_from((1, 3, 100))
+    )
+    def begin(self, nodes: list[dict[str, float]], at_once: int) -> None:
+        self.story.ledger.expanded_at_once = at_once
         self.tell(ev.CapacityChanged(nodes))
 
     def windows(self, key: str) -> Windows | None:

@@ -555,8 +555,8 @@ MUTATIONS = (
     Mutation(
         "forget a unit that was found",
         "core/ledger/ledger.py",
-        "            for one in found.keys:\n",
-        "            for one in found.keys[1:]:\n",
+        "        for one in found.keys:\n",
+        "        for one in found.keys[1:]:\n",
     ),
     Mutation(
         "tell units under each other's keys",
@@ -567,31 +567,55 @@ MUTATIONS = (
     Mutation(
         "tell of no units",
         "core/ledger/ledger.py",
-        "            graph.out.append(ev.Expanded(request.id, key, found.units, found.keys))\n",
+        "        graph.out.append(ev.Expanded(request.id, key, found.units, found.keys))\n",
         "",
     ),
     Mutation(
         "expand a template time and again",
         "core/ledger/ledger.py",
-        "        graph.consumed(entry)\n        graph.remove(entry, DROP)\n        known",
-        "        known",
+        "            graph.consumed(entry)\n            graph.remove(entry, DROP)\n        return used",
+        "            graph.to_expand[entry.key] = entry\n        return used",
+    ),
+    Mutation(
+        "go on with the windows of a value that is gone",
+        "core/ledger/ledger.py",
+        " or entry.unrolling.windows is not windows:",
+        ":",
+    ),
+    Mutation(
+        "forget that there are more windows",
+        "core/ledger/ledger.py",
+        "                elif entry.unrolling is not None:\n                    waiting[entry.key] = entry\n",
+        "",
+    ),
+    Mutation(
+        "forget that others wait for the same windows",
+        "core/ledger/ledger.py",
+        "                graph.to_expand[entry.key] = entry\n                graph.release",
+        "                graph.release",
+    ),
+    Mutation(
+        "never ask to go on with windows",
+        "core/ledger/ledger.py",
+        '        if self.graph.to_expand:\n            return float("-inf")\n',
+        "",
     ),
     Mutation(
         "use the units of a request that wants them new as they are",
         "core/ledger/ledger.py",
-        "            if request.refresh:\n",
-        "            if False:\n",
+        "        if request.refresh:\n            self._refresh(request, found",
+        "        if False:\n            self._refresh(request, found",
     ),
     Mutation(
         "forget who waits for windows",
         "core/ledger/ledger.py",
-        "        requests = graph.callers.hand_over(entry)\n",
-        "        requests = graph.callers.hand_over(entry)[:0]\n",
+        "(*users, *graph.callers.waiting(entry))",
+        "(*users, *graph.callers.waiting(entry)[1:])",
     ),
     Mutation(
         "never let a request go from its template",
         "core/ledger/ledger.py",
-        "        for request in requests:\n            graph.callers.handed_over(request, key)\n",
+        "        graph.callers.handed_over(request, key)\n",
         "",
     ),
     Mutation(
@@ -621,7 +645,7 @@ MUTATIONS = (
     Mutation(
         "run what stands for each range",
         "core/ledger/graph.py",
-        "        if entry.step.is_template:\n            self.to_expand.append(entry)\n",
+        "        if entry.step.is_template:\n            self.to_expand[entry.key] = entry\n",
         "        if False:\n            pass\n",
     ),
     Mutation(

@@ -37,10 +37,13 @@ missing again. An asset that moved after it was planned is read where the newest
 **Found units.** What is for each range of a finder is in a plan once, as a template (`planning.fanout`). A
 template has an entry like a step: it is WAITING for its finder, and has waiters and dependents. It never
 runs. A finder's value brings its windows along (`Entry.windows`, for as long as the value is in memory), and
-in the event that makes it available `Ledger._expand` puts the steps of each window in the template's place:
+when that makes it available `Ledger._expand` puts the steps of each window in the template's place:
 those that gather it are widened to them (`Graph.widen`), and requests that wait for it are told (`Expanded`)
 and wait for them instead. So all that is said here of steps is true of units that nobody knew when a request
-came.
+came. Many windows are unrolled over many events (`Entry.unrolling`), for each of which `wake_at` asks. Nobody
+sees any of it before it is whole: until then the template waits as before, may be dropped, and begins anew
+with the next value if its finder's is gone. Then one after the other of those who wait is handed the units,
+if they leave it within `steps_per_request`; else it is refused what it waits for by this template.
 
 **Urgency.** A step's rank is the highest among its waiters and dependents, passed down to its inputs at once
 (`priority`), so that urgent work is never stuck behind an input that somebody else asked for in passing.
@@ -67,6 +70,7 @@ earliest. An alarm is never taken back: one that has lost its reason does nothin
 or an awaited event*:
 
     WAITING, missing inputs     those are LIVE themselves (a template: its finder)
+    WAITING, being expanded     the next event, at once
     WAITING, paused             alarm "retry"
     QUEUED                      the end of some task, or of a write where memory is far over budget
     RUNNING                     its task's end; and alarm "grace" once nobody wants any of the task
@@ -111,7 +115,7 @@ What the shell must do
 Where to look:
 
     ledger       `handle`: the events of requests and storage, and the commands that follow from each event;
-                 templates that become steps (`_expand`)
+                 templates that become steps (`_expand_some`)
     graph        entries and edges: how one key's change reaches others; retries (`again`), evictable values;
                  an asset that moved (`relocate`)
     attempts     tasks handed over, whom each end of one is charged to (`graph.again` then retries or

@@ -92,9 +92,10 @@ def prospect(
         ended.append(task)
         foresight.end(task)
     anyway: set[str] = set()
-    if ended:
-        # What runs again for somebody else does so whether or not this is asked.
+    if ended or ledger.graph.to_expand:
+        # What runs again for somebody else, or for the first time, does so whether or not this is asked.
         other = Foresight(ledger, now)
+        other.expand()
         for task in ended:
             other.end(task)
         anyway = other.due()
@@ -107,6 +108,7 @@ class Foresight:
 
     def __init__(self, ledger: Ledger, now: float) -> None:
         self._real = ledger.entries
+        self._to_expand = ledger.graph.to_expand
         self._now = now
         self._entries = _Copies(ledger.entries, self._copy_of)
         self._copy = _Trial(ledger.settings, ledger.index, shard=ledger.shard, entries=self._entries)
@@ -127,6 +129,9 @@ class Foresight:
             made.origin = Widened(made.origin)  # what is expanded here is not for the other ledger
         if made.opening is not None:
             made.opening = made.opening.copied()
+        made.unrolling = None
+        if real.key in self._to_expand:
+            self._copy.graph.to_expand[real.key] = made
         made.waiters, made.dependents = {}, {}
         if real.waiters:
             self._copy.graph.callers.wait(self._others, made)
@@ -138,6 +143,12 @@ class Foresight:
     def take_in(self, event: ev.Event) -> None:
         """Let something happen."""
         self._copy.take_in(event, self._now)
+
+    def expand(self) -> None:
+        """Let templates whose windows are known come to all of their units."""
+        for key in self._to_expand:
+            self._entries.get(key)
+        self.take_in(ev.Tick())
 
     def fail(self, key: str, failure: Failure) -> None:
         """A step that another shard is to be asked for will have no value, or one of the units behind it."""
@@ -267,27 +278,25 @@ class _Trial(Ledger):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        self.expanded_at_once = float("inf")
         self.unseen: set[str] = set()
         self.expansions: dict[str, Expansion] = {}
         self.templates: dict[str, dict[str, str]] = {}
         self.finders: dict[str, str] = {}
         self.windows: dict[str, Windows] = {}
 
-    def _expand(self, entry: Entry, now: float) -> Expansion | None:
-        finder = entry.step.needs[0]
-        if finder in self.unseen:
-            return None
-        origin, value = entry.origin, self.entries.get(finder)
-        windows = None if value is None else value.windows
-        found = super()._expand(entry, now)
-        if found is not None:
-            assert origin is not None
-            assert windows is not None
-            self.expansions[entry.key] = found
-            self.finders[entry.key], self.windows[finder] = finder, windows
-            keys = (entry.key, *under(origin, entry.key))
-            self.templates[entry.key] = {origin[key].recipe.feature: key for key in keys}
-        return found
+    def _unroll(self, entry: Entry, room: float, now: float) -> int:
+        return 0 if entry.step.needs[0] in self.unseen else super()._unroll(entry, room, now)
+
+    def _expand(self, entry: Entry, found: Expansion, room: float, now: float) -> float:
+        origin, finder = entry.origin, entry.step.needs[0]
+        assert origin is not None
+        assert entry.unrolling is not None
+        self.expansions[entry.key] = found
+        self.finders[entry.key], self.windows[finder] = finder, entry.unrolling.windows
+        keys = (entry.key, *under(origin, entry.key))
+        self.templates[entry.key] = {origin[key].recipe.feature: key for key in keys}
+        return super()._expand(entry, found, room, now)
 
 
 class _Copies(dict[str, Entry]):

@@ -91,9 +91,9 @@ class Graph:
 
     Commands that follow at once go to `out`. Restores, drops and questions to other shards are gathered and
     become commands at the end of the event; templates whose windows are there (`to_expand`) become steps when
-    its handler is through. `places`: where each asset was found last, and when. Steps are
-    looked at for it only of those that were found at two places, or may have been. `windows`: the keys of
-    segments by their asset's id, since no plan names those that were found.
+    its handler is through, or in later events if they have many. `places`: where each asset was found last,
+    and when. Steps are looked at for it only of those that were found at two places, or may have been.
+    `windows`: the keys of segments by their asset's id, since no plan names those that were found.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Graph:
         self.to_restore: list[str] = []
         self.to_drop: list[str] = []
         self.to_ask: dict[str, Entry] = {}
-        self.to_expand: list[Entry] = []
+        self.to_expand: dict[str, Entry] = {}
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
         self.places: dict[str, tuple[float, Asset]] = {}
         self.windows: dict[str, dict[str, None]] = {}
@@ -308,7 +308,7 @@ class Graph:
     def _ready(self, entry: Entry) -> None:
         """All inputs of a WAITING step have values: queue it, or have a template expanded."""
         if entry.step.is_template:
-            self.to_expand.append(entry)
+            self.to_expand[entry.key] = entry
         else:
             entry.move(READY)
             self.scheduler.push(entry)
@@ -391,7 +391,7 @@ class Graph:
             users, one.dependents = one.dependents, {}
             stack.extend(users.values())
             self.consumed(one)
-            one.origin = one.opening = None
+            one.origin = one.opening = one.unrolling = None
 
     def _remembered(self, failure: Failure) -> float:
         if failure.type == QUARANTINED:

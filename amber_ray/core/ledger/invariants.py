@@ -127,7 +127,7 @@ def _counted(entry: Entry, entries: Mapping[str, Entry]) -> None:
         if below.dependents.get(entry.key) is not entry:
             raise _broken("not registered with its input", entry, below)
         missing += below.state not in AVAILABLE
-    if (missing == 0) != (entry.state is State.QUEUED):
+    if (missing == 0) != (entry.state is State.QUEUED) and not entry.step.is_template:
         raise _broken("ready and not queued, or unready", entry)
     if missing != (entry.missing if entry.state is State.WAITING else 0):
         raise _broken(f"counts {entry.missing} missing inputs, not {missing}", entry)
@@ -230,27 +230,33 @@ def _queue(ledger: Ledger) -> None:
 
 
 def _fan_outs(ledger: Ledger) -> None:
-    """A template waits for its finder and nothing else, and is gone as soon as the windows are there."""
+    """A template waits for its finder and nothing else, and is expanded as soon as the windows are there."""
     segments: dict[str, set[str]] = {}
     for entry in ledger.entries.values():
         if isinstance(entry.step.unit, Segment):
             segments.setdefault(entry.step.unit.asset.id, set()).add(entry.key)
     if segments != {id: set(keys) for id, keys in ledger.graph.windows.items()}:
         raise _broken("segments are not noted by their asset", segments)
-    if ledger.graph.to_expand:
-        raise _broken("windows are there and nobody expands", *ledger.graph.to_expand)
+    to_expand = ledger.graph.to_expand
+    if to_expand and ledger.wake_at() != float("-inf"):
+        raise _broken("windows are there and nobody goes on to expand", *to_expand)
     for entry in ledger.entries.values():
         step = entry.step
         if entry.windows is not None and entry.state not in AVAILABLE:
             raise _broken("windows without a value", entry)
         if entry.opening is not None and entry.state is not State.WAITING:
             raise _broken("runs before all that it gathers is known", entry)
+        if entry.unrolling is not None and not (step.is_template and entry.state is State.WAITING):
+            raise _broken("comes to units of windows that it does not wait for", entry)
         if not step.is_template:
             if len(set(entry.needs)) < len(entry.needs):
                 raise _broken("needs an input twice", entry)
             continue
         if entry.state is not State.WAITING and entry.state is not State.FAILED:
             raise _broken("a template has a state of a step", entry)
+        due = entry.state is State.WAITING and not entry.missing
+        if due and to_expand.get(entry.key) is not entry:
+            raise _broken("windows are there and nobody expands", entry)
         if len(step.needs) != 1 or entry.paused or entry.task:
             raise _broken("a template waits for more than its finder", entry)
     for task in ledger.tasks.values():

@@ -15,7 +15,8 @@ from typing import Any
 from amber_ray.core.ledger.attempts import Attempts
 from amber_ray.core.ledger.graph import Graph, failure_of
 from amber_ray.core.ledger.requests import Request
-from amber_ray.core.planning.fanout import Expansion, Widened, expand
+from amber_ray.core.model.units import EachRange
+from amber_ray.core.planning.fanout import Expansion, Unrolling, Widened
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.scheduler.costs import Costs
 from amber_ray.core.scheduler.schedule import Scheduler
@@ -44,9 +45,12 @@ from amber_ray.core.state.entry import (
     IllegalTransition,
     State,
 )
-from amber_ray.errors import AmberError, FeatureError
+from amber_ray.errors import AmberError, FeatureError, TooLarge
 from amber_ray.settings import Settings
 
+EXPANDED_AT_ONCE = 5_000
+"""Steps of found units that are made or handed over in one event, about: the others have their turn between.
+That takes some 20 ms; a hundred thousand would take the better part of a second."""
 _INPUTS = 5
 """Most inputs of a key of which a message says all that is known."""
 _REPR = reprlib.Repr()
@@ -84,6 +88,7 @@ class Ledger:
         self.attempts = Attempts(self.graph)
         self.tasks = self.attempts.tasks
         self.counters = self.graph.counters
+        self.expanded_at_once: float = EXPANDED_AT_ONCE
         self._opens_at = float("inf")
         self._handlers: dict[type, Callable[[Any, float], None]] = {
             ev.Requested: self._requested,
@@ -125,8 +130,7 @@ class Ledger:
         note(type(event))
         note(now)
         self._handlers[type(event)](event, now)
-        while self.graph.to_expand:
-            self._expand(self.graph.to_expand.pop(), now)
+        self._expand_some(now)
         self.graph.collect(now)
 
     def state_of(self, key: str) -> State:
@@ -150,7 +154,9 @@ class Ledger:
         return len(created) - running, len(created)
 
     def wake_at(self) -> float:
-        """Return when `Tick` is needed next; infinity if nothing is timed."""
+        """Return when `Tick` is needed next: infinity if nothing is timed, at once in mid-expansion."""
+        if self.graph.to_expand:
+            return float("-inf")
         return min(self.graph.alarms.next(), self.memory.due(), self._opens_at)
 
     def accepts(self, task: int, key: str) -> bool:
@@ -258,63 +264,139 @@ class Ledger:
             if entry.state is FAILED and (entry.step.recipe.feature, entry.step.asset_id) in about:
                 self.graph.remove(entry, DROP)
 
-    def _expand(self, entry: Entry, now: float) -> Expansion | None:
-        """Put the steps of each window in the place of a template, whose finder's value is in memory.
+    def _expand_some(self, now: float) -> None:
+        """Put steps in the places of templates whose windows are in memory: all of them, if those are few.
 
-        Steps that gather it are given those as inputs, and requests that wait for it wait for those. What it
-        was noted for may be over by now: within one event it can be dropped, or its finder made anew. Returns
-        what it came to, if it did.
+        Where they are many, the next event goes on, of this template or of another one, and `wake_at` asks
+        for it. Whatever happens between finds a template that waits, and if its finder's value is gone by
+        then it begins again with the next one.
         """
-        graph, key = self.graph, entry.key
-        if self.entries.get(key) is not entry or entry.state is not WAITING or entry.missing:
-            return None
+        room, waiting = self.expanded_at_once, self.graph.to_expand
+        while waiting and room > 0:
+            entry = waiting.pop(next(iter(waiting)))
+            # What it was noted for may be over: it can have been dropped, or its finder made anew.
+            if self.entries.get(entry.key) is entry and entry.state is WAITING and not entry.missing:
+                room -= self._unroll(entry, room, now)
+                if entry.unrolling is not None and not entry.unrolling.left and room > 0:
+                    room -= self._expand(entry, entry.unrolling.expansion(), room, now)
+                elif entry.unrolling is not None:
+                    waiting[entry.key] = entry
+            else:
+                entry.unrolling = None
+
+    def _unroll(self, entry: Entry, room: float, now: float) -> int:
+        """Make the steps of some windows of a template, which nobody knows of yet; return how many.
+
+        Fails the template for windows that can't be.
+        """
         windows = self.entries[entry.step.needs[0]].windows
         assert entry.origin is not None
         try:
             if windows is None:
                 raise FeatureError("the finder's value is no list of ranges")
-            found = expand(entry.origin, entry.step, windows, self.settings.limits.units_per_asset)
+            if entry.unrolling is None or entry.unrolling.windows is not windows:
+                most = self.settings.limits.units_per_asset
+                entry.unrolling = Unrolling(entry.origin, entry.step, windows, most)
+            return entry.unrolling.go_on(room)
         except AmberError as error:
             failure = failure_of(entry, type(error).__name__, str(error), error.status)
-            graph.fail(entry, dataclasses.replace(failure, kind="feature"), now)
-            return None
-        users, entry.dependents = entry.dependents, {}
-        requests = graph.callers.hand_over(entry)
-        origin = Widened.over(entry.origin)
-        origin.add(found.steps)
-        graph.consumed(entry)
-        graph.remove(entry, DROP)
-        known = graph.newest
-        for user in users.values():
-            graph.widen(user, key, found, now)
-        above = self._above(users.values())
-        for request in requests:
-            graph.out.append(ev.Expanded(request.id, key, found.units, found.keys))
-            if request.refresh:
-                self._refresh(request, found.keys, origin, now)
-            for one in found.keys:
-                self._attach(request, one, origin, now)
-            request.created.update(dict.fromkeys(found.keys))
-        brought_about = dict.fromkeys(graph.made_since(known))
-        for request in (*requests, *above):
-            request.created.pop(key, None)
-            request.created.update(brought_about)
-        for request in requests:
-            graph.callers.handed_over(request, key)
-        return found
+            self.graph.fail(entry, dataclasses.replace(failure, kind="feature"), now)
+            return 0
 
-    def _above(self, entries: Iterable[Entry]) -> list[Request]:
-        """Return the requests that wait for these keys, or for what is made of them."""
+    def _expand(self, entry: Entry, found: Expansion, room: float, now: float) -> float:
+        """Put the steps of its windows in a template's place, for one after the other who waits for it.
+
+        Steps that gather it are given those as inputs, and requests that wait for it wait for those. Stops
+        when there is no `room` any more, and returns how much it took.
+        """
+        graph, used = self.graph, 0
+        known = graph.newest
+        users: list[Entry | Request] = [*entry.dependents.values()]
+        for waiting in (*users, *graph.callers.waiting(entry)):
+            if used >= room:
+                graph.to_expand[entry.key] = entry
+                graph.release_interest(entry)  # those who wait for it still may be less urgent
+                return used
+            used += len(found.keys)
+            if isinstance(waiting, Request):
+                if self._admitted([waiting], entry, found):
+                    self._units_for(waiting, entry, found, now)
+                    waiting.created.update(dict.fromkeys(graph.made_since(known)))
+            elif waiting.key in entry.dependents:  # else it failed by one of these steps a moment ago
+                above = self._admitted(self._above([waiting]), entry, found)
+                if not above:
+                    continue  # nobody wants it any more, and `collect` will see that
+                del entry.dependents[waiting.key]
+                graph.widen(waiting, entry.key, found, now)
+                brought_about = dict.fromkeys(graph.made_since(known))
+                for request in above:
+                    request.created.pop(entry.key, None)
+                    request.created.update(brought_about)
+        if entry.wanted:
+            graph.release_interest(entry)
+        else:
+            graph.consumed(entry)
+            graph.remove(entry, DROP)
+        return used
+
+    def _units_for(self, request: Request, entry: Entry, found: Expansion, now: float) -> None:
+        """A request that waits for a template waits for its units instead."""
+        graph, key = self.graph, entry.key
+        assert entry.origin is not None
+        origin = entry.origin = Widened.over(entry.origin)
+        origin.add(found.steps)
+        graph.callers.hand_over(request, entry)
+        graph.out.append(ev.Expanded(request.id, key, found.units, found.keys))
+        if request.refresh:
+            self._refresh(request, found.keys, origin, now)
+        for one in found.keys:
+            self._attach(request, one, origin, now)
+        request.created.pop(key, None)
+        request.created.update(dict.fromkeys(found.keys))
+        graph.callers.handed_over(request, key)
+
+    def _admitted(self, requests: Iterable[Request], entry: Entry, found: Expansion) -> list[Request]:
+        """Return the requests that need no more steps than one may, now that a template's are known.
+
+        The others are told so of it, and of what is made of it.
+        """
+        most, admitted = self.settings.limits.steps_per_request, []
+        for request in requests:
+            created = request.created
+            if (
+                len(created) + len(found.steps) <= most
+                or len(created) + sum(key not in created for key in found.steps) <= most
+            ):
+                admitted.append(request)
+                continue
+            unit = entry.step.unit
+            assert isinstance(unit, EachRange)
+            why = (
+                f"the request needs more than {most} steps, now that feature {unit.finder!r} has found "
+                f"{len(found.keys)} ranges in this asset; ask for fewer features or assets at a time"
+            )
+            for one in (entry, *self._users(entry.dependents.values())):
+                if request.id in one.waiters:
+                    refusal = failure_of(one, TooLarge.__name__, why, TooLarge.status)
+                    self.graph.callers.refuse(request, one, dataclasses.replace(refusal, kind="input"))
+                    self.graph.release_interest(one)
+        return admitted
+
+    def _users(self, entries: Iterable[Entry]) -> Iterable[Entry]:
+        """Return these keys and what is made of them."""
         seen: dict[str, Entry] = {}
-        found: dict[str, Request] = {}
         stack = list(entries)
         while stack:
             entry = stack.pop()
             if entry.key not in seen:
                 seen[entry.key] = entry
-                found.update((id, self.requests[id]) for id in entry.waiters)
                 stack.extend(entry.dependents.values())
-        return list(found.values())
+        return seen.values()
+
+    def _above(self, entries: Iterable[Entry]) -> list[Request]:
+        """Return the requests that wait for these keys, or for what is made of them."""
+        ids = {id: None for entry in self._users(entries) for id in entry.waiters}
+        return [self.requests[id] for id in ids]
 
     def _left(self, event: ev.Left, now: float) -> None:
         request = self.requests.get(event.id)

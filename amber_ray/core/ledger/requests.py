@@ -89,18 +89,27 @@ class Callers:
             if not request.pending:
                 self.finish(request)
 
-    def hand_over(self, entry: Entry) -> list[Request]:
-        """Return the requests that waited for a key, in whose place others come, which they are to wait for.
+    def waiting(self, entry: Entry) -> list[Request]:
+        """Return the requests that wait for a key."""
+        return [self.requests[id] for id in entry.waiters]
 
-        Until `handed_over` the key stays pending, or a request could end by the answer of another target.
+    def hand_over(self, request: Request, entry: Entry) -> None:
+        """The request is about to wait for others in the place of a key.
+
+        Until `handed_over` the key stays pending, or it could end by the answer of another target.
         """
-        requests = [self.requests[id] for id in entry.waiters]
-        entry.waiters = {}
-        return requests
+        del entry.waiters[request.id]
 
     def handed_over(self, request: Request, key: str) -> None:
         """The request waits for what came in the place of a key."""
         del request.pending[key]
+        if not request.pending:
+            self.finish(request)
+
+    def refuse(self, request: Request, entry: Entry, why: Failure) -> None:
+        """Answer one request about a key that others may wait for as before."""
+        del entry.waiters[request.id], request.pending[entry.key]
+        self.tell(request, entry.key, why)
         if not request.pending:
             self.finish(request)
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
@@ -92,7 +93,11 @@ def segment_of(asset: Asset, start: int, end: int, grid: int) -> Segment:
     as any, so a window that ends with the asset may be that one. A length that is no whole number of
     microseconds makes no difference. The window begins before the asset ends.
     """
-    total = _length(asset)
+    return _segment(asset, _length(asset), start, end, grid)
+
+
+def _segment(asset: Asset, total: int | None, start: int, end: int, grid: int) -> Segment:
+    """`segment_of` an asset of this length."""
     if total is None:
         return Segment(asset, start, end - start, found=(start, end) != (0, 0))
     assert start < total
@@ -116,27 +121,9 @@ def expand(origin: Mapping[str, Step], template: Step, windows: Windows, limit: 
     `origin` has the template and what is under it. Raises `TooLarge` for more windows than `limit`, and
     `FeatureError` for ranges that are none; both name the finder.
     """
-    each = template.unit
-    assert isinstance(each, EachRange)
-    if isinstance(windows, str):
-        raise FeatureError(f"feature {each.finder!r} found no ranges to go on with: {windows}")
-    if len(windows) > limit:
-        raise TooLarge(
-            f"feature {each.finder!r} found {len(windows)} ranges in this asset; "
-            f"at most {limit} are gone on with (units_per_asset)"
-        )
-    made, length = _Instances(origin, each), _length(each.asset)
-    units: dict[str, Segment] = {}
-    for start, end in windows:
-        if start == end and length is not None:
-            raise FeatureError(f"feature {each.finder!r} found a range of no length at {start / MICRO:g} s")
-        if each.span_us is not None and not (start < each.span_us[1] and end > each.span_us[0]):
-            continue
-        if length is not None and start >= length:
-            continue
-        unit = segment_of(each.asset, start, end, each.grid_us)
-        units[made.step(template, unit).key] = unit
-    return Expansion(tuple(units.values()), tuple(units), made.steps)
+    whole = Unrolling(origin, template, windows, limit)
+    whole.go_on()
+    return whole.expansion()
 
 
 def under(steps: Mapping[str, Step], template: str) -> list[str]:
@@ -152,42 +139,115 @@ def under(steps: Mapping[str, Step], template: str) -> list[str]:
     return list(found)
 
 
-class _Instances:
-    """Steps of templates for windows, each made once."""
+class Unrolling:
+    """A template on its way to the steps of its windows, so many at a time as its owner likes.
 
-    def __init__(self, origin: Mapping[str, Step], each: EachRange) -> None:
-        self._origin = origin
-        self._key = each.key
-        self._prefixes: dict[str, keys.Prefix] = {}
-        self._made: dict[tuple[str, int, int], Step] = {}
+    A hundred thousand windows take the better part of a second, in which nobody else would be heard. Nothing
+    comes of an unrolling that is given up, so it may be, at any time. `windows`: those that it was begun
+    with. Raises like `expand`, at its beginning and at each window.
+    """
+
+    def __init__(self, origin: Mapping[str, Step], template: Step, windows: Windows, limit: int) -> None:
+        each = template.unit
+        assert isinstance(each, EachRange)
+        if isinstance(windows, str):
+            raise FeatureError(f"feature {each.finder!r} found no ranges to go on with: {windows}")
+        if len(windows) > limit:
+            raise TooLarge(
+                f"feature {each.finder!r} found {len(windows)} ranges in this asset; "
+                f"at most {limit} are gone on with (units_per_asset)"
+            )
+        self.windows = windows
+        self._each = each
+        self._length = _length(each.asset)
+        self._make = _Maker(origin, template.key)
+        self._next = 0
+        self._units: dict[str, Segment] = {}
+
+    @property
+    def left(self) -> int:
+        """How many windows it has yet to come to."""
+        return len(self.windows) - self._next
+
+    def go_on(self, steps: float = math.inf) -> int:
+        """Come to so many steps more, or to the last window; return how many steps those were."""
+        each, length, make, units = self._each, self._length, self._make, self._units
+        before = len(make.steps)
+        windows = itertools.islice(self.windows, self._next, None)
+        for start, end in windows:
+            self._next += 1
+            if start == end and length is not None:
+                raise FeatureError(
+                    f"feature {each.finder!r} found a range of no length at {start / MICRO:g} s"
+                )
+            if each.span_us is not None and not (start < each.span_us[1] and end > each.span_us[0]):
+                continue
+            if length is not None and start >= length:
+                continue
+            unit = _segment(each.asset, length, start, end, each.grid_us)
+            units[make(unit)] = unit
+            if len(make.steps) - before >= steps:
+                break
+        return len(make.steps) - before
+
+    def expansion(self) -> Expansion:
+        """Return what it came to; no window is left."""
+        assert not self.left
+        return Expansion(tuple(self._units.values()), tuple(self._units), self._make.steps)
+
+
+class _Maker:
+    """Makes the steps of templates for windows, each once. Calling it returns the topmost one's key.
+
+    What the steps of a template share is looked up once: it is called a hundred thousand times.
+    """
+
+    def __init__(self, origin: Mapping[str, Step], template: str) -> None:
+        self._templates = _inputs_first(origin, template)
+        self._made: dict[tuple[int, int], str] = {}
         self.steps: dict[str, Step] = {}
 
-    def step(self, template: Step, unit: Segment) -> Step:
-        """Return the step of a template for a window. Recurses as deep as the feature graph."""
-        name = template.key, unit.start_us, unit.length_us
-        made = self._made.get(name)
-        if made is None:
-            inputs = tuple(self._input(nested, unit) for nested in template.inputs)
-            key = self._prefix(template).key(unit, tuple(zip(template.recipe.inputs, inputs, strict=True)))
-            needs = tuple(dict.fromkeys(inputs))
-            made = Step(
-                key, template.recipe, unit, unit.unit_id, inputs, template.level, template.home, needs
+    def __call__(self, unit: Segment) -> str:
+        window = unit.start_us, unit.length_us
+        known = self._made.get(window)
+        if known is not None:
+            return known
+        unit_id = unit.unit_id
+        keys_of: dict[str, str] = {}  # by the template's
+        key = ""
+        for template, prefix, takes in self._templates:
+            pairs = [(name, keys_of.get(below, below)) for name, below in takes]
+            key = keys_of[template.key] = prefix.of(unit_id, pairs)
+            inputs = tuple([below for _, below in pairs])
+            needs = tuple(dict.fromkeys(inputs)) if len(inputs) > 1 else inputs
+            self.steps[key] = Step(
+                key, template.recipe, unit, unit_id, inputs, template.level, template.home, needs
             )
-            self._made[name] = self.steps[key] = made
-        return made
+        self._made[window] = key
+        return key
 
-    def _input(self, nested: Nested, unit: Segment) -> str:
+
+_Takes: TypeAlias = list[tuple[str, str]]
+"""(input, key) of each input of a template: another template's key, or a step's."""
+
+
+def _inputs_first(origin: Mapping[str, Step], template: str) -> list[tuple[Step, keys.Prefix, _Takes]]:
+    """Return a template and those under it, inputs before their users, with what their keys begin with."""
+    templates = [origin[key] for key in (template, *under(origin, template))]
+    return [(step, _prefix(step), _takes(step)) for step in sorted(templates, key=lambda s: s.level)]
+
+
+def _prefix(template: Step) -> keys.Prefix:
+    recipe = template.recipe
+    return keys.prefix(recipe.feature, recipe.version, (*recipe.model, *recipe.params))
+
+
+def _takes(template: Step) -> _Takes:
+    takes: _Takes = []
+    for name, nested in zip(template.recipe.inputs, template.inputs, strict=True):
         assert isinstance(nested, str)  # a window gathers nothing
-        below = self._origin[nested]
-        return self.step(below, unit).key if isinstance(below.unit, EachRange) else nested
-
-    def _prefix(self, template: Step) -> keys.Prefix:
-        found = self._prefixes.get(template.key)
-        if found is None:
-            recipe = template.recipe
-            found = keys.prefix(recipe.feature, recipe.version, (*recipe.model, *recipe.params))
-            self._prefixes[template.key] = found
-        return found
+        takes.append((name, nested))
+    return takes
 
 
 class Opening:

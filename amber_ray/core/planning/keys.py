@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from amber_ray.core.model.units import Unit
@@ -62,9 +62,12 @@ class Prefix:
 
         `input_keys` pairs an input's name with its key, or with a tuple of keys (or of tuples) for a gather.
         """
+        return self.of(unit.unit_id, input_keys)
+
+    def of(self, unit_id: str, input_keys: Iterable[tuple[str, Any]]) -> str:
+        """The same for a unit by its text."""
         state = self._state.copy()
-        text = unit.unit_id
-        text = f"{len(text)}:{text}"
+        text = f"{len(unit_id)}:{unit_id}"
         for name, nested in input_keys:
             text += f"{len(name)}:{name}={nested if type(nested) is str else _nested(nested)}"
         state.update(text.encode())

@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 
 from amber_ray.core.model.request import Failure
-from amber_ray.core.planning.fanout import Opening, Windows
+from amber_ray.core.planning.fanout import Opening, Unrolling, Windows
 from amber_ray.core.planning.plan import Step
 
 _NAMED = 5
@@ -146,6 +146,7 @@ class Entry:
       order.
     - `missing`: how many inputs have no value in memory, while it is WAITING and not paused.
     - `opening`: of a step on its way that gathers templates, once some have come to keys and not all.
+    - `unrolling`: of a template whose windows are known, the steps that it has come to so far.
     - `seq`: its sequence number among the shard's entries.
     - `task`: the number of the task that runs it, or 0; `ticket`: its place in the queue, or 0.
     - `tries`: system faults of its own so far; `input_losses`: how often it could not read its inputs.
@@ -181,6 +182,7 @@ class Entry:
         "tenant",
         "ticket",
         "tries",
+        "unrolling",
         "until",
         "waiters",
         "windows",
@@ -221,6 +223,7 @@ class Entry:
         self.failure: Failure | None = None
         self.windows: Windows | None = None
         self.opening: Opening | None = None
+        self.unrolling: Unrolling | None = None
 
     @property
     def needs(self) -> Collection[str]:

@@ -1,6 +1,6 @@
-"""What an engine remembers of values: those that it has read, typed for encoding, and answers about them.
+"""What an engine remembers: values that it has read, answers about values, and units that were found.
 
-Both are bounded, and both are copies: whoever changes a value has them forgotten.
+All are bounded, and all are copies: whoever changes a value has them forgotten.
 
 Must not know: shards, requests.
 """
@@ -8,16 +8,20 @@ Must not know: shards, requests.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from amber_ray.core.model.service import StoredValue
+from amber_ray.core.model.units import EachRange
+from amber_ray.core.planning.plan import Target
 from amber_ray.core.values.annotations import of_value
 from amber_ray.fabric.engine.registries import Registries
-from amber_ray.fabric.transport.messages import Answer, Found
+from amber_ray.fabric.transport.messages import Answer, Expansion, Found, FoundUnit
 
 ANSWER_BYTES = 512
 """Charged per remembered answer beside its value."""
+UNIT_BYTES = 512
+"""Charged per remembered unit that a finder found: its key, its window, and both as a target."""
 
 
 class Cache:
@@ -107,6 +111,78 @@ class Answers:
         """Let go of every answer."""
         self._answers.clear()
         self._bytes = 0
+
+
+class Units:
+    """The units that came in the places of targets that were each range of a finder, most recently used.
+
+    They are right as long as the finder's value is: its key is what they are forgotten by. Another threshold
+    of the finder, or another range, is a target with another key.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._units: OrderedDict[str, tuple[str, Sequence[FoundUnit]]] = OrderedDict()
+        self._of_finder: dict[str, set[str]] = {}
+        self._targets: dict[str, tuple[Target, Sequence[Target]]] = {}
+        self._bytes = 0
+
+    def get(self, each: Target) -> Sequence[Target] | None:
+        """The targets in the place of one, by time, none where nothing was found; None if that is not here.
+
+        Made once for a target that is asked again and again.
+        """
+        known = self._units.get(each.key)
+        if known is None:
+            return None
+        self._units.move_to_end(each.key)
+        asked, targets = self._targets.get(each.key, (None, ()))
+        if asked is not each:
+            targets = tuple([unit.target(each) for unit in known[1]])
+            self._targets[each.key] = each, targets
+        return targets
+
+    def put(self, each: Target, units: Sequence[FoundUnit]) -> None:
+        """Remember what a target has come to."""
+        assert isinstance(each.unit, EachRange)
+        self._forget(each.key)
+        self._units[each.key] = each.unit.key, units
+        self._of_finder.setdefault(each.unit.key, set()).add(each.key)
+        self._bytes += UNIT_BYTES * (1 + len(units))
+        while self._bytes > self._limit:
+            self._forget(next(iter(self._units)))
+
+    def expansion(self, each: Target) -> Expansion:
+        """What a target has come to that is here."""
+        return each.key, tuple(self._units[each.key][1])
+
+    def keys(self, each: str) -> list[str]:
+        """The keys of the units in the place of a target, by its own; none if they are not here."""
+        known = self._units.get(each)
+        return [] if known is None else [unit.key for unit in known[1]]
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let go of the units that came of these finders' values: they were purged, or are made anew."""
+        for finder in keys:
+            for each in list(self._of_finder.get(finder, ())):
+                self._forget(each)
+
+    def clear(self) -> None:
+        """Let go of all of them."""
+        for each in list(self._units):
+            self._forget(each)
+
+    def _forget(self, each: str) -> None:
+        known = self._units.pop(each, None)
+        if known is None:
+            return
+        finder, units = known
+        self._targets.pop(each, None)
+        self._bytes -= UNIT_BYTES * (1 + len(units))
+        others = self._of_finder[finder]
+        others.discard(each)
+        if not others:
+            del self._of_finder[finder]
 
 
 def stored_value(registries: Registries, found: Found, value: Any) -> StoredValue:

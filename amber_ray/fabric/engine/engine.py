@@ -30,7 +30,7 @@ from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, Re
 from amber_ray.core.model.stats import OF_ENGINES
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError
-from amber_ray.fabric.engine.cache import Answers, Cache
+from amber_ray.fabric.engine.cache import Answers, Cache, Units
 from amber_ray.fabric.engine.explaining import explained
 from amber_ray.fabric.engine.planner import RequestPlanner
 from amber_ray.fabric.engine.ports import Ports
@@ -65,7 +65,8 @@ class Engine:
         self._planner = RequestPlanner(settings, self._registries, ports.assets, self._kept)
         self._cache = Cache(settings.replica_cache_bytes)
         answers = Answers(settings.replica_cache_bytes // 4)
-        self._requests = RequestTracker(self._shards, answers, self._cache, ports.clock, self._spawn)
+        units = Units(settings.replica_cache_bytes // 8)
+        self._requests = RequestTracker(self._shards, answers, units, self._cache, ports.clock, self._spawn)
         # The first shard adds up those of all engines.
         counts = Counter(dict.fromkeys(OF_ENGINES, 0))
         self._flight = SingleFlight(

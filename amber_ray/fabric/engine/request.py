@@ -114,7 +114,7 @@ class TrackedRequest:
     _changed: asyncio.Event | None = None
     _planned: Sequence[Target] = ()
     _targets: Sequence[Target] | None = ()
-    _each: set[str] = field(default_factory=set)
+    _each: dict[str, Target] = field(default_factory=dict)
     _wanted: set[str] = field(default_factory=set)
 
     # --- what it is about
@@ -137,11 +137,15 @@ class TrackedRequest:
 
     def _aim(self, targets: Sequence[Target]) -> None:
         self._planned = targets
-        self._each = {t.key for t in targets if isinstance(t.unit, EachRange)}
+        self._each = {t.key: t for t in targets if isinstance(t.unit, EachRange)}
         self._targets = None if self._each else targets
         self._wanted = {t.key for t in targets} - {key for key, units in self.expanded.items() if units}
         self._wanted.update(unit.key for key in self._each for unit in self.expanded.get(key, ()))
         self._look_again()
+
+    def each(self, key: str) -> Target | None:
+        """Return the target with this key if it is each range of a finder."""
+        return self._each.get(key)
 
     def expand(self, expansions: Iterable[Expansion]) -> None:
         """Windows of targets are known. A repeat changes nothing; a shard that starts over may say others.
@@ -224,7 +228,9 @@ class TrackedRequest:
         """Whether a target of this shard has no answer."""
         part = self.parts.get(shard)
         return part is not None and any(
-            unit.key not in self.answers for target in part.targets for unit in self._units(target)
+            one.key not in self.answers
+            for target in part.targets
+            for one in self.expanded.get(target.key) or (target,)
         )
 
     def finish(self, shard: int, state: str) -> None:

@@ -11,17 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from amber_ray.core.model.request import RequestView
 from amber_ray.core.model.service import RequestEvent
+from amber_ray.core.model.units import EachRange
 from amber_ray.core.planning.plan import Target
 from amber_ray.errors import Overloaded, RequestMismatch, Unavailable, UnknownRequest
-from amber_ray.fabric.engine.cache import Answers, Cache
+from amber_ray.fabric.engine.cache import Answers, Cache, Units
 from amber_ray.fabric.engine.ports import Clock
 from amber_ray.fabric.engine.request import Ended, Part, TrackedRequest, failures_from_json
 from amber_ray.fabric.engine.shard_client import ShardClient
-from amber_ray.fabric.transport.messages import Answer, Reply, Updates
+from amber_ray.fabric.transport.messages import Answer, Expansion, Reply, Updates
 
 REMEMBERED = 20_000
 """Finished requests remembered at most."""
@@ -38,14 +39,32 @@ Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
 """Runs something beside, for as long as the engine lives."""
 
 
+class Known(NamedTuple):
+    """A request that this process's memory answers: its targets, and an answer to each of them.
+
+    Units stand in the places of targets that were each range of a finder; `expanded` says in whose.
+    """
+
+    targets: Collection[Target]
+    answers: list[Answer]
+    expanded: list[Expansion]
+
+
 class RequestTracker:
     """The requests that one engine knows, by id. Implements `shard_client.Listener`."""
 
     def __init__(
-        self, shards: Sequence[ShardClient], answers: Answers, cache: Cache, clock: Clock, spawn: Spawn
+        self,
+        shards: Sequence[ShardClient],
+        answers: Answers,
+        units: Units,
+        cache: Cache,
+        clock: Clock,
+        spawn: Spawn,
     ) -> None:
         self._shards = shards
         self._answers = answers
+        self._units = units
         self._cache = cache
         self._clock = clock
         self._spawn = spawn
@@ -71,20 +90,45 @@ class RequestTracker:
         """The digests that requests under way name as what they are planned with."""
         return {r.asked.registry for r in self.running() if r.asked is not None}
 
-    def known(self, targets: Collection[Target]) -> list[Answer] | None:
-        """Answers to all targets from this process's memory; None if one of them is not here."""
+    def known(self, asked: Collection[Target]) -> Known | None:
+        """Answers to all targets from this process's memory; None if one of them is not here.
+
+        Where units have come in a target's place, answers to those.
+        """
+        targets: list[Target] = []
         answers: list[Answer] = []
-        for target in targets:
-            answer = self._answers.get(target.key)
-            if answer is None or (answer.inline is None and target.key not in self._cache):
-                return None
-            answers.append(answer)
-        return answers
+        found: list[Target] = []
+        for one in asked:
+            units: Sequence[Target] = (one,)
+            if isinstance(one.unit, EachRange):
+                its = self._units.get(one)
+                if its is None:
+                    return None
+                found.append(one)
+                if not its:
+                    answers.append(Answer(one.key))
+                    targets.append(one)
+                units = its
+            for target in units:
+                answer = self._answers.get(target.key)
+                if answer is None or (answer.inline is None and target.key not in self._cache):
+                    return None
+                answers.append(answer)
+            targets.extend(units)
+        return Known(targets if found else asked, answers, [self._units.expansion(one) for one in found])
 
     def forget_values(self, keys: Collection[str]) -> None:
-        """Let go of copies of values that were purged or are made anew."""
-        self._cache.forget(keys)
-        self._answers.forget(keys)
+        """Let go of copies of values that were purged or are made anew, and of units found by them."""
+        units = [unit for key in keys for unit in self._units.keys(key)]
+        self._units.forget(keys)
+        for some in (keys, units):
+            self._cache.forget(some)
+            self._answers.forget(some)
+
+    def _forget_all(self) -> None:
+        self._cache.clear()
+        self._answers.clear()
+        self._units.clear()
 
     def release(
         self, tracked: TrackedRequest, error: BaseException | None = None, *, but: int | None = None
@@ -298,6 +342,8 @@ class RequestTracker:
         elif attempt:
             return  # of an attempt that has been given up
         tracked.reply(shard, reply)
+        if fresh:
+            self._keep_units(tracked, reply.expanded)
 
     def refused(self, shard: int, id: str, attempt: int, error: BaseException) -> None:
         """A shard can't take a request in, or does not know it and can't be told."""
@@ -320,8 +366,7 @@ class RequestTracker:
         changed = set(updates.changed)
         self.forget_values(changed)
         if updates.purged:
-            self._cache.clear()
-            self._answers.clear()
+            self._forget_all()
             fresh = False
         if fresh:
             # Before or after its change: that is not told.
@@ -331,6 +376,8 @@ class RequestTracker:
             tracked = self._requests.get(id)
             if isinstance(tracked, TrackedRequest):
                 tracked.expand([expansion])
+                if fresh:
+                    self._keep_units(tracked, [expansion], changed)
         about: dict[str, list[Answer]] = {}
         for id, answer in updates.about:
             about.setdefault(id, []).append(answer)
@@ -362,8 +409,7 @@ class RequestTracker:
 
     def doubted(self, shard: int) -> None:
         """A shard started over, or is not heard: what it said of values may have changed unheard."""
-        self._cache.clear()
-        self._answers.clear()
+        self._forget_all()
 
     def _is_open(self, id: str, shard: int) -> bool:
         tracked = self._requests.get(id)
@@ -377,6 +423,15 @@ class RequestTracker:
     def _keep(self, answers: Iterable[Answer]) -> None:
         for answer in answers:
             self._answers.put(answer)
+
+    def _keep_units(
+        self, tracked: TrackedRequest, expansions: Iterable[Expansion], changed: Collection[str] = ()
+    ) -> None:
+        """Remember what targets came to, unless their finder's value is among those that have `changed`."""
+        for key, units in expansions:
+            each = tracked.each(key)
+            if each is not None and isinstance(each.unit, EachRange) and each.unit.key not in changed:
+                self._units.put(each, units)
 
 
 def _homes(replies: Mapping[int, tuple[Reply | None, int]]) -> tuple[int, ...]:

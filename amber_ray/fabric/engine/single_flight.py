@@ -38,9 +38,9 @@ from amber_ray.fabric.engine.request import (
     failures_to_json,
     same_request,
 )
-from amber_ray.fabric.engine.requests import RequestTracker, Spawn, mismatch
+from amber_ray.fabric.engine.requests import Known, RequestTracker, Spawn, mismatch
 from amber_ray.fabric.engine.shard_client import ShardClient
-from amber_ray.fabric.transport.messages import Answer, Submission
+from amber_ray.fabric.transport.messages import Submission
 
 CLOSE_SECONDS = 5.0
 """How long a promise that is being journaled may still take when the engine closes."""
@@ -120,9 +120,9 @@ class SingleFlight:
         refused: tuple[AssetFailure, ...] = ()
         if assets is not None:
             planned, refused = self._planner.plan(request, assets)
-            answers = None if request.refresh else self._tracker.known(planned.plan.targets)
-            if answers is not None:
-                return self._from_memory(request, id, planned, refused, answers)
+            known = None if request.refresh else self._tracker.known(planned.plan.targets)
+            if known is not None:
+                return self._from_memory(request, id, planned, refused, known)
         interest = Interest(request, next(self._attempts))
         tracked = TrackedRequest(
             id, request.tenant, self._clock.unix(), request, interest, features=request.features
@@ -140,16 +140,16 @@ class SingleFlight:
         id: str,
         planned: Planned,
         failed: tuple[AssetFailure, ...],
-        answers: Sequence[Answer],
+        known: Known,
     ) -> RequestView:
         """A request that is answered as soon as it is asked."""
-        steps = len(answers)
+        steps = len(known.answers)
         self._counts[HITS_REPLICA] += steps
         ended = Ended(
             id,
             planned.asked(request),
-            planned.plan.targets,
-            tuple(answers),
+            tuple(known.targets),
+            tuple(known.answers),
             failed,
             request.tenant,
             self._clock.unix(),
@@ -186,11 +186,11 @@ class SingleFlight:
                 return
             planned, refused = self._planner.plan(request, assets, kept)
             failed = (*failed, *refused)
-            answers = None
+            known = None
             if not (request.refresh or tracked.attached):
-                answers = self._tracker.known(planned.plan.targets)
-            if answers is not None:
-                self._answer_from_memory(tracked, interest, planned, failed, answers)
+                known = self._tracker.known(planned.plan.targets)
+            if known is not None:
+                self._answer_from_memory(tracked, interest, planned, failed, known)
             else:
                 self._dispatch(tracked, interest, planned, assets, failed, journal=journal)
         except Exception as error:  # noqa: BLE001 - every caller is told
@@ -206,15 +206,18 @@ class SingleFlight:
         interest: Interest,
         planned: Planned,
         failed: tuple[AssetFailure, ...],
-        answers: Sequence[Answer],
+        known: Known,
     ) -> None:
         """Finish a request whose answers were here once its assets were known."""
-        self._counts[HITS_REPLICA] += len(answers)
+        self._counts[HITS_REPLICA] += len(known.answers)
         tracked.failed_assets = failed
         tracked.plan({n: part.part for n, part in planned.parts.items()}, planned.plan.targets)
-        tracked.answer(answers)
+        tracked.expand(known.expanded)
+        tracked.answer(known.answers)
+        units = {key: len(its) for key, its in known.expanded}
         for number, part in planned.parts.items():
-            tracked.progress[number] = len(part.part.targets), len(part.part.targets)
+            steps = sum(units.get(target.key, 1) or 1 for target in part.part.targets)
+            tracked.progress[number] = steps, steps
             tracked.finish(number, "done")
             if self._told:
                 self._shards[number].submit(

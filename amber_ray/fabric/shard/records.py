@@ -74,6 +74,10 @@ class Record:
             else:
                 yield target
 
+    def known_count(self) -> int:
+        """How many `known_targets` there are."""
+        return sum(len(self.expanded.get(target.key, (target,))) for target in self.targets)
+
     def settle(self) -> None:
         """Every target has an answer: "done" if any is a value, or if there was nothing to answer."""
         if self.state == "running":
@@ -86,12 +90,13 @@ class Record:
         Of several shards the first tells of assets that could not be found.
         """
         wrong: list[str] = []
-        for target in self.known_targets():
+        some = any(answer.failure is not None for answer in self.answers.values())
+        for target in self.known_targets() if some else ():
             answer = self.answers.get(target.key)
             if answer is not None and (why := answer.failure) is not None:
                 step = f"{why.step}: " if why.step not in ("", target.feature) else ""
                 wrong.append(f"{target.feature} of {_place(target.unit)}: {step}{why.type}: {why.message}")
-        failed, asked = len(wrong), sum(1 for _ in self.known_targets())
+        failed, asked = len(wrong), self.known_count()
         if shard in self.shards[:1]:
             for one in (self.about or {}).get("failed_assets", ()):
                 ref, why_not = one["ref"], one["failure"]

@@ -391,7 +391,7 @@ class RequestTable:
         ledger = self._context.ledger
         if record.id in ledger.requests:
             return ledger.progress(record.id)
-        known = sum(1 for _ in record.known_targets())
+        known = record.known_count()
         return known, known
 
     async def accept(self, bodies: Mapping[str, Mapping[str, Any]]) -> None:

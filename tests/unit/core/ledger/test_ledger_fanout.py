@@ -14,7 +14,7 @@ from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.request import Failure
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import Entry, State
-from amber_ray.settings import Settings
+from amber_ray.settings import Limits, Settings
 from tests.core_kit import GPU_NODE, NODE, Graph, Story, asset, broken, delivered, kinds, submitted
 
 MICRO = 1_000_000
@@ -581,10 +581,10 @@ def test_units_that_another_shard_owns_are_asked_of_it_by_what_stands_for_them()
 def test_the_invariants_know_of_templates() -> None:
     made = story()
     made.ask("r", graph().steps, "each light")
-    made.ledger.graph.to_expand.append(made.ledger.entries["each light"])
-    with pytest.raises(Broken, match="nobody expands"):
+    made.ledger.entries["each light"].missing = 0
+    with pytest.raises(Broken, match="counts 0 missing inputs"):
         check(made.ledger)
-    made.ledger.graph.to_expand.clear()
+    made.ledger.entries["each light"].missing = 1
     made.ledger.entries["cuts"].windows = TWO
     with pytest.raises(Broken, match="windows without a value"):
         check(made.ledger)
@@ -651,3 +651,156 @@ def test_values_that_are_there_are_told_though_no_node_could_make_them_any_more(
     made.restored("cuts")
     made.restored(*units(made))
     assert all(isinstance(made.answer("r", key), ev.Ready) for key in units(made))
+
+
+MANY = tuple((i * MICRO, i * MICRO + MICRO // 2) for i in range(7))
+
+
+def little_by_little(windows: Any = MANY, at_once: int = 5, **changes: Any) -> Story:
+    """A ledger that makes and hands over few steps of found units in one event."""
+    made = story(windows=windows, **changes)
+    made.ledger.expanded_at_once = at_once
+    return made
+
+
+def ticks(made: Story, most: int = 100) -> int:
+    """Let the ledger go on for as long as it asks for it at once; return how often it did."""
+    count = 0
+    while made.ledger.wake_at() == float("-inf"):
+        made.do(ev.Tick())
+        count += 1
+        assert count <= most, "it never comes to an end"
+    return count
+
+
+def test_many_windows_are_expanded_in_several_events_and_told_at_once() -> None:
+    made = little_by_little()
+    made.ask("r", graph().steps, "each light")
+    made.ask("g", graph().steps, "film")
+    assert "Expanded" not in kinds(made.done("cuts"))
+    assert made.state("each light") is State.WAITING
+    assert ticks(made) >= 3
+    assert len(units(made)) == len(MANY)
+    assert made.state("each light") is State.ABSENT
+    run(made)
+    assert made.told["r"].keys() == set(units(made))
+    assert set(made.finished) == {"r", "g"}
+    whole = story(windows=MANY)
+    whole.ask("r", graph().steps, "each light")
+    whole.done("cuts")
+    assert units(whole) == units(made)
+
+
+def test_others_are_heard_while_many_windows_are_expanded() -> None:
+    made = little_by_little(at_once=2)
+    made.ask("r", graph().steps, "each light")
+    made.done("cuts")
+    other = Graph()
+    other.add("probe")
+    assert submitted(made.ask("other", other.steps, "probe")) == [["probe"]]
+    made.ask("late", graph().steps, "each light")
+    made.leave("r")
+    ticks(made)
+    run(made)
+    assert ("r", "each light") not in made.expanded
+    assert made.told["late"].keys() == set(units(made, "late"))
+
+
+def test_each_of_many_callers_is_given_the_units_when_its_turn_comes() -> None:
+    made = little_by_little()
+    ids = [f"r{i}" for i in range(6)]
+    for id in ids:
+        made.ask(id, graph().steps, "each light")
+    made.done("cuts")
+    assert ticks(made) > len(ids)
+    run(made)
+    assert {tuple(units(made, id)) for id in ids} == {units(made, "r0")}
+    assert sorted(made.finished) == ids
+    assert made.ledger.counters["computed"] == 2 + 2 * len(MANY)
+
+
+def test_nothing_comes_of_windows_whose_finder_was_lost_before_all_were_expanded() -> None:
+    made = little_by_little()
+    made.ask("hold", graph().steps, "cuts")
+    made.ask("r", graph().steps, "each light")
+    made.done("cuts")
+    made.do(ev.Tick())
+    made.lost("cuts")
+    assert ticks(made) <= 1
+    assert made.expanded == {}
+    made.windows["cuts"] = MANY[:3]
+    made.done("cuts")
+    ticks(made)
+    assert len(units(made)) == 3
+    run(made)
+    assert made.finished == ["hold", "r"]
+
+
+def test_windows_that_can_not_be_are_told_when_they_are_come_to() -> None:
+    made = little_by_little(windows=(*MANY, (9 * MICRO, 9 * MICRO)))
+    made.ask("r", graph().steps, "each light")
+    made.ask("g", graph().steps, "film")
+    made.done("cuts")
+    ticks(made)
+    for id, key in (("r", "each light"), ("g", "film")):
+        failure = made.answer(id, key)
+        assert isinstance(failure, Failure)
+        assert "a range of no length at 9 s" in failure.message
+
+
+def test_explaining_in_the_midst_of_an_expansion_tells_of_all_units_and_changes_nothing() -> None:
+    made = little_by_little()
+    made.ask("r", graph().steps, "each light")
+    made.done("cuts")
+    made.do(ev.Tick())
+    left = made.ledger.entries["each light"].unrolling.left  # type: ignore[union-attr]
+    fates = foreseen(made, graph().steps, "each light")
+    assert fates["each light"] == "wait"
+    assert made.ledger.entries["each light"].unrolling.left == left > 0  # type: ignore[union-attr]
+    check(made.ledger)
+    ticks(made)
+    run(made)
+    assert made.finished == ["r"]
+
+
+def several(made: Graph) -> dict[str, Any]:
+    """Two more features over the same windows, and what gathers one of them."""
+    made.each("dark", "cuts", "each frames")
+    made.add("reel", "each dark")
+    return made.steps
+
+
+@pytest.mark.parametrize("at_once", [2, 1000])
+def test_a_request_that_comes_to_need_too_many_steps_is_told_so_of_what_is_too_much(at_once: int) -> None:
+    made = little_by_little(at_once=at_once, limits=Limits(steps_per_request=20))
+    steps = several(graph())
+    made.ask("r", steps, "each light", "each dark", "reel")
+    made.ask("small", steps, "reel")
+    made.done("cuts")
+    ticks(made)
+    run(made)
+    assert len(units(made)) == len(MANY)
+    assert ("r", "each dark") not in made.expanded
+    for key in ("each dark", "reel"):
+        failure = made.answer("r", key)
+        assert isinstance(failure, Failure)
+        assert failure.status == 413
+        assert "more than 20 steps, now that feature 'cuts' has found 7 ranges" in failure.message
+    # Whoever needs fewer is not concerned, then or later.
+    assert isinstance(made.answer("small", "reel"), ev.Ready)
+    assert sorted(made.finished) == ["r", "small"]
+    made.ask("later", steps, "each dark")
+    ticks(made)
+    run(made)
+    assert len(units(made, "later", "each dark")) == len(MANY)
+
+
+def test_nothing_is_made_for_a_request_that_needs_too_many_steps() -> None:
+    made = story(windows=MANY, limits=Limits(steps_per_request=10))
+    steps = several(graph())
+    made.ask("r", steps, "each light")
+    made.ask("g", steps, "reel")
+    made.done("cuts")
+    assert set(made.finished) == {"r", "g"}
+    assert made.ledger.tasks == {}
+    assert {made.state(key) for key in ("each light", "each dark", "reel", "probe")} == {State.ABSENT}

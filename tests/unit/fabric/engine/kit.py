@@ -37,6 +37,7 @@ from amber_ray.fabric.transport.messages import (
     Counts,
     Foreseen,
     Found,
+    FoundUnit,
     Hello,
     MissingPlans,
     PlanPart,
@@ -157,6 +158,7 @@ class Record:
     state: str = "running"
     accepted: bool = False
     answers: dict[str, Answer] = field(default_factory=dict)
+    expanded: dict[str, tuple[FoundUnit, ...]] = field(default_factory=dict)
     interest: dict[str, int] = field(default_factory=dict)
     followers: set[str] = field(default_factory=set)
 
@@ -166,7 +168,7 @@ class Record:
             self.state,
             list(self.answers.values()),
             len(self.answers),
-            len(self.targets),
+            len(self.wanted()),
             self.submission.created,
             self.submission.tenant,
             self.targets if full else (),
@@ -174,13 +176,23 @@ class Record:
             self.submission.shards if full else (),
             self.submission.record if full else None,
             changes,
+            expanded=tuple(self.expanded.items()),
         )
+
+    def wanted(self) -> list[str]:
+        """What it is to be told of: units in the places of targets that have come to some."""
+        return [
+            key
+            for target in self.targets
+            for key in ([u.key for u in self.expanded.get(target.key, ())] or [target.key])
+        ]
 
 
 class MemoryShard:
     """One shard. `values` are answered at once; other keys when a test calls `make`.
 
     - `kept_rows`: keys by unit of versions of features;
+    - `found`: what targets come to that are each range of a finder;
     - `calls`: the names of the methods that were called and their arguments, in order;
     - `refuse`, `unsaved`: words for requests that are not to be taken in, or journaled;
     - `poison`: the id of a request that makes its whole batch fail; `forgetful`: it keeps no plans;
@@ -192,6 +204,7 @@ class MemoryShard:
         self.values: dict[str, Any] = {}
         self.large: set[str] = set()
         self.kept_rows: dict[tuple[str, str], dict[str, str]] = {}
+        self.found: dict[str, tuple[FoundUnit, ...]] = {}
         self.absent: dict[str, Failure] = {}
         self.rank = OWN
         self.journal: dict[str, Record] = {}
@@ -305,17 +318,21 @@ class MemoryShard:
         if record.state != "running":
             return
         sessions = [s for s in map(self.sessions.get, record.followers) if s is not None]
-        for target in record.targets:
-            if target.key in self.values and target.key not in record.answers:
-                value = self.values[target.key]
+        for key in [t.key for t in record.targets if t.key in self.found and t.key not in record.expanded]:
+            record.expanded[key] = self.found[key]
+            for session in sessions:
+                session.updates.expanded.append((record.submission.id, (key, self.found[key])))
+        for key in record.wanted():
+            if key in self.values and key not in record.answers:
+                value = self.values[key]
                 data = pickle.dumps(value)
-                inline = None if target.key in self.large else data
-                answer = Answer(target.key, seconds=1.0, size=len(data), inline=inline)
-                record.answers[target.key] = answer
+                inline = None if key in self.large else data
+                answer = Answer(key, seconds=1.0, size=len(data), inline=inline)
+                record.answers[key] = answer
                 for session in sessions:
-                    session.updates.answers[target.key] = answer
+                    session.updates.answers[key] = answer
                     session.updates.about.append((record.submission.id, answer))
-        if len(record.answers) == len({t.key for t in record.targets}):
+        if len(record.answers) == len({key for key in record.wanted() if self.found.get(key) != ()}):
             self._end(record, "done")
         for session in sessions:
             session.wake.set()
@@ -447,6 +464,7 @@ class MemoryShard:
             sent.purged or new.purged,
             self.changes,
             str(self.incarnations),
+            sent.expanded + new.expanded,
         )
         return box.sent
 

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
+from amber_ray.core.declare.feature import feature
+from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import Failure, RequestView
 from amber_ray.core.model.stats import HITS_REPLICA, READS_MEMORY
+from amber_ray.core.model.units import Asset, Clip, EachRange
+from amber_ray.core.planning.plan import Target
 from amber_ray.errors import Unavailable, UnknownKey
 from amber_ray.fabric.engine import value_reader
-from amber_ray.fabric.transport.messages import OWN
+from amber_ray.fabric.engine.cache import UNIT_BYTES, Units
+from amber_ray.fabric.transport.messages import OWN, FoundUnit
 from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, run, until, values, world
+
+A = Asset("a" * 32, "/a.mp4", "video/mp4", 1, 30.0)
 
 
 async def made(w: World, engine: Any, id: str = "first", **more: Any) -> RequestView:
@@ -373,3 +382,146 @@ def test_a_shard_that_knows_why_there_is_no_value_is_believed() -> None:
             assert [v.value for v in await engine.load([keys[0]])] == ["older"]
 
     run(story())
+
+
+# --- units that a feature found
+
+
+@dataclass
+class Span:
+    start: float
+    end: float
+
+
+@feature(version="1")
+def cuts(asset: Asset, threshold: float = 0.5) -> list[Span]:
+    """What divides it."""
+    return []
+
+
+@feature(version="1", per="cuts")
+def light(clip: Clip, salt: int = 0) -> float:
+    """Of each part."""
+    return 0.0
+
+
+FOUND = Registry([cuts.__amber__, light.__amber__])  # type: ignore[attr-defined]
+
+
+class Films:
+    """Asks for `light` of a film of which the shard says what was found."""
+
+    def __init__(self, w: World, engine: Any) -> None:
+        self.w = w
+        self.engine = engine
+        self.film = w.films(0)[0]
+        self._ids = (f"r{i}" for i in itertools.count())
+
+    async def ask(self, *units: str, **more: Any) -> list[tuple[str, bool]]:
+        """The key of each result, and whether it was there; the shard finds `units` if it is asked at all."""
+        id, request = next(self._ids), ask(self.film, features="light", **more)
+        waiting = asyncio.create_task(self.engine.compute(request, SECONDS, id))
+        await until(lambda: id in self.w.shard.records or waiting.done())
+        if not waiting.done():
+            (target,) = self.w.shard.records[id].targets
+            self.w.shard.found[target.key] = tuple(
+                FoundUnit(key, i * 1_000_000, 500_000, True) for i, key in enumerate(units)
+            )
+            self.w.shard.make(*units)
+        view: RequestView = await waiting
+        assert view.done == view.total == len(view.results)
+        return [(result.key, result.cached) for result in view.results]
+
+    @property
+    def finder(self) -> str:
+        """The key of what was found."""
+        (part,) = self.w.shard.plans.values()
+        return next(step.key for step in part.steps.values() if step.recipe.feature == "cuts")
+
+
+def test_units_that_were_found_once_are_answered_from_memory_and_count_as_hits() -> None:
+    async def story() -> None:
+        async with world() as w:
+            films = Films(w, await w.engine(FOUND))
+            assert await films.ask("u", "v") == [("u", False), ("v", False)]
+            for again in (1, 2):
+                assert await films.ask() == [("u", True), ("v", True)]
+                assert (await films.engine.stats())[HITS_REPLICA] == 2 * again
+            assert count(w, "submit") == 1
+            ended = [event async for event in films.engine.events("r1")]
+            assert [e.result.key for e in ended if e.result is not None] == ["u", "v"]
+
+    run(story())
+
+
+def test_where_nothing_was_found_that_is_remembered_too() -> None:
+    async def story() -> None:
+        async with world() as w:
+            films = Films(w, await w.engine(FOUND))
+            first = await films.ask()
+            assert len(first) == 1
+            assert await films.ask() == first
+            assert count(w, "submit") == 1
+
+    run(story())
+
+
+def test_another_threshold_or_range_is_another_question() -> None:
+    async def story() -> None:
+        async with world() as w:
+            films = Films(w, await w.engine(FOUND))
+            asked: list[dict[str, Any]] = [{}, {"params": {"cuts.threshold": 0.25}}, {"range": (0.0, 2.0)}]
+            for i, more in enumerate(asked):
+                assert await films.ask(f"u{i}", "both", **more) == [(f"u{i}", False), ("both", False)]
+            for i, more in enumerate(asked):
+                assert await films.ask(**more) == [(f"u{i}", True), ("both", True)]
+            assert count(w, "submit") == len(asked)
+
+    run(story())
+
+
+def test_units_are_forgotten_with_the_value_of_their_finder() -> None:
+    async def story() -> None:
+        async with world() as w:
+            films = Films(w, await w.engine(FOUND))
+            await films.ask("u", "v")
+            w.shard.change(films.finder)
+            w.shard.found.clear()
+            await heard(w, films.engine)
+            assert await films.ask("u", "w") == [("u", False), ("w", False)]
+            assert count(w, "submit") == 2
+
+    run(story())
+
+
+def test_a_unit_that_changed_is_asked_for_again_and_so_is_one_that_is_to_be_made_anew() -> None:
+    async def story() -> None:
+        async with world() as w:
+            films = Films(w, await w.engine(FOUND))
+            await films.ask("u", "v")
+            w.shard.change("v")
+            await heard(w, films.engine)
+            await films.ask("u", "v")
+            assert count(w, "submit") == 2
+            await films.ask("u", "v", refresh=True)
+            assert count(w, "submit") == 3
+
+    run(story())
+
+
+def test_units_of_many_films_are_bounded_and_the_oldest_go_first() -> None:
+    each = [Target("light", EachRange(a, "cuts", f"K{i % 2}", 1), f"S{i}") for i, a in enumerate([A] * 5)]
+    units = tuple(FoundUnit(f"u{i}", i, 1, True) for i in range(3))
+    some = Units(4 * 4 * UNIT_BYTES)
+    for one in each[:4]:
+        some.put(one, units)
+    assert [t.key for t in some.get(each[0]) or ()] == ["u0", "u1", "u2"]
+    assert some.get(each[0]) is some.get(each[0])
+    some.put(each[4], units)
+    assert [some.get(one) is not None for one in each] == [True, False, True, True, True]
+    some.put(each[0], units[:1])
+    assert some.expansion(each[0]) == ("S0", units[:1])
+    some.forget(["K0"])
+    assert [some.get(one) is not None for one in each] == [False, False, False, True, False]
+    some.clear()
+    assert some.keys("S3") == []

@@ -1,0 +1,111 @@
+"""Units that a feature found: what they cost beside a grid's, and how that grows with their number.
+
+The windows are never the grid's, so no key is shared with the peer's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import wave
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.measure import Measured, paired, seconds
+from benchmarks.session import Session, main
+
+EACH = 10
+"""Windows of each asset of the catalogue."""
+
+
+def run(session: Session) -> list[Measured]:
+    """A catalogue of found units against the grid's; then one asset with ever more of them."""
+    return [catalogue(session), *one_asset(session)]
+
+
+def catalogue(session: Session) -> Measured:
+    """Ten found units of each asset, cold, against ten segments of the grid."""
+    count, rounds = session.size((1000, 5), (20, 1))
+    paths = sounds(session.folder / "tenths", count, float(EACH))
+    salts = itertools.count(1)
+    with session.client(segment_seconds=1.0) as client:
+        for path in paths:
+            client.asset(path)  # looked at once, before the clock runs
+
+        def ask(feature: str, salt: str) -> float:
+            def cold() -> None:
+                table = client.get_many([feature], paths, params={salt: next(salts)}, progress=False)
+                check([row.value for row in table.rows], EACH * count)
+
+            return seconds(cold)
+
+        measured = paired(
+            lambda: ask("noop_found", "windows.salt"),
+            lambda: ask("noop_segment", "noop_segment.salt"),
+            rounds,
+        )
+    return Measured(
+        "found units: a catalogue",
+        f"a feature that does nothing of {EACH} windows that another feature finds in each of {count} assets",
+        f"the same of {EACH} segments of the grid",
+        *measured,
+        "s",
+        1.3,
+    )
+
+
+def one_asset(session: Session) -> list[Measured]:
+    """One asset with ever more units: the time of each, and how long the actor hears nobody meanwhile."""
+    counts, rounds = session.size(((1000, 10_000, 100_000), 3), ((10, 30, 100), 1))
+    path = sounds(session.folder / "long", 1, 1.0 + counts[-1] / 1000)[0]
+    salts = itertools.count(1)
+    taken = {}
+    with session.client(segment_seconds=3600.0) as client:
+        client.asset(path)
+        for count in counts:
+
+            def cold(count: int = count) -> None:
+                params = {"windows.count": count, "windows.salt": next(salts)}
+                check(client.get("noop_found", path, params=params), count)
+
+            cold()
+            taken[count] = min(seconds(cold) for _ in range(rounds))
+    each = {count: time_taken / count for count, time_taken in taken.items()}
+    said = ", ".join(f"{count:,}: {taken[count]:.3g} s" for count in counts)
+    return [
+        Measured(
+            "found units: growth",
+            f"time for each of {counts[-1]:,} units that are found in one asset and do nothing ({said})",
+            f"the same of {counts[-2]:,} units",
+            each[counts[-1]],
+            each[counts[-2]],
+            "s",
+            1.2,
+        )
+    ]
+
+
+def sounds(folder: Path, count: int, length: float) -> list[Path]:
+    """Recordings of `length` seconds, no two alike: 8 bits, 1,000 samples a second."""
+    folder.mkdir()
+    paths = [folder / f"{i:05}.wav" for i in range(count)]
+    for i, path in enumerate(paths):
+        with wave.open(str(path), "wb") as file:
+            file.setnchannels(1)
+            file.setsampwidth(1)
+            file.setframerate(1000)
+            samples = np.full(round(length * 1000), 128, np.uint8)
+            samples[: 8 * 8] = np.unpackbits(np.array([i], ">u8").view(np.uint8))
+            file.writeframes(samples.tobytes())
+    return paths
+
+
+def check(found: Sequence[object], expected: int) -> None:
+    """Every unit has its value."""
+    if len(found) != expected or any(value != 0 for value in found):
+        raise RuntimeError(f"{len(found)} values, not {expected} times 0")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(run))
