@@ -34,13 +34,13 @@ from amber_ray.client.registered import ClientFeatures, Registrar, Registration
 from amber_ray.client.results import Results, by_asset, joined
 from amber_ray.client.row import Row
 from amber_ray.client.selection import Selection, asked_features, asked_for
-from amber_ray.client.stored import load, look_up
+from amber_ray.client.stored import FOUND_AT_ONCE, load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.request import MISSING, ComputeRequest, ExplainedStep, Failure, Priority
 from amber_ray.core.model.service import FeatureInfo, Service, StoredValue
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import Asset, Per, is_found
 from amber_ray.core.values.annotations import ValueType, from_spec
 from amber_ray.errors import AmberError, BadRequest, Expired, MediaNotFound, TooLarge
 
@@ -228,9 +228,11 @@ class AsyncClient:
         """
         asked = asked_features(features)
         request = await self._request(asked, params, None, None, False, Priority.INTERACTIVE, None)
-        await self._check_per_asset(asked.features)
+        found = any(map(is_found, await self._check_per_asset(asked.features)))
+        most = FOUND_AT_ONCE if found else None
         async with self._features.explaining(asked.declared):
-            return await self._typed(Results(await look_up(self.service, request, named_assets(assets))))
+            rows = await look_up(self.service, request, named_assets(assets), most)
+            return await self._typed(Results(rows))
 
     async def load(self, rows: Iterable[Row], told: Callable[[Sequence[Row]], object]) -> None:
         """Load the values of rows, a batch at a time; rows that are not "ready" stay as they are.
@@ -436,12 +438,16 @@ class AsyncClient:
                     f"{name} is about all {len(asked.assets)} assets together, more than one request takes"
                 )
 
-    async def _check_per_asset(self, names: Iterable[str]) -> None:
-        """Raise `BadRequest` for a feature per collection, which has no value of one asset after another."""
+    async def _check_per_asset(self, names: Iterable[str]) -> list[Per]:
+        """Return what values of these features are for, as far as they are registered.
+
+        Raises `BadRequest` for a feature per collection, which has no value of one asset after another.
+        """
         per = {info.name: info.per for info in await self.features()}
         for name in names:
             if per.get(name) == "collection":
                 raise BadRequest(f"{name} is about a set of assets together: ask for it with get")
+        return [per[name] for name in (name.partition("@")[0] for name in names) if name in per]
 
 
 async def _chunks(path: str | os.PathLike[str]) -> AsyncIterator[bytes]:

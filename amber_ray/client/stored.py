@@ -24,17 +24,22 @@ from amber_ray.errors import AmberError, MediaError, UnknownAsset
 THERE = frozenset({"hot", "kept", "cold"})
 """States of a step that has a value."""
 IDENTIFIED_AT_ONCE = 16
+FOUND_AT_ONCE = 32
+"""Assets asked about at a time where a film may have a thousand windows: a shard looks at some ten thousand
+keys in a second, and nobody else is answered meanwhile."""
 
 
-async def look_up(service: Service, request: ComputeRequest, named: Sequence[Named]) -> list[Row]:
+async def look_up(
+    service: Service, request: ComputeRequest, named: Sequence[Named], most: int | None = None
+) -> list[Row]:
     """Return a row for each of `request`'s features, asset and unit; values are MISSING.
 
     The windows of a finder that is not stored are not known: one row is "pending" for all of them.
 
-    See `AsyncClient.stored`.
+    See `AsyncClient.stored`. `most`: assets that are asked about at a time.
     """
     rows: list[Row] = []
-    for part in windows(named):
+    for part in windows(named, most):
         rows += await _looked_up(service, request, part)
     return rows
 

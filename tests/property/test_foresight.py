@@ -3,7 +3,7 @@
 A history of events brings a ledger to some state: values in memory, written, evicted, purged, never stored;
 steps waiting, running, paused for a retry, failed; reads and writes under way. Two copies of it then go on to
 the end without faults, one of which is asked something first. What runs in that one only is what was foreseen
-to run.
+to run; of windows that a finder has found before also the steps of each.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import copy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from amber_ray.core.ledger.foresight import foresee
+from amber_ray.core.ledger.foresight import prospect
 from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.plan import closure
 from amber_ray.core.state import events as ev
@@ -25,27 +25,50 @@ STORES = ("parquet", "parquet", "memory", "never", "never")
 
 @st.composite
 def graphs(draw: st.DrawFn) -> Graph:
-    """Up to ten steps, each over some of those before it; some are another shard's."""
+    """Up to ten steps, each over some of those before it; some are another shard's.
+
+    Some find windows, and some stand for each of them. Those are this shard's: its own finder would lend it
+    the windows otherwise.
+    """
     made = Graph()
     keys: list[str] = []
+    fans = draw(st.booleans())
     for i in range(draw(st.integers(2, 10))):
         near = (
             st.lists(st.sampled_from(keys[-4:]), min_size=1, max_size=3, unique=True) if keys else st.just([])
         )
         needs = [] if rarely(draw) else draw(near)
+        finders = [key for key in keys if key in FINDERS and not made.steps[key].home]
+        if finders and draw(st.integers(0, 3)) < 2 * fans:
+            finder = draw(st.sampled_from(finders))
+            under = [
+                key for key in keys if made.steps[key].needs == (finder,) and made.steps[key].is_template
+            ]
+            inputs = [draw(st.sampled_from(under))] if under and draw(st.booleans()) else []
+            store = draw(st.sampled_from(STORES))
+            keys.append(made.each(f"f{i}", finder, *inputs, store=store, retries=draw(st.integers(0, 1))))
+            continue
         keys.append(
             made.add(
                 f"f{i}",
                 *needs,
                 key=f"f{i}",
                 unit=clip(asset(), 0) if rarely(draw) else asset(),
-                home=int(rarely(draw)),
+                home=int(rarely(draw) and not (fans and i == 0)),
                 store=draw(st.sampled_from(STORES)),
                 is_class=rarely(draw),
                 retries=draw(st.integers(0, 1)),
             )
         )
     return made
+
+
+FINDERS: dict[str, tuple[tuple[int, int], ...]] = {
+    "f0": ((0, 2_000_000), (2_000_000, 7_000_000)),
+    "f1": (),
+    "f2": ((0, 2_000_000), (1_000_000, 2_000_000), (4_000_000, 5_000_000)),
+}
+"""What steps find, by their keys: `f0` and `f2` have a window in common."""
 
 
 def rarely(draw: st.DrawFn) -> bool:
@@ -112,7 +135,7 @@ class World:
                         bad.add(step.key)
                         reports.append(ev.StepReport(step.key, kept=False, failure=broken(first, kind)))
                     else:
-                        reports.append(ev.StepReport(step.key, 1000, 0.5, step.key in task.outputs))
+                        reports.append(self.report(step.key, task))
                 self.tell(ev.Reported(task.id, reports))
             case "die":
                 self.tell(ev.TaskLost(data.draw(st.sampled_from(sorted(ledger.tasks))), fault()))
@@ -132,9 +155,10 @@ class World:
 
     def end(self, number: int) -> None:
         task = self.story.ledger.tasks[number]
-        self.tell(
-            ev.Reported(number, [ev.StepReport(s.key, 1000, 0.5, s.key in task.outputs) for s in task.steps])
-        )
+        self.tell(ev.Reported(number, [self.report(step.key, task) for step in task.steps]))
+
+    def report(self, key: str, task: ev.Task) -> ev.StepReport:
+        return ev.StepReport(key, 1000, 0.5, key in task.outputs, windows=FINDERS.get(key))
 
     def written(self) -> None:
         keys = self.writes.pop(0)
@@ -147,7 +171,8 @@ class World:
         if gone := [key for key in keys if key not in self.story.index]:
             self.tell(ev.RestoreFailed(gone))
         if there:
-            self.tell(ev.Restored(dict.fromkeys(there, 1000)))
+            found = {key: FINDERS[key] for key in there if key in FINDERS}
+            self.tell(ev.Restored(dict.fromkeys(there, 1000), found))
 
     def to_the_end(self) -> None:
         """No more faults: whatever is under way ends well, and time passes where nothing else does."""
@@ -167,19 +192,33 @@ class World:
         raise AssertionError("it does not end")
 
 
+def is_template(graph: Graph, key: str) -> bool:
+    return key in graph.steps and graph.steps[key].is_template
+
+
 @settings(max_examples=300, deadline=None)
 @given(graph=graphs(), lookahead=st.sampled_from((0, 2)), steps=st.integers(0, 20), data=st.data())
 def test_what_is_foreseen_to_run_is_what_then_runs(
     graph: Graph, lookahead: int, steps: int, data: st.DataObject
 ) -> None:
     world = World(graph, lookahead)
+    lasting = [
+        key for key, step in graph.steps.items() if step.recipe.store == "parquet" and not step.is_template
+    ]
+    if lasting:  # of an earlier run
+        world.story.index.update(data.draw(st.lists(st.sampled_from(lasting), max_size=3)))
     for _ in range(steps):
         world.something(data)
-    targets = data.draw(st.lists(st.sampled_from(world.keys), min_size=1, max_size=3, unique=True))
+    each = [key for key in world.keys if is_template(graph, key)]
+    drawn = [*world.keys, *each, *each]
+    targets = data.draw(st.lists(st.sampled_from(drawn), min_size=1, max_size=3, unique=True))
     request = world.request(targets, data.draw(st.booleans()), data.draw(st.booleans()))
     before = {key: entry.said() for key, entry in world.story.ledger.entries.items()}
 
-    fates = foresee(world.story.ledger, [request], world.story.now)
+    prospects = prospect(world.story.ledger, [request], world.story.now)
+    windows = {key: FINDERS[key] for key in prospects.unread}
+    fates, opened, _, unread = prospect(world.story.ledger, [request], world.story.now, windows=windows)
+    assert not unread
 
     assert {key: entry.said() for key, entry in world.story.ledger.entries.items()} == before
     left, asked = world, copy.deepcopy(world)
@@ -190,10 +229,15 @@ def test_what_is_foreseen_to_run_is_what_then_runs(
     asked.to_the_end()
     left.to_the_end()
     # Steps above the targets may run too: others wait for them, and would have failed by what is made anew.
-    more = {key for key in closure(graph.steps, targets) if asked.runs[key] > left.runs[key]}
-    assert {key for key, fate in fates.items() if fate in ("run", "ask")} == more
-    assert {key for key, fate in fates.items() if fate == "read"} <= read
+    units = {unit for expansion in opened.values() for unit in expansion.steps}
+    about = closure(graph.steps, targets).keys() | units
+    more = {key for key in about if asked.runs[key] > left.runs[key]}
+    run = {key for key, fate in fates.items() if fate in ("run", "ask")}
+    assert {key for key in run if not is_template(graph, key)} == more
+    assert {key for key, fate in fates.items() if fate == "read" and not is_template(graph, key)} <= read
     for key in targets:
+        if is_template(graph, key):
+            continue
         answer = asked.story.told[request.id][key]
         assert (fates[key] == "fail") == isinstance(answer, Failure)
         if isinstance(answer, ev.Ready):
