@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ import av
 import numpy as np
 import pytest
 
+from amber_ray.core.model.units import MICRO, Asset, Segment
+from amber_ray.core.planning.fanout import segment_of, windows_of
 from amber_ray.features.frames import Frames
 from amber_ray.media import reader
 from amber_ray.media.catalogue import Catalogue
@@ -136,6 +140,21 @@ def damage(path: Path, ranges: Sequence[tuple[float, float]]) -> Path:
         data[start:end] = noise.integers(0, 256, end - start, np.uint8).tobytes()
     path.write_bytes(bytes(data))
     return path
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a finder finds, in seconds."""
+
+    start: float
+    end: float
+
+
+def found(asset: Asset, *bounds: float) -> list[Segment]:
+    """The windows that lie between times in seconds, as if a feature had found those ranges."""
+    windows = windows_of([Range(float(a), float(b)) for a, b in itertools.pairwise(bounds)])
+    assert isinstance(windows, tuple)
+    return [segment_of(asset, *window, 60 * MICRO) for window in windows]
 
 
 def catalogue(folder: Path, **options: Any) -> Catalogue:

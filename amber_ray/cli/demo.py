@@ -84,12 +84,19 @@ def _show(features: list[str], first: Results, again: dict[str, tuple[float, int
         values = [summary(row.failure.message if row.failure else row.value, 60) for row in mine]
         rows.add_row(
             name,
-            cell(values[0] if len(values) == 1 else f"{len(values)} values, first: {values[0]}"),
+            cell(_told(values)),
             seconds(sum(computing)) if computing else "",
             seconds(took),
             "cached" if cached == len(mine) else f"{cached} of {len(mine)} cached",
         )
     console().print(rows)
+
+
+def _told(values: list[str]) -> str:
+    """A feature's values in one cell; of one that is for ranges there are none where none was found."""
+    if len(values) == 1:
+        return values[0]
+    return f"{len(values)} values, first: {values[0]}" if values else "no values: nothing was found"
 
 
 def _images(results: Results, out: Path) -> Iterator[Path]:

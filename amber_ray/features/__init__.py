@@ -34,6 +34,7 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.labels",
     "amber_ray.features.faces",
     "amber_ray.features.shot_embedding",
+    "amber_ray.features.shot_vector",
     "amber_ray.features.scenes",
     "amber_ray.features.duplicates",
     "amber_ray.features.match_cuts",

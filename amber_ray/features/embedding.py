@@ -47,12 +47,16 @@ class Embedding:
 
     def batch(self, frames: list[Frames]) -> list[np.ndarray]:
         """The vectors of several segments: their frames fill the network's batches together."""
+        return self.vectors([f.images for f in frames])
+
+    def vectors(self, shown: list[np.ndarray]) -> list[np.ndarray]:
+        """The vectors float32[t, d] of each uint8[t, h, w, 3], whose sizes may differ."""
         import torch
 
         vectors: list[np.ndarray] = []
         waiting: list[torch.Tensor] = []
         chunk = self._chunk  # For this call: it may shrink on the way.
-        for images in (f.images[i : i + chunk] for f in frames for i in range(0, len(f.images), chunk)):
+        for images in (some[i : i + chunk] for some in shown for i in range(0, len(some), chunk)):
             waiting.append(self._prepared(images))
             if sum(map(len, waiting)) >= chunk:
                 together = torch.cat(waiting)
@@ -61,7 +65,7 @@ class Embedding:
         if sum(map(len, waiting)) or not vectors:
             vectors.append(self._vectors(torch.cat(waiting)) if waiting else self._none())
         whole = np.concatenate(vectors)
-        ends = np.cumsum([len(f.images) for f in frames]).tolist()
+        ends = np.cumsum([len(some) for some in shown]).tolist()
         return [whole[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
     def provenance(self) -> str:
@@ -104,6 +108,11 @@ def mean_embedding(embedding: list[np.ndarray]) -> Float32[np.ndarray, " d"]:
     frames = np.concatenate(embedding) if embedding else np.zeros((0, 1), np.float32)
     if not len(frames):
         raise MediaError("mean_embedding needs at least one frame; this asset has none at the rate asked for")
-    mean = frames.mean(axis=0, dtype=np.float64)
+    return direction(frames)
+
+
+def direction(vectors: np.ndarray) -> np.ndarray:
+    """The mean of float32[t, d], of length 1: float32[d]. What points nowhere stays 0."""
+    mean = vectors.mean(axis=0, dtype=np.float64)
     length = float(np.linalg.norm(mean))
     return np.asarray(mean / length if length else mean, np.float32)

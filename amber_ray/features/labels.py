@@ -1,4 +1,7 @@
-"""`labels`: what an ImageNet network calls each frame, read from the vectors that `embedding` made."""
+"""`labels` and `shot_labels`: what an ImageNet network calls each frame, and each shot.
+
+They are read from the vectors that `embedding` and `shot_sample_embedding` made.
+"""
 
 from __future__ import annotations
 
@@ -47,26 +50,65 @@ class Labels:
 
     def __call__(self, embedding: Float32[np.ndarray, "t d"], top: int = 5) -> list[list[Label]]:
         """The labels of one segment's frames."""
-        if not 1 <= top <= CLASSES:
-            raise FeatureError(f"labels.top must be 1 to {CLASSES}, not {top}")
+        return self.likeliest(self.belief(embedding, "labels", "embedding"), top, "labels")
+
+    def provenance(self) -> str:
+        """Whose weights: `cpu; efficientnet_lite0/imagenet`."""
+        return self._provenance
+
+    def belief(self, vectors: np.ndarray, feature: str, source: str) -> np.ndarray:
+        """The softmax over all classes of each of float32[t, d]: float64[t, 1000].
+
+        Raises `FeatureError` for vectors of `source` that this network, of `feature`, did not make.
+        """
         width = self._weight.shape[1]
-        if embedding.shape[1] != width:
+        if vectors.shape[1] != width:
             raise FeatureError(
-                f"labels.backbone {self._backbone!r} reads vectors of {width} numbers, not of "
-                f"{embedding.shape[1]}: give embedding.backbone and labels.backbone the same network"
+                f"{feature}.backbone {self._backbone!r} reads vectors of {width} numbers, not of "
+                f"{vectors.shape[1]}: give {source}.backbone and {feature}.backbone the same network"
             )
-        logits = (embedding @ self._weight.T + self._bias).astype(np.float64)
+        logits = (vectors @ self._weight.T + self._bias).astype(np.float64)
         belief = np.exp(logits - logits.max(axis=1, keepdims=True))
-        belief /= belief.sum(axis=1, keepdims=True)
+        return np.asarray(belief / belief.sum(axis=1, keepdims=True))
+
+    def likeliest(self, belief: np.ndarray, top: int, feature: str) -> list[list[Label]]:
+        """The `top` labels of each row of `belief`. Raises `FeatureError` for a `top` that can't be."""
+        if not 1 <= top <= CLASSES:
+            raise FeatureError(f"{feature}.top must be 1 to {CLASSES}, not {top}")
         best = np.argsort(-belief, axis=1, kind="stable")[:, :top]
         return [
             [Label(self._names[i], int(i), float(row[i])) for i in chosen]
             for row, chosen in zip(belief, best, strict=True)
         ]
 
+
+@feature(version="1", per="shots", batch=64)
+class ShotLabels:
+    """The `top` likeliest classes of ImageNet-1k for a shot, likeliest first.
+
+    A score is the mean of those that `labels` would give the shot's pictures (`shot_sample`), so what is
+    seen all along comes before what is seen for a moment. `backbone` and `weights` as those of `labels`; they
+    are those of `shot_sample_embedding`.
+    """
+
+    def __init__(self, backbone: str = LITE0, weights: str = "default") -> None:
+        self._labels = Labels(backbone, weights)
+
+    def __call__(self, shot_sample_embedding: Float32[np.ndarray, "t d"], top: int = 5) -> list[Label]:
+        """The labels of one shot."""
+        return self.batch([shot_sample_embedding], top)[0]
+
+    def batch(self, shot_sample_embedding: list[np.ndarray], top: int = 5) -> list[list[Label]]:
+        """The labels of several shots."""
+        belief = [
+            self._labels.belief(vectors, "shot_labels", "shot_sample_embedding").mean(axis=0)
+            for vectors in shot_sample_embedding
+        ]
+        return self._labels.likeliest(np.stack(belief), top, "shot_labels")
+
     def provenance(self) -> str:
         """Whose weights: `cpu; efficientnet_lite0/imagenet`."""
-        return self._provenance
+        return self._labels.provenance()
 
 
 def names() -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from jaxtyping import Float32, Int32, UInt64
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.errors import FeatureError, MediaError
+from amber_ray.features.embedding import direction
 from amber_ray.features.shots import Shot
 
 TOLERANCE = 1e-6
@@ -51,7 +52,7 @@ def shot_embedding(
     for i, (shot, own) in enumerate(zip(shots, frames_of(shots, times), strict=True)):
         if not len(own):
             own = np.array([np.abs(times - (shot.start + shot.end) / 2).argmin()])
-        pooled[i] = _direction(vectors[own])
+        pooled[i] = direction(vectors[own])
     return pooled
 
 
@@ -75,8 +76,8 @@ def shot_ends(
     width = vectors.shape[1] if vectors.ndim == 2 else 0
     opening, closing = np.zeros((2, len(seen), width), np.float32)
     for row, (_, own) in enumerate(seen):
-        opening[row] = _direction(vectors[own[:at_cut]])
-        closing[row] = _direction(vectors[own[-at_cut:]])
+        opening[row] = direction(vectors[own[:at_cut]])
+        closing[row] = direction(vectors[own[-at_cut:]])
     hashes = np.concatenate([*phash, np.zeros(0, np.uint64)])
     return ShotEnds(
         np.array([i for i, _ in seen], np.int32),
@@ -100,10 +101,3 @@ def frames_of(shots: list[Shot], times: np.ndarray) -> list[np.ndarray]:
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
     """An asset's segments as one array."""
     return np.concatenate(parts) if parts else np.zeros(0)
-
-
-def _direction(vectors: np.ndarray) -> np.ndarray:
-    """The mean of float[t, d], of length 1: float64[d]. What points nowhere stays 0."""
-    mean = vectors.mean(axis=0, dtype=np.float64)
-    length = float(np.linalg.norm(mean))
-    return np.asarray(mean / length if length else mean)

@@ -1,4 +1,4 @@
-"""`shots`, `shot_frames` and `shot_sheet`: the runs of pictures between transitions, and a picture of each.
+"""`shots`, `shot_picture`, `shot_frames` and `shot_sheet`: the runs of pictures between transitions, shown.
 
 Must not know: which detector found the transitions.
 """
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from amber_ray.core.declare.feature import feature
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import MICRO, Asset, Clip
 from amber_ray.core.values.annotations import Jpeg
 from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features.sheets import check_sheet, jpeg, sheet, tile_size, time_code
 from amber_ray.features.transitions import Timeline, Transitions
 from amber_ray.media.decode import pictures_at
-from amber_ray.media.looks import decoding
-from amber_ray.media.scale import longer_side
+from amber_ray.media.looks import Picture, decoding
+from amber_ray.media.scale import Size, longer_side
 
 MOST_SHOTS = 400
 """On one sheet."""
@@ -81,14 +81,22 @@ def _runs(scores: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
     return found or ([(0, len(scores), 1.0)] if len(scores) else [])
 
 
-@feature(version="3")
+@feature(version="1", per="shots")
 @decoding
-def shot_frames(asset: Asset, shots: list[Shot], size: int = 320) -> list[Jpeg]:
-    """The picture in the middle of each shot, as a JPEG whose longer side has `size` pixels at most."""
+def shot_picture(clip: Clip, size: int = 320) -> Jpeg:
+    """The picture in the middle of the shot, as a JPEG whose longer side has `size` pixels at most.
+
+    Of an even number of pictures it is the later one of the two in the middle.
+    """
     if not 16 <= size <= 4096:
-        raise FeatureError(f"shot_frames.size must be 16 to 4096 pixels, not {size}")
-    shown = pictures_at(asset, middles(shots), longer_side(size, enlarge=False))
-    return [jpeg(picture.rgb) for picture in shown]
+        raise FeatureError(f"shot_picture.size must be 16 to 4096 pixels, not {size}")
+    return jpeg(picture_in_the_middle(clip, longer_side(size, enlarge=False)).rgb)
+
+
+@feature(version="4")
+def shot_frames(shot_picture: list[Jpeg]) -> list[Jpeg]:
+    """The `shot_picture` of each shot, in order, whose size is `shot_picture.size`."""
+    return shot_picture
 
 
 @feature(version="3")
@@ -108,6 +116,16 @@ def shot_sheet(asset: Asset, shots: list[Shot], columns: int = 4, width: int = 1
     duration = asset.duration or 0.0
     labels = [f"{i + 1}   {time_code(shots[i].start, duration)}" for i in chosen]
     return sheet(shown, labels if duration else None, columns, width)
+
+
+def picture_in_the_middle(clip: Clip, size: Size) -> Picture:
+    """The picture on screen in the middle of a window; errors as `pictures_at`.
+
+    The bounds of a window are cut to microseconds. So the moment is put off by two: where a picture begins
+    in the very middle it is on screen then, whatever was cut off.
+    """
+    [picture] = pictures_at(clip.asset, [(clip.start + clip.end) / 2 + 2 / MICRO], size)
+    return picture
 
 
 def middles(shots: Sequence[Shot]) -> list[float]:

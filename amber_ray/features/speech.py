@@ -1,4 +1,4 @@
-"""`speech_probability` and `speech`: where somebody speaks, by Silero VAD.
+"""`speech_probability`, `speech` and `shot_speech`: where somebody speaks, by Silero VAD.
 
 The network (Silero Team, "Silero VAD", https://github.com/snakers4/silero-vad) ships with its weights in the
 package `silero-vad`, of which only that file is used, by onnxruntime. The network runs in
@@ -8,13 +8,13 @@ package `silero-vad`, of which only that file is used, by onnxruntime. The netwo
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float32
 
 from amber_ray.core.declare.feature import feature
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import Asset, Clip
 from amber_ray.errors import FeatureError
 from amber_ray.features.weights import packaged
 from amber_ray.media.sound import blocks, sample_at
@@ -39,6 +39,17 @@ class Speech:
     start: float
     end: float
     score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ShotSpeech:
+    """Speech in a shot: its `share` of the shot's length, from 0 to 1, and the `ranges` within it, in order.
+
+    A range that goes on beyond the shot is cut at its bounds, and keeps the score of the whole.
+    """
+
+    share: float
+    ranges: list[Speech]
 
 
 @feature(version="3")
@@ -103,6 +114,18 @@ def speech(
         Speech(a / RATE, b / RATE, score)
         for (a, b), score in zip(_padded(found, length, RATE * pad), scores, strict=True)
     ]
+
+
+@feature(version="1", per="shots")
+def shot_speech(clip: Clip, speech: list[Speech]) -> ShotSpeech:
+    """How much of the shot somebody speaks, and when. Raises `MediaError` for a film without sound."""
+    ranges = [
+        replace(one, start=max(one.start, clip.start), end=min(one.end, clip.end))
+        for one in speech
+        if one.start < clip.end and one.end > clip.start
+    ]
+    length = clip.end - clip.start
+    return ShotSpeech(min(1.0, sum(r.end - r.start for r in ranges) / length) if length else 0.0, ranges)
 
 
 def _spoken(

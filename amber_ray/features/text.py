@@ -1,22 +1,27 @@
-"""`text_lines` and `text`: what is written on the screen, when and where.
+"""`text_lines`, `text` and `shot_text`: what is written on the screen, when and where.
 
 `text_lines` reads pictures of each segment, side by side on many workers; `text` says, for each shot, which
-lines it shows, so that another detector or threshold of `shots` reads nothing again.
+lines it shows, so that another detector or threshold of `shots` reads nothing again. `shot_text` reads the
+pictures of each shot by itself. `text` is not made from it: it has what is written between two shots as well,
+and is had from `text_lines` for every threshold at the price of one.
 """
 
 from __future__ import annotations
 
 import bisect
 import difflib
+import itertools
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.model.units import Clip
 from amber_ray.errors import FeatureError
-from amber_ray.features.shots import Shot
+from amber_ray.features.shots import Shot, picture_in_the_middle
 from amber_ray.features.weights import packaged
 from amber_ray.media.decode import pictures, window
+from amber_ray.media.looks import Picture
 from amber_ray.media.scale import longer_side
 
 THREADS = 1
@@ -44,6 +49,23 @@ class TextLine:
 
     time: float
     text: str
+    left: float
+    top: float
+    right: float
+    bottom: float
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenLine:
+    """A line of text: `start` and `end`, in seconds, are when it was first and last read.
+
+    Text, box and score are those of the surest reading; the box as in `TextLine`.
+    """
+
+    text: str
+    start: float
+    end: float
     left: float
     top: float
     right: float
@@ -95,18 +117,12 @@ class TextReader:
         `fps`: pictures a second that are read; `size`: their longer side in pixels, at most; `min_score`:
         readings that are less sure, from 0 to 1, are left out.
         """
-        if not 0 < fps <= 120:
-            raise FeatureError(f"text_lines.fps must be above 0 and at most 120, not {fps}")
-        if not 64 <= size <= 8192:
-            raise FeatureError(f"text_lines.size must be 64 to 8192 pixels, not {size}")
-        if not 0 <= min_score < 1:
-            raise FeatureError(f"text_lines.min_score must be from 0 to below 1, not {min_score}")
-        start, end = window(clip)
-        return [
-            line
-            for picture in pictures(clip.asset, start, end, fps=fps, size=longer_side(size, enlarge=False))
-            for line in self._lines(picture.time, picture.rgb, min_score)
-        ]
+        _check("text_lines", fps, size, min_score)
+        return self.lines(_sampled(clip, fps, size), min_score)
+
+    def lines(self, shown: Iterable[Picture], min_score: float) -> list[TextLine]:
+        """The lines of pictures, in their order, and from top to bottom in each."""
+        return [line for picture in shown for line in self._lines(picture.time, picture.rgb, min_score)]
 
     def provenance(self) -> str:
         """Where it runs and whose weights: `cpu; pp-ocrv4/rapidocr`."""
@@ -136,33 +152,86 @@ def text(shots: list[Shot], text_lines: list[list[TextLine]]) -> list[ShotText]:
     is of no shot, counts to the shot before it.
     """
     begins = [s.start for s in shots]
-    found: list[list[ShotText]] = [[] for _ in range(max(1, len(shots)))]
+    found: list[list[TextLine]] = [[] for _ in range(max(1, len(shots)))]
     for line in (line for segment in text_lines for line in segment):
-        shot = max(0, bisect.bisect_right(begins, line.time) - 1)
-        lines = found[shot]
-        known = next((i for i, f in enumerate(lines) if _same(f, line)), None)
+        found[max(0, bisect.bisect_right(begins, line.time) - 1)].append(line)
+    return [
+        ShotText(shot, f.text, f.start, f.end, f.left, f.top, f.right, f.bottom, f.score)
+        for shot, lines in enumerate(found)
+        for f in _once(lines)
+    ]
+
+
+@feature(name="shot_text", version="1", per="shots", num_cpus=THREADS)
+class ShotTextReader:
+    """The text on screen in a shot: every line once, in the order of time, and down the picture.
+
+    Read as by `text_lines`, in the shot's own pictures, one each second. A shot that lies between two of
+    those is read in its middle, where `shot_picture` is. Readings of one line in several pictures count once.
+    """
+
+    def __init__(self) -> None:
+        self._reader = TextReader()
+
+    def __call__(
+        self, clip: Clip, fps: float = 1.0, size: int = 1280, min_score: float = 0.8
+    ) -> list[WrittenLine]:
+        """The lines of one shot; parameters as those of `text_lines`."""
+        _check("shot_text", fps, size, min_score)
+        shown = iter(_sampled(clip, fps, size))
+        first = next(shown, None)
+        if first is None:
+            first = picture_in_the_middle(clip, longer_side(size, enlarge=False))
+        return _once(self._reader.lines(itertools.chain([first], shown), min_score))
+
+    def provenance(self) -> str:
+        """Where it runs and whose weights: `cpu; pp-ocrv4/rapidocr`."""
+        return self._reader.provenance()
+
+
+def _check(feature: str, fps: float, size: int, min_score: float) -> None:
+    """Raise `FeatureError` for parameters that can't be."""
+    if not 0 < fps <= 120:
+        raise FeatureError(f"{feature}.fps must be above 0 and at most 120, not {fps}")
+    if not 64 <= size <= 8192:
+        raise FeatureError(f"{feature}.size must be 64 to 8192 pixels, not {size}")
+    if not 0 <= min_score < 1:
+        raise FeatureError(f"{feature}.min_score must be from 0 to below 1, not {min_score}")
+
+
+def _sampled(clip: Clip, fps: float, size: int) -> Iterable[Picture]:
+    """The pictures of a window that are read."""
+    start, end = window(clip)
+    return pictures(clip.asset, start, end, fps=fps, size=longer_side(size, enlarge=False))
+
+
+def _once(lines: Iterable[TextLine]) -> list[WrittenLine]:
+    """Each line once, by when it was first read and down the picture, from readings in the order of time."""
+    found: list[WrittenLine] = []
+    for line in lines:
+        known = next((i for i, f in enumerate(found) if _same(f, line)), None)
         if known is None:
-            lines.append(_first(shot, line))
-        elif line.score > lines[known].score:
-            lines[known] = replace(_first(shot, line), start=lines[known].start)
+            found.append(_first(line))
+        elif line.score > found[known].score:
+            found[known] = replace(_first(line), start=found[known].start)
         else:
-            lines[known] = replace(lines[known], end=line.time)
-    return [f for lines in found for f in sorted(lines, key=lambda f: (f.start, f.top, f.left))]
+            found[known] = replace(found[known], end=line.time)
+    return sorted(found, key=lambda f: (f.start, f.top, f.left))
 
 
-def _first(shot: int, line: TextLine) -> ShotText:
+def _first(line: TextLine) -> WrittenLine:
     box = (line.left, line.top, line.right, line.bottom)
-    return ShotText(shot, line.text, line.time, line.time, *box, line.score)
+    return WrittenLine(line.text, line.time, line.time, *box, line.score)
 
 
-def _same(known: ShotText, line: TextLine) -> bool:
+def _same(known: WrittenLine, line: TextLine) -> bool:
     """Whether a reading is of a line that is known: in about the same place, in about the same words."""
     if _overlap(known, line) < OVERLAP:
         return False
     return difflib.SequenceMatcher(None, known.text.casefold(), line.text.casefold()).ratio() >= ALIKE
 
 
-def _overlap(a: ShotText, b: TextLine) -> float:
+def _overlap(a: WrittenLine, b: TextLine) -> float:
     """Intersection over union of two boxes."""
     across = max(0.0, min(a.right, b.right) - max(a.left, b.left))
     down = max(0.0, min(a.bottom, b.bottom) - max(a.top, b.top))

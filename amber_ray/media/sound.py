@@ -1,4 +1,4 @@
-"""Sound of an asset: decoded frames as they are, or mono samples at a rate.
+"""Sound of an asset: decoded frames as they are, those of a window, or mono samples at a rate.
 
 Must not know: features, where values go.
 """
@@ -157,6 +157,34 @@ def blocks(
         begin, block = begin + size, np.zeros(size, np.float32)
 
 
+def between(
+    asset: Asset,
+    start: float,
+    end: float,
+    *,
+    feature: str = "this feature",
+    limits: Limits | None = None,
+) -> Generator[AudioFrame, None, None]:
+    """The sound of [start, end) seconds as it was decoded, in its own rate and channels, cut to the sample.
+
+    Gaps in the stream are left out, and what lies beyond its ends. Raises as `heard`.
+    """
+    place = 0
+    with contextlib.closing(_reached(asset, start, feature, limits)) as found:
+        for began, frame in found:
+            place = place if began is None else began
+            first, last = (sample_at(seconds, frame.sample_rate) - place for seconds in (start, end))
+            if last <= 0:
+                return
+            place += frame.samples
+            if first <= 0 and last >= frame.samples:
+                yield frame
+            elif first < frame.samples:
+                yield from Filters(frame, f"atrim=start_sample={max(0, first)}:end_sample={last}").filtered(
+                    frame
+                )
+
+
 def sample_at(seconds: float, rate: int) -> int:
     """The number of the first sample at or after `seconds`; products' rounding errors do not count."""
     return math.ceil(round(seconds * rate, 6))
@@ -166,11 +194,28 @@ def _placed(
     asset: Asset, rate: int, start: float, feature: str, limits: Limits | None
 ) -> Generator[tuple[int, np.ndarray], None, None]:
     """Blocks of mono samples from before `start` seconds on, each with the number of its first sample."""
+    resampler: Resampler | None = None
+    with contextlib.closing(_reached(asset, start, feature, limits)) as found:
+        for began, frame in found:
+            if began is not None:
+                if resampler is not None:
+                    yield from resampler.resample(None)
+                resampler = Resampler(frame, rate, began)
+            if resampler is not None:
+                yield from resampler.resample(frame)
+    if resampler is not None:
+        yield from resampler.resample(None)
+
+
+def _reached(
+    asset: Asset, start: float, feature: str, limits: Limits | None
+) -> Generator[tuple[int | None, AudioFrame], None, None]:
+    """The frames from before `start` seconds on, with their places as `_anchored` tells them."""
     import av
 
     with contextlib.ExitStack() as stack:
         container, stream, frames = stack.enter_context(heard(asset, feature, limits))
-        base = Fraction(stream.time_base or Fraction(1, rate))
+        base = Fraction(stream.time_base or 1)
         zero = Fraction(container.start_time or 0, 1_000_000)
         target = Fraction(start) - _RUN_UP
         if target > 0 and _seekable(container, stream):
@@ -185,16 +230,7 @@ def _placed(
                 # The sound may end before the picture: what is left behind is then too little to decode.
                 name, limits = name_of(asset.uri), limits or bounds.current()
                 frames = _frames(container, stream, name, limits, start)
-        resampler: Resampler | None = None
-        for began, frame in _anchored(frames, zero):
-            if began is not None:
-                if resampler is not None:
-                    yield from resampler.resample(None)
-                resampler = Resampler(frame, rate, began)
-            if resampler is not None:
-                yield from resampler.resample(frame)
-        if resampler is not None:
-            yield from resampler.resample(None)
+        yield from _anchored(frames, zero)
 
 
 _BY_BYTES = frozenset({"wav", "w64", "aiff", "au"})
@@ -315,7 +351,8 @@ def silence(like: AudioFrame, samples: int) -> AudioFrame:
     frame = av.AudioFrame(format=like.format.name, layout=like.layout.name, samples=samples)
     frame.sample_rate, frame.time_base = like.sample_rate, like.time_base
     frame.pts = None if like.pts is None else like.pts + like.samples
-    for plane in frame.planes:
+    # Of 8 planes and more PyAV lists one too many: it looks for the end of a list that has no mark there.
+    for plane in frame.planes[: like.layout.nb_channels if like.format.is_planar else 1]:
         # Unsigned bytes are the one format whose silence is not zero.
         plane.update((b"\x80" if like.format.name.startswith("u8") else b"\0") * plane.buffer_size)
     return frame

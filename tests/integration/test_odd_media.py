@@ -17,8 +17,9 @@ from tests.media import flat, textured, tone, write_picture, write_sound, write_
 
 pytestmark = pytest.mark.timeout(400)
 
-HEARD = {"loudness", "spectrogram", "speech_probability", "speech", "sound_probability", "sound_events"}
-"""What needs sound; `probe` needs nothing, and everything else pictures."""
+LISTENS = {"loudness", "spectrogram", "speech_probability", "speech", "sound_probability", "sound_events"}
+HEARD = {*LISTENS, "turn_level", "shot_speech"}
+"""What needs sound, the last one pictures too; `probe` needs nothing, and everything else pictures."""
 
 OF_SETS = {"match_cuts", "match_sheet", "duplicate_assets"}
 
@@ -90,7 +91,7 @@ def answers(amber: Any, tmp_path: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_every_feature_answers_for_every_kind_of_file(answers: dict[str, dict[str, Any]]) -> None:
-    seen = set(answers["rotated"]) - HEARD - {"probe"}
+    seen = set(answers["jpeg"]) - HEARD - {"probe"} | {"shot_speech"}
     for name, found in answers.items():
         failed = {feature for feature, value in found.items() if isinstance(value, str)}
         if name in ("rotated", "odd"):

@@ -1,4 +1,4 @@
-"""`loudness` against the values that the standard prescribes for test tones."""
+"""`loudness` and `turn_level` against the values that the standard prescribes for test tones."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import MediaError
-from amber_ray.features.loudness import SILENCE, Loudness, loudness
-from tests.media import RED, catalogue, damage, flat, tone, write_picture, write_sound, write_video
+from amber_ray.features.loudness import SILENCE, Loudness, TurnLevel, loudness, turn_level
+from tests.media import RED, catalogue, damage, flat, found, tone, write_picture, write_sound, write_video
 
 
 def heard(path: Path, sound: np.ndarray, channels: int = 1) -> Loudness:
@@ -115,3 +115,79 @@ def test_zeros_within_the_sound_are_damage_and_behind_it_are_none(tmp_path: Path
         loudness(within)
     behind = catalogue(tmp_path).add(str(zeroed(path, tmp_path / "behind.mka", 3.0, 9.0)))
     assert loudness(behind).integrated == pytest.approx(-23, abs=0.5)
+
+
+# --- turn_level
+
+
+def levels(asset: Asset, *bounds: float) -> list[TurnLevel]:
+    """The level of what lies between these times."""
+    return [turn_level.__amber__.returns.check(turn_level(window)) for window in found(asset, *bounds)]
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "m4a", "mp3", "mka", "webm"])
+def test_a_turn_is_as_loud_as_its_own_sound(tmp_path: Path, suffix: str) -> None:
+    # A window's own and nothing of its neighbours, though these are 20 dB louder.
+    steps = [(2.0, -40.0), (1.0, -20.0), (0.5, -40.0), (2.0, -20.0)]
+    sound = np.concatenate([tone(seconds, 1000.0, decibels) for seconds, decibels in steps])
+    path = write_sound(tmp_path / f"steps.{suffix}", sound)
+    asset = catalogue(tmp_path).add(str(path))
+    # Codecs smear some milliseconds over an edge, and LAME scales by 0.95.
+    edge = 0.0 if suffix in ("wav", "flac") else 0.06
+    inner = [(0.0, 2.0 - edge), (2.0 + edge, 3.0 - edge), (3.0 + edge, 3.5 - edge), (3.5 + edge, 5.5 - edge)]
+    found = [levels(asset, *window)[0] for window in inner]
+    expected = [decibels - 3.01 for _, decibels in steps]
+    assert [level.integrated for level in found] == pytest.approx(expected, abs=0.6)
+    assert [level.true_peak for level in found] == pytest.approx([d for _, d in steps], abs=1.0)
+
+
+def test_a_turn_is_what_loudness_says_of_that_sound_alone(tmp_path: Path) -> None:
+    sound = np.random.default_rng(2).normal(0, 0.1, 48_000 * 6).astype(np.float32)
+    sound *= np.linspace(0.05, 1, len(sound), dtype=np.float32)
+    asset = catalogue(tmp_path).add(str(write_sound(tmp_path / "noise.wav", sound)))
+    for start, end in ((0.0, 6.0), (1.25, 3.5), (2.000_01, 2.45), (5.3, 6.0)):
+        cut = sound[math.ceil(start * 48_000) : math.ceil(end * 48_000)]
+        alone = heard(tmp_path / f"cut{start}.wav", cut)
+        [level] = levels(asset, start, end)
+        assert level.integrated == pytest.approx(alone.integrated, abs=0.01)
+        assert level.true_peak == pytest.approx(alone.true_peak, abs=0.05)
+
+
+@pytest.mark.parametrize("seconds", [0.02, 0.1, 0.3, 0.39])
+def test_a_turn_shorter_than_a_block_is_a_block_of_its_own(tmp_path: Path, seconds: float) -> None:
+    sound = np.concatenate([tone(2.0, decibels=-6.0), tone(seconds), tone(2.0, decibels=-6.0)])
+    asset = catalogue(tmp_path).add(str(write_sound(tmp_path / "short.wav", sound)))
+    [level] = levels(asset, 2.0, 2.0 + seconds)
+    assert level.integrated == pytest.approx(-23, abs=0.8)
+
+
+def test_silence_and_what_lies_past_the_sound(tmp_path: Path) -> None:
+    asset = catalogue(tmp_path).add(
+        str(write_sound(tmp_path / "a.wav", np.concatenate([tone(1.0), np.zeros(48_000, np.float32)])))
+    )
+    assert levels(asset, 1.0, 1.5, 2.0) == [TurnLevel(SILENCE, -math.inf)] * 2
+    film = write_video(tmp_path / "long.mkv", [flat(RED)] * 72, sound=tone(1.0))
+    with pytest.raises(
+        MediaError, match=r"'long\.mkv' from 2 to 2\.5 s has too little sound to measure: 0\.000 s"
+    ):
+        levels(catalogue(tmp_path).add(str(film)), 2.0, 2.5)
+
+
+def test_a_turn_keeps_the_channels_of_its_asset(tmp_path: Path) -> None:
+    path = write_sound(tmp_path / "stereo.flac", tone(4.0), channels=2)
+    [level] = levels(catalogue(tmp_path).add(str(path)), 1.0, 3.0)
+    assert level.integrated == pytest.approx(-20.0, abs=0.05)
+
+
+def test_a_turn_without_sound_says_so(mute: list[Asset]) -> None:
+    with pytest.raises(MediaError, match=r"turn_level needs sound; 'mute\.mp4' has no audio stream"):
+        levels(mute[0], 0.0, 0.2)
+
+
+def test_a_short_turn_in_which_the_sound_changes_its_form(tmp_path: Path) -> None:
+    parts = [write_sound(tmp_path / f"{n}.mp3", tone(1.0), channels=n) for n in (1, 2)]
+    joined = tmp_path / "joined.mp3"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    asset = catalogue(tmp_path).add(str(joined))
+    [level] = levels(asset, 0.95, 1.2)
+    assert -24 < level.integrated < -20  # from mono to stereo, which is 3 dB louder

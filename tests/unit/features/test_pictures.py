@@ -49,6 +49,7 @@ from tests.media import (
 TRANSIENT = """
 audio
 frames
+shot_sample
 strip
 """
 
@@ -75,7 +76,14 @@ sharpness
 shot_embedding
 shot_ends
 shot_frames
+shot_labels
+shot_motion
+shot_picture
+shot_sample_embedding
 shot_sheet
+shot_speech
+shot_text
+shot_vector
 scenes
 shots
 sound_events
@@ -88,6 +96,7 @@ text_lines
 thumbnail
 timeline
 transitions
+turn_level
 """
 
 
@@ -132,7 +141,7 @@ def test_the_built_in_features_are_a_graph() -> None:
     registry = Registry.from_modules(BUILTINS)
     assert set(registry.names()) == {*NAMES.split(), *TRANSIENT.split()}
     assert {s.name for s in registry if s.store == "never"} == set(TRANSIENT.split())
-    assert {s.version for s in registry} <= {"1", "2", "3"}
+    assert {s.version for s in registry} <= {"1", "2", "3", "4"}
     assert all(s.doc for s in registry)
 
 

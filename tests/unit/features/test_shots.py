@@ -14,7 +14,7 @@ from PIL import Image
 
 from amber_ray.core.model.units import Asset, segments
 from amber_ray.errors import FeatureError, MediaError
-from amber_ray.features.shots import Shot, shot_frames, shot_sheet, shots
+from amber_ray.features.shots import Shot, shot_sheet, shots
 from amber_ray.features.transitions import (
     SIZE,
     Strip,
@@ -155,21 +155,9 @@ def test_a_still_is_one_shot_and_sound_has_none(tmp_path: Path) -> None:
     content = TransitionDetector("content")
     found = shots(when, [content(strip(segment, when))])
     assert found == [Shot(0.0, 0.0, 0, 1, 1.0)]
-    assert Image.open(io.BytesIO(checked(shot_frames, shot_frames(photo, found))[0])).size == (64, 48)
     song = catalogue(tmp_path).add(str(write_sound(tmp_path / "song.mp3", tone(1.0))))
     with pytest.raises(MediaError, match=r"'song\.mp3' has no pictures, only sound"):
         timeline(song)
-
-
-def test_a_shots_picture_is_its_middle(tmp_path: Path) -> None:
-    colours = [(255, 0, 0), (0, 255, 0), (0, 0, 255)]
-    path = write_video(tmp_path / "three.mp4", [flat(c) for c in colours for _ in range(24)])
-    asset = catalogue(tmp_path).add(str(path))
-    three = [Shot(float(i), i + 1.0, 24 * i, 24 * i + 24, 1.0) for i in range(3)]
-    images = [np.asarray(Image.open(io.BytesIO(j))) for j in shot_frames(asset, three)]
-    assert [int(i.mean(axis=(0, 1)).argmax()) for i in images] == [0, 1, 2]
-    with pytest.raises(FeatureError, match=r"shot_frames\.size"):
-        shot_frames(asset, three, size=3)
 
 
 def test_a_shot_sheet_shows_each_shot_once(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`speech` against silero-vad's own code, on recorded words, on silence, tones and music."""
+"""`speech`, `shot_speech` against silero-vad's own code, on recorded words, on silence, tones and music."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from silero_vad.utils_vad import get_speech_timestamps_from_probs
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features import speech as module
-from amber_ray.features.speech import Speech, SpeechProbability, speech
+from amber_ray.features.speech import ShotSpeech, Speech, SpeechProbability, shot_speech, speech
 from amber_ray.media.sound import mono
 from amber_ray.samples import clip
+from tests import media
 from tests.media import RED, catalogue, flat, tone, write_picture, write_sound, write_video
 
 RATE = 16_000
@@ -127,3 +128,25 @@ def test_what_makes_no_sense_is_refused(talk: Asset, params: dict[str, float], w
 
 def test_it_says_whose_weights_they_are(model: SpeechProbability) -> None:
     assert model.provenance() == "cpu; silero-vad"
+
+
+def test_a_shot_has_the_speech_that_is_in_it(talk: Asset) -> None:
+    said = [Speech(2.0, 3.5, 0.9), Speech(3.75, 4.0, 0.8), Speech(7.0, 9.0, 0.7)]
+    shots = media.found(talk, 0.0, 2.0, 3.0, 7.5, 8.0, 10.0)
+    value = [shot_speech.__amber__.returns.check(shot_speech(shot, said)) for shot in shots]
+    assert value == [
+        ShotSpeech(0.0, []),  # what begins with the next shot is not of this one
+        ShotSpeech(1.0, [Speech(2.0, 3.0, 0.9)]),
+        ShotSpeech(pytest.approx(1.25 / 4.5), [Speech(3.0, 3.5, 0.9), said[1], Speech(7.0, 7.5, 0.7)]),
+        ShotSpeech(1.0, [Speech(7.5, 8.0, 0.7)]),
+        ShotSpeech(0.5, [Speech(8.0, 9.0, 0.7)]),
+    ]
+    assert shot_speech(shots[0], []) == ShotSpeech(0.0, [])
+
+
+def test_all_speech_is_in_shots_that_follow_each_other(model: SpeechProbability, talk: Asset) -> None:
+    said = found(model, talk)
+    shots = media.found(talk, 0.0, 2.4, 2.7, 5.1, 10.0)
+    value = [shot_speech(shot, said) for shot in shots]
+    spoken = sum(v.share * (shot.end - shot.start) for v, shot in zip(value, shots, strict=True))
+    assert spoken == pytest.approx(sum(s.end - s.start for s in said))

@@ -1,4 +1,4 @@
-"""`text_lines` and `text`: words at known places and times."""
+"""`text_lines`, `text` and `shot_text`: words at known places and times."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from amber_ray.core.model.units import Asset, segments
 from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features import text as text_module
 from amber_ray.features.shots import Shot
-from amber_ray.features.text import ShotText, TextLine, TextReader, text
+from amber_ray.features.text import ShotText, ShotTextReader, TextLine, TextReader, text
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
 from amber_ray.samples import clip
-from tests.media import catalogue, tone, write_picture, write_sound, write_video
+from tests.media import catalogue, found, tone, write_picture, write_sound, write_video
 
 
 @pytest.fixture(scope="module")
@@ -124,3 +124,49 @@ def test_the_same_words_in_another_place_are_another_line() -> None:
     shots = [Shot(0.0, 4.0, 0, 96, 1.0)]
     assert len(text(shots, [[line(1.0, "EXIT"), line(1.0, "EXIT", top=0.6)]])) == 2
     assert text(shots, []) == []
+
+
+# --- shot_text
+
+
+@pytest.fixture(scope="module")
+def shot_reader() -> ShotTextReader:
+    return ShotTextReader()
+
+
+def test_a_shot_says_what_is_written_in_it_once(shot_reader: ShotTextReader, titles: Asset) -> None:
+    # "Amber" stands from 1 s to before 3 s; whole seconds are read, and the middle of a short shot.
+    bounds = 0.0, 0.75, 1.0, 1.25, 1.5, 3.0, 4.0
+    shots = [checked(shot_reader(window)) for window in found(titles, *bounds)]
+    assert [[(f.text, f.start, f.end) for f in lines] for lines in shots] == [
+        [],
+        [],  # its middle
+        [("Amber", 1.0, 1.0)],
+        [("Amber", 16 / 12, 16 / 12)],  # the picture on screen in its middle
+        [("Amber", 2.0, 2.0)],
+        [],
+    ]
+    [(whole,)] = [checked(shot_reader(window)) for window in found(titles, 0.5, 4.0)]
+    assert (whole.text, whole.start, whole.end) == ("Amber", 1.0, 2.0)
+    assert (whole.left, whole.top) == pytest.approx((200 / 480, 106 / 270), abs=0.04)
+    assert shot_reader.provenance() == "cpu; pp-ocrv4/rapidocr"
+
+
+def checked(value: Any) -> Any:
+    return ShotTextReader.__amber__.returns.check(value)  # type: ignore[attr-defined]
+
+
+def test_a_still_is_read_as_one_shot(shot_reader: ShotTextReader, tmp_path: Path) -> None:
+    photo = catalogue(tmp_path).add(str(write_picture(tmp_path / "sign.png", written("Sortie", 20, 30))))
+    [line] = checked(shot_reader(segments(photo, 60.0)[0]))
+    assert (line.text, line.start, line.end) == ("Sortie", 0.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("params", "name"), [({"fps": 0}, "fps"), ({"size": 10}, "size"), ({"min_score": 1.0}, "min_score")]
+)
+def test_senseless_parameters_of_a_shot_are_refused(
+    shot_reader: ShotTextReader, titles: Asset, params: dict[str, Any], name: str
+) -> None:
+    with pytest.raises(FeatureError, match=rf"shot_text\.{name} must be"):
+        shot_reader(segments(titles, 60.0)[0], **params)
