@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import random
 from dataclasses import dataclass
 from typing import Any
 
-from hypothesis import given
+import pytest
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
-from amber_ray.core.planning.fanout import expand, windows_of
+from amber_ray.core.planning.fanout import Expansion, expand, widened, windows_of
 from amber_ray.core.planning.keys import prefix, step_key
 from amber_ray.core.planning.plan import Plan, Planner
+from amber_ray.errors import FeatureError, TooLarge
 
 ids = st.sampled_from([f"{i:032x}" for i in range(4)])
 assets = st.builds(lambda i, uri: Asset(i, uri, "video/mp4", 1), ids, st.text(max_size=3))
@@ -143,26 +147,38 @@ def light(look: int) -> int: ...
 def loud(look: int) -> int: ...
 
 
+@feature(version="1", per="cuts")
+def pair(light: int, cuts: list[Range]) -> int: ...
+
+
 @feature(version="1")
 def film(light: list[int]) -> int: ...
 
 
-REGISTRY = Registry([f.__amber__ for f in (cuts, talk, look, light, loud, film)])  # type: ignore[attr-defined]
+@feature(version="1", per="collection")
+def reel(pair: list[list[int]]) -> int: ...
 
 
-def planned(name: str, **params: Any) -> Plan:
+SPECS = [f.__amber__ for f in (cuts, talk, look, light, loud, pair, film, reel)]  # type: ignore[attr-defined]
+REGISTRY = Registry(SPECS)
+
+
+def planned(name: str, registry: Registry = REGISTRY, **params: Any) -> Plan:
     planner = Planner(
-        REGISTRY,
+        registry,
         features=[name],
         params={n.replace("_", "."): v for n, v in params.items()},
         segment_seconds=10.0,
     )
     planner.add_asset(FILM)
+    planner.add_collection([FILM])
     return planner.plan()
 
 
-def expanded(name: str, found: list[tuple[float, float]], **params: Any) -> Any:
-    plan = planned(name, **params)
+def expanded(
+    name: str, found: list[tuple[float, float]], registry: Registry = REGISTRY, **params: Any
+) -> Expansion:
+    plan = planned(name, registry, **params)
     windows = windows_of([Range(a, b) for a, b in found])
     assert windows is not None
     return expand(plan.steps, plan.steps[plan.targets[0].key], windows, 1000)
@@ -205,3 +221,116 @@ def test_units_do_not_depend_on_their_finder_and_what_gathers_them_does(
     assert expanded("light", found).keys == expanded("light", found, cuts_threshold=threshold).keys
     other = expanded("light", found, look_size=size).keys
     assert (other == expanded("light", found).keys) == (size == 1 or not found)
+
+
+@pytest.mark.parametrize("changed", [spec.name for spec in SPECS])
+@given(ranges)
+def test_keys_change_exactly_with_what_they_are_made_from(
+    changed: str, found: list[tuple[float, float]]
+) -> None:
+    """Those above a fan-out are known before it, and name its finder; those of its units do not."""
+    other = Registry([dataclasses.replace(s, version="2") if s.name == changed else s for s in SPECS])
+    for spec in SPECS:
+        below = {one.name for one in REGISTRY.ancestors(spec.name)}
+        same = planned(spec.name).targets[-1].key == planned(spec.name, other).targets[-1].key
+        assert same == (changed not in below), spec.name
+    for name in ("light", "loud", "pair"):
+        below = {one.name for one in REGISTRY.sources(name)}
+        same = expanded(name, found).keys == expanded(name, found, other).keys
+        assert same == (changed not in below or not found), name
+
+
+@given(ranges)
+def test_what_gathers_units_has_the_same_key_before_and_after_they_are_known(
+    found: list[tuple[float, float]],
+) -> None:
+    plan = planned("film")
+    step = plan.steps[plan.targets[-1].key]
+    [template] = step.needs
+    units = expanded("light", found)
+    assert plan.steps[template].unit == planned("light").targets[0].unit
+    wide = widened(step, {template: units.keys})
+    assert wide.key == step.key
+    assert wide.inputs == (units.keys,)
+    assert set(wide.needs) == set(units.keys)
+
+
+# Whatever floats a feature can return: NaN, infinities, negative ones, those that are nearly the same.
+seconds = st.one_of(
+    st.floats(),
+    st.sampled_from([math.nan, math.inf, -math.inf, 0.0, 60.0]),
+    st.floats(-1.0, 70.0),
+    st.builds(lambda n, e: n / 3 + e, st.integers(0, 200), st.sampled_from([0.0, 1e-12, -1e-12, 1e-7])),
+)
+
+
+@given(st.lists(st.tuples(seconds, seconds), max_size=8), st.randoms(use_true_random=False))
+def test_ranges_of_any_floats_are_windows_or_a_sentence(
+    found: list[tuple[float, float]], random: random.Random
+) -> None:
+    windows = windows_of([Range(a, b) for a, b in found])
+    if isinstance(windows, str):
+        assert any(not (0 <= a <= b) or not math.isfinite(b * MICRO) for a, b in found)
+        number = int(windows.split()[3])
+        assert windows.startswith(f"its range number {number} is from {found[number][0]:g} s to ")
+        return
+    assert windows is not None
+    assert list(windows) == sorted(set(windows))
+    assert all(type(a) is type(b) is int and 0 <= a <= b for a, b in windows)
+    turned = [*found, *found[:2]]
+    random.shuffle(turned)
+    assert windows_of([{"start": a, "end": b} for a, b in turned]) == windows
+    # No further from what was found than a float is exact and a microsecond is long.
+    for a, b in found:
+        near = [w for w in windows if _near(w[0], a) and _near(w[1], b)]
+        assert near, (a, b)
+
+
+def _near(us: int, at: float) -> bool:
+    return -1.1 - abs(at * MICRO) * 1e-15 <= us - at * MICRO <= 0.1 + abs(at * MICRO) * 1e-15
+
+
+inside = st.one_of(
+    st.floats(0.0, 70.0), st.integers(0, 70).map(float), st.integers(0, 200).map(lambda n: n / 3 + 1e-12)
+)
+
+
+@given(
+    st.one_of(
+        st.lists(st.tuples(seconds, seconds), max_size=8),
+        st.lists(st.tuples(inside, inside).map(sorted).map(tuple), min_size=1, max_size=6),
+    ),
+    st.sampled_from([10.0, 60.0, 0.25]),
+)
+def test_what_is_made_of_any_windows_lies_within_the_asset_and_is_made_once(
+    found: list[tuple[float, float]], grid: float
+) -> None:
+    windows = windows_of([Range(a, b) for a, b in found])
+    assume(windows is not None)
+    assert windows is not None
+    planner = Planner(REGISTRY, features=["pair"], params={}, segment_seconds=grid)
+    planner.add_asset(FILM)
+    plan = planner.plan()
+    template = plan.steps[plan.targets[0].key]
+    if isinstance(windows, str) or any(a == b for a, b in windows[:5]) or len(windows) > 5:
+        with pytest.raises((FeatureError, TooLarge), match=r"^feature 'cuts' found "):
+            expand(plan.steps, template, windows, 5)
+        return
+    made = expand(plan.steps, template, windows, 5)
+    assert len(set(made.keys)) == len(made.keys) == len(made.units)
+    segments = {(t.unit.start_us, t.unit.length_us) for t in _grid(grid).targets}  # type: ignore[union-attr]
+    for unit in made.units:
+        assert 0 <= unit.start_us < 60 * MICRO
+        assert unit.length_us > 0
+        assert not unit.found or unit.start_us + unit.length_us <= 60 * MICRO
+        assert unit.found == ((unit.start_us, unit.length_us) not in segments)
+    assert [u.start_us for u in made.units] == sorted(u.start_us for u in made.units)
+    touching = [(a, b) for a, b in windows if a < 60 * MICRO]
+    assert len({(u.start_us, u.length_us) for u in made.units}) == len(made.units) <= len(touching)
+    assert bool(made.units) == bool(touching)
+
+
+def _grid(seconds: float) -> Plan:
+    planner = Planner(REGISTRY, features=["look"], params={}, segment_seconds=seconds)
+    planner.add_asset(FILM)
+    return planner.plan()

@@ -580,6 +580,12 @@ class Shot:
     end: float
 
 
+@dataclass
+class Counted:
+    start: int
+    end: int
+
+
 FINDER = made("cuts", returns=list[Shot])
 LIGHT = made("light", "frames", per="cuts", hints={"frames": int})
 
@@ -623,6 +629,34 @@ NO_FINDERS: dict[str, tuple[list[FeatureSpec], str]] = {
         [FRAMES, made("cuts", "frames", per="segment", returns=list[Shot]), LIGHT],
         "'light' is per 'cuts', which is per segment; only a feature per asset finds windows",
     ),
+    "one per windows itself": (
+        [FRAMES, FINDER, made("light", "frames", per="cuts", hints={"frames": int}, returns=list[Shot])]
+        + [made("spark", "frames", per="light")],
+        "'spark' is per 'light', which is per cuts; only a feature per asset finds windows",
+    ),
+    "one per collection": (
+        [FRAMES, PROBE, made("cuts", "probe", per="collection", returns=list[Shot]), LIGHT],
+        "'light' is per 'cuts', which is per collection; only a feature per asset finds windows",
+    ),
+    "one whose ranges are counted in whole numbers": (
+        [FRAMES, made("cuts", returns=list[Counted]), LIGHT],
+        "'light' is per 'cuts', which returns list and no ranges; a feature that finds windows returns a "
+        "list of a dataclass with start: float and end: float, in seconds",
+    ),
+    "one with one range": (
+        [FRAMES, made("cuts", returns=Shot), LIGHT],
+        "'light' is per 'cuts', which returns Shot and no ranges",
+    ),
+    "one of two that are made of each other's": (
+        [
+            FRAMES,
+            made("cuts", "loud", hints={"loud": list[int]}, returns=list[Shot]),
+            made("talk", "light", hints={"light": list[int]}, returns=list[Shot]),
+            LIGHT,
+            made("loud", "frames", per="talk", hints={"frames": int}),
+        ],
+        "features depend on each other in a circle: cuts -> loud -> talk -> light -> cuts",
+    ),
     "one without ranges": (
         [FRAMES, made("cuts", returns=list[float]), LIGHT],
         "'light' is per 'cuts', which returns list and no ranges",
@@ -648,6 +682,14 @@ NO_FINDERS: dict[str, tuple[list[FeatureSpec], str]] = {
         "'loud' is per cuts and can't take 'all', which is per collection",
     ),
 }
+
+
+def test_a_feature_can_not_be_per_itself() -> None:
+    with pytest.raises(DeclarationError, match="'cuts' can't be per 'cuts': .* what it finds itself"):
+
+        @feature(version="1", per="cuts")
+        def cuts(clip: Clip) -> list[Shot]:
+            return []
 
 
 @pytest.mark.parametrize(("specs", "message"), NO_FINDERS.values(), ids=NO_FINDERS)

@@ -109,8 +109,16 @@ def test_golden_keys_of_templates_and_what_gathers_them() -> None:
     # If one of these changes, no stored value is found again: raise FORMAT, and say so in the changelog.
     made = plan("light", "film", "match")
     assert {t.feature: t.key for t in made.targets} == GOLDEN
+    steps = expand(made.steps, made.steps[GOLDEN["light"]], FOUND, 9).steps.values()
+    assert {f"{s.recipe.feature} {s.unit_id[32:]}": s.key for s in steps} == GOLDEN_UNITS
 
 
+GOLDEN_UNITS = {
+    "frames @0+2000000": "349f18ad5fb758036c9c04d2e2305c08",
+    "light @0+2000000": "6d4ef62c7707746da67957453e2acff8",
+    "frames @2000000+5000000": "e1e12eb5b3dcfa7f96de40f3dde84e66",
+    "light @2000000+5000000": "bd832747e405d2f5b51c4063155e70ff",
+}
 GOLDEN = {
     "light": "af2436c7478c0075a0ece702257c8884",
     "film": "08a4ed8b9c92d4699271a2082ebdf773",
