@@ -11,10 +11,12 @@ Written for asyncio of Python 3.11 to 3.13: it replaces `BaseEventLoop._run_once
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import heapq
 import itertools
 import random
+import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -155,13 +157,22 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """There is no other thread."""
 
     def end(self) -> None:
-        """Close what is left: tasks of dead processes, and of living ones that wait for ever."""
-        for task in list(self._tasks):
-            task._log_destroy_pending = False  # type: ignore[attr-defined]
-            try:
-                task.get_coro().close()  # type: ignore[union-attr]
-            except BaseException:
-                continue
-        self._tasks.clear()
+        """Close what is left: tasks of dead processes, and of living ones that wait for ever.
+
+        What their `finally` spawns is a task of this loop too, and is closed unbegun. A coroutine that a dead
+        process has made and not begun is no mistake of the code; Python's warning of others is then one.
+        """
+        asyncio._set_running_loop(self)
+        try:
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
+                while self._tasks:
+                    task = self._tasks.pop()
+                    task._log_destroy_pending = False  # type: ignore[attr-defined]
+                    with contextlib.suppress(BaseException):
+                        task.get_coro().close()  # type: ignore[union-attr]
+                    del task
+        finally:
+            asyncio._set_running_loop(None)
         self._waiting.clear()
         self.close()

@@ -630,8 +630,10 @@ NO_FINDERS: dict[str, tuple[list[FeatureSpec], str]] = {
         "'light' is per 'cuts', which is per segment; only a feature per asset finds windows",
     ),
     "one per windows itself": (
-        [FRAMES, FINDER, made("light", "frames", per="cuts", hints={"frames": int}, returns=list[Shot])]
-        + [made("spark", "frames", per="light")],
+        [
+            *(FRAMES, FINDER, made("spark", "frames", per="light")),
+            made("light", "frames", per="cuts", hints={"frames": int}, returns=list[Shot]),
+        ],
         "'spark' is per 'light', which is per cuts; only a feature per asset finds windows",
     ),
     "one per collection": (
@@ -685,7 +687,7 @@ NO_FINDERS: dict[str, tuple[list[FeatureSpec], str]] = {
 
 
 def test_a_feature_can_not_be_per_itself() -> None:
-    with pytest.raises(DeclarationError, match="'cuts' can't be per 'cuts': .* what it finds itself"):
+    with pytest.raises(DeclarationError, match=r"'cuts' can't be per 'cuts': .* what it finds itself"):
 
         @feature(version="1", per="cuts")
         def cuts(clip: Clip) -> list[Shot]:
