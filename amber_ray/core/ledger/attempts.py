@@ -106,7 +106,7 @@ class Attempts:
                     graph.counters["computed"] += 1
                     size = report.bytes if report.kept else None
                     ranges = len(report.windows) if isinstance(report.windows, tuple) else None
-                    self._scheduler.learn(entry.step, report.seconds, size, ranges)
+                    self._scheduler.cost(entry.step).learn(report.seconds, size, ranges)
                 graph.consumed(entry)
                 if report.kept:
                     graph.hold(entry, DONE, report.bytes, now, report.windows)

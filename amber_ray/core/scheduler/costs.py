@@ -5,6 +5,7 @@ Must not know: where the numbers are kept between runs (with the values: `store.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -37,15 +38,21 @@ def mean_of(each: Sequence[Means], weights: Sequence[float]) -> Means:
     )
 
 
+LONGEST_CLASS = 24
+"""The `length_class` of a window of two years."""
+
+
 class Cost:
     """Exponential means of one feature's version: recent runs weigh more. None before the first run.
 
-    `bytes` is None until a value was measured, `ranges` until one was a list of ranges.
+    `bytes` is None until a value was measured, `ranges` until one was a list of ranges. `also` learns what it
+    learns, as the whole of which it is a part.
     """
 
-    __slots__ = ("bytes", "ranges", "seconds")
+    __slots__ = ("also", "bytes", "ranges", "seconds")
 
-    def __init__(self) -> None:
+    def __init__(self, also: Cost | None = None) -> None:
+        self.also = also
         self.seconds: float | None = None
         self.bytes: float | None = None
         self.ranges: float | None = None
@@ -60,6 +67,8 @@ class Cost:
             self.bytes = _folded(self.bytes, size)
         if ranges is not None:
             self.ranges = _folded(self.ranges, ranges)
+        if self.also is not None:
+            self.also.learn(seconds, size, ranges)
 
 
 def _folded(old: float | None, new: float) -> float:
@@ -93,16 +102,25 @@ class Costs:
         """
         return self._of(recipe.feature, recipe.version, length)
 
-    def learn(
-        self, recipe: Recipe, length: int, seconds: float, size: int | None, ranges: int | None = None
-    ) -> None:
-        """Fold in one run for a unit of a `length_class`; see `Cost.learn`."""
-        self._known.setdefault((recipe.feature, recipe.version), Cost()).learn(seconds, size, ranges)
-        self.of(recipe, length).learn(seconds, size, ranges)
+    def expected(self, recipe: Recipe, length: int) -> float | None:
+        """Return the seconds that a run for a unit of a `length_class` should take; None if nothing tells.
+
+        Windows as long as none that has run take no more than longer ones, and as much more than shorter ones
+        as they are longer.
+        """
+        own = self.of(recipe, length).seconds
+        if own is not None or not length:
+            return own
+        for apart in range(1, LONGEST_CLASS):
+            for other in (length + apart, length - apart):
+                cost = self._kinds.get((recipe.feature, recipe.version, other)) if other > 0 else None
+                if cost is not None and cost.seconds is not None:
+                    return float(cost.seconds * 4 ** max(0, length - other))
+        return None
 
     def preset(self, feature: str, version: str, means: Means) -> None:
         """Take what storage says of earlier runs, unless something was learned here already."""
-        for cost in (self._known.setdefault((feature, version), Cost()), self._of(feature, version, 0)):
+        for cost in dict.fromkeys((self._of(feature, version, 0), self._known[feature, version])):
             if cost.seconds is None:
                 cost.seconds = means.seconds
             if cost.bytes is None:
@@ -111,7 +129,15 @@ class Costs:
                 cost.ranges = means.ranges
 
     def _of(self, feature: str, version: str, length: int) -> Cost:
-        return self._kinds.setdefault((feature, version, length), Cost())
+        cost = self._kinds.get((feature, version, length))
+        if cost is None and not length:
+            cost = self._kinds[feature, version, 0] = self._known[feature, version] = Cost()
+        elif cost is None:
+            others = self._of(feature, version, 0)
+            if others.also is None:  # until now they were all that is known
+                others.also = self._known[feature, version] = copy.copy(others)
+            cost = self._kinds[feature, version, length] = Cost(others.also)
+        return cost
 
     def known(self) -> dict[tuple[str, str], Means]:
         """Return the means of each (feature, version) that has run; 0 bytes where none was measured."""

@@ -69,15 +69,15 @@ class Draft:
 class Shape:
     """How a recipe runs on the present cluster: its queue (`lane`), its resources, and what is lacking.
 
-    `costs` is what its steps have taken so far, by `length_class`. `recipe` is kept so that its `id()` is not
-    given to another one while the shape is remembered.
+    `cost` is what its steps have taken so far, but for found units. `recipe` is kept so that its `id()` is
+    not given to another one while the shape is remembered.
     """
 
     recipe: Recipe
     lane: int
     needs: Mapping[str, float]
     lacking: str | None
-    costs: dict[int, Cost]
+    cost: Cost
 
 
 class Scheduler:
@@ -129,16 +129,17 @@ class Scheduler:
 
     def cost(self, step: Step) -> Cost:
         """Return what steps of this feature and version have taken so far, for units of this kind."""
-        length = length_class(step.unit)
-        costs = self._shape(step.recipe).costs
-        found = costs.get(length)
-        if found is None:
-            found = costs[length] = self.costs.of(step.recipe, length)
-        return found
+        shape, unit = self._shape(step.recipe), step.unit
+        if type(unit) is not Segment or not unit.found:  # nearly always, and it is asked for each step
+            return shape.cost
+        return self.costs.of(step.recipe, length_class(unit))
 
-    def learn(self, step: Step, seconds: float, size: int | None, ranges: int | None) -> None:
-        """Take in what a step has taken; see `Cost.learn`."""
-        self.costs.learn(step.recipe, length_class(step.unit), seconds, size, ranges)
+    def expected(self, step: Step) -> float | None:
+        """Return the seconds that a step should take; None if nothing tells."""
+        shape, unit = self._shape(step.recipe), step.unit
+        if type(unit) is not Segment or not unit.found:
+            return shape.cost.seconds
+        return self.costs.expected(step.recipe, length_class(unit))
 
     def _shape(self, recipe: Recipe) -> Shape:
         shape = self._shapes.get(id(recipe))
@@ -156,7 +157,7 @@ class Scheduler:
                     self._kinds.clear()
             number, needs = self._kinds.setdefault(kind, (len(self._kinds), needs))
             lacking = self.capacity.lacking(recipe.feature, needs)
-            shape = Shape(recipe, number, needs, lacking, {})
+            shape = Shape(recipe, number, needs, lacking, self.costs.of(recipe))
             self._shapes[id(recipe)] = shape
         return shape
 
@@ -237,7 +238,7 @@ class Scheduler:
             shape = self._shape(entry.step.recipe)
             if shape.needs is not needs:
                 needs = _joined(needs, shape.needs)
-            seconds = self.cost(entry.step).seconds
+            seconds = self.expected(entry.step)
             charge = UNKNOWN_SECONDS if seconds is None else seconds
             tenants.charge(entry.tenant, charge / (first.calls.concurrency or 1))  # its share of an actor
         if not first.calls.concurrency:
@@ -344,7 +345,7 @@ class Scheduler:
         served = self.tenants[head.rank[0]].served
         self.pull(head)
         most = head.step.recipe.batch
-        seconds = self.cost(head.step).seconds
+        seconds = self.expected(head.step)
         if seconds and not lane.needs.get("GPU"):
             most = min(most, max(1, int(self.pack_seconds / seconds)))
         while len(chosen) < most and not head.isolated:
@@ -372,26 +373,29 @@ class Scheduler:
         if head.isolated:
             return list(chosen.values())
         inside: dict[str, int] = {}
-        fused = dict.fromkeys(chosen)
-        total = self._followed(chosen, (*chosen.values(),), inside, head, self._expected(chosen.values()))
-        share = -(-queued // max(self.capacity.room(lane.needs), self.capacity.width(lane.needs)))
-        if total is None or share == 1 or len(chosen) >= MAX_UNITS:
+        first = (*chosen.values(),)
+        total = self._followed(chosen, first, inside, head, self._expected(first))
+        looks = any(entry.step.recipe.looks for entry in first)
+        if total is None or total >= self.pack_seconds * (REEL_PACKS if looks else 1):
             return list(chosen.values())
+        share = -(-queued // max(self.capacity.room(lane.needs), self.capacity.width(lane.needs)))
+        fused = {entry.key for entry in first}
         groups = 1
-        for more, most in self._beside(lane, head, tuple(chosen.values())):
-            one = self.cost(more.step).seconds
+        alone = share == 1 or len(chosen) >= MAX_UNITS
+        for more, most in () if alone else self._beside(lane, head, first):
+            one = self.expected(more.step)
             if total is None or one is None or total >= most or total + one > most:
                 break
             group = self._fuse(more, entries, chosen, grow)
             chosen.update(group)
-            fused.update(dict.fromkeys(group))
+            fused.update(group)
             seconds = self._expected(group.values())
             total = None if seconds is None else total + seconds
             total = self._followed(chosen, group.values(), inside, head, total)
             groups += 1
             if groups >= share or len(chosen) >= MAX_UNITS:
                 break
-        if groups == 1 or not any(entry.step.recipe.looks for entry in chosen.values()):
+        if groups == 1 or not looks:
             return list(chosen.values())
         # By time, so that films are read from window to window; what follows from several groups at the end.
         return sorted(chosen.values(), key=lambda e: _by_time(e.step) if e.key in fused else _LAST)
@@ -423,7 +427,7 @@ class Scheduler:
             and not one.isolated
             and one.step.recipe.fusable
             and self._shape(one.step.recipe).lane == lane
-            and self.cost(one.step).seconds is not None
+            and self.expected(one.step) is not None
         ]
         return sorted(found, key=lambda one: _by_time(one.step))
 
@@ -451,7 +455,7 @@ class Scheduler:
                 inside[user.key] = inside.get(user.key, 0) + 1
                 if user.missing != inside[user.key] or len(chosen) >= MAX_UNITS:
                     continue
-                one = self.cost(user.step).seconds
+                one = self.expected(user.step)
                 if one is None or one > max(self.pack_seconds - total, total / 10):
                     continue
                 fits = _joined(held, self._shape(user.step.recipe).needs) is held
@@ -464,7 +468,7 @@ class Scheduler:
     def _expected(self, group: Iterable[Entry]) -> float | None:
         total = 0.0
         for entry in group:
-            one = self.cost(entry.step).seconds
+            one = self.expected(entry.step)
             if one is None:
                 return None
             total += one

@@ -11,7 +11,7 @@ from amber_ray.core.declare.feature import Resources
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Segment
 from amber_ray.core.scheduler.capacity import Capacity
-from amber_ray.core.scheduler.costs import Costs, Means
+from amber_ray.core.scheduler.costs import Costs, Means, length_class
 from amber_ray.core.scheduler.queues import Tenants
 from amber_ray.core.scheduler.schedule import MAX_UNITS
 from amber_ray.core.state import events as ev
@@ -522,6 +522,21 @@ def test_windows_of_very_different_lengths_are_learned_apart() -> None:
     assert known["caption", "1"][0] < 60.0
 
 
+def test_of_windows_as_long_as_none_that_has_run_the_nearest_ones_tell() -> None:
+    costs, f = Costs(), recipe("f")
+    short, other, long = (length_class(one) for one in shots(0, 1, 11, 300))
+    assert (short, other, long) == (2, 4, 6)
+    assert costs.expected(f, short) is None
+    costs.of(f).learn(60.0, None)  # a segment of the grid tells nothing of windows
+    assert costs.expected(f, short) is None
+    costs.of(f, other).learn(0.5, None)
+    assert [costs.expected(f, n) for n in (short, other, long)] == [0.5, 0.5, 8.0]
+    costs.of(f, short).learn(0.25, None)
+    assert costs.expected(f, 1 + short) == 0.5  # the longer one, of two as near
+    assert 0.25 < costs.known()["f", "1"].seconds < 60.0
+    assert costs.of(f).seconds == 60.0
+
+
 def test_a_model_on_a_gpu_sees_full_batches_over_windows_assets_and_requests() -> None:
     story = Story(nodes=[GPU_NODE], lookahead=0, pack_seconds=0.5, costs={"model": 0.2})
     keys = []
@@ -694,13 +709,13 @@ def test_what_is_lacking_is_said_in_a_sentence(resources: Resources, words: str)
 def test_costs_follow_recent_runs_and_ignore_the_size_of_what_never_left_the_worker() -> None:
     costs, f = Costs({("f", "1"): (1.0, 100.0)}), recipe("f")
     for _ in range(40):
-        costs.learn(f, 0, 3.0, None)
+        costs.of(f).learn(3.0, None)
     assert costs.of(f).seconds == pytest.approx(3.0, rel=0.01)
     assert costs.of(f).bytes == 100.0
     costs.preset("f", "1", Means(9.0, 9.0, 14.0))
     costs.preset("g", "1", Means(9.0, 8.0))
     assert costs.known() == {("f", "1"): (costs.of(f).seconds, 100.0, 14.0), ("g", "1"): (9.0, 8.0, None)}
-    costs.learn(f, 0, 1.0, 100, 6)
+    costs.of(f).learn(1.0, 100, 6)
     assert costs.known()["f", "1"].ranges == 13.0
     assert costs.of(recipe("unknown")).seconds is None
 
