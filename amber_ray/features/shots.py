@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from amber_ray.core.declare.feature import feature
+from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import MICRO, Asset, Clip
 from amber_ray.core.values.annotations import Jpeg
 from amber_ray.errors import FeatureError, MediaError
 from amber_ray.features.sheets import check_sheet, jpeg, sheet, tile_size, time_code
 from amber_ray.features.transitions import Timeline, Transitions
-from amber_ray.media.decode import pictures_at
-from amber_ray.media.looks import Picture, decoding
+from amber_ray.media.decode import looked, pictures_at
+from amber_ray.media.looks import Look, Picture, decoding, looking
 from amber_ray.media.scale import Size, longer_side
 
 MOST_SHOTS = 400
@@ -81,16 +82,21 @@ def _runs(scores: np.ndarray, threshold: float) -> list[tuple[int, int, float]]:
     return found or ([(0, len(scores), 1.0)] if len(scores) else [])
 
 
+def middle(clip: Clip, size: int = 320) -> Look:
+    """What `shot_picture` looks at. Raises `FeatureError` for a size that can't be."""
+    if not 16 <= size <= 4096:
+        raise FeatureError(f"shot_picture.size must be 16 to 4096 pixels, not {size}")
+    return look_in_the_middle(clip, longer_side(size, enlarge=False))
+
+
 @feature(version="1", per="shots")
-@decoding
+@looking(middle)
 def shot_picture(clip: Clip, size: int = 320) -> Jpeg:
     """The picture in the middle of the shot, as a JPEG whose longer side has `size` pixels at most.
 
     Of an even number of pictures it is the later one of the two in the middle.
     """
-    if not 16 <= size <= 4096:
-        raise FeatureError(f"shot_picture.size must be 16 to 4096 pixels, not {size}")
-    return jpeg(picture_in_the_middle(clip, longer_side(size, enlarge=False)).rgb)
+    return jpeg(only(middle(clip, size)).rgb)
 
 
 @feature(version="4")
@@ -119,13 +125,26 @@ def shot_sheet(asset: Asset, shots: list[Shot], columns: int = 4, width: int = 1
 
 
 def picture_in_the_middle(clip: Clip, size: Size) -> Picture:
-    """The picture on screen in the middle of a window; errors as `pictures_at`.
+    """The picture on screen in the middle of a window; errors as `pictures`."""
+    return only(look_in_the_middle(clip, size))
+
+
+def look_in_the_middle(clip: Clip, size: Size) -> Look:
+    """A look at the picture on screen in the middle of a window.
 
     The bounds of a window are cut to microseconds. So the moment is put off by two: where a picture begins
     in the very middle it is on screen then, whatever was cut off.
     """
-    [picture] = pictures_at(clip.asset, [(clip.start + clip.end) / 2 + 2 / MICRO], size)
-    return picture
+    moment = (clip.start + clip.end) / 2 + 2 / MICRO
+    return Look(clip.asset, moment, moment, size, moment=True)
+
+
+def only(look: Look) -> Picture:
+    """The picture that a look at a moment has; errors as `pictures`."""
+    found = list(looked(look))
+    if not found:
+        raise MediaError(f"{name_of(look.asset.uri)!r} has no picture at {look.start:.2f} s")
+    return found[0]
 
 
 def middles(shots: Sequence[Shot]) -> list[float]:

@@ -84,16 +84,22 @@ class OnScreen:
     """
 
     def __init__(self, moments: Sequence[Fraction]) -> None:
+        self.over = False
+        """Whether it wants no more pictures."""
         self._moments = moments
         self._first = True
-        self._over = False
+
+    @property
+    def begins(self) -> Fraction:
+        """The first moment: of the pictures before it, it wants the one that is on screen then."""
+        return self._moments[0]
 
     def __call__(self, at: Fraction, following: Fraction | None) -> bool:
         """Whether the next picture in the order of display is wanted."""
         earliest = self._first and bool(self._moments) and self._moments[0] < at
         self._first = False
-        if not self._over and self._moments and self._moments[-1] < at:
-            self._over = True
+        if not self.over and self._moments and self._moments[-1] < at:
+            self.over = True
             return True
         i = bisect.bisect_left(self._moments, at)
         return earliest or (i < len(self._moments) and (following is None or self._moments[i] < following))
@@ -102,19 +108,21 @@ class OnScreen:
 class AnyOf:
     """What at least one of several is after; those that have not begun, or are over, are not asked.
 
+    One is asked from the picture on screen when it begins.
+
     Where none is after anything, all is wanted until what showed that the last one is over has been `seen`:
     a decoder gives that picture out when it is given others behind it.
     """
 
-    def __init__(self, choices: Sequence[FirstOfSlots], seen: Callable[[], Fraction]) -> None:
+    def __init__(self, choices: Sequence[FirstOfSlots | OnScreen], seen: Callable[[], Fraction]) -> None:
         self._coming = sorted(choices, key=lambda choice: choice.begins, reverse=True)
-        self._asked: list[FirstOfSlots] = []
+        self._asked: list[FirstOfSlots | OnScreen] = []
         self._seen = seen
         self._over: Fraction | None = None
 
     def __call__(self, at: Fraction, following: Fraction | None) -> bool:
         """Whether the next picture in the order of display is wanted."""
-        while self._coming and self._coming[-1].begins <= at:
+        while self._coming and (following is None or self._coming[-1].begins < following):
             self._asked.append(self._coming.pop())
         if not self._asked:
             return self._over is not None and self._seen() < self._over

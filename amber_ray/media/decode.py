@@ -24,7 +24,7 @@ from amber_ray.media.headers import missing
 from amber_ray.media.looks import Look, Picture
 from amber_ray.media.reader import Reader, Source
 from amber_ray.media.scale import Scaler, Size, native
-from amber_ray.media.selection import Every, Selection
+from amber_ray.media.selection import AtMoment, Every, Selection
 from amber_ray.media.source import opened
 from amber_ray.media.stills import still
 from amber_ray.settings import Limits
@@ -95,7 +95,7 @@ def _decoded(limits: Limits, asked: Sequence[Look], dropped: Set[Look] = frozens
     asset = asked[0].asset
     if asset.kind == "image":
         for look in asked:
-            if look.start <= 0:
+            if look.start <= 0 or look.moment:
                 yield look, partial(_of_still, look, limits)
             yield look, None
         return
@@ -115,6 +115,8 @@ def _decoded(limits: Limits, asked: Sequence[Look], dropped: Set[Look] = frozens
 
 def _selection(source: Reader, look: Look) -> Selection:
     start, end = _exact(look.start), None if look.end is None else _exact(look.end)
+    if look.moment:
+        return AtMoment(start)
     if look.fps is None:
         return Every(start, end, lead=look.lead)
     return source.sampled(start, end, Fraction(look.fps), pairs=look.pair is not None)

@@ -52,7 +52,10 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What `pictures` is asked for. Two looks that are equal get the same pictures."""
+    """What `pictures` is asked for. Two looks that are equal get the same pictures.
+
+    With `moment` it is the one picture on screen at `start`, the film's first if there is none yet.
+    """
 
     asset: Asset
     start: float
@@ -62,6 +65,7 @@ class Look:
     lead: bool = False
     pair: Size | None = None
     scaler: Scaler = "area"
+    moment: bool = False
 
 
 def looking(look: Callable[..., Look | None]) -> Callable[[F], F]:
@@ -195,7 +199,7 @@ class Sharing:
 
 
 def _reaches(look: Look, start: float) -> bool:
-    return look.end is None or look.end > start
+    return look.start >= start if look.moment else look.end is None or look.end > start
 
 
 _NOW: ContextVar[Sharing] = ContextVar("amber_looks")

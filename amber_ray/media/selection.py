@@ -12,7 +12,7 @@ from fractions import Fraction
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
-from amber_ray.media.choice import FirstOfSlots, Slots
+from amber_ray.media.choice import FirstOfSlots, OnScreen, Slots
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -37,7 +37,7 @@ class Selection(Protocol):
     def pending(self) -> bool:
         """Whether the very next picture belongs to one that was seen already."""
 
-    def choice(self) -> Callable[[], FirstOfSlots] | None:
+    def choice(self) -> Callable[[], FirstOfSlots | OnScreen] | None:
         """Which pictures of a run that begins now are wanted; None: all."""
 
     def see(self, at: Fraction, frame: VideoFrame) -> Iterator[Pair]:
@@ -83,6 +83,41 @@ class Every:
         before, self._before = self._before, None
         if before is not None:
             yield before
+
+
+class AtMoment:
+    """The picture on screen at a moment: the last one not after it, else the film's first."""
+
+    def __init__(self, moment: Fraction) -> None:
+        self.end: Fraction | None = moment + _INSTANT
+        self.position = moment
+        self.over = False
+        self._moment = moment
+        self._last: Pair | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Never."""
+        return False
+
+    def choice(self) -> Callable[[], OnScreen]:
+        """See `Selection`."""
+        return partial(OnScreen, [self._moment])
+
+    def see(self, at: Fraction, frame: VideoFrame) -> Iterator[Pair]:
+        """See `Selection`."""
+        if at <= self._moment:
+            self._last = at, frame, None
+            return
+        self._last = self._last or (at, frame, None)
+        self.over = True
+        yield from self.ended()
+
+    def ended(self) -> Iterator[Pair]:
+        """See `Selection`."""
+        last, self._last = self._last, None
+        if last is not None:
+            yield last
 
 
 class Sampled:

@@ -12,6 +12,7 @@ import pytest
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import AssetRef, ComputeRequest
+from amber_ray.core.model.units import EachRange
 from amber_ray.features import BUILTINS
 from tests.media import flat, textured, tone, write_picture, write_sound, write_video
 
@@ -78,13 +79,19 @@ def answers(amber: Any, tmp_path: Path) -> dict[str, dict[str, Any]]:
             asked = ComputeRequest(tuple(names), tuple(AssetRef(uri=str(p)) for p in files.values()))
             view = await engine.compute(asked, 300)
             assert view.state == "done", view
-            ready = [r.key for r in view.results if r.failure is None]
+            found_none = {r.key for r in view.results if isinstance(r.unit, EachRange) and r.failure is None}
+            ready = [r.key for r in view.results if r.failure is None and r.key not in found_none]
             values = dict(zip(ready, await engine.load(ready), strict=True))
             of = {path.name: name for name, path in files.items()}
             for result in view.results:
                 assert result.asset is not None
-                told = values[result.key].value if result.failure is None else result.failure.message
-                found[of[Path(result.asset.uri).name]][result.feature] = told
+                mine = found[of[Path(result.asset.uri).name]]
+                if result.key in found_none:
+                    mine[result.feature] = []
+                elif result.failure is None:
+                    mine[result.feature] = values[result.key].value
+                else:
+                    mine[result.feature] = result.failure.message
 
     asyncio.run(asyncio.wait_for(story(), 350))
     return found

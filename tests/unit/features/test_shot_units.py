@@ -15,15 +15,27 @@ from PIL import Image
 
 from amber_ray.core.model.units import Asset, Segment, segments
 from amber_ray.errors import FeatureError, MediaError
-from amber_ray.features.changes import Changes, changes
+from amber_ray.features.changes import Changes, changes, every_picture
 from amber_ray.features.embedding import Embedding
-from amber_ray.features.frames import Frames, frames
+from amber_ray.features.frames import Frames, frames, sampled
 from amber_ray.features.labels import Labels, ShotLabels
 from amber_ray.features.motion import ShotMotion, shot_motion
 from amber_ray.features.shot_embedding import shot_embedding
 from amber_ray.features.shot_vector import ShotSample, ShotSampleEmbedding, shot_sample, shot_vector
-from amber_ray.features.shots import Shot, shot_frames, shot_picture
-from tests.media import catalogue, flat, found, shown, textured, tone, write_picture, write_sound, write_video
+from amber_ray.features.shots import Shot, middle, shot_frames, shot_picture
+from amber_ray.media.looks import Sharing, expecting
+from tests.media import (
+    catalogue,
+    counted_pictures,
+    flat,
+    found,
+    shown,
+    textured,
+    tone,
+    write_picture,
+    write_sound,
+    write_video,
+)
 
 torch.set_num_threads(1)
 FPS = Fraction(24_000, 1001)
@@ -101,6 +113,24 @@ def test_a_shots_picture_has_the_size_that_is_asked_for(film: Asset, still: Asse
 
 def test_the_pictures_of_all_shots_are_those_of_each() -> None:
     assert checked(shot_frames, shot_frames([b"a", b"b"])) == [b"a", b"b"]
+
+
+def test_what_looks_at_shots_that_follow_each_other_shares_one_pass(
+    film: Asset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def told() -> list[Any]:
+        each = [
+            (shot_picture(s), changes(s).amount.tolist(), frames(s, size=36).times.tolist()) for s in shots
+        ]
+        return [*each, shot_picture(shots[0])]  # once more, when the pass is over it
+
+    shots = shots_of(film)
+    alone = told()
+    count = counted_pictures(monkeypatch)
+    coming = [look for s in shots for look in (middle(s), every_picture(s), sampled(s, 2.0, 36))]
+    with expecting(Sharing(coming)):
+        assert told() == alone
+    assert count() <= CUTS[-1] + 10  # but for the last one
 
 
 # --- shot_sample, shot_sample_embedding, shot_vector

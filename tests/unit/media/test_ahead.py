@@ -207,9 +207,20 @@ def test_what_shows_that_a_span_is_over_is_pushed_out_of_the_decoder() -> None:
         spans = [(-1, Fraction(1, 2)), (5, Fraction(10))]
         return AnyOf([FirstOfSlots(slots, n, end, pairs=False) for n, end in spans], lambda: seen[0])
 
-    assert told(any_of(), times) == [0.0, 0.6, 0.8, 1.0, 1.2, 1.4, 3.0]
+    # The next span begins before 3.0, which is wanted then, and pushes as well.
+    assert told(any_of(), times) == [0.0, 0.6, 0.8, 1.0, 1.2, 3.0]
     seen[0] = Fraction(6, 10)
     assert told(any_of(), times) == [0.0, 0.6, 3.0]
+
+
+def test_what_is_on_screen_at_a_moment_is_wanted_beside_spans() -> None:
+    slots = Slots(Fraction(2), Fraction(1, 2000))
+    times = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0, 1.2, 1.4, 3.0, 3.2]
+    for moment, shown in (("2", 1.4), ("1.4", 1.4), ("1.3", 1.2), ("9", 3.2)):
+        span = FirstOfSlots(slots, -1, Fraction(1, 2), pairs=False)
+        wanted = told(AnyOf([span, OnScreen([Fraction(moment)])], lambda: Fraction(9)), times)
+        after = [t for t in times if t > shown][:1]
+        assert wanted == [0.0, 0.6, shown, *after]
 
 
 def test_the_pictures_on_screen_are_wanted() -> None:
