@@ -571,10 +571,10 @@ MUTATIONS = (
         "",
     ),
     Mutation(
-        "expand a template time and again",
+        "keep what stood for units that are known",
         "core/ledger/ledger.py",
         "            graph.consumed(entry)\n            graph.remove(entry, DROP)\n        return used",
-        "            graph.to_expand[entry.key] = entry\n        return used",
+        "            graph.consumed(entry)\n        return used",
     ),
     Mutation(
         "go on with the windows of a value that is gone",

@@ -114,7 +114,8 @@ class TrackedRequest:
     _changed: asyncio.Event | None = None
     _planned: Sequence[Target] = ()
     _targets: Sequence[Target] | None = ()
-    _each: dict[str, Target] = field(default_factory=dict)
+    _each: dict[str, list[Target]] = field(default_factory=dict)
+    _about: dict[str, list[Target]] | None = None
     _wanted: set[str] = field(default_factory=set)
 
     # --- what it is about
@@ -137,15 +138,19 @@ class TrackedRequest:
 
     def _aim(self, targets: Sequence[Target]) -> None:
         self._planned = targets
-        self._each = {t.key: t for t in targets if isinstance(t.unit, EachRange)}
+        self._each = {}
+        for target in targets:
+            if isinstance(target.unit, EachRange):
+                self._each.setdefault(target.key, []).append(target)
         self._targets = None if self._each else targets
+        self._about = None
         self._wanted = {t.key for t in targets} - {key for key, units in self.expanded.items() if units}
         self._wanted.update(unit.key for key in self._each for unit in self.expanded.get(key, ()))
         self._look_again()
 
     def each(self, key: str) -> Target | None:
-        """Return the target with this key if it is each range of a finder."""
-        return self._each.get(key)
+        """Return a target with this key if it is each range of a finder."""
+        return self._each[key][0] if key in self._each else None
 
     def expand(self, expansions: Iterable[Expansion]) -> None:
         """Windows of targets are known. A repeat changes nothing; a shard that starts over may say others.
@@ -155,6 +160,7 @@ class TrackedRequest:
         news = [(key, units) for key, units in expansions if self.expanded.get(key) != units]
         for key, units in news:
             before = self.expanded.get(key, ())
+            self._now_about(key, units, known_before=key in self.expanded)
             self.expanded[key] = units
             if key in self._each:
                 self._wanted.difference_update((key, *(unit.key for unit in before)))
@@ -165,6 +171,30 @@ class TrackedRequest:
         if news:
             self._targets = None
             self._look_again()
+
+    def about(self, key: str) -> Sequence[Target]:
+        """The targets that an answer about a key is for.
+
+        Noted from the first question on and kept up to date, since a stream of events asks of each answer:
+        `targets` would be put together anew for each asset whose windows have been found.
+        """
+        if self._about is None:
+            self._about = {}
+            for target in self.targets:
+                self._about.setdefault(target.key, []).append(target)
+        return self._about.get(key, ())
+
+    def _now_about(self, key: str, units: Sequence[FoundUnit], *, known_before: bool) -> None:
+        """Units come in the place of the targets with a key."""
+        if self._about is None or not (units or known_before):
+            return
+        if known_before:
+            self._about = None
+            return
+        self._about.pop(key, None)
+        for target in self._each.get(key, ()):
+            for unit in units:
+                self._about.setdefault(unit.key, []).append(unit.target(target))
 
     def _forget_units(self, shard: int, but: Collection[str]) -> None:
         """A shard has ended its part, and has found units for no other targets than these.

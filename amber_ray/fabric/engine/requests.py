@@ -196,19 +196,12 @@ class RequestTracker:
         """
         found = await self.follow(id)
         tracked = found.tracked() if isinstance(found, Ended) else found
-        targets: Sequence[Target] | None = None
-        by_key: dict[str, list[Target]] = {}
         told = 0
         last = (-1, -1)
         while True:
             version, running = tracked.version, tracked.running
             if tracked.error is not None:
                 raise tracked.error
-            if targets is not tracked.targets:
-                targets = tracked.targets
-                by_key = {}
-                for target in targets:
-                    by_key.setdefault(target.key, []).append(target)
             progress = tracked.progressed()
             if progress != last:
                 last = progress
@@ -216,7 +209,7 @@ class RequestTracker:
             while told < len(tracked.order):
                 key = tracked.order[told]
                 told += 1
-                for target in by_key.get(key, ()):
+                for target in tracked.about(key):
                     yield RequestEvent("result", *last, result=tracked.result(target))
             if not running:
                 view = tracked.view()

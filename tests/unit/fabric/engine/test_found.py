@@ -94,3 +94,23 @@ def test_a_reply_tells_of_units_and_a_record_keeps_them_on_paper() -> None:
     made.reply(0, again.reply((3, 3), 0, full=True))
     assert keys(made) == ["u0", "u1", "size"]
     assert not made.lacks(0)
+
+
+def test_what_an_answer_is_about_is_known_while_windows_come_and_change() -> None:
+    made = TrackedRequest("r", "x", 0.0)
+    again = Target("light@1", EACH[0].unit, "Sa")  # under another name
+    made.plan({0: Part((0, 1, 2, 3), (EACH[0], SIZE, again, EACH[1]))})
+    other = (*UNITS[1:], FoundUnit("u2", 7, 1, True))
+    for news in (
+        None,
+        ("Sa", UNITS),
+        ("Sb", UNITS[:1]),
+        ("Sa", UNITS),
+        ("Sa", other),
+        ("Sb", ()),
+        ("Sa", ()),
+    ):
+        made.expand([] if news is None else [news])
+        for key in ("Sa", "Sb", "size", "u0", "u1", "u2", "nobody's"):
+            about = list(made.about(key))
+            assert sorted(map(repr, about)) == sorted(repr(t) for t in made.targets if t.key == key)
