@@ -42,6 +42,7 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
         "catalogue of no-ops",
         "found units: a catalogue",
         "found units: growth",
+        "found units: decoding",
         "many short steps",
         "restore: one value",
         "start: time",
