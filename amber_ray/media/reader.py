@@ -213,6 +213,10 @@ class Reader:
             position = min(s.position for _, s in (*seeing, *left[-1:]))
             if position > begins and self._far(at, position) and not any(s.pending for _, s in seeing):
                 return [*seeing, *left]
+        for _, selection in left:
+            if before is not None and not selection.over:
+                # It begins behind the film's last picture, which stays on screen.
+                list(selection.see(*before))
         for number, selection in (*seeing, *left):
             for pair in selection.ended():
                 yield number, pair

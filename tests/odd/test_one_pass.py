@@ -102,6 +102,7 @@ def test_what_is_asked_for_is_what_one_pass_gives(passes: list[Pass], data: st.D
 def ask(one: Pass, data: st.DataObject) -> None:
     length = one.asset.duration or 0.0
     moment = st.integers(0, math.ceil(length * 1000)).map(lambda ms: ms / 1000)
+    moment |= st.just(length)  # Behind the last picture.
     for _ in range(data.draw(st.integers(1, 3))):
         kinds = ["span", "slots", "moments", "looks"] * bool(one.times) + ["sound"] * one.asset.has_audio
         kind = data.draw(st.sampled_from(kinds))

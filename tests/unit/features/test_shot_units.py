@@ -98,6 +98,22 @@ def test_a_shots_picture_is_the_one_in_its_middle(film: Asset) -> None:
     assert levels == pytest.approx([grey(n) for n in middles], abs=3)
 
 
+@pytest.mark.parametrize("seconds", [0, 2])
+def test_a_last_picture_that_stays_is_that_of_the_shot(tmp_path: Path, seconds: int) -> None:
+    # The middle of the shot lies behind the last picture: the film's only one, or one that stays.
+    levels = [40] * 24 * seconds + [200]
+    shown = [np.full((36, 64, 3), level, np.uint8) for level in levels]
+    path = write_video(tmp_path / "film.mp4", shown, sound=tone(seconds + 4.0))
+    asset = catalogue(tmp_path).add(str(path))
+    [shot] = found(asset, float(seconds), asset.duration or 0.0)
+    for coming in ([], [middle(shot)], [every_picture(shot), middle(shot)]):
+        with expecting(Sharing(coming)):
+            image = Image.open(io.BytesIO(shot_picture(shot)))
+        assert np.asarray(image).mean() == pytest.approx(200, abs=3)
+    [behind] = found(asset, seconds + 1.0, seconds + 2.0)
+    assert shot_sample(behind, frames(behind)).times.tolist() == [float(seconds)]
+
+
 def test_a_shots_picture_has_the_size_that_is_asked_for(film: Asset, still: Asset, tmp_path: Path) -> None:
     shot = shots_of(film)[3]
     sizes = [Image.open(io.BytesIO(shot_picture(shot, size=size))).size for size in (16, 64, 320)]
