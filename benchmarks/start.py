@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from amber_ray.core.planning.homes import ALL, Share
+from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.values.annotations import parse
 from amber_ray.store import rows as rw
 from amber_ray.store.key_index import KeyIndex
@@ -251,7 +252,7 @@ def fill(folder: Path, parts: int, shards: int = 1) -> str:
         raw = rng.bytes(16 * ROWS)
         keys = pa.FixedSizeBinaryArray.from_buffers(rw.KEY, ROWS, [None, pa.py_buffer(raw)])
         table = table.set_column(table.schema.get_field_index("key"), "key", keys)
-        store.publish("number", "1", number, (0.1, 8.0), [table], share=its)
+        store.publish("number", "1", number, Means(0.1, 8.0), [table], share=its)
     return raw[:16].hex()
 
 

@@ -267,7 +267,7 @@ def _ask(worker: subprocess.Popen[str], path: Path) -> str:
     return str(told["outcome"])
 
 
-FEATURES = ("probe", "frames", "light", "loudness", "audio", "preview")
+FEATURES = ("probe", "frames", "light", "loudness", "audio", "speech", "preview")
 
 
 def main() -> int:
