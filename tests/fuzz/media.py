@@ -19,12 +19,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from amber_ray.core.declare.feature import FeatureSpec
 
 ITEM_SECONDS = 30
 """An item that takes longer counts as a hang."""
@@ -146,8 +149,6 @@ WAYS: tuple[Callable[[random.Random, bytearray, list[Path]], None], ...] = (
 def work(folder: Path, features: tuple[str, ...]) -> None:
     """Answer each path on stdin with one line of JSON: what became of it, and the most memory so far."""
     resource.setrlimit(resource.RLIMIT_AS, (ADDRESS_BYTES, ADDRESS_BYTES))
-    from amber_ray.core.declare.registry import Registry
-    from amber_ray.features import BUILTINS
     from amber_ray.media import bounds
     from amber_ray.media.catalogue import Catalogue
     from amber_ray.media.locate import Locator
@@ -155,10 +156,10 @@ def work(folder: Path, features: tuple[str, ...]) -> None:
 
     limits = Limits(media_seconds=3600.0, decode_seconds=10.0, frame_pixels=4096 * 4096)
     catalogue = Catalogue(str(folder / "store"), Locator([str(folder)]), limits)
-    registry = Registry.from_modules([m for m in BUILTINS if m.rpartition(".")[2] in features])
+    specs = chosen(features)
     for line in sys.stdin:
         with bounds.within(limits):
-            outcome = try_one(catalogue, registry, line.strip())
+            outcome = try_one(catalogue, specs, line.strip())
         print(json.dumps({"outcome": outcome, "bytes": most_bytes()}), flush=True)
 
 
@@ -168,7 +169,16 @@ def most_bytes() -> int:
     return next(int(line.split()[1]) << 10 for line in status.splitlines() if line.startswith("VmHWM:"))
 
 
-def try_one(catalogue: Any, registry: Any, path: str) -> str:
+def chosen(modules: Sequence[str]) -> list[FeatureSpec]:
+    """The built-in features of these modules, inputs first; the finder of some is perhaps in another."""
+    from amber_ray.core.declare.registry import Registry
+    from amber_ray.features import BUILTINS
+
+    registry = Registry.from_modules(BUILTINS)
+    return [spec for spec in registry if spec.target.__module__.rpartition(".")[2] in modules]
+
+
+def try_one(catalogue: Any, specs: Sequence[FeatureSpec], path: str) -> str:
     """How an item fared: "refused", "values", or "finding: ..." for what no caller should see."""
     from amber_ray.core.model.units import segments
     from amber_ray.errors import AmberError
@@ -182,7 +192,7 @@ def try_one(catalogue: Any, registry: Any, path: str) -> str:
     got = 0
     clip = segments(asset, 60.0)[0]
     made: dict[str, Any] = {}
-    for spec in registry:
+    for spec in specs:
         try:
             given = {n: made[n] for n in spec.inputs}
         except KeyError:

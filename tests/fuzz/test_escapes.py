@@ -17,14 +17,12 @@ from typing import Any
 
 import pytest
 
-from amber_ray.core.declare.registry import Registry
 from amber_ray.errors import AmberError, Forbidden, MediaError, MediaNotFound
-from amber_ray.features import BUILTINS
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
 from amber_ray.media.source import opened
 from tests.fuzz.escapes import SECRET_SECONDS, Trap, names, odd_names, pointers, trap
-from tests.fuzz.media import FEATURES, try_one
+from tests.fuzz.media import FEATURES, chosen, try_one
 
 BOUND = 20.0
 """Seconds for one item; a FIFO that is opened to be read, or a connection waited for, would take for ever."""
@@ -152,12 +150,12 @@ def test_what_takes_a_registered_film_s_place_is_not_read(
 
 def test_no_file_leads_out(laid: Trap, catalogue: Catalogue, watch: Watch) -> None:
     corpus = pointers(laid)
-    registry = Registry.from_modules([m for m in BUILTINS if m.rpartition(".")[2] in FEATURES])
+    specs = chosen(FEATURES)
     for name, data in corpus.items():
         (laid.root / name).write_bytes(data)
 
     def all_of_them() -> dict[str, str]:
-        return {name: try_one(catalogue, registry, str(laid.root / name)) for name in corpus}
+        return {name: try_one(catalogue, specs, str(laid.root / name)) for name in corpus}
 
     with watch.within(laid.root, laid.root.parent / "store"):
         told = bounded(all_of_them)
@@ -175,10 +173,10 @@ def test_no_file_leads_out(laid: Trap, catalogue: Catalogue, watch: Watch) -> No
 
 
 def test_an_odd_name_is_only_a_name(laid: Trap, catalogue: Catalogue, watch: Watch) -> None:
-    registry = Registry.from_modules([m for m in BUILTINS if m.rpartition(".")[2] in FEATURES])
+    specs = chosen(FEATURES)
     films = odd_names(laid)
     with watch.within(laid.root, laid.root.parent / "store"):
-        told = bounded(lambda: {film.name: try_one(catalogue, registry, str(film)) for film in films})
+        told = bounded(lambda: {film.name: try_one(catalogue, specs, str(film)) for film in films})
     assert set(told.values()) == {"values"}
     same = catalogue.add(str(laid.root / "film.mp4")).id
     assert {catalogue.add(str(film)).id for film in films} == {same}
