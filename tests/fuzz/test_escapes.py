@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import onnxruntime  # noqa: F401 - once here: its import asks which system this is, which no media made it do
 import pytest
 
 from amber_ray.errors import AmberError, Forbidden, MediaError, MediaNotFound
