@@ -1314,6 +1314,8 @@ class ServiceContract:
             assert (view.state, view.done) == ("done", view.total)
             assert (spans.state, spans.value) == ("ready", "")
             assert (each_of(each), each.state, each.value) == ("bounds", "ready", MISSING)
+        with pytest.raises(errors.UnknownKey):
+            await scene.service.load([each.key])
         assert [scene.runs(name, film) for name in ("bounds", "span", "spans")] == [1, 0, 1]
 
     @case
@@ -1614,11 +1616,19 @@ class ServiceContract:
 
         await scene.eventually(found)
         await scene.stored()
+        scene.close("bounds")
+        unknown = scene.film()
+        early = await accepted(scene.service, scene.ask("span", unknown, params=at(scene, *RANGES)))
         await scene.restart()
         assert (await scene.service.status(id)).state == "running"
+        assert [each_of(r) for r in (await scene.service.status(early)).results] == ["bounds"]
         other = await scene.another()
         waiting = await started(other.status(id, WAIT))
+        scene.open("bounds")
         scene.open("span")
+        assert named(await other.status(early, WAIT)) == [
+            ("span", name) for name in windows(scene, unknown, *RANGES)
+        ]
         expected: list[tuple[str, str]] = []
         for film in films:
             expected += [("span", name) for name in windows(scene, film, *RANGES)]
@@ -1650,8 +1660,14 @@ class ServiceContract:
 
         await scene.eventually(found)
         await scene.stored()
+        scene.close("bounds")
+        unknown = scene.film()
+        early = await accepted(scene.service, scene.ask("span", unknown, params=params))
         await scene.kill()
+        scene.open("bounds")
         scene.open("span")
+        view = await scene.service.status(early, WAIT)
+        assert [r.value for r in view.results] == windows(scene, unknown, *RANGES)
         for view in (await waiting, await scene.service.status(id, WAIT)):
             assert (view.state, {r.state for r in view.results}) == ("done", {"ready"})
             assert [r.unit.unit_id for r in view.results if r.feature == "span"] == [
@@ -1677,6 +1693,29 @@ class ServiceContract:
         scene.open("label")
         # A deadline is of the request, not of the value.
         assert await value(scene.service, scene.ask("label", late)) == scene.id_of(late)
+
+    @case
+    async def test_past_its_deadline_a_request_has_the_windows_that_were_made(self, scene: Scene) -> None:
+        """Before any is known, the result that stands for them has failed; then each that is not made."""
+        film, params = scene.film(), at(scene, *RANGES)
+        scene.close("bounds")
+        view = await scene.service.compute(scene.ask("span", film, params=params, deadline_seconds=0.3), WAIT)
+        assert [(each_of(r), r.state) for r in view.results] == [("bounds", "failed")]
+        assert view.results[0].failure is not None
+        assert (view.results[0].failure.type, view.results[0].failure.status) == ("Expired", 504)
+        scene.open("bounds")
+        seconds = scene.segment_seconds
+        await done(scene.service, scene.ask("span", film, params=params, range=(0.0, 0.5 * seconds)))
+        scene.close("span")
+        view = await scene.service.compute(scene.ask("span", film, params=params, deadline_seconds=0.3), WAIT)
+        assert (view.state, named(view)) == (
+            "done",
+            [("span", name) for name in windows(scene, film, *RANGES)],
+        )
+        assert [r.failure and r.failure.type for r in view.results] == [None, "Expired", "Expired"]
+        scene.open("span")
+        view = await done(scene.service, scene.ask("span", film, params=params))
+        assert [r.value for r in view.results] == windows(scene, film, *RANGES)
 
     @case
     async def test_a_request_is_cancelled_for_everyone_and_others_go_on(self, scene: Scene) -> None:
