@@ -80,10 +80,22 @@ class Graph:
         self.steps[key] = Step(key, made, unit, unit.unit_id, needs, level, home, tuple(dict.fromkeys(needs)))
         return key
 
-    def each(self, feature: str, finder: str, *inputs: str, home: int = 0, **changes: Any) -> str:
-        """One template over a finder, and over templates and steps that are under it; returns its key."""
+    def each(
+        self,
+        feature: str,
+        finder: str,
+        *inputs: str,
+        home: int = 0,
+        span: tuple[int, int] | None = None,
+        **changes: Any,
+    ) -> str:
+        """One template over a finder, and over templates and steps that are under it; returns its key.
+
+        With a `span` it is for the windows that this touches, and its key says so.
+        """
         named = recipe(feature, *(n.removeprefix("each ") for n in inputs), per=finder, **changes)
-        key, unit = f"each {feature}", EachRange(asset(), finder, finder, 10_000_000)
+        key = f"each {feature}" if span is None else f"each {feature} in {span[0]}..{span[1]}"
+        unit = EachRange(asset(), finder, finder, 10_000_000, span)
         level = max(self.steps[n].level + 1 for n in (finder, *inputs))
         self.steps[key] = Step(key, named, unit, unit.unit_id, inputs, level, home, (finder,))
         return key

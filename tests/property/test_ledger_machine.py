@@ -23,9 +23,10 @@ from tests.core_kit import GPU_NODE, Graph, Story, asset, broken, clip, fault
 
 KEYS = (
     *("probe", "frames", "look", "embed", "hash", "film", "far", "match", "ask0", "ask1", "ask2", "told"),
-    *("cuts", "each take", "reel", "far cuts", "montage"),
+    *("cuts", "each take", "each take in 6..8", "reel", "far cuts", "montage"),
 )
 EACH = "each take"
+PART = "each take in 6..8"
 FOUND = (
     (),
     ((0, 10_000_000),),
@@ -56,6 +57,7 @@ def graph() -> Graph:
     made.add("cuts", "probe")
     made.each("shade", "cuts", store="never")
     made.each("take", "cuts", "each shade", "probe")
+    made.each("take", "cuts", "each shade", "probe", span=(6, 8))  # some of the same units
     made.add("reel", "each take", "probe")
     made.add("far cuts", home=1)
     made.each("cast", "far cuts", home=1)
@@ -297,7 +299,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not story.ledger.requests
         assert not story.ledger.tasks
         failed = {k for k, e in story.ledger.entries.items() if e.state is State.FAILED}
-        assert failed <= {EACH, "each cast", "reel", "montage"}  # by ranges that are none
+        assert failed <= {EACH, PART, "each cast", "reel", "montage"}  # by ranges that are none
         assert {e.state for k, e in story.ledger.entries.items() if k not in failed} <= AVAILABLE
         assert story.ledger.hot_bytes <= 4000
         self.finished_means_told_of_everything()
