@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from amber_ray import Asset, Clip, feature
-from tests.integration.feature_kit import gate, ran
+from tests.integration.feature_kit import gate, played, ran
 
 SPARE = {"spare": 0.01}
 CRAMPED = {"cramped": 0.01}
@@ -42,6 +42,18 @@ def from_far(far: list[np.ndarray]) -> float:
     """Reads what is on the spare node."""
     ran("from_far")
     return float(sum(f.sum(dtype=np.float64) for f in far))
+
+
+@feature(version="1", per="acts", resources=SPARE)
+def far_act(clip: Clip) -> list[float]:
+    """What `act` does, on the spare node."""
+    return played("far_act", clip)
+
+
+@feature(version="1")
+def far_play(far_act: list[list[float]]) -> list[list[float]]:
+    ran("far_play")
+    return far_act
 
 
 @feature(version="1", per="segment")

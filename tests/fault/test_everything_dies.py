@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from amber_ray.testing import asset as identified
 from tests.server import CLIP, Server
 
 pytestmark = pytest.mark.timeout(600)
@@ -25,11 +26,16 @@ def test_an_accepted_request_finishes_after_everything_died_and_nothing_is_compu
 ) -> None:
     server.start()
     assert server.compute("size,diamond").json()["state"] == "done"
+    film = identified(CLIP).id
+    for start in (0, 3):
+        server.open(f"act-{film}-{start}")
+    assert server.compute("act", range=[0, 4]).json()["state"] == "done"  # two windows of three
     server.until(lambda: server.stats()["keys_hot"] == 0)
     accepted = server.compute("gated", wait=0)
-    assert accepted.status_code == 202
-    server.until(lambda: server.runs("gated") == 1)
-    before = {name: server.runs(name) for name in ("size", "diamond", "left", "right", "root")}
+    windows = server.compute("act,play", wait=0)
+    assert (accepted.status_code, windows.status_code) == (202, 202)
+    server.until(lambda: server.runs("gated") == 1 and server.runs("act") == 3)
+    before = {name: server.runs(name) for name in ("size", "diamond", "left", "right", "root", "acts")}
 
     server.kill_everything()
     server.start()
@@ -41,6 +47,13 @@ def test_an_accepted_request_finishes_after_everything_died_and_nothing_is_compu
         server.until(lambda: client.get(place).json()["state"] == "done", 120)
         view = client.get(place).json()
         assert view["results"][0]["value"] == os.path.getsize(CLIP)
+        server.open(f"act-{film}-17")
+        place = windows.headers["location"]
+        server.until(lambda: client.get(place).json()["state"] == "done", 120)
+        each = [[0.0, 3.0], [3.0, 17.0], [17.0, 20.0]]
+        assert [r["value"] for r in client.get(place).json()["results"]] == [*each, each]
+        starts = [line.split()[-1] for line in server.lines("act")]
+        assert sorted(starts) == ["0", "17", "17", "3"]  # what was stored was not made again
     again = server.compute("size,diamond").json()
     assert [r["cached"] for r in again["results"]] == [True, True]
     assert {name: server.runs(name) for name in before} == before

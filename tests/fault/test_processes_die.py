@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import amber_ray
+from amber_ray.testing import asset as identified
 from tests.fault.cluster import Caller, Cluster, end, received
 
 pytestmark = pytest.mark.timeout(600)
@@ -73,6 +74,48 @@ def test_the_node_that_holds_the_results(cluster: Cluster, told: Told) -> None:
         assert np.array_equal(found, np.full(262_144, i, np.float32))
     assert cluster.runs("fleeting") == 2 * segments
     told("... of values that are never stored", seconds, segments)
+    cluster.kill_node("spare")
+
+
+def test_whatever_makes_a_window_that_was_found(cluster: Cluster, told: Told) -> None:
+    """Two windows of three are stored; the third one's worker, shard and node die, one after the other."""
+    (clip,) = cluster.clip()
+    film = identified(clip).id
+    cluster.add_node("spare")
+    for start in (0, 3):
+        cluster.open(f"far_act-{film}-{start}")
+    stored = cluster.compute("far_act", clip, range=[0, 4]).json()
+    assert [r["value"] for r in stored["results"]] == [[0.0, 3.0], [3.0, 17.0]]
+    cluster.written()
+
+    with amber_ray.connect(cluster.url) as client:
+        accepted = client.submit(["far_act", "far_play"], str(clip))
+        cluster.until(lambda: cluster.runs("far_act") == 3)
+        callers = [Caller(cluster, "far_act", clip)]
+        victims = (
+            ("the worker", lambda: end(int(cluster.lines("far_act")[-1].split()[0]))),
+            ("the shard", lambda: end(cluster.actor())),
+            ("the node", lambda: cluster.kill_node("spare")),
+        )
+        for tries, (victim, kill) in enumerate(victims, 4):
+            kill()
+            seconds = cluster.answered("probe")
+            if victim == "the node":
+                cluster.add_node("spare")
+            cluster.until(lambda tries=tries: cluster.runs("far_act") == tries)
+            callers.append(Caller(cluster, "far_act", clip))
+            told(f"{victim} of a window that was found", seconds, 1)
+        cluster.open(f"far_act-{film}-17")
+        each = [[0.0, 3.0], [3.0, 17.0], [17.0, 20.0]]
+        results = accepted.result(90)
+        assert (results["far_act", str(clip)], results["far_play", str(clip)]) == (each, each)
+    for caller in callers:
+        reply = caller.done().reply
+        assert reply is not None, caller.error
+        assert reply.status_code in (200, 202), reply.text
+    starts = [line.split()[-1] for line in cluster.lines("far_act")]
+    assert [starts.count(start) for start in ("0", "3", "17")] == [1, 1, 4]
+    assert (cluster.runs("acts"), cluster.runs("far_play")) == (1, 1)
     cluster.kill_node("spare")
 
 

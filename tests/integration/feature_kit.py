@@ -372,6 +372,40 @@ def mark_lists(mark_span: list[list[list[float]]]) -> list[list[list[float]]]:
     return mark_span
 
 
+@feature(version="1")
+def acts(asset: Asset, gated: str = "") -> list[Mark]:
+    """[0, 3), [3, 17) and [17, 20), after a gate if it is named."""
+    ran("acts", f"{os.getpid()} {asset.id}")
+    if gated:
+        gate(gated)
+    return [Mark(0.0, 3.0), Mark(3.0, 17.0), Mark(17.0, 20.0)]
+
+
+@feature(version="1", per="acts")
+def act(clip: Clip) -> list[float]:
+    """Says which process it runs in, then waits at a gate of its window's own."""
+    return played("act", clip)
+
+
+def played(name: str, clip: Clip) -> list[float]:
+    """What `act` does, under a name."""
+    ran(name, f"{os.getpid()} {clip.asset.id} {clip.start:g}")
+    gate(f"{name}-{clip.asset.id}-{clip.start:g}")
+    return [clip.start, clip.end]
+
+
+@feature(version="1")
+def play(act: list[list[float]]) -> list[list[float]]:
+    ran("play")
+    return act
+
+
+@feature(version="1", per="collection")
+def plays(act: list[list[list[float]]]) -> list[list[list[float]]]:
+    ran("plays")
+    return act
+
+
 @feature(version="1", per="marks")
 def mark_double(left: np.ndarray) -> int:
     return len(left)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+import ray
 
 from amber_ray.core.model.request import AssetRef, ComputeRequest
-from amber_ray.core.model.units import EachRange
+from amber_ray.core.model.units import Asset, Collection, EachRange
+from amber_ray.core.planning.homes import home_of
+from amber_ray.fabric.transport.names import shard_name
 from amber_ray.media.decode import pictures
 from amber_ray.testing import asset as identified
-from tests.integration.conftest import KIT
+from tests.integration.conftest import CLIP, KIT
 
 pytestmark = pytest.mark.timeout(180)
 FOUND = [[0.0, 3.0], [3.0, 17.0], [17.0, 20.0]]
@@ -103,21 +109,65 @@ def test_gathers_and_collections_over_two_shards(amber, traces, clip, many_clips
     run(story())
 
 
-def test_a_shard_that_dies_makes_nothing_stored_again_and_answers_everyone(amber, traces, clip, tmp_path):
-    import ray
+def test_the_shard_of_a_set_or_of_its_asset_dies_before_or_after_the_windows_are_known(
+    amber, traces, tmp_path
+):
+    """The set's shard borrows the windows from the asset's, and asks that for each unit."""
+    numbers = itertools.count()
+    each = [[0.0, 3.0], [3.0, 17.0], [17.0, 20.0]]
+
+    def film() -> tuple[str, Asset]:
+        while True:
+            path = tmp_path / f"{next(numbers)}.mp4"
+            path.write_bytes(CLIP.read_bytes() + (12).to_bytes(4, "big") + b"free" + path.name[:4].encode())
+            found = identified(path)
+            if home_of(found, 2) != home_of(Collection.of([found]), 2):
+                return str(path), found
+
+    async def killed(engine: Any, shard: int) -> None:
+        actor = ray.get_actor(shard_name(shard), namespace=engine.settings.namespace)
+        os.kill(await actor.pid.remote(), signal.SIGKILL)
+
+    async def written(engine: Any) -> None:
+        async with asyncio.timeout(30):
+            while True:
+                stats = await engine.stats()
+                if not (stats["keys_hot"] or stats["spilling_keys"]):
+                    return
+                await asyncio.sleep(0.02)
+
+    def runs(name: str, asset: Asset) -> list[str]:
+        return [line.split()[-1] for line in traces.lines(name) if asset.id in line]
 
     async def story():
-        async with amber(spill_seconds=0.0) as engine:
-            asked = ask("mark_span", clip, params={"mark_span.gated": True})
-            caller = asyncio.create_task(engine.compute(asked, 90, id="kept"))
-            await traces.until(lambda: traces.runs("mark_span") > 0)
-            await traces.until(lambda: any((tmp_path / "store").glob("values/marks/1/*.parquet")))
-            actor = ray.get_actor("cache-0", namespace=engine.settings.namespace)
-            ray.kill(actor, no_restart=False)
-            traces.open("mark_span")
-            view = await caller
-            assert [r.value for r in view.results] == FOUND
-            assert traces.runs("marks") == 1
+        async with amber(shards=2, spill_seconds=0.0) as engine:
+            for known in (False, True):
+                for of_asset in (True, False):
+                    path, asset = film()
+                    gate = f"acts-{asset.id}"
+                    traces.open(f"act-{asset.id}-0")
+                    if known:
+                        traces.open(gate)
+                    params = {"acts.gated": gate}
+                    callers = [
+                        asyncio.create_task(engine.compute(ask(name, path, params=params), 90))
+                        for name in ("plays", "act")
+                    ]
+                    promised = await engine.compute(ask("plays,act", path, params=params), 0)
+                    await traces.until(lambda a=asset, k=known: runs("act" if k else "acts", a) != [])
+                    if known:
+                        await written(engine)
+                    await killed(engine, home_of(asset if of_asset else Collection.of([asset]), 2))
+                    for name in (gate, f"act-{asset.id}-3", f"act-{asset.id}-17"):
+                        traces.open(name)
+                    plays, act = await asyncio.gather(*callers)
+                    assert [r.value for r in plays.results] == [[each]]
+                    assert [r.value for r in act.results] == each
+                    view = await engine.status(promised.id, 90)
+                    assert [r.value for r in view.results] == [*each, [each]]
+                    assert len(runs("acts", asset)) == (2 if of_asset and not known else 1)
+                    assert set(runs("act", asset)) == {"0", "3", "17"}
+                    assert of_asset or len(runs("act", asset)) == 3
 
     run(story())
 
