@@ -13,6 +13,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
+import logging
 import os
 import re
 import threading
@@ -24,7 +25,7 @@ from typing import Any, BinaryIO, TypeVar
 
 from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, MediaError, TooLarge, UnknownAsset
+from amber_ray.errors import AmberError, MediaError, StoreError, TooLarge, UnknownAsset
 from amber_ray.media.facts import Facts, facts
 from amber_ray.media.locate import Location, Locator, signature_of
 from amber_ray.media.mounts import is_local
@@ -47,6 +48,7 @@ WRITTEN, WRITE_SECONDS = 256, 5.0
 IDENTIFIED = 8
 """Most new files of one call that are digested and probed at a time, if there are as many CPUs."""
 
+log = logging.getLogger("amber.catalogue")
 T = TypeVar("T")
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _FINE, _COARSE = 20_000_000, 2_000_000_000
@@ -120,6 +122,16 @@ class Catalogue:
         self._holding = False
         # One digest of one file at a time; 64 stripes let different files run side by side.
         self._stripes = [threading.Lock() for _ in range(64)]
+
+    def look(self) -> None:
+        """Read now what the first question would wait for: where the store has what it knows of assets.
+
+        What can't be read now is only logged: that question will meet it too, or it is over by then.
+        """
+        try:
+            self._packs.look()
+        except StoreError as error:
+            log.warning("what is known of assets is looked up later: %s", error)
 
     def add(self, uri: str) -> Asset:
         """The asset at `uri`; digests and probes it where it is new or may have changed."""

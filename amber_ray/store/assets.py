@@ -208,6 +208,14 @@ class AssetPacks:
             raise next(iter(self._late.values()))
         return found
 
+    def look(self) -> None:
+        """Read `lookup` of the packs there are, which the first question would wait for; on a disk only.
+
+        Raises `StoreError` if they can't be listed now.
+        """
+        if self._files.local:
+            self._refresh()
+
     def _find(self, packs: _Packs, column: int, head: int) -> list[AssetRecord]:
         return [self._row(name, pack, i) for name, pack in packs.items() for i in pack.find(column, head)]
 

@@ -462,6 +462,7 @@ class RunningEngine:
             assets=world.make_assets(self._process),
             clock=SimClock(world),
             identity=SimProcess(world, self._process),
+            reading=True,
         )
         return Engine(world.settings, self._registry, {digest: digest.encode()}, ports)
 

@@ -47,6 +47,7 @@ async def start_engine(
     warm: bool = False,
     catalogue: Catalogue | None = None,
     code: bytes | None = None,
+    reading: bool = True,
 ) -> Engine:
     """An engine over the cache actors of this Ray cluster, which are made if `create`.
 
@@ -54,7 +55,7 @@ async def start_engine(
     cluster's settings are adopted. With `warm` a worker imports the features while the cache actors start, as
     their first step would. `catalogue`: one that this process has of the store already. `code`: the features,
     as another engine has pickled them (`Engine.code`), in place of those that settings and `features` name.
-    Raises `DeclarationError`, `StoreBusy`, `BadRequest`, `Unavailable`.
+    `reading`: see `Ports`. Raises `DeclarationError`, `StoreBusy`, `BadRequest`, `Unavailable`.
     """
     if not create:
         settings = await _adopted(settings)
@@ -66,17 +67,17 @@ async def start_engine(
         registry, blob = await _unpack(code), code
     if warm:
         ray.remote(tasks.get_ready).options(num_cpus=0, max_retries=0).remote(registry.digest, blob)
-    engine = Engine(
-        settings,
-        registry,
-        {registry.digest: blob},
-        ports(settings, catalogue or machine.catalogue(settings), create=create),
-    )
-    await engine.open()
+    catalogue = catalogue or machine.catalogue(settings)
+    engine = Engine(settings, registry, {registry.digest: blob}, ports(settings, catalogue, create, reading))
+    looking = asyncio.create_task(asyncio.to_thread(catalogue.look))  # while other processes are waited for
+    try:
+        await engine.open()
+    finally:
+        await looking
     return engine
 
 
-def ports(settings: Settings, catalogue: Catalogue, *, create: bool) -> Ports:
+def ports(settings: Settings, catalogue: Catalogue, create: bool, reading: bool) -> Ports:
     """The ports of an engine in this process."""
     return Ports(
         shards=[ActorPort(settings, number, create=create) for number in range(settings.shards)],
@@ -85,6 +86,7 @@ def ports(settings: Settings, catalogue: Catalogue, *, create: bool) -> Ports:
         clock=machine.MachineClock(),
         identity=machine.RandomIdentity(),
         unpack=_unpack,
+        reading=reading,
     )
 
 

@@ -123,6 +123,7 @@ class StoreReader:
             assets=machine.CatalogueAssets(catalogue),
             clock=machine.MachineClock(),
             identity=machine.RandomIdentity(),
+            reading=True,
         )
 
     def _shard_ports(self, registry: Registry, catalogue: Catalogue) -> shard_ports.Ports:

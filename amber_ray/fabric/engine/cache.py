@@ -185,6 +185,58 @@ class Units:
             del self._of_finder[finder]
 
 
+class Places:
+    """Where large values are, as answers about them told, until they are read.
+
+    A place keeps its value in the object store, so few are kept, up to a number of bytes, and not for long:
+    whoever asked reads at once, or not at all. `changes` counts how often places were called back: a value
+    that was read across such a change is given to whoever asked, and must not be kept.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._places: OrderedDict[str, tuple[Found, int, float]] = OrderedDict()
+        self._bytes = 0
+        self.changes = 0
+
+    def put(self, found: Found, shard: int, now: float) -> None:
+        """Keep a place that a shard has told."""
+        self._drop(found.key)
+        self._places[found.key] = found, shard, now
+        self._bytes += found.size
+        while self._bytes > self._limit:
+            self._drop(next(iter(self._places)))
+
+    def take(self, keys: Iterable[str]) -> list[tuple[int, Found]]:
+        """The places of those keys that are here, each with its shard; they are not here any more then."""
+        taken = [(key, self._places.get(key)) for key in keys]
+        for key, _ in taken:
+            self._drop(key)
+        return [(its[1], its[0]) for _, its in taken if its is not None]
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """Let go of places of values that were purged, or are made anew."""
+        self.changes += 1
+        for key in keys:
+            self._drop(key)
+
+    def clear(self) -> None:
+        """Let go of every place."""
+        self.changes += 1
+        self._places.clear()
+        self._bytes = 0
+
+    def sweep(self, before: float) -> None:
+        """Let go of places that were told before a time: nobody will read them."""
+        while self._places and next(iter(self._places.values()))[2] < before:
+            self._drop(next(iter(self._places)))
+
+    def _drop(self, key: str) -> None:
+        gone = self._places.pop(key, None)
+        if gone is not None:
+            self._bytes -= gone[0].size
+
+
 def stored_value(registries: Registries, found: Found, value: Any) -> StoredValue:
     """A value with its type: the declared one, or one read off the value if its feature is now unknown."""
     type = registries.returns(found.feature, found.version) or of_value(value)

@@ -30,7 +30,7 @@ from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, Re
 from amber_ray.core.model.stats import OF_ENGINES
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError
-from amber_ray.fabric.engine.cache import Answers, Cache, Units
+from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
 from amber_ray.fabric.engine.explaining import explained
 from amber_ray.fabric.engine.planner import RequestPlanner
 from amber_ray.fabric.engine.ports import Ports
@@ -66,7 +66,10 @@ class Engine:
         self._cache = Cache(settings.replica_cache_bytes)
         answers = Answers(settings.replica_cache_bytes // 4)
         units = Units(settings.replica_cache_bytes // 8)
-        self._requests = RequestTracker(self._shards, answers, units, self._cache, ports.clock, self._spawn)
+        places = Places(settings.replica_cache_bytes // 4)
+        self._requests = RequestTracker(
+            self._shards, answers, units, self._cache, places, ports.clock, self._spawn
+        )
         # The first shard adds up those of all engines.
         counts = Counter(dict.fromkeys(OF_ENGINES, 0))
         self._flight = SingleFlight(
@@ -77,9 +80,10 @@ class Engine:
             self._spawn,
             counts,
             told=settings.replicas > 1,
+            reading=ports.reading,
         )
         self._reader = ValueReader(
-            self._registries, self._shards, ports.objects, self._cache, answers, counts
+            self._registries, self._shards, ports.objects, self._cache, answers, places, counts
         )
         session = ports.identity.new_id()
         self._unopened = [

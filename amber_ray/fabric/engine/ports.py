@@ -108,7 +108,10 @@ async def no_code(blob: bytes) -> Registry:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All of an engine's ports; `shards` in the order of their numbers."""
+    """All of an engine's ports; `shards` in the order of their numbers.
+
+    `reading`: its callers are programs, which read at once what they have asked for.
+    """
 
     shards: Sequence[ShardPort]
     objects: Objects
@@ -116,3 +119,4 @@ class Ports:
     clock: Clock
     identity: Identity
     unpack: Unpack = no_code
+    reading: bool = False

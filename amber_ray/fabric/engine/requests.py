@@ -18,11 +18,11 @@ from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.model.units import EachRange
 from amber_ray.core.planning.plan import Target
 from amber_ray.errors import Overloaded, RequestMismatch, Unavailable, UnknownRequest
-from amber_ray.fabric.engine.cache import Answers, Cache, Units
+from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
 from amber_ray.fabric.engine.ports import Clock
 from amber_ray.fabric.engine.request import Ended, Part, TrackedRequest, failures_from_json
 from amber_ray.fabric.engine.shard_client import ShardClient
-from amber_ray.fabric.transport.messages import Answer, Expansion, Reply, Updates
+from amber_ray.fabric.transport.messages import Answer, Expansion, Found, Reply, Updates
 
 REMEMBERED = 20_000
 """Finished requests remembered at most."""
@@ -59,6 +59,7 @@ class RequestTracker:
         answers: Answers,
         units: Units,
         cache: Cache,
+        places: Places,
         clock: Clock,
         spawn: Spawn,
     ) -> None:
@@ -66,6 +67,7 @@ class RequestTracker:
         self._answers = answers
         self._units = units
         self._cache = cache
+        self._places = places
         self._clock = clock
         self._spawn = spawn
         self._requests: dict[str, TrackedRequest | Ended] = {}
@@ -124,11 +126,13 @@ class RequestTracker:
         for some in (keys, units):
             self._cache.forget(some)
             self._answers.forget(some)
+            self._places.forget(some)
 
     def _forget_all(self) -> None:
         self._cache.clear()
         self._answers.clear()
         self._units.clear()
+        self._places.clear()
 
     def release(
         self, tracked: TrackedRequest, error: BaseException | None = None, *, but: int | None = None
@@ -167,6 +171,7 @@ class RequestTracker:
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
             now = self._clock.now()
+            self._places.sweep(now - SWEEP_SECONDS)
             for id, tracked in list(self._requests.items()):
                 if isinstance(tracked, Ended):
                     if now - tracked.since > REMEMBERED_SECONDS or len(self._requests) > REMEMBERED:
@@ -318,6 +323,7 @@ class RequestTracker:
         """A shard's answer to a submission, or its whole knowledge of a request."""
         if fresh:
             self._keep(reply.answers)
+            self._keep_places(shard, reply.places)
         self._note(reply.id, shard)
         tracked = self._requests.get(reply.id)
         if not isinstance(tracked, TrackedRequest):
@@ -357,13 +363,15 @@ class RequestTracker:
     def updated(self, shard: int, updates: Updates, *, fresh: bool) -> None:
         """What a shard's poll brought."""
         changed = set(updates.changed)
-        self.forget_values(changed)
+        if changed:
+            self.forget_values(changed)
         if updates.purged:
             self._forget_all()
             fresh = False
         if fresh:
             # Before or after its change: that is not told.
             self._keep(a for a in updates.answers.values() if a.key not in changed)
+            self._keep_places(shard, (p for p in updates.places.values() if p.key not in changed))
         for id, expansion in updates.expanded:
             self._note(id, shard)
             tracked = self._requests.get(id)
@@ -425,6 +433,11 @@ class RequestTracker:
             each = tracked.each(key)
             if each is not None and isinstance(each.unit, EachRange) and each.unit.key not in changed:
                 self._units.put(each, units)
+
+    def _keep_places(self, shard: int, places: Iterable[Found]) -> None:
+        now = self._clock.now()
+        for found in places:
+            self._places.put(found, shard, now)
 
 
 def _homes(replies: Mapping[int, tuple[Reply | None, int]]) -> tuple[int, ...]:

@@ -49,7 +49,8 @@ CLOSE_SECONDS = 5.0
 class SingleFlight:
     """Starts, joins, accepts and gives up requests. `told`: other engines may be asked about each of them.
 
-    Answers from this process's memory are added to `counts`.
+    `reading`: callers read the values that they ask for, unless they ask in a backfill. Answers from this
+    process's memory are added to `counts`.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class SingleFlight:
         counts: Counter[str],
         *,
         told: bool,
+        reading: bool,
     ) -> None:
         self._planner = planner
         self._tracker = tracker
@@ -70,6 +72,7 @@ class SingleFlight:
         self._spawn = spawn
         self._counts = counts
         self._told = told
+        self._reading = reading
         self._attempts = itertools.count(1)
         self._closed = False
 
@@ -270,6 +273,7 @@ class SingleFlight:
             tracked.id, interest.request, created, part, interest.attempt, interest.failed
         )
         submission.record = interest.body
+        submission.reading = self._reading and submission.load
         return submission
 
     # --- how its callers wait

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 from amber_ray.core.model.request import Failure
@@ -21,10 +21,10 @@ from amber_ray.core.model.service import AbsentValue, Answered, StoredValue
 from amber_ray.core.model.stats import READS_MEMORY, READS_REPLICA, READS_STORE
 from amber_ray.core.values.size import size_of
 from amber_ray.errors import AmberError, Unavailable, UnknownKey
-from amber_ray.fabric.engine.cache import Answers, Cache, stored_value
+from amber_ray.fabric.engine.cache import Answers, Cache, Places, stored_value
 from amber_ray.fabric.engine.ports import Objects
 from amber_ray.fabric.engine.registries import Registries
-from amber_ray.fabric.engine.shard_client import Mark, ShardClient
+from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.transport import pickled
 from amber_ray.fabric.transport.messages import OWN, Found
 
@@ -47,6 +47,7 @@ class ValueReader:
         objects: Objects,
         cache: Cache,
         answers: Answers,
+        places: Places,
         counts: Counter[str],
     ) -> None:
         self._registries = registries
@@ -54,6 +55,7 @@ class ValueReader:
         self._objects = objects
         self._cache = cache
         self._known = answers
+        self._places = places
         self._counts = counts
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
@@ -123,10 +125,24 @@ class ValueReader:
     async def _load(
         self, keys: Sequence[str], loaded: dict[str, StoredValue]
     ) -> tuple[list[str], dict[str, Failure]]:
-        """Find and read values.
+        """Find and read values: where their places came with an answer, no shard is asked.
 
         Returns the keys whose objects were lost on the way, and why others have no value, if a shard said so.
         """
+        changes = self._places.changes
+        near = [(self._shards[number], found) for number, found in self._places.take(keys)]
+        near_keys = {found.key for _, found in near}
+        left = [key for key in keys if key not in near_keys]
+        lost = await self._fetch(near, lambda: self._places.changes == changes, loaded)
+        if not left:
+            return lost, {}
+        also_lost, absent = await self._ask(left, loaded)
+        return [*lost, *also_lost], absent
+
+    async def _ask(
+        self, keys: Sequence[str], loaded: dict[str, StoredValue]
+    ) -> tuple[list[str], dict[str, Failure]]:
+        """Ask all shards where values are, and read them; see `_load`."""
         answers = await asyncio.gather(*(shard.get(keys) for shard in self._shards))
         marks = [(shard, mark) for shard, (_, mark) in zip(self._shards, answers, strict=True)]
         newest: dict[str, tuple[ShardClient, Found]] = {}
@@ -144,38 +160,50 @@ class ValueReader:
             # The part that can't be read now may be newer than the one that another shard has found.
             if why.type == Unavailable.__name__ and key in newest and newest[key][1].rank != OWN:
                 del newest[key]
-        refs: list[Any] = []
+
+        def fresh() -> bool:
+            # All shards must be unchanged: one of them has found it, another one may be making it anew.
+            return all(shard.is_fresh(mark) for shard, mark in marks)
+
         large: list[tuple[ShardClient, Found]] = []
         for shard, found in newest.values():
             if found.inline is not None:
-                self._take(marks, found, pickled.loads(found.inline), len(found.inline), loaded)
+                self._take(fresh, found, pickled.loads(found.inline), len(found.inline), loaded)
             else:
-                refs.append(found.ref[0])
                 large.append((shard, found))
-        if not refs:
-            return [], absent
+        return await self._fetch(large, fresh, loaded), absent
+
+    async def _fetch(
+        self,
+        large: Sequence[tuple[ShardClient, Found]],
+        fresh: Callable[[], bool],
+        loaded: dict[str, StoredValue],
+    ) -> list[str]:
+        """Read values from the object store; returns the keys of those that were lost there."""
+        if not large:
+            return []
+        refs = [found.ref[0] for _, found in large]
         lists, dead = await self._objects.fetch(list(dict.fromkeys(refs)))
         lost: dict[ShardClient, list[str]] = {}
         for (shard, found), ref in zip(large, refs, strict=True):
             if ref in lists:
-                self._take(marks, found, lists[ref][found.place], None, loaded)
+                self._take(fresh, found, lists[ref][found.place], None, loaded)
             elif ref in dead:
                 lost.setdefault(shard, []).append(found.key)
         for shard, its in lost.items():
             await shard.call("lost", its)
-        return [key for its in lost.values() for key in its], absent
+        return [key for its in lost.values() for key in its]
 
     def _take(
         self,
-        marks: Sequence[tuple[ShardClient, Mark]],
+        fresh: Callable[[], bool],
         found: Found,
         value: Any,
         size: int | None,
         loaded: dict[str, StoredValue],
     ) -> None:
         stored = stored_value(self._registries, found, value)
-        # All shards must be unchanged: one of them has found it, another one may be making it anew.
-        if all(shard.is_fresh(mark) for shard, mark in marks):
+        if fresh():
             self._cache.put(stored, size_of(value) if size is None else size)
         loaded[found.key] = stored
         self._counts[READS_MEMORY if found.rank == OWN else READS_STORE] += 1

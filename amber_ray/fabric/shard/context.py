@@ -88,7 +88,9 @@ class ShardContext:
         if isinstance(handle, Inline):
             return Found(key, recipe.feature, recipe.version, handle.data, made=made, rank=OWN)
         ref, place = [handle.ref], handle.place
-        return Found(key, recipe.feature, recipe.version, ref=ref, place=place, made=made, rank=OWN)
+        return Found(
+            key, recipe.feature, recipe.version, ref=ref, place=place, made=made, rank=OWN, size=handle.size
+        )
 
     def in_object_store(self, key: str) -> bool:
         """Whether a key's value is in memory as an object, which a node's death can take along."""

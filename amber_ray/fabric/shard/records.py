@@ -38,6 +38,7 @@ class Record:
       the body that is on paper, and `saving` is held while one is written;
     - `interest`: the sessions that keep it alive, each with its attempt (see `Submission`);
     - `followers`: the sessions that are told of it, whether they keep it alive or not;
+    - `readers`: those of them whose callers read all of its values (`Submission.reading`);
     - `internal`: it is another shard's question, which counts for no tenant;
     - `held`: of such a question, the values that it was told of;
     - `ended`: when it ended, on the shard's clock.
@@ -62,6 +63,7 @@ class Record:
     expanded: dict[str, tuple[FoundUnit, ...]] = field(default_factory=dict)
     interest: dict[str, int] = field(default_factory=dict)
     followers: dict[str, None] = field(default_factory=dict)
+    readers: set[str] = field(default_factory=set)
     internal: bool = False
     held: dict[str, Handle] = field(default_factory=dict)
     ended: float = 0.0

@@ -35,6 +35,7 @@ from amber_ray.fabric.transport.messages import (
     NO_COUNTS,
     Answer,
     Counts,
+    Found,
     FoundUnit,
     Inline,
     MissingPlans,
@@ -55,6 +56,8 @@ CENSUS_SECONDS = 2.0
 """Longest wait for what engines have counted; one that said nothing is asked again only once it is heard."""
 RECORDS = 20_000
 """Requests remembered at most; finished ones leave first."""
+PLACES, PLACES_BYTES = 256, 16 << 20
+"""Most large values whose places come with one message, and their bytes: whoever reads asks for the rest."""
 RECORD_SECONDS = 300.0
 """How long the answers of a finished request that was not journaled are remembered."""
 
@@ -163,6 +166,26 @@ class RequestTable:
             size=handle.size if handle else 0,
             inline=handle.data if isinstance(handle, Inline) else None,
         )
+
+    def _places(self, answers: Iterable[Answer]) -> dict[str, Found]:
+        """Where the first of those values are, by key, that do not travel with their answers."""
+        places: dict[str, Found] = {}
+        left = PLACES_BYTES
+        for answer in answers:
+            if answer.failure is not None or answer.inline is not None or answer.key in places:
+                continue
+            found = self._context.found(answer.key)
+            if found is not None:
+                left -= found.size
+                if len(places) == PLACES or (places and left < 0):
+                    break
+                places[answer.key] = found
+        return places
+
+    def _reads(self, session: str, id: str) -> bool:
+        """Whether the callers of a session read all values of a request."""
+        record = self._records.get(id)
+        return record is not None and session in record.readers
 
     def _followers(self, record: Record) -> Iterable[Session]:
         sessions = map(self._sessions.get, record.followers)
@@ -285,6 +308,7 @@ class RequestTable:
                 record.accepted, record.body, record.saved = old.accepted, old.body, old.saved
                 record.saving = old.saving
                 record.interest, record.followers = old.interest, old.followers
+                record.readers = old.readers
             self._begin(
                 record,
                 part,
@@ -302,7 +326,11 @@ class RequestTable:
         record.interest[session] = max(one.attempt, record.interest.get(session, 0))
         record.followers[session] = None
         box.seen = now
-        return record.reply(self._progress(record), self._context.changes)
+        reply = record.reply(self._progress(record), self._context.changes)
+        if one.reading:
+            record.readers.add(session)
+            reply.places = list(self._places(record.answers.values()).values())
+        return reply
 
     def _refused(self, tenant: str) -> str:
         running, most = self._running[tenant], self._settings.limits.requests_per_tenant
@@ -454,6 +482,9 @@ class RequestTable:
                 pass
         # What another poll of this session was given meanwhile, and its sender may never get, is given again.
         box.number += 1
+        box.updates.places = self._places(
+            answer for id, answer in box.updates.about if self._reads(session, id)
+        )
         box.sent = _joined(box.sent, box.updates, self._context.changes)
         box.sent.stream, box.sent.number = box.stream, box.number
         box.sent.incarnation = self._context.incarnation
@@ -644,6 +675,7 @@ class RequestTable:
             box.heard.set()
         for record in list(self._records.values()):
             record.followers.pop(session, None)
+            record.readers.discard(session)
             if record.interest.pop(session, None) is not None:
                 self._drop_unwanted(record)
 
@@ -683,6 +715,7 @@ def _joined(first: Updates, second: Updates, changes: int) -> Updates:
         first.purged or second.purged,
         changes,
         expanded=first.expanded + second.expanded,
+        places=first.places | second.places,
     )
 
 

@@ -130,7 +130,8 @@ class Submission:
     answer: `shards` are those. `about` is what whoever follows the request must know beside its targets.
     `attempt` is the sender's number for this interest in the request: a withdrawal names it, so one that is
     late ends nothing newer. `record`, when given, is journaled before the reply: the request is then accepted
-    for good. `answered`: the sender has answered it from its own memory, and only tells of it.
+    for good. `answered`: the sender has answered it from its own memory, and only tells of it. `reading`: its
+    caller reads all values, so places of large ones come with the answers (`Reply.places`).
     """
 
     id: str
@@ -147,6 +148,7 @@ class Submission:
     about: Mapping[str, Any] | None = None
     attempt: int = 0
     answered: bool = False
+    reading: bool = False
 
 
 @dataclass(slots=True)
@@ -228,9 +230,9 @@ class Reply:
 
     `targets`, their `positions` and the `shards` that have a part of the request only when attached anew.
     `expanded`: targets in whose places others are by now, of all that the request has. `changes` is the
-    shard's count of changed values when this was said (see `Updates`). `refused` says why it
-    was not taken, `unsaved` why it was taken but could not be journaled, `taken` that its id belongs to
-    another request.
+    shard's count of changed values when this was said (see `Updates`). `places`: where the first large values
+    are, for a caller who is about to read them (`Submission.reading`). `refused` says why it was not taken,
+    `unsaved` why it was taken but could not be journaled, `taken` that its id belongs to another request.
     """
 
     id: str
@@ -249,6 +251,7 @@ class Reply:
     unsaved: str = ""
     taken: bool = False
     expanded: Sequence[Expansion] = ()
+    places: Sequence[Found] = ()
 
 
 @dataclass(slots=True)
@@ -262,6 +265,7 @@ class Updates:
       request's; those that are equal are one object, so many who wait for a key cost its value once;
     - `answers`: the newest answer of each key; `finished`: (request, state);
     - `expanded`: (request, target in whose place others are from now on);
+    - `places`: where large values are, by key, as in `Reply.places`;
     - `replaced`: requests whose targets are others now, to be attached anew;
     - `changed`: keys whose values were made anew, so copies of them must go;
     - `purged`: values were purged, and copies of any value must go: an engine may hold one that no shard has;
@@ -281,6 +285,7 @@ class Updates:
     changes: int = 0
     incarnation: str = ""
     expanded: list[tuple[str, Expansion]] = field(default_factory=list)
+    places: dict[str, Found] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(
@@ -306,7 +311,8 @@ class Found(NamedTuple):
 
     - `made`: when the value was made (Unix time);
     - `rank`: of what several shards found the highest counts: the name of a part without its folder, later
-      ones being newer, or `OWN`, which is in its owner's memory.
+      ones being newer, or `OWN`, which is in its owner's memory;
+    - `size`: its bytes, where they are known.
     """
 
     key: str
@@ -317,6 +323,7 @@ class Found(NamedTuple):
     place: int = 0
     made: float = 0.0
     rank: str = ""
+    size: int = 0
 
 
 OWN = "~"

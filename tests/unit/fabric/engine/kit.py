@@ -12,7 +12,7 @@ import asyncio
 import pickle
 import selectors
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -417,6 +417,7 @@ class MemoryShard:
         record.interest[session] = max(submission.attempt, record.interest.get(session, 0))
         record.followers.add(session)
         reply = record.reply(self.changes)
+        reply.places = list(self._places(record.answers) if submission.reading else ())
         if submission.record is not None and not record.accepted:
             if self.unsaved:
                 reply.unsaved = self.unsaved
@@ -466,7 +467,18 @@ class MemoryShard:
             str(self.incarnations),
             sent.expanded + new.expanded,
         )
+        read = [answer.key for id, answer in box.sent.about if self._reads(id)]
+        box.sent.places = {place.key: place for place in self._places(read)}
         return box.sent
+
+    def _reads(self, id: str) -> bool:
+        return id in self.records and self.records[id].submission.reading
+
+    def _places(self, keys: Iterable[str]) -> Iterator[Found]:
+        """Where those of these values are that are large."""
+        for key in keys:
+            if key in self.values and key in self.large:
+                yield Found(key, "name_of", "1", ref=[(self.number, key)], made=7.0, rank=OWN, size=100)
 
     async def attach(self, session: str, id: str) -> Reply | None:
         record = self.records.get(id)
@@ -644,8 +656,9 @@ class Numbers:
 class World:
     """Shards and engines over them; `assets` are the same for all engines."""
 
-    def __init__(self, shards: int, **settings: Any) -> None:
+    def __init__(self, shards: int, reading: bool = False, **settings: Any) -> None:
         self.settings = Settings(shards=shards, **settings)
+        self.reading = reading
         self.shards = [MemoryShard(number) for number in range(shards)]
         self.shard = self.shards[0]
         self.assets = MemoryAssets()
@@ -661,6 +674,7 @@ class World:
             LoopClock(),
             self._identity,
             self._unpacked,
+            self.reading,
         )
         blob = layers.bottom(registry.digest, registry.names(), b"code")
         engine = Engine(self.settings, registry, {registry.digest: blob}, ports)

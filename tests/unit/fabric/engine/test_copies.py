@@ -12,14 +12,14 @@ import pytest
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
-from amber_ray.core.model.request import Failure, RequestView
+from amber_ray.core.model.request import Failure, Priority, RequestView
 from amber_ray.core.model.stats import HITS_REPLICA, READS_MEMORY
 from amber_ray.core.model.units import Asset, Clip, EachRange
 from amber_ray.core.planning.plan import Target
 from amber_ray.errors import Unavailable, UnknownKey
 from amber_ray.fabric.engine import value_reader
-from amber_ray.fabric.engine.cache import UNIT_BYTES, Units
-from amber_ray.fabric.transport.messages import OWN, FoundUnit
+from amber_ray.fabric.engine.cache import UNIT_BYTES, Places, Units
+from amber_ray.fabric.transport.messages import OWN, Found, FoundUnit
 from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, run, until, values, world
 
 A = Asset("a" * 32, "/a.mp4", "video/mp4", 1, 30.0)
@@ -525,3 +525,129 @@ def test_units_of_many_films_are_bounded_and_the_oldest_go_first() -> None:
     assert [some.get(one) is not None for one in each] == [False, False, False, True, False]
     some.clear()
     assert some.keys("S3") == []
+
+
+# --- places that come with answers
+
+
+async def made_large(w: World, engine: Any, *, at_once: bool) -> str:
+    """The key of a large value that a caller has been answered: at once, or after it was made."""
+    if not at_once:
+        task = asyncio.create_task(engine.compute(ask(*w.films(0)), SECONDS, "first"))
+        await until(lambda: "first" in w.shard.records)
+        w.shard.large.update(t.key for t in w.shard.records["first"].targets)
+        w.shard.make_all()
+        return str((await task).results[0].key)
+    key = str((await made(w, await w.engine(), "before")).results[0].key)
+    w.shard.large.add(key)
+    await engine.compute(ask(*w.films(0)), SECONDS, "first")
+    return key
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_large_value_is_read_where_its_answer_told_that_it_is(at_once: bool) -> None:
+    async def story() -> None:
+        async with world(reading=True, shards=2) as w:
+            engine = await w.engine()
+            key = await made_large(w, engine, at_once=at_once)
+            (loaded,) = await engine.load([key])
+            assert (loaded.value, loaded.made) == (w.shard.values[key], 7.0)
+            assert (count(w, "get"), (await engine.stats())[READS_MEMORY]) == (0, 1)
+            (again,) = await engine.load([key])  # a copy by now
+            assert (again.value, count(w, "get")) == (loaded.value, 0)
+
+    run(story())
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_place_is_called_back_with_its_value(at_once: bool) -> None:
+    async def story() -> None:
+        async with world(reading=True) as w:
+            engine = await w.engine()
+            key = await made_large(w, engine, at_once=at_once)
+            w.shard.change(key)
+            w.shard.make(key, value="newer")
+            await heard(w, engine)
+            assert [v.value for v in await engine.load([key])] == ["newer"]
+            assert count(w, "get") == 1
+
+    run(story())
+
+
+def test_places_of_a_shard_that_starts_over_are_forgotten() -> None:
+    async def story() -> None:
+        async with world(reading=True) as w:
+            engine = await w.engine()
+            key = await made_large(w, engine, at_once=False)
+            w.shard.restart()
+            await until(lambda: bool(w.shard.sessions))
+            w.shard.values[key] = "newer"
+            assert [v.value for v in await engine.load([key])] == ["newer"]
+
+    run(story())
+
+
+def test_a_place_whose_value_changed_while_it_was_read_is_served_and_not_kept() -> None:
+    async def story() -> None:
+        async with world(reading=True) as w:
+            engine = await w.engine()
+            key = await made_large(w, engine, at_once=False)
+            old, gate = w.shard.values[key], Gate()
+            w.objects.gate = gate
+            reading = asyncio.create_task(engine.load([key]))
+            await until(lambda: gate.arrived)
+            w.shard.change(key)
+            w.shard.values[key] = "newer"
+            await heard(w, engine)
+            gate.open()
+            assert [v.value for v in await reading] == [old]
+            assert [v.value for v in await engine.load([key])] == ["newer"]
+
+    run(story())
+
+
+def test_what_is_lost_from_its_place_is_told_to_its_shard_and_asked_for_again() -> None:
+    async def story() -> None:
+        async with world(reading=True) as w:
+            engine = await w.engine()
+            key = await made_large(w, engine, at_once=False)
+            w.objects.lost.add(key)
+            with pytest.raises(Unavailable, match="was lost with the node"):
+                await engine.load([key])
+            assert (w.shard.named("lost"), count(w, "get")) == ([([key],)], 1)
+
+    run(story())
+
+
+def test_who_only_tells_of_values_is_told_no_places() -> None:
+    async def story() -> None:
+        async with world(reading=False) as w:
+            key = await made_large(w, engine := await w.engine(), at_once=False)
+            assert not w.shard.records["first"].submission.reading
+            await engine.load([key])
+            assert count(w, "get") == 1
+        async with world(reading=True) as w:
+            await made(w, await w.engine(), priority=Priority.BACKFILL)
+            assert not w.shard.records["first"].submission.reading
+
+    run(story())
+
+
+def place(key: str, size: int) -> Found:
+    return Found(key, "f", "1", ref=[key], rank=OWN, size=size)
+
+
+def test_few_places_are_kept_and_not_for_long() -> None:
+    places = Places(100)
+    for at, key in enumerate("abc"):
+        places.put(place(key, 40), 0, float(at))
+    assert [found.key for _, found in places.take("abc")] == ["b", "c"]  # the oldest gave way
+    assert places.take("abc") == []
+    places.put(place("d", 40), 1, 5.0)
+    places.put(place("d", 60), 2, 6.0)  # told again: it counts once
+    places.put(place("e", 40), 0, 7.0)
+    places.sweep(7.0)
+    assert [(shard, found.key) for shard, found in places.take("de")] == [(0, "e")]
+    places.put(place("f", 100), 0, 8.0)
+    places.clear()
+    assert places.take("f") == []

@@ -15,8 +15,16 @@ from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset
 from amber_ray.core.state import events as ev
 from amber_ray.errors import StoreError
-from amber_ray.fabric.shard.requests import SESSION_SECONDS, RequestTable
-from amber_ray.fabric.transport.messages import MissingPlans, PlanPart, Reply, Submission
+from amber_ray.fabric.shard.requests import PLACES_BYTES, SESSION_SECONDS, RequestTable
+from amber_ray.fabric.transport.messages import (
+    OWN,
+    Made,
+    MissingPlans,
+    PlanPart,
+    Reply,
+    Slot,
+    Submission,
+)
 from amber_ray.settings import Limits
 from tests.unit.fabric.shard.kit import Bench, part_of, run, turns
 
@@ -450,3 +458,55 @@ def test_a_request_that_failed_is_one_line_of_the_log_under_its_id(caplog: pytes
     assert line.getMessage() == (
         "1 of 1 results failed: size of /m/a.mp4: FeatureError: ValueError: boom (and 1 more)"
     )
+
+
+# --- where large values are
+
+
+FILMS = [Asset(f"{i:032x}", f"/m/{i}.mp4", "video/mp4", 10, 5.0) for i in range(5)]
+
+
+def in_object_store(bench: Bench, made: RequestTable, id: str, size: int) -> list[str]:
+    """Answer all of a request: its values are in the object store, with so many bytes each."""
+    record = made.record(id)
+    assert record is not None
+    keys = [target.key for target in record.targets]
+    for key in keys:
+        bench.context.values[key] = Slot(f"ref of {key}", 0, size, Made(1.0, "cpu", 2.0))
+        made.deliver(id, key, ev.Ready(cached=True))
+    return keys
+
+
+def test_places_of_large_values_come_with_answers_for_those_who_read_them() -> None:
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        films = part(OLD, *FILMS)
+        await ask(made, submission("r", reading=True), of=films, by="reader")
+        await ask(made, submission("r"), of=films, by="other")
+        keys = in_object_store(bench, made, "r", 100)
+        told, untold = [await made.poll(by, "", 0, 0.0) for by in ("reader", "other")]
+        assert {key: (p.ref, p.size, p.rank) for key, p in told.places.items()} == {
+            key: ([f"ref of {key}"], 100, OWN) for key in keys
+        }
+        assert untold.places == {}
+        again = await made.poll("reader", told.stream, 0, 0.0)  # those were lost on the way
+        assert again.places == told.places
+        (reply,) = await ask(made, submission("r", reading=True, attempt=2), of=films, by="reader")
+        assert [place.key for place in reply.places] == keys
+        (reply,) = await ask(made, submission("r", attempt=2), of=films, by="other")
+        assert list(reply.places) == []
+
+    run(story())
+
+
+def test_a_message_brings_places_of_so_many_bytes_and_of_one_value_at_least() -> None:
+    async def story() -> None:
+        for size, places in ((PLACES_BYTES // 2, 2), (2 * PLACES_BYTES, 1)):
+            bench = Bench()
+            made = table(bench)
+            await ask(made, submission("r", reading=True), of=part(OLD, *FILMS))
+            in_object_store(bench, made, "r", size)
+            assert len((await made.poll("s", "", 0, 0.0)).places) == places
+
+    run(story())
