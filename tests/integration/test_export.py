@@ -23,7 +23,7 @@ def test_a_training_set_is_written_and_read_with_plain_parquet(shell: Shell) -> 
     (media / "torn.wav").write_bytes(b"RIFF, but no more")
     words = ("--assets", "media", "--features", KIT, "--segment-seconds", "10", "--store", "store", "-q")
 
-    status, out, err = shell.run("export", "left", "size@1", *words, "--out", "set", "--compute")
+    status, out, err = shell.run("export", "left", "size@1", "mark_span", *words, "--out", "set", "--compute")
     assert (status, err) == (1, ""), err
     left = ds.dataset(shell.folder / "set/left").to_table()
     assert left["uri"].to_pylist() == [f"media/{Path(n).name}" for n in names for _ in range(3)]
@@ -35,10 +35,27 @@ def test_a_training_set_is_written_and_read_with_plain_parquet(shell: Shell) -> 
     [bad, *rest] = pq.read_table(
         shell.folder / "set/coverage.parquet", filters=[("failed", ">", 0)]
     ).to_pylist()
-    assert (bad["uri"], len(rest)) == ("media/torn.wav", 1)
+    assert (bad["uri"], len(rest)) == ("media/torn.wav", 2)
     assert "torn.wav" in bad["error"]
     ran = shell.server.runs("left")
     assert ran == 9
+    spans = ds.dataset(shell.folder / "set/mark_span").to_table()
+    assert list(zip(spans["start"].to_pylist(), spans["length"].to_pylist(), strict=True))[:3] == [
+        *((0.0, 3.0), (3.0, 14.0), (17.0, 3.0)),
+    ]
+    assert spans["value"].to_pylist() == [[0.0, 3.0], [3.0, 17.0], [17.0, 20.0]] * 3
+
+    unmade = ("--param", "marks.at=3,16,20")  # nobody has looked for these windows
+    status, out, err = shell.run("export", "mark_span", *words, *unmade, "--out", "unmade")
+    assert (status, err) == (1, "")
+    assert next(line.split() for line in out.splitlines() if "mark_span" in line) == [
+        *("mark_span", "4", "0", "1", "0", "3"),
+    ]
+    unknown = pq.read_table(shell.folder / "unmade/coverage.parquet").to_pylist()
+    assert sum(line["unknown"] for line in unknown) == 3
+    status, out, err = shell.run("export", "mark_span", *words, "--out", "marked")
+    assert "9 values are in marked" in out  # by windows that are only stored, without any Ray
+    assert ds.dataset(shell.folder / "marked/mark_span").to_table().equals(spans)
 
     status, out, err = shell.run("export", "left", "diamond", *words, "--out", "again")
     assert (status, err) == (1, "")

@@ -20,6 +20,8 @@ import pytest
 
 import amber_ray
 from amber_ray import errors
+from amber_ray.cli import main
+from amber_ray.cli.look import unit_label
 from amber_ray.core.declare.loading import load
 from tests.generated import generate
 from tests.media import flat, write_video
@@ -510,3 +512,149 @@ def test_windows_that_a_feature_found_are_told_when_they_are_known(server: Serve
         assert python.get("mark_span", CLIP, params={"marks.at": "3,17"}) == [[0.0, 3.0], [3.0, 17.0]]
         assert python.get("mark_span", CLIP, params={"marks.at": ""}) == []
     assert server.runs("marks") == 3
+
+
+MARKS = [(0.0, 3.0), (3.0, 17.0), (17.0, 20.0)]
+
+
+def test_found_windows_are_explained_stored_and_counted_one_by_one(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is known of each window is told by every way in, and nobody guesses what is not."""
+
+    def shell(*words: str) -> str:
+        assert main([*words, str(CLIP), "--server", server.url]) == 0
+        return capsys.readouterr().out
+
+    def stored(client: amber_ray.Client, **params: str) -> list[tuple[str, str]]:
+        rows = client.stored("mark_span", CLIP, params=params).rows
+        return [(unit_label(row.unit), row.state) for row in rows]
+
+    def fates(client: amber_ray.Client, **params: str) -> dict[str, str]:
+        steps = client.explain("mark_span", CLIP, params=params)
+        return {f"{step.feature} {unit_label(step.unit)}": step.action for step in steps}
+
+    with amber_ray.connect(server.url) as client, server.client() as http:
+        for name in ("marks", "mark_span"):
+            client.purge(feature=name)
+        assert stored(client) == [("each of marks", "pending")]
+        assert fates(client) == {"marks whole": "run", "mark_span each of marks": "run"}
+        got = client.get("mark_span", CLIP)
+        assert got == [[a, b] for a, b in MARKS]
+        assert [(w.start, w.end, value) for w, value in got.items()] == [(a, b, [a, b]) for a, b in MARKS]
+        table = client.get_many(["mark_span", "size"], CLIP)
+        assert [(w.start, w.end) for w, _ in table["mark_span", CLIP].items()] == MARKS
+        assert stored(client) == [(f"{a:g}-{b:g} s", "ready") for a, b in MARKS]
+        assert {f for step, f in fates(client).items() if step != "marks whole"} == {"use"}
+
+        # Windows that nobody has looked for: as many as were found before, in the mean, are expected.
+        moved = {"marks.at": "3,16,20"}
+        [finder, each] = client.explain("mark_span", CLIP, params=moved)
+        assert (finder.action, each.action) == ("run", "run")
+        mean = each.expected
+        assert mean in (2, 3)  # other tests have had it look for fewer
+        told = shell("explain", "mark_span", "--param", "marks.at=3,16,20")
+        assert f"each of marks: {mean} expected" in " ".join(told.split())
+        assert f"about {mean + 1} of {mean + 1} steps would run" in told
+        body = {"features": ["mark_span"], "assets": [{"uri": str(CLIP)}], "params": moved}
+        plan = http.post("/v1/explain", json=body).json()
+        assert [(s["unit"], s["expected"]) for s in plan["steps"]] == [
+            (None, None),
+            ({"each": "marks"}, mean),
+        ]
+        part = http.post("/v1/explain", json=body | {"range": [0, 10]}).json()
+        assert [s["expected"] for s in part["steps"]] == [None, 1]
+
+        # Looked for, and only one of them is there: it has the same bounds.
+        client.get("marks", CLIP, params=moved)
+        assert stored(client, **moved) == [
+            *(("0-3 s", "ready"), ("3-16 s", "pending"), ("16-20 s", "pending")),
+        ]
+        assert [fates(client, **moved)[f"mark_span {w}"] for w in ("0-3 s", "3-16 s", "16-20 s")] == [
+            *("use", "run", "run"),
+        ]
+        found = json.loads(shell("get", "mark_span", "--range", "2:4", "--format", "json", "-q"))
+        assert [row["unit"] for row in found["results"]] == [{"start": a, "end": b} for a, b in MARKS[:2]]
+        assert (server.runs("marks"), server.runs("mark_span")) == (2, 3)
+        assert client.get("mark_span", CLIP, params={"marks.at": ""}) == []
+        assert stored(client, **{"marks.at": ""}) == [("each of marks", "ready")]
+        assert "nothing was found" in shell("get", "mark_span", "--param", "marks.at=")
+
+
+def test_found_windows_fail_are_purged_refreshed_and_cancelled_one_by_one(
+    server: Server, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = (0, 0)
+
+    def ran() -> tuple[int, int]:
+        """Runs of finder and units since this was asked last."""
+        nonlocal runs
+        before, runs = runs, (server.runs("marks"), server.runs("mark_span"))
+        return runs[0] - before[0], runs[1] - before[1]
+
+    spans = [[a, b] for a, b in MARKS]
+    with amber_ray.connect(server.url) as client, server.client() as http:
+        client.purge(asset=CLIP)
+        assert client.get("mark_span", CLIP) == spans
+        assert ran() == (1, 3)
+
+        with pytest.raises(errors.FeatureError, match="this one is bad"):
+            client.get("mark_span", CLIP, params={"mark_span.bad": 3.0})
+        assert ran() == (0, 3)
+        [failure] = [f for f in client.failures() if f.step == "mark_span"]
+        assert failure.unit.endswith("@3000000+14000000")
+        assert main(["failures", "--server", server.url]) == 0
+        assert "3-17 s" in capsys.readouterr().out
+        table = client.get_many("mark_span", CLIP, params={"mark_span.bad": 3.0})
+        assert [(row.unit.start, row.state) for row in table.rows if row.unit] == [
+            *((0.0, "ready"), (3.0, "failed"), (17.0, "ready")),
+        ]
+        assert ran() == (0, 0)
+
+        # What is forgotten is what was named: an asset's, the finder's, the units'.
+        client.purge(feature="marks")
+        assert client.stored("mark_span", CLIP).rows[0].uncounted
+        assert client.get("mark_span", CLIP) == spans
+        assert ran() == (1, 0)
+        assert main(["purge", "--feature", "mark_span", "--server", server.url]) == 0
+        assert {row.state for row in client.stored("mark_span", CLIP).rows} == {"pending"}
+        assert client.get("mark_span", CLIP) == spans
+        assert ran() == (0, 3)
+        id = client.asset(CLIP).id
+        assert http.delete("/v1/values", params={"asset": id}).json()["purged"] >= 4
+        assert client.get("mark_span", CLIP) == spans
+        assert ran() == (1, 3)
+
+        # A refresh of the units is of the units, as of any feature; that of the finder is of its ranges.
+        assert client.get("mark_span", CLIP, refresh=True) == spans
+        assert ran() == (0, 3)
+        told = {"marks.at": "told"}
+        (server.traces / "marks.told").write_text("4,17,20")
+        assert client.get("mark_span", CLIP, params=told) == [[0.0, 4.0], [4.0, 17.0], [17.0, 20.0]]
+        assert ran() == (1, 2)  # [17, 20) was there
+        (server.traces / "marks.told").write_text("4,18")
+        assert len(client.get("marks", CLIP, params=told, refresh=True)) == 3
+        assert [row.state for row in client.stored("mark_span", CLIP, params=told).rows] == [
+            *("ready", "pending"),
+        ]
+        assert client.get("mark_span", CLIP, params=told) == [[0.0, 4.0], [4.0, 18.0]]
+        assert ran() == (1, 1)
+        (server.traces / "marks.told").write_text("5,18")
+        both = client.get_many(["marks", "mark_span"], CLIP, params=told, refresh=True)
+        assert both["mark_span", CLIP] == [[0.0, 5.0], [5.0, 18.0]]
+        assert ran() == (1, 2)
+
+        # A caller who leaves in the midst of an expansion takes along what nobody else waits for.
+        held = {
+            "features": ["mark_span"],
+            "assets": [{"uri": str(CLIP)}],
+            "params": {"mark_span.gated": True},
+        }
+        place = http.post("/v1/compute", json=held, headers={"Prefer": "wait=0"}).headers["location"]
+        server.until(lambda: server.runs("mark_span") > runs[1])
+        left = http.delete(place).json()
+        assert (left["state"], {r["state"] for r in left["results"]}) == ("cancelled", {"cancelled"})
+        assert [(r["unit"]["start"], r["unit"]["end"]) for r in left["results"]] == MARKS
+        server.until(lambda: not server.stats()["tasks_running"])
+        server.open("mark_span")
+        assert client.get("mark_span", CLIP, params={"mark_span.gated": True}) == spans
