@@ -1,4 +1,4 @@
-"""`python -m tests.simulation.mutate`: break a copy of the code on purpose, and see the simulation notice.
+"""`python -m tests.simulation.mutate`: break a copy of the code on purpose, and see it noticed.
 
 Works on a copy in a temporary folder, never on the working tree.
 """
@@ -22,7 +22,7 @@ SECONDS = 300.0
 
 
 def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
-    """What noticed the mutation: the seed or the kept world, and the promise; empty if nothing did.
+    """What noticed the mutation: the seed or the kept world, and the promise, or the unit test; else empty.
 
     Raises `ValueError` if its old text is not there exactly once.
     """
@@ -33,7 +33,9 @@ def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
     shutil.copytree(
         ROOT / "tests/simulation", folder / "tests/simulation", ignore=shutil.ignore_patterns("__pycache__")
     )
-    shutil.copy(ROOT / "tests/core_kit.py", folder / "tests")
+    for copied in ("tests/core_kit.py", *filter(None, (mutation.tests,))):
+        (folder / copied).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / copied, folder / copied)
     file = folder / "amber_ray" / mutation.file
     text = file.read_text()
     if text.count(mutation.old) != 1:
@@ -41,24 +43,9 @@ def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
             f"{mutation.name!r}: {mutation.file} has its old text {text.count(mutation.old)} times, not once"
         )
     file.write_text(text.replace(mutation.old, mutation.new))
-    command = [
-        sys.executable,
-        "-m",
-        "tests.simulation",
-        "--first",
-        "--seeds",
-        str(seeds),
-        "--jobs",
-        str(jobs),
-    ]
-    run = subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-    )
+    if mutation.tests:
+        return _by_unit_tests(mutation, folder)
+    run = _run(folder, "tests.simulation", "--first", "--seeds", str(seeds), "--jobs", str(jobs))
     found = re.search(r"^((?:seed|world) \S+) failed after: (.*)$", run.stdout, re.MULTILINE)
     if run.returncode != 0 and found is None:
         raise ValueError(f"{mutation.name!r}: the simulation could not run: {run.stderr[-2000:]}")
@@ -67,6 +54,25 @@ def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
     events = re.search(r"(\d+) events in", run.stdout)
     told = re.sub(r"[0-9a-f]{32}", "KEY", found[2])
     return f"{found[1]}{f', within {events[1]} events' if events else ''}: {told[:90]}"
+
+
+def _by_unit_tests(mutation: Mutation, folder: Path) -> str:
+    run = _run(folder, "pytest", "-q", "-x", "-p", "no:cacheprovider", mutation.tests)
+    found = re.search(r"^FAILED \S+::(\w+)", run.stdout, re.MULTILINE)
+    if run.returncode != 0 and found is None:
+        raise ValueError(f"{mutation.name!r}: {mutation.tests} could not run: {run.stdout[-2000:]}")
+    return f"{found[1]} fails" if found else ""
+
+
+def _run(folder: Path, module: str, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", module, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+    )
 
 
 def run_all(mutations: Sequence[Mutation], seeds: int, jobs: int = 1) -> int:
@@ -86,8 +92,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.simulation.mutate", description=__doc__)
     parser.add_argument("--seeds", type=int, default=1000, help="worlds for each, at most")
     parser.add_argument("--quick", action="store_true", help="only a few")
+    parser.add_argument("--only", default="", metavar="WORDS", help="those with these words in name or file")
     arguments = parser.parse_args()
-    chosen = [m for m in MUTATIONS if m.name in QUICK or not arguments.quick]
+    chosen = [
+        m
+        for m in MUTATIONS
+        if (m.name in QUICK or not arguments.quick) and arguments.only in f"{m.name} {m.file}"
+    ]
     try:
         return run_all(chosen, arguments.seeds)
     except ValueError as error:

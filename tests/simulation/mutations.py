@@ -1,4 +1,8 @@
-"""Deliberate mistakes in the core, the shell and the engine, each of which the simulation must notice."""
+"""Deliberate mistakes in the core, the shell and the engine, each of which the simulation must notice.
+
+In a world time stands still while a ledger works, and nobody there minds which steps share a task. So a few
+mistakes are for the unit tests that they name.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +11,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """In `file` of `amber_ray`, `old` (there exactly once) becomes `new`."""
+    """In `file` of `amber_ray`, `old` (there exactly once) becomes `new`.
+
+    `tests`: the file of unit tests that must notice it, if it is not for the simulation.
+    """
 
     name: str
     file: str
     old: str
     new: str
+    tests: str = ""
+
+
+_FANOUT = "tests/unit/core/ledger/test_ledger_fanout.py"
+_SCHEDULE = "tests/unit/core/scheduler/test_schedule.py"
 
 
 MUTATIONS = (
@@ -581,6 +593,7 @@ MUTATIONS = (
         "core/ledger/ledger.py",
         " or entry.unrolling.windows is not windows:",
         ":",
+        _FANOUT,
     ),
     Mutation(
         "forget that there are more windows",
@@ -695,6 +708,95 @@ MUTATIONS = (
         "fabric/shard/records.py",
         "            expanded=tuple(self.expanded.items()),\n",
         "",
+    ),
+    Mutation(
+        "count a looker that has left the queue",
+        "core/scheduler/schedule.py",
+        "            del beside[entry.key]\n",
+        "",
+    ),
+    Mutation(
+        "take a step along twice",
+        "core/scheduler/schedule.py",
+        "                if one.ticket:  # else it was taken along meanwhile\n",
+        "                if True:\n",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "take along windows that kill",
+        "core/scheduler/schedule.py",
+        "            and not one.isolated\n            and one.step",
+        "            and one.step",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "take along windows that hold other resources",
+        "core/scheduler/schedule.py",
+        "            and self._shape(one.step.recipe).lane == lane\n",
+        "",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "take along windows of other urgency",
+        "core/scheduler/schedule.py",
+        "            if one.rank == head.rank\n",
+        "            if True\n",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "take along windows of other tenants",
+        "core/scheduler/schedule.py",
+        "            and one.tenant == head.tenant\n            and not one",
+        "            and not one",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "run what gathers windows before them",
+        "core/scheduler/schedule.py",
+        "key=lambda e: _by_time(e.step) if e.key in fused else _LAST)",
+        "key=lambda e: _by_time(e.step))",
+    ),
+    Mutation(
+        "look at windows in the order in which they were asked for",
+        "core/scheduler/schedule.py",
+        "        return sorted(found, key=lambda one: _by_time(one.step))\n",
+        "        return found\n",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "pack a reel without end",
+        "core/scheduler/schedule.py",
+        "                    yield one, self.pack_seconds * REEL_PACKS\n",
+        '                    yield one, float("inf")\n',
+        _SCHEDULE,
+    ),
+    Mutation(
+        "leave idle workers no share of a reel",
+        "core/scheduler/schedule.py",
+        "            if groups >= share or len",
+        "            if len",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "learn of all windows as of one length",
+        "core/scheduler/costs.py",
+        "        return 1 + (unit.length_us >> 18).bit_length() // 2\n",
+        "        return 1\n",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "expect of longer windows what shorter ones took",
+        "core/scheduler/costs.py",
+        " * 4 ** max(0, length - other))",
+        ")",
+        _SCHEDULE,
+    ),
+    Mutation(
+        "learn of windows and not of their feature",
+        "core/scheduler/costs.py",
+        "            self.also.learn(seconds, size, ranges)\n",
+        "            pass\n",
+        _SCHEDULE,
     ),
 )
 

@@ -736,6 +736,34 @@ def test_nothing_comes_of_windows_whose_finder_was_lost_before_all_were_expanded
     assert made.finished == ["hold", "r"]
 
 
+def test_an_expansion_begins_again_with_the_windows_of_the_finder_that_ran_meanwhile() -> None:
+    """The finder is lost and has run again while the ledger goes on with another template's windows."""
+    steps = Graph()
+    steps.add("cuts")
+    steps.add("acts")
+    steps.each("light", "cuts")
+    steps.each("pose", "acts")
+    made = little_by_little(at_once=2)
+    made.windows["acts"] = tuple((start, end + 1) for start, end in MANY)
+    made.ask("r", steps.steps, "each light", "each pose")
+    made.done("cuts")
+    made.done("acts")
+    light, pose = (made.ledger.entries[key] for key in ("each light", "each pose"))
+    while list(made.ledger.graph.to_expand.values()) != [pose, light]:
+        made.do(ev.Tick())
+    assert light.unrolling is not None
+    assert 0 < light.unrolling.left < len(MANY)
+    made.lost("cuts")  # which takes as long as some windows of the other one
+    made.windows["cuts"] = THREE
+    made.done("cuts")
+    ticks(made)
+    found = [made.ledger.entries[key].step.unit for key in units(made)]
+    assert [unit.start_us for unit in found] == [start for start, _ in THREE]  # type: ignore[union-attr]
+    assert len(units(made, key="each pose")) == len(MANY)
+    run(made)
+    assert made.finished == ["r"]
+
+
 def test_windows_that_can_not_be_are_told_when_they_are_come_to() -> None:
     made = little_by_little(windows=(*MANY, (9 * MICRO, 9 * MICRO)))
     made.ask("r", graph().steps, "each light")

@@ -403,6 +403,33 @@ def test_a_reel_that_takes_long_is_several_tasks() -> None:
     assert about(story) == [[5.0, 10.0, 15.0, 20.0, 25.0]]
 
 
+def test_a_second_look_at_a_window_is_counted_once() -> None:
+    windows = shots(*range(0, 61, 5))
+    graph = looking(windows)
+    for one in windows:
+        graph.add("strip", unit=one, looks=True)
+    story = Story(nodes=[ONE], lookahead=0, pack_seconds=0.6)
+    story.ask("r1", graph.steps, *[key for key in graph.steps if not key.startswith("frames")])
+    learned(story, 0.3)
+    assert about(story) == [[float(s) for s in range(5, 60, 5)]]  # 9.9 s of 12
+
+
+def test_looks_that_hold_more_are_no_part_of_a_reel_that_holds_less() -> None:
+    windows = shots(*range(0, 56, 5))
+    graph = looking(windows[::2])
+    for one in windows[1::2]:
+        graph.add("heavy", unit=one, looks=True, resources=Resources(num_cpus=2))
+    heavy = [key for key in graph.steps if key.startswith("heavy")]
+    story = Story(nodes=[{"CPU": 2.0}], lookahead=0, pack_seconds=1.0)
+    story.ask("r1", graph.steps, heavy[0])
+    learned(story, 0.1)  # so that it is known to be cheap
+    story.ask("r2", graph.steps, *[key for key in graph.steps if key.startswith("caption")], *heavy)
+    while story.ledger.tasks:
+        for task in list(story.ledger.tasks.values()):
+            assert len({step.recipe.feature == "heavy" for step in task.steps}) == 1
+            story.done(*(step.key for step in task.steps), seconds=0.1)
+
+
 def test_idle_workers_have_their_share_of_a_reel() -> None:
     graph = looking(shots(*range(0, 61, 5)))
     story = Story(nodes=[{"CPU": 3.0}], lookahead=0, pack_seconds=1.0)
