@@ -4,6 +4,8 @@
 
     backbones    the networks of `embedding`: architectures, weights, preprocessing
     weights      files of weights inside installed packages, checked before they are used
+    whisper      the recogniser of `words`: its weights, and a reading of half a minute of sound
+    passages     what `words` hears together, from the probability of speech
     similarity   vectors and picture hashes compared, with the same numbers on every machine
     sheets       draws pictures as labelled tiles on one JPEG
 
@@ -29,6 +31,8 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.loudness",
     "amber_ray.features.audio",
     "amber_ray.features.speech",
+    "amber_ray.features.words",
+    "amber_ray.features.transcript",
     "amber_ray.features.sound_events",
     "amber_ray.features.embedding",
     "amber_ray.features.labels",

@@ -95,8 +95,10 @@ text
 text_lines
 thumbnail
 timeline
+transcript
 transitions
 turn_level
+words
 """
 
 
