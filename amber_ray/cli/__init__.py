@@ -31,6 +31,7 @@ Starting it is cheap: a subcommand's own imports happen when it runs.
     registered    the features that a command speaks of: a server's, or those of the given modules
     values        answers as JSON and as Arrow tables
     files         `--out`: each value as a file of its own form
+    subtitles     `--format vtt` and `srt`: what is said from a time to a time, as subtitles
     summary       one value in a few words, for a cell of a table
     overview      the demo's picture of a clip: lanes of its values along one axis of time
     terminal      stdout, stderr and tables

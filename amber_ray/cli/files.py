@@ -4,6 +4,7 @@ table   each value in its own form: .jpg .png ... for media, .npy for arrays, .a
 json    one document
 arrow   one file per feature (Arrow's IPC file format)
 npy     one array per value
+vtt     one file of subtitles per feature and asset; srt likewise
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ import json
 import mimetypes
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from amber_ray.cli import subtitles
 from amber_ray.cli.values import Types, as_json, as_table
 from amber_ray.client.results import Results
 from amber_ray.client.row import Row
@@ -36,6 +38,13 @@ class Writer:
     def __init__(self, types: Types, format: str) -> None:
         self._types = types
         self._format = format
+
+    def check(self, features: Iterable[str]) -> None:
+        """Raise `BadRequest` where the format does not take a feature's values, before any is computed."""
+        if self._format in subtitles.FORMATS:
+            for feature in features:
+                if feature in self._types:
+                    subtitles.check(self._types, feature)
 
     def write(self, results: Results, out: str) -> Iterator[str]:
         """Write to `out` and yield each path written.
@@ -63,7 +72,8 @@ class Writer:
             return _stream(as_table(tables[0], self._types))
         files = self._files(results)
         if len(files) != 1:
-            raise BadRequest(f"stdout takes one array, not {len(files)}: give --out FOLDER")
+            one = "asset's subtitles" if self._format in subtitles.FORMATS else "array"
+            raise BadRequest(f"stdout takes one {one}, not {len(files)}: give --out FOLDER")
         return files[0][1]()
 
     def _files(self, results: Results) -> list[File]:
@@ -74,9 +84,29 @@ class Writer:
                 (f"{feature}.arrow", lambda rows=rows: _file(as_table(rows, self._types)))  # type: ignore[misc]
                 for feature, rows in _by_feature(results).items()
             ]
+        if self._format in subtitles.FORMATS:
+            return self._subtitles(results)
         ready = [row for row in results.rows if row.failure is None and not row.nothing_found]
         stems = _stems(ready)
         return [self._one(row, stem) for row, stem in zip(ready, stems, strict=True)]
+
+    def _subtitles(self, results: Results) -> list[File]:
+        """One file for what a feature says of an asset, as a whole or window by window."""
+        said: dict[tuple[str, str | None], list[Row]] = {}
+        for row in results.rows:
+            if row.failure is None:
+                said.setdefault((row.feature, row.asset), []).append(row)
+        stems = _stems([rows[0]._replace(unit=None) for rows in said.values()])
+        return [
+            (f"{stem}.{self._format}", self._subtitled(rows))
+            for stem, rows in zip(stems, said.values(), strict=True)
+        ]
+
+    def _subtitled(self, rows: list[Row]) -> Callable[[], bytes]:
+        found = [row for row in rows if not row.nothing_found]
+        if found:
+            subtitles.check(self._types, found[0].feature, [row.value for row in found])
+        return lambda: subtitles.encoded(subtitles.cues(found), self._format)
 
     def _one(self, row: Row, stem: str) -> File:
         value = row.value

@@ -26,6 +26,9 @@ def run(args: argparse.Namespace) -> int:
         raise BadRequest(f"--format {args.format} is binary: give --out, or send stdout somewhere")
     with client_of(args, args.assets) as client:
         no_feature_among(args.assets, client, features)
+        types = Types(client.features())
+        writer = Writer(types, args.format)
+        writer.check(features)
         results = client.get_many(
             features,
             args.assets,
@@ -36,12 +39,10 @@ def run(args: argparse.Namespace) -> int:
             priority=args.priority,
             progress=False if args.quiet else None,
         )
-        types = Types(client.features())
     if not args.quiet:
         notes = Notes()
         notes.add(results)
         notes.show()
-    writer = Writer(types, args.format)
     if args.out is not None:
         for path in writer.write(results, args.out):
             note(path) if not args.quiet else None

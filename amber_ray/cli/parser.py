@@ -111,9 +111,9 @@ def build() -> Parser:
     _server(get)
     get.add_argument(
         "--format",
-        choices=("table", "json", "arrow", "npy"),
+        choices=("table", "json", "arrow", "npy", "vtt", "srt"),
         default="table",
-        help="how to print or write values (default table: in a few words)",
+        help="how to print or write values (default table: in a few words); vtt and srt: as subtitles",
     )
     get.add_argument("--out", metavar="FILE_OR_DIR", help="write values there; a JPEG becomes a .jpg file")
     _waiting(get)

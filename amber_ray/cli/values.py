@@ -21,6 +21,10 @@ class Types:
         for info in infos:
             self._types[info.name] = self._types[f"{info.name}@{info.version}"] = from_spec(info.returns)
 
+    def __contains__(self, feature: str) -> bool:
+        """Whether the feature says of which type its values are."""
+        return feature in self._types
+
     def of(self, feature: str, values: Sequence[Any]) -> ValueType:
         """The one type of some values of a feature."""
         known = self._types.get(feature)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +15,12 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
+from amber_ray.features.whisper import instructions
 from tests.server import CLIP, KIT, MARK, SAMPLES, Server
+from tests.spoken import RECORDING, SAID, error_rate
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
@@ -234,4 +239,52 @@ def test_the_demo_tells_its_story_and_its_advice_works(shell: Shell) -> None:
         )
         assert done.returncode == 0, done.stderr
         assert done.stdout
+    shell.nothing_is_left()
+
+
+def test_what_is_said_comes_as_subtitles(shell: Shell) -> None:
+    speech = shutil.copy(RECORDING, shell.folder / "speech.opus")
+    status, out, err = shell.run("get", "shots,transcript", speech, "--format", "vtt")
+    assert (status, out) == (2, "")
+    assert err == (
+        "amber: --format vtt and srt take features whose values are lists with start, end and text, as "
+        "transcript, words and text; shots is none of them\n"
+    )
+    assert not (shell.folder / "amber-store").exists()
+
+    status, vtt, err = shell.run("get", "transcript", speech, "--format", "vtt", bound=2 * BOUND)
+    assert (status, err) == (0, "")
+    head, *cues = vtt.strip().split("\n\n")
+    assert head == "WEBVTT"
+    said = [cue.split("\n", 1)[1].replace("\n", " ") for cue in cues]
+    assert error_rate(" ".join(word for word, _ in SAID), " ".join(said)) <= 0.10
+    assert said[-1].lower().rstrip(".").endswith("made amiable himself")
+    assert re.fullmatch(r"00:00:21\.\d{3} --> 00:00:2[45]\.\d{3}", cues[-1].split("\n")[0])
+
+    # The words that it was made from are there, range by range, and whose they are.
+    status, out, err = shell.run("get", "words,speech", speech, "--format", "json")
+    assert (status, err) == (0, "")
+    *turns, found = json.loads(out)["results"]
+    assert [(t["unit"]["start"], t["unit"]["end"]) for t in turns] == [
+        (pytest.approx(f["start"], abs=1e-5), pytest.approx(f["end"], abs=1e-5)) for f in found["value"]
+    ]
+    assert all(row["cached"] for row in (*turns, found))
+    words = [word for turn in turns for word in turn["value"]]
+    assert " ".join(word["text"] for word in words) == " ".join(said)
+    [part] = (shell.folder / "amber-store/values/words").rglob("*.parquet")
+    assert set(pq.read_table(part, columns=["device"])["device"].to_pylist()) == {
+        f"cpu {instructions()}; whisper-tiny.en int8"
+    }
+
+    # A film without a word is an empty file.
+    status, _, err = shell.run(
+        "get", "transcript,words", speech, CLIP, "--format", "srt", "--out", "said", bound=2 * BOUND
+    )
+    assert status == 0, err
+    written = {path.name: path.read_text() for path in (shell.folder / "said").iterdir()}
+    assert sorted(written) == sorted(
+        f"{name}.{feature}.srt" for name in ("speech", CLIP.stem) for feature in ("transcript", "words")
+    )
+    assert written[f"{CLIP.stem}.transcript.srt"] == written[f"{CLIP.stem}.words.srt"] == ""
+    assert written["speech.words.srt"].count(" --> ") == len(words)
     shell.nothing_is_left()
