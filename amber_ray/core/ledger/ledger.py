@@ -330,8 +330,7 @@ class Ledger:
                 graph.widen(waiting, entry.key, found, now)
                 brought_about = dict.fromkeys(graph.made_since(known))
                 for request in above:
-                    request.created.pop(entry.key, None)
-                    request.created.update(brought_about)
+                    _instead(request, entry.key, brought_about)
         if entry.wanted:
             graph.release_interest(entry)
         else:
@@ -351,8 +350,7 @@ class Ledger:
             self._refresh(request, found.keys, origin, now)
         for one in found.keys:
             self._attach(request, one, origin, now)
-        request.created.pop(key, None)
-        request.created.update(dict.fromkeys(found.keys))
+        _instead(request, key, dict.fromkeys(found.keys))
         graph.callers.handed_over(request, key)
 
     def _admitted(self, requests: Iterable[Request], entry: Entry, found: Expansion) -> list[Request]:
@@ -546,6 +544,13 @@ class Ledger:
         while (draft := self.scheduler.take(self.entries, now)) is not None:
             self.attempts.submit(draft.entries, draft.needs, threads=draft.threads)
         self._opens_at = self.scheduler.opens_at(now)
+
+
+def _instead(request: Request, template: str, steps: Mapping[str, None]) -> None:
+    """Count the steps that came of a template in its place. Where none did it is one that is done."""
+    if steps:
+        request.created.pop(template, None)
+        request.created.update(steps)
 
 
 def shown(event: ev.Event) -> str:

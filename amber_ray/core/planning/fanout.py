@@ -46,7 +46,9 @@ def windows_of(value: Any) -> Windows | None:
     """Return the windows of a value that is a list of ranges; None for any other value. Raises nothing.
 
     A range is anything with `start` and `end` in seconds, also a mapping, as one is read where its class is
-    not known. An empty list finds nothing. A list of anything else costs a look at its first item.
+    not known. An empty list finds nothing. A list of anything else costs a look at its first item. A range
+    that begins and ends within one microsecond is left out: the windows beside it meet there. One that ends
+    where it begins stays, and is a mistake in whatever has a length.
     """
     if not isinstance(value, list):
         return None
@@ -66,7 +68,11 @@ def _windows(value: list[Any]) -> Windows | None:
             return None
         if not (0 <= start <= end and math.isfinite(end * MICRO)):  # never so with NaN
             return f"its range number {i} is from {start:g} s to {end:g} s"
-        found.add((_instant(start), _instant(end)))
+        window = _instant(start), _instant(end)
+        if (
+            window[0] < window[1] or start == end
+        ):  # else it is shorter than time is told: nothing is seen in it
+            found.add(window)
     return tuple(sorted(found))
 
 

@@ -327,6 +327,26 @@ def test_progress_grows_when_the_windows_are_known() -> None:
     run(made)
 
 
+@pytest.mark.parametrize("target", ["each light", "film"])
+@pytest.mark.parametrize("found", ["nothing", "what is there"])
+def test_progress_never_falls_where_nothing_is_to_be_made_for_what_was_found(found: str, target: str) -> None:
+    made = story(windows=() if found == "nothing" else TWO)
+    if found != "nothing":
+        made.ask("before", graph().steps, "each light")
+        made.done("cuts")
+        run(made)
+        made.lost("cuts")
+    steps = graph()
+    steps.add("other")
+    made.ask("r", steps.steps, "other", target)
+    done, total = made.ledger.progress("r")
+    made.done("cuts")
+    assert made.ledger.progress("r")[0] > done
+    assert made.ledger.progress("r")[1] >= total
+    run(made)
+    assert made.finished[-1] == "r"
+
+
 def test_a_unit_of_another_shard_is_asked_of_it_and_so_is_the_finder() -> None:
     made = Graph()
     made.add("cuts", home=1)

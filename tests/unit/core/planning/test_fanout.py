@@ -310,6 +310,13 @@ def test_a_window_between_two_pictures_has_the_first_of_them_and_not_the_second(
     assert windows_of([Shot(1.9999999999, 7.0)]) == ((2 * MICRO, 7 * MICRO),)
 
 
+def test_bounds_within_one_microsecond_are_one() -> None:
+    times = [0.0, 3.0, 3.0000004, 7.0, 7.0 + 1e-9, 9.0]
+    shots = [Shot(a, b) for a, b in itertools.pairwise(times)]
+    assert windows_of(shots) == ((0, 3 * MICRO), (3 * MICRO, 7 * MICRO), (7 * MICRO, 9 * MICRO))
+    assert windows_of([Shot(3.0, 3.0)]) == ((3 * MICRO, 3 * MICRO),)  # none by rounding: it is refused
+
+
 def test_windows_are_looked_for_in_any_value_and_never_fail_it() -> None:
     class Broken:
         end = 1.0
