@@ -252,7 +252,19 @@ def test_what_is_said_comes_as_subtitles(shell: Shell) -> None:
     )
     assert not (shell.folder / "amber-store").exists()
 
-    status, vtt, err = shell.run("get", "transcript", speech, "--format", "vtt", bound=2 * BOUND)
+    # Of a film without a word the file is empty.
+    status, _, err = shell.run(
+        "get", "transcript,words", speech, CLIP, "--format", "srt", "--out", "said", bound=2 * BOUND
+    )
+    assert status == 0, err
+    written = {path.name: path.read_text() for path in (shell.folder / "said").iterdir()}
+    assert sorted(written) == sorted(
+        f"{name}.{feature}.srt" for name in ("speech", CLIP.stem) for feature in ("transcript", "words")
+    )
+    assert written[f"{CLIP.stem}.transcript.srt"] == written[f"{CLIP.stem}.words.srt"] == ""
+
+    # What is stored is written in the other form, to stdout.
+    status, vtt, err = shell.run("get", "transcript", speech, "--format", "vtt")
     assert (status, err) == (0, "")
     head, *cues = vtt.strip().split("\n\n")
     assert head == "WEBVTT"
@@ -275,16 +287,5 @@ def test_what_is_said_comes_as_subtitles(shell: Shell) -> None:
     assert set(pq.read_table(part, columns=["device"])["device"].to_pylist()) == {
         f"cpu {instructions()}; whisper-tiny.en int8"
     }
-
-    # A film without a word is an empty file.
-    status, _, err = shell.run(
-        "get", "transcript,words", speech, CLIP, "--format", "srt", "--out", "said", bound=2 * BOUND
-    )
-    assert status == 0, err
-    written = {path.name: path.read_text() for path in (shell.folder / "said").iterdir()}
-    assert sorted(written) == sorted(
-        f"{name}.{feature}.srt" for name in ("speech", CLIP.stem) for feature in ("transcript", "words")
-    )
-    assert written[f"{CLIP.stem}.transcript.srt"] == written[f"{CLIP.stem}.words.srt"] == ""
     assert written["speech.words.srt"].count(" --> ") == len(words)
     shell.nothing_is_left()

@@ -149,12 +149,9 @@ def test_film_music_below_speech_spoils_few_words(
     assert error_rate(TEXT, text(told)) <= 0.12
 
 
-@pytest.mark.parametrize("decibels", [-5.0, -6.0])
-def test_a_reading_that_falls_into_a_loop_is_made_again(
-    recording: Asset, music: np.ndarray, decibels: float
-) -> None:
+def test_a_reading_that_falls_into_a_loop_is_made_again(recording: Asset, music: np.ndarray) -> None:
     # Louder than the reader, the music makes it say "I'm just going to kill him" for ever, and nothing else.
-    told = Whisper(TINY, "en").read(mixed(mono(recording, RATE), music, decibels) / 2)
+    told = Whisper(TINY, "en").read(mixed(mono(recording, RATE), music, -6.0) / 2)
     said = plain(" ".join(word.text for word in told))
     assert len(set(said)) > 25
     assert not any(a == b == c for a, b, c in zip(said, said[1:], said[2:], strict=False))
