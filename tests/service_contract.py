@@ -1007,8 +1007,14 @@ class ServiceContract:
         assert scene.runs("picky", bad) == 1
         await scene.service.purge(asset=scene.id_of(bad))
         assert await listed() == []
-        assert (await scene.service.compute(request, WAIT)).state == "failed"
+        above = scene.ask("after", bad, params={"picky.bad": scene.id_of(bad)})
+        assert (await scene.service.compute(above, WAIT)).state == "failed"
         assert scene.runs("picky", bad) == 2
+        await scene.service.purge(
+            asset=scene.id_of(bad), feature="picky"
+        )  # what failed by it is tried again, too
+        assert (await scene.service.compute(above, WAIT)).state == "failed"
+        assert scene.runs("picky", bad) == 3
 
     @case
     async def test_an_asset_that_is_not_there_fails_alone(self, scene: Scene) -> None:

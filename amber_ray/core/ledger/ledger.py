@@ -480,6 +480,11 @@ class Ledger:
             elif entry.state is RESTORING:
                 self.graph.unreadable(entry, now)
             # A key that is being made now is newer than the purge.
+        # What has failed by one of them has no reason to fail any more.
+        gone = set(event.keys)
+        for entry in [e for e in self.entries.values() if e.state is FAILED] if gone else ():
+            if entry.failure is not None and entry.failure.key in gone:
+                self.graph.remove(entry, DROP)
 
     # --- time and room
 

@@ -648,6 +648,24 @@ def test_a_refresh_of_what_gathers_units_tries_those_again_that_failed() -> None
     assert isinstance(made.answer("anew", "film"), ev.Ready)
 
 
+def test_a_purge_of_the_unit_that_failed_forgets_the_failures_of_what_gathers_it() -> None:
+    made = story()
+    made.ask("p", graph().steps, "probe")
+    made.done("probe")
+    made.ask("r", graph().steps, "film")
+    made.done("cuts")
+    [bad, good] = [key for key in made.ledger.entries["film"].step.needs if key != "probe"]
+    made.fails(bad)
+    run(made)
+    made.purge(good)
+    assert made.state("film") is State.FAILED
+    made.purge(bad)
+    assert made.state("film") is State.ABSENT
+    made.ask("again", graph().steps, "film")
+    run(made)
+    assert isinstance(made.answer("again", "film"), ev.Ready)
+
+
 def test_a_template_does_not_follow_its_finder_into_a_task() -> None:
     made = story(pack_seconds=5.0, costs={"cuts": 0.01, "light": 0.01, "frames": 0.01, "probe": 0.01})
     assert submitted(made.ask("r", graph().steps, "each light")) == [["cuts"]]
