@@ -50,7 +50,7 @@ from amber_ray.settings import Settings
 
 EXPANDED_AT_ONCE = 5_000
 """Steps of found units that are made or handed over in one event, about: the others have their turn between.
-That takes some 20 ms; a hundred thousand would take the better part of a second."""
+That takes some 20 ms. Whoever waits is handed all of a template's at once: a hundred thousand take 0.6 s."""
 _INPUTS = 5
 """Most inputs of a key of which a message says all that is known."""
 _REPR = reprlib.Repr()
