@@ -221,13 +221,14 @@ class Engine:
             raise _as_error(failed[0].failure)
         kept = await self._planner.kept(request, assets) if self._planner.looks_back(request) else None
         plan = self._planner.plan(request, assets, kept)[0].plan
+        known = None if request.refresh else self._requests.known(plan.targets)
         return await explained(
             plan,
             self._shards,
             refresh=request.refresh,
             load=int(request.priority) > 0,
             at=self._ports.clock.unix(),
-            answered=not request.refresh and self._requests.known(plan.targets) is not None,
+            answered=None if known is None else dict(known.expanded),
         )
 
     # --- values

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from amber_ray.core.model.request import ExplainedStep, StepAction
 from amber_ray.core.model.units import MICRO, EachRange
 from amber_ray.core.planning.fanout import Expansion, expand, under
-from amber_ray.core.planning.plan import Plan, Step, closure
+from amber_ray.core.planning.plan import Plan, Step, Target, closure
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.fabric.engine.shard_client import ShardClient
-from amber_ray.fabric.transport.messages import Foreseen, PlanPart
+from amber_ray.fabric.transport.messages import Foreseen, FoundUnit, PlanPart
 
 _STRONGER: Sequence[StepAction] = ("run", "fail", "wait", "read", "use")
 """Two shards may do something with one key; what is told is what stands here first."""
@@ -40,14 +40,21 @@ class _Asked:
 
 
 async def explained(
-    plan: Plan, shards: Sequence[ShardClient], *, refresh: bool, load: bool, at: float, answered: bool
+    plan: Plan,
+    shards: Sequence[ShardClient],
+    *,
+    refresh: bool,
+    load: bool,
+    at: float,
+    answered: Mapping[str, Sequence[FoundUnit]] | None,
 ) -> list[ExplainedStep]:
     """Return the steps of a plan, inputs before their users, each with what asking would do with it.
 
     Where the windows of a finder are known, its units' steps stand in the place of their template.
 
-    `load`: the values are wanted in memory. `at`: Unix time when the assets were located. `answered`: this
-    process has all answers in its memory, and would ask no shard.
+    `load`: the values are wanted in memory. `at`: Unix time when the assets were located. `answered`: the
+    units that this process remembers in the place of targets, if its memory has all answers and it would ask
+    no shard; else None.
     """
     asked = _asked(plan)
     names = sorted(set(map(_name, plan.steps.values())))
@@ -78,8 +85,14 @@ async def explained(
         expected.cancel()
     states = {key: state for one in asked.values() if one.told for key, state in one.told.states.items()}
     opened = _opened(plan, asked)
+    remembered = {key: its for key, its in (answered or {}).items() if key not in opened.found}
+    if any(remembered.values()):  # by this process alone: the finder's value is not to be had any more
+        named = _in_place(plan, remembered)
+        others = {key: its for key, its in (answered or {}).items() if not remembered.get(key)}
+        return await explained(named, shards, refresh=refresh, load=load, at=at, answered=others)
+    states |= dict.fromkeys(remembered, "hot")  # nothing was found, and that is the answer
     targets = {unit for target in plan.targets for unit in opened.units(target.key)}
-    actions = dict.fromkeys(targets, _STRONGER[-1]) if answered else _actions(asked)
+    actions = dict.fromkeys(targets, _STRONGER[-1]) if answered is not None else _actions(asked)
     return [
         ExplainedStep(
             feature=step.recipe.feature,
@@ -92,10 +105,26 @@ async def explained(
             resources=step.recipe.resources.as_mapping(),
             target=key in targets,
             action=actions.get(key, "skip"),
-            expected=None if key in opened.found else _expected(step, plan, means),
+            expected=None if key in opened.found or key in remembered else _expected(step, plan, means),
         )
         for key, step in opened.steps.items()
     ]
+
+
+def _in_place(plan: Plan, found: Mapping[str, Sequence[FoundUnit]]) -> Plan:
+    """Return a plan of the units that are known in the place of targets, and of their finders."""
+    steps, targets, finders = dict(plan.steps), list[Target](), list[str]()
+    for target in plan.targets:
+        units = found.get(target.key)
+        if not units:
+            targets.append(target)
+            continue
+        template = plan.steps[target.key]
+        windows = tuple((unit.start_us, unit.start_us + unit.length_us) for unit in units)
+        steps.update(expand(plan.steps, template, windows, len(windows)).steps)
+        targets.extend(unit.target(target) for unit in units)
+        finders.extend(template.needs)
+    return Plan(closure(steps, (*(target.key for target in targets), *finders)), tuple(targets))
 
 
 @dataclass(slots=True)

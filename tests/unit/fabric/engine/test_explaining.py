@@ -12,7 +12,7 @@ from amber_ray.core.scheduler.costs import Means
 from amber_ray.fabric.engine.explaining import explained
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.shard import inspection
-from amber_ray.fabric.transport.messages import Foreseen, PlanPart
+from amber_ray.fabric.transport.messages import Foreseen, FoundUnit, PlanPart
 from tests.core_kit import Graph, Story
 
 MICRO = 1_000_000
@@ -47,12 +47,12 @@ class Shard:
         return told
 
 
-def steps_of(graph: Graph, target: str, *stories: Story) -> list[ExplainedStep]:
+def steps_of(graph: Graph, target: str, *stories: Story, answered: Any = None) -> list[ExplainedStep]:
     """What is told of each step for one target."""
     step = graph.steps[target]
     plan = Plan(graph.steps, (Target(step.recipe.feature, step.unit, target),))
     shards = cast("list[ShardClient]", [Shard(story) for story in stories])
-    return asyncio.run(explained(plan, shards, refresh=False, load=True, at=0.0, answered=False))
+    return asyncio.run(explained(plan, shards, refresh=False, load=True, at=0.0, answered=answered))
 
 
 def actions(graph: Graph, target: str, *stories: Story) -> dict[str, str]:
@@ -137,3 +137,32 @@ def test_units_of_a_finder_that_found_nothing_are_there_as_its_value_is() -> Non
     [cuts, light] = steps_of(graph, "each light", made)
     assert (cuts.state, light.state, light.action, light.target) == ("hot", "hot", "use", True)
     assert light.expected is None
+
+
+def test_units_that_a_process_remembers_are_explained_though_their_finder_s_value_is_gone() -> None:
+    graph = Graph()
+    graph.add("cuts")
+    graph.each("light", "cuts")
+    made = story(0)
+    made.ask("r", graph.steps, "each light")
+    made.done("cuts")
+    keys = made.expanded["r", "each light"]
+    made.done(keys[0])
+    made.done(keys[1])
+    made.lost("cuts")
+    units = [FoundUnit(key, start, end - start, True) for key, (start, end) in zip(keys, TWO, strict=True)]
+    told = steps_of(graph, "each light", made, answered={"each light": units})
+    assert [(s.key, s.state, s.action, s.target) for s in told] == [
+        ("cuts", "missing", "skip", False),
+        (keys[0], "hot", "use", True),
+        (keys[1], "hot", "use", True),
+    ]
+    [_, nothing] = steps_of(graph, "each light", made, answered={"each light": ()})
+    assert (nothing.key, nothing.state, nothing.action, nothing.expected) == (
+        "each light",
+        "hot",
+        "use",
+        None,
+    )
+    [_, unknown] = steps_of(graph, "each light", made)
+    assert (unknown.key, unknown.state, unknown.action) == ("each light", "missing", "run")
