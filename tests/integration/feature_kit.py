@@ -411,3 +411,8 @@ def plays(act: list[list[list[float]]]) -> list[list[list[float]]]:
 @feature(version="1", per="marks")
 def mark_double(left: np.ndarray) -> int:
     return len(left)
+
+
+@feature(version="1", per="acts")
+def act_double(left: np.ndarray) -> int:
+    return len(left)

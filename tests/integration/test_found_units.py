@@ -188,6 +188,11 @@ def test_windows_of_the_grid_are_the_grid_s_values_and_the_store_tells_the_other
             ("10000000+10000000", False),
             ("10000000+14000000", True),
         }
+        async with amber() as engine:  # two finders find the same windows: each is computed once
+            both = await engine.compute(ask("mark_double,act_double", clip), 60)
+            assert [r.value for r in both.results] == [10] * 6
+            assert (traces.runs("marks"), traces.runs("acts")) == (2, 1)
+            assert traces.runs("left") == 3 + 3
 
     run(story())
 
