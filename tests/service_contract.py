@@ -808,6 +808,25 @@ class ServiceContract:
             assert await value(scene.service, request) == 2
 
     @case
+    async def test_stored_values_that_are_read_one_by_one_are_those_that_count(self, scene: Scene) -> None:
+        pictures = scene.pictures(6)
+        await done(scene.service, scene.ask("fresh", *pictures))
+        await scene.stored()
+        await scene.restart()
+        other = await scene.another()
+        for picture in pictures[:4]:
+            assert await value(other, scene.ask("fresh", picture)) == 1
+        assert await scene.service.purge(asset=scene.id_of(pictures[4])) == 1
+        assert await value(scene.service, scene.ask("fresh", pictures[5], refresh=True)) == 2
+        for picture in pictures[4:]:
+
+            async def newer(picture: str = picture) -> bool:
+                return await value(other, scene.ask("fresh", picture)) == 2
+
+            await scene.eventually(newer)
+        assert await values(other, (await done(other, scene.ask("fresh", *pictures[:4]))).results) == [1] * 4
+
+    @case
     async def test_what_was_purged_stays_purged_over_a_restart(self, scene: Scene) -> None:
         early, late, kept = scene.pictures(3), scene.pictures(3), scene.pictures(2)
         await done(scene.service, scene.ask("fresh", *early, *kept))

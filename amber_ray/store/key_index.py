@@ -222,6 +222,20 @@ class KeyIndex:
             self._new.pop(raw, None)  # so that the rows of a part stay side by side
             self._new[raw] = number, row
 
+    def rows_of(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the keys that are found in a part, uint8[n, 16], and the row of each, uint32[n]."""
+        number = self._numbers.get(part)
+        new = [(raw, place[1]) for raw, place in self._new.items() if place[0] == number]
+        keys = [np.frombuffer(b"".join(raw for raw, _ in new), np.uint8).reshape(-1, 16)]
+        rows = [np.array([row for _, row in new], np.uint32)]
+        if number is not None:
+            self._settle()
+            for run in self._runs:
+                at = run.of_part(number)
+                keys.append(run.batch.keys[at])
+                rows.append(run.batch.places(at)[1].astype(np.uint32))
+        return np.concatenate(keys), np.concatenate(rows)
+
     def find(self, key: str) -> tuple[str, int] | None:
         """Return the part and row of a key, or None; None too for what is not a key."""
         raw = _raw(key)

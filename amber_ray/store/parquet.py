@@ -200,9 +200,9 @@ class ValueStore:
     def _quarantine(self, name: str) -> bool:
         """Move a damaged part away, with its bytes as they are; return whether it is gone from the values."""
         target = f"quarantine/{name.replace('/', '__')}"
-        log.error("part %s is damaged; it is moved to %s", name, target)
         try:
             self._guard()
+            log.error("part %s is damaged; it is moved to %s", name, target)
             self.files.move(name, target)
         except FileNotFoundError:
             pass  # another reader has moved it

@@ -479,8 +479,50 @@ def test_the_cache_actor_killed_in_mid_work_loses_no_caller_and_no_stored_value(
 
 
 def kill_actor(namespace: str) -> None:
+    os.kill(pid_of_actor(namespace), signal.SIGKILL)
+
+
+def pid_of_actor(namespace: str) -> int:
     actor = ray.get_actor("cache-0", namespace=namespace)
-    os.kill(ray.get(actor.pid.remote(), timeout=30), signal.SIGKILL)
+    pid: int = ray.get(actor.pid.remote(), timeout=30)
+    return pid
+
+
+def test_small_stored_values_are_read_by_whoever_needs_them_and_never_after_a_purge(
+    amber, traces, many_clips
+):
+    """Once its cache actor has told which values a part has, an engine reads them while that is stopped."""
+    from amber_ray.fabric.adapter.engine_ports import start_engine
+
+    clips = many_clips(8)
+
+    async def story():
+        async with amber() as engine:
+            await engine.compute(ask("size", *clips), 60)
+            await stored(engine)
+        async with amber() as engine:  # nothing is in memory any more
+            other = await start_engine(engine.settings)
+            for clip in clips[:2]:
+                await value(engine, ask("size", clip))
+            await engine.stats()  # a call after the one that asked about the part
+            pid = pid_of_actor(engine.settings.namespace)
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                for clip in clips[2:5]:
+                    assert await value(engine, ask("size", clip)) == os.path.getsize(clip)
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            assert traces.runs("size") == len(clips)
+            assert await other.purge(feature="size") == len(clips)
+            async with asyncio.timeout(12):
+                while traces.runs("size") == len(clips):  # until this engine has heard of it, too
+                    await value(engine, ask("size", clips[0]))
+            for clip in clips:
+                assert await value(engine, ask("size", clip)) == os.path.getsize(clip)
+            assert traces.runs("size") == 2 * len(clips)
+            await other.aclose()
+
+    run(story())
 
 
 @pytest.mark.parametrize("shards", [2, 3])

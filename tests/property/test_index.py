@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from amber_ray.store import key_index as module
-from amber_ray.store.key_index import KeyIndex
+from amber_ray.store.key_index import KeyIndex, hexed
 
 # Half of them differ only in their second half, so that ties are common.
 KEYS = [hashlib.blake2b(bytes([n]), digest_size=16).hexdigest() for n in range(30)]
@@ -64,6 +64,13 @@ class Machine(RuleBasedStateMachine):
     @rule(keys=some)
     def find_many(self, keys: list[str]) -> None:
         assert self.index.find_many(keys) == [self.places.get(k) for k in keys]
+
+    @rule(part=st.sampled_from(PARTS))
+    def rows_of(self, part: str) -> None:
+        keys, rows = self.index.rows_of(part)
+        assert len(set(hexed(keys))) == len(keys)
+        found = dict(zip(hexed(keys), rows.tolist(), strict=True))
+        assert found == {k: place[1] for k, place in self.places.items() if place[0] == part}
 
     @rule()
     def find_each(self) -> None:

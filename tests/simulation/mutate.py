@@ -33,9 +33,14 @@ def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
     shutil.copytree(
         ROOT / "tests/simulation", folder / "tests/simulation", ignore=shutil.ignore_patterns("__pycache__")
     )
-    for copied in ("tests/core_kit.py", *filter(None, (mutation.tests,))):
-        (folder / copied).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(ROOT / copied, folder / copied)
+    needed = [ROOT / "tests/core_kit.py"]
+    if mutation.tests:  # and what they are made with
+        at = ROOT / mutation.tests
+        needed = [at, *at.parent.glob("kit.py"), *ROOT.glob("tests/*.py")]
+    for file in needed:
+        copied = folder / file.relative_to(ROOT)
+        copied.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copied)
     file = folder / "amber_ray" / mutation.file
     text = file.read_text()
     if text.count(mutation.old) != 1:

@@ -25,6 +25,8 @@ class Mutation:
 
 _FANOUT = "tests/unit/core/ledger/test_ledger_fanout.py"
 _SCHEDULE = "tests/unit/core/scheduler/test_schedule.py"
+_NEAR = "tests/unit/fabric/engine/test_near.py"
+_ROWS = "tests/unit/fabric/shard/test_inspection.py"
 
 
 MUTATIONS = (
@@ -797,6 +799,62 @@ MUTATIONS = (
         "            self.also.learn(seconds, size, ranges)\n",
         "            pass\n",
         _SCHEDULE,
+    ),
+    Mutation(
+        "read from where a value was before it was made anew",
+        "fabric/engine/near.py",
+        "        self._index.remove(keys)\n",
+        "        pass\n",
+        _NEAR,
+    ),
+    Mutation(
+        "know where values were before a purge",
+        "fabric/engine/requests.py",
+        "        self._near.clear()\n",
+        "",
+        _NEAR,
+    ),
+    Mutation(
+        "tell what was read across a purge",
+        "fabric/engine/near.py",
+        "return found if changes == self._changes else None",
+        "return found",
+        _NEAR,
+    ),
+    Mutation(
+        "believe rows that were told before a purge",
+        "fabric/engine/near.py",
+        "        if changes != self._changes:\n",
+        "        if False:\n",
+        _NEAR,
+    ),
+    Mutation(
+        "read an open part that is gone",
+        "store/parquet.py",
+        "if not self.files.local or self.files.exists(name):",
+        "if True:",
+        _NEAR,
+    ),
+    Mutation(
+        "tell rows of what is made anew",
+        "fabric/shard/inspection.py",
+        "return key not in context.refreshing and (",
+        "return (",
+        _ROWS,
+    ),
+    Mutation(
+        "tell rows of what is not written yet",
+        "fabric/shard/inspection.py",
+        "(entry is None or entry.state in AS_STORED)",
+        "True",
+        _ROWS,
+    ),
+    Mutation(
+        "tell rows while newer parts can't be listed",
+        "fabric/shard/inspection.py",
+        "    if len(keys) > TOLD_ROWS or late:\n",
+        "    if len(keys) > TOLD_ROWS:\n",
+        _ROWS,
     ),
 )
 

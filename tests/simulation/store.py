@@ -417,6 +417,45 @@ class SimParts:
         return changes, late
 
 
+class EngineParts:
+    """The parts port of one engine's process: it reads, and changes nothing. Implements `Parts`."""
+
+    def __init__(self, world: World, inline_bytes: int) -> None:
+        self._world = world
+        self._inline_bytes = inline_bytes
+
+    async def read(self, wanted: Wanted) -> ReadReport | None:
+        """See `Parts.read`. Parts may be joined, purged or deleted before, and after."""
+        about = next(iter(wanted))
+        await asyncio.sleep(0.1 * self._world.draws.unit("an engine reads", about))
+        report = store_tasks.read_here(_Looked(self._world), wanted, self._inline_bytes)
+        await asyncio.sleep(0.1 * self._world.draws.unit("an engine has read", about))
+        self._world.saw("an engine read a part by itself")
+        return report
+
+
+class _Looked:
+    """The parts as whoever only reads sees them: a damaged one stays where it is."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def _open(self, name: str) -> Part:
+        part = self._world.store.parts.get(name)
+        if part is not None and part.damaged:
+            raise DamagedPart(f"part {name} is damaged")
+        return self._world.store.open(name)
+
+    def read(self, name: str, rows: Sequence[int], declared: Any = None) -> list[StoredRow]:
+        """As `ValueStore.read`."""
+        found = [self._open(name).rows[row] for row in rows]
+        return [StoredRow(r.key, pickle.loads(r.data), r.seconds, r.device, r.created) for r in found]
+
+    def small_and_plain(self, part: str, most: int) -> bool:
+        """As `ValueStore.small_and_plain`."""
+        return all(len(row.data) <= most for row in self._open(part).rows)
+
+
 class SimJournal:
     """The journal port of one shard's process."""
 

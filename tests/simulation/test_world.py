@@ -41,7 +41,7 @@ BEFALLS = (
     *("calls were in flight side by side", "a call was cancelled", "a call ran past its timeout"),
     *("an actor died with calls in flight", "a suspected call was made beside others"),
     *("a call took its time to stop", "a step asked to be tried later", "a step was put off for too long"),
-    *("a value was read by its key", "an engine was cut off from a shard"),
+    *("a value was read by its key", "an engine was cut off from a shard", "an engine read a part by itself"),
 )
 
 

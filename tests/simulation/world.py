@@ -38,7 +38,7 @@ from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Gone, Message, Node
 from tests.simulation.oracle import NEWS_SECONDS, Oracle
 from tests.simulation.scenario import CALLED, FEATURES, FOUND, GATHERED, SMALL_GPU, Ask, Read, Scenario
-from tests.simulation.store import SimJournal, SimLease, SimParts, Store
+from tests.simulation.store import EngineParts, SimJournal, SimLease, SimParts, Store
 
 START = 1000.0
 REST_SECONDS = 400.0
@@ -463,6 +463,7 @@ class RunningEngine:
             clock=SimClock(world),
             identity=SimProcess(world, self._process),
             reading=True,
+            parts=EngineParts(world, world.settings.inline_bytes) if world.scenario.local else None,
         )
         return Engine(world.settings, self._registry, {digest: digest.encode()}, ports)
 

@@ -20,5 +20,8 @@ HITS_STORE: Final = _of("hits_total", "store")
 READS_REPLICA: Final = _of("reads_total", "replica")
 READS_MEMORY: Final = _of("reads_total", "memory")
 READS_STORE: Final = _of("reads_total", "store")
-OF_ENGINES: Final = (HITS_REPLICA, READS_REPLICA, READS_MEMORY, READS_STORE)
-"""What engines count by themselves: no shard sees it, or each of them sees a part."""
+OF_ENGINES: Final = (HITS_REPLICA, HITS_STORE, READS_REPLICA, READS_MEMORY, READS_STORE)
+"""What engines count by themselves: no shard sees it, or each of them sees a part.
+
+Hits of the store are those that they have read there themselves; shards count theirs too.
+"""

@@ -9,26 +9,33 @@ Must not know: HTTP, how a request is followed.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextvars
 import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
 
 from amber_ray.core.declare.registry import Registry
-from amber_ray.errors import AmberError, Unavailable
+from amber_ray.errors import AmberError, StoreError, Unavailable
 from amber_ray.fabric.adapter import cluster, machine
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.engine.ports import Ports, ShardGone
 from amber_ray.fabric.transport import registry_blob
-from amber_ray.fabric.transport.messages import Hello
+from amber_ray.fabric.transport.messages import Hello, ReadReport, Wanted
 from amber_ray.fabric.transport.names import shard_name
-from amber_ray.fabric.worker import tasks
+from amber_ray.fabric.worker import store_tasks, tasks
 from amber_ray.media.catalogue import Catalogue
+from amber_ray.media.mounts import is_local
 from amber_ray.settings import Settings
+from amber_ray.store.parquet import ValueStore
 
 log = logging.getLogger("amber.engine_ports")
+
+READERS = 2
+"""Threads of an engine that read the store."""
 
 GONE = (
     ray.exceptions.ActorDiedError,
@@ -87,6 +94,7 @@ def ports(settings: Settings, catalogue: Catalogue, create: bool, reading: bool)
         identity=machine.RandomIdentity(),
         unpack=_unpack,
         reading=reading,
+        parts=parts(settings),
     )
 
 
@@ -141,6 +149,37 @@ class ActorPort:
             if isinstance(error.cause, AmberError):
                 raise error.cause from None
             raise
+
+
+class ReadParts:
+    """The parts of the store, read in threads of this process. Implements `Parts`."""
+
+    def __init__(self, store: ValueStore, inline_bytes: int) -> None:
+        self._store = store
+        self._inline_bytes = inline_bytes
+        # Of its own: on a disk that hangs its threads wait, and nothing else of this process has to.
+        self._threads = concurrent.futures.ThreadPoolExecutor(READERS, "amber-near")
+
+    async def read(self, wanted: Wanted) -> ReadReport | None:
+        """See `Parts.read`."""
+        read = asyncio.get_running_loop().run_in_executor
+        return await read(self._threads, store_tasks.read_here, self._store, wanted, self._inline_bytes)
+
+
+def parts(settings: Settings) -> ReadParts | None:
+    """The store, if it is on a disk of this machine's; over a network the shard is asked sooner than it."""
+    store = ValueStore(settings.store, _only_read, make=False)
+    if not store.files.local:
+        return None
+    place = Path(store.files.root)
+    while not place.exists():  # it is made by whoever writes to it first
+        place = place.parent
+    return ReadParts(store, settings.inline_bytes) if is_local(place.stat().st_dev) else None
+
+
+def _only_read() -> None:
+    """Keep a damaged part where it is: to move it away is its shard's, which is asked then."""
+    raise StoreError("this process only reads the store")
 
 
 class RayObjects:

@@ -32,6 +32,7 @@ from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
 from amber_ray.fabric.engine.explaining import explained
+from amber_ray.fabric.engine.near import NearValues
 from amber_ray.fabric.engine.planner import RequestPlanner
 from amber_ray.fabric.engine.ports import Ports
 from amber_ray.fabric.engine.registries import Registries
@@ -67,8 +68,9 @@ class Engine:
         answers = Answers(settings.replica_cache_bytes // 4)
         units = Units(settings.replica_cache_bytes // 8)
         places = Places(settings.replica_cache_bytes // 4)
+        near = NearValues(ports.parts, self._shards, self._spawn)
         self._requests = RequestTracker(
-            self._shards, answers, units, self._cache, places, ports.clock, self._spawn
+            self._shards, answers, units, self._cache, places, near, ports.clock, self._spawn
         )
         # The first shard adds up those of all engines.
         counts = Counter(dict.fromkeys(OF_ENGINES, 0))
@@ -83,7 +85,7 @@ class Engine:
             reading=ports.reading,
         )
         self._reader = ValueReader(
-            self._registries, self._shards, ports.objects, self._cache, answers, places, counts
+            self._registries, self._shards, ports.objects, self._cache, answers, places, near, counts
         )
         session = ports.identity.new_id()
         self._unopened = [

@@ -9,7 +9,8 @@ Every coroutine here may be cancelled, and may be abandoned for good when the en
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
@@ -17,7 +18,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, UnknownRegistry
-from amber_ray.fabric.transport.messages import Hello
+from amber_ray.fabric.transport.messages import Hello, ReadReport, Wanted
 
 Ref: TypeAlias = Any
 """A handle of an object in the object store that a shard owns; hashable. Only adapters look inside."""
@@ -48,6 +49,17 @@ class Objects(Protocol):
 
     async def fetch(self, refs: Sequence[Ref]) -> tuple[Mapping[Ref, Sequence[Any]], set[Ref]]:
         """The lists behind refs, and those refs whose objects are lost: one that is takes no other along."""
+        ...
+
+
+class Parts(Protocol):
+    """The parts of the store, which is on a disk of this machine's; they are only read."""
+
+    async def read(self, wanted: Wanted) -> ReadReport | None:
+        """Values of these rows, as `store_tasks.read_here` reads them; None if some are not small and plain.
+
+        A damaged part stays where it is.
+        """
         ...
 
 
@@ -97,6 +109,8 @@ class Identity(Protocol):
         ...
 
 
+Spawn: TypeAlias = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
+"""Runs something beside, for as long as the engine lives."""
 Unpack: TypeAlias = Callable[[bytes], Awaitable[Registry]]
 """Makes a registry of the code that another engine brought the shards."""
 
@@ -110,7 +124,8 @@ async def no_code(blob: bytes) -> Registry:
 class Ports:
     """All of an engine's ports; `shards` in the order of their numbers.
 
-    `reading`: its callers are programs, which read at once what they have asked for.
+    `reading`: its callers are programs, which read at once what they have asked for. `parts` is None where
+    the store can't be read as quickly as a shard answers.
     """
 
     shards: Sequence[ShardPort]
@@ -120,3 +135,4 @@ class Ports:
     identity: Identity
     unpack: Unpack = no_code
     reading: bool = False
+    parts: Parts | None = None

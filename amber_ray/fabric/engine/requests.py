@@ -10,8 +10,8 @@ Must not know: plans, how a request comes to be sent.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 from amber_ray.core.model.request import RequestView
 from amber_ray.core.model.service import RequestEvent
@@ -19,7 +19,8 @@ from amber_ray.core.model.units import EachRange
 from amber_ray.core.planning.plan import Target
 from amber_ray.errors import Overloaded, RequestMismatch, Unavailable, UnknownRequest
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
-from amber_ray.fabric.engine.ports import Clock
+from amber_ray.fabric.engine.near import NearValues
+from amber_ray.fabric.engine.ports import Clock, Spawn
 from amber_ray.fabric.engine.request import Ended, Part, TrackedRequest, failures_from_json
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.transport.messages import Answer, Expansion, Found, Reply, Updates
@@ -31,12 +32,11 @@ REMEMBERED_SECONDS = 300.0
 PROGRESS_SECONDS = 0.5
 """How often a stream of events asks how far its request has come."""
 SWEEP_SECONDS = 10.0
+NEAR_TARGETS = 64
+"""Largest request that is looked at for values that this process may read itself."""
 BROUGHT_SECONDS = 30.0
 """How long a request may take from the first of its shards to the last."""
 BROUGHT_PAUSE = 0.2
-
-Spawn = Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]
-"""Runs something beside, for as long as the engine lives."""
 
 
 class Known(NamedTuple):
@@ -60,6 +60,7 @@ class RequestTracker:
         units: Units,
         cache: Cache,
         places: Places,
+        near: NearValues,
         clock: Clock,
         spawn: Spawn,
     ) -> None:
@@ -68,6 +69,7 @@ class RequestTracker:
         self._units = units
         self._cache = cache
         self._places = places
+        self._near = near
         self._clock = clock
         self._spawn = spawn
         self._requests: dict[str, TrackedRequest | Ended] = {}
@@ -112,12 +114,36 @@ class RequestTracker:
                     targets.append(one)
                 units = its
             for target in units:
-                answer = self._answers.get(target.key)
-                if answer is None or (answer.inline is None and target.key not in self._cache):
+                answer = self._known(target.key)
+                if answer is None:
                     return None
                 answers.append(answer)
             targets.extend(units)
         return Known(targets if found else asked, answers, [self._units.expansion(one) for one in found])
+
+    def _known(self, key: str) -> Answer | None:
+        answer = self._answers.get(key)
+        return None if answer is None or (answer.inline is None and key not in self._cache) else answer
+
+    def is_near(self, targets: Sequence[Target]) -> bool:
+        """Whether the answers that are not in this process's memory can be read from the store by it."""
+        if len(targets) > NEAR_TARGETS:
+            return False
+        return self._near.has({t.key for t in targets if self._known(t.key) is None})
+
+    async def read_near(self, targets: Sequence[Target]) -> int | None:
+        """Have the answers that `is_near` tells of in memory, so that `known` has all.
+
+        Returns how many were read; None if the shards have to be asked.
+        """
+        keys = list(dict.fromkeys(t.key for t in targets if self._known(t.key) is None))
+        read = await self._near.read(keys)
+        if read is None:
+            return None
+        for key, (_, result) in read.items():
+            seconds = result.made.seconds if result.made else None
+            self._answers.put(Answer(key, seconds=seconds, size=result.size, inline=result.inline))
+        return len(read)
 
     def forget_values(self, keys: Collection[str]) -> None:
         """Let go of copies of values that were purged or are made anew, and of units found by them."""
@@ -127,12 +153,14 @@ class RequestTracker:
             self._cache.forget(some)
             self._answers.forget(some)
             self._places.forget(some)
+            self._near.forget(some)
 
     def _forget_all(self) -> None:
         self._cache.clear()
         self._answers.clear()
         self._units.clear()
         self._places.clear()
+        self._near.clear()
 
     def release(
         self, tracked: TrackedRequest, error: BaseException | None = None, *, but: int | None = None
@@ -322,7 +350,7 @@ class RequestTracker:
     def replied(self, shard: int, reply: Reply, *, attempt: int = 0, fresh: bool = False) -> None:
         """A shard's answer to a submission, or its whole knowledge of a request."""
         if fresh:
-            self._keep(reply.answers)
+            self._keep(shard, reply.answers)
             self._keep_places(shard, reply.places)
         self._note(reply.id, shard)
         tracked = self._requests.get(reply.id)
@@ -370,7 +398,7 @@ class RequestTracker:
             fresh = False
         if fresh:
             # Before or after its change: that is not told.
-            self._keep(a for a in updates.answers.values() if a.key not in changed)
+            self._keep(shard, (a for a in updates.answers.values() if a.key not in changed))
             self._keep_places(shard, (p for p in updates.places.values() if p.key not in changed))
         for id, expansion in updates.expanded:
             self._note(id, shard)
@@ -421,9 +449,11 @@ class RequestTracker:
         for told in self._asking.get(id, ()):
             told.add(shard)
 
-    def _keep(self, answers: Iterable[Answer]) -> None:
+    def _keep(self, shard: int, answers: Iterable[Answer]) -> None:
         for answer in answers:
             self._answers.put(answer)
+            if answer.part and answer.inline is not None:
+                self._near.hint(shard, answer.part)
 
     def _keep_units(
         self, tracked: TrackedRequest, expansions: Iterable[Expansion], changed: Collection[str] = ()

@@ -25,11 +25,11 @@ from collections import Counter
 from collections.abc import Sequence
 
 from amber_ray.core.model.request import AssetFailure, ComputeRequest, RequestView
-from amber_ray.core.model.stats import HITS_REPLICA
+from amber_ray.core.model.stats import HITS_REPLICA, HITS_STORE
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Unavailable
 from amber_ray.fabric.engine.planner import Planned, RequestPlanner
-from amber_ray.fabric.engine.ports import Clock
+from amber_ray.fabric.engine.ports import Clock, Spawn
 from amber_ray.fabric.engine.request import (
     Ended,
     Interest,
@@ -38,7 +38,7 @@ from amber_ray.fabric.engine.request import (
     failures_to_json,
     same_request,
 )
-from amber_ray.fabric.engine.requests import Known, RequestTracker, Spawn, mismatch
+from amber_ray.fabric.engine.requests import Known, RequestTracker, mismatch
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.transport.messages import Submission
 
@@ -131,7 +131,7 @@ class SingleFlight:
             id, request.tenant, self._clock.unix(), request, interest, features=request.features
         )
         self._tracker.add(tracked)
-        if planned is not None and assets is not None:
+        if planned is not None and assets is not None and not self._is_near(request, planned):
             self._dispatch(tracked, interest, planned, assets, refused, journal=wait <= 0)
         else:
             interest.starting = self._spawn(self._start(tracked, interest, journal=wait <= 0))
@@ -190,10 +190,15 @@ class SingleFlight:
             planned, refused = self._planner.plan(request, assets, kept)
             failed = (*failed, *refused)
             known = None
+            read: int | None = 0
             if not (request.refresh or tracked.attached):
+                if self._is_near(request, planned):
+                    read = await self._tracker.read_near(planned.plan.targets)
+                    if tracked.interest is not interest or tracked.cancelled:
+                        return
                 known = self._tracker.known(planned.plan.targets)
             if known is not None:
-                self._answer_from_memory(tracked, interest, planned, failed, known)
+                self._answer_from_memory(tracked, interest, planned, failed, known, read or 0)
             else:
                 self._dispatch(tracked, interest, planned, assets, failed, journal=journal)
         except Exception as error:  # noqa: BLE001 - every caller is told
@@ -203,6 +208,11 @@ class SingleFlight:
             interest.starting = None
             tracked.notify()
 
+    def _is_near(self, request: ComputeRequest, planned: Planned) -> bool:
+        """Whether this process can answer by what it has and what it may read from the store itself."""
+        wanted = not request.refresh and int(request.priority) > 0
+        return wanted and self._tracker.is_near(planned.plan.targets)
+
     def _answer_from_memory(
         self,
         tracked: TrackedRequest,
@@ -210,9 +220,11 @@ class SingleFlight:
         planned: Planned,
         failed: tuple[AssetFailure, ...],
         known: Known,
+        read: int,
     ) -> None:
-        """Finish a request whose answers were here once its assets were known."""
-        self._counts[HITS_REPLICA] += len(known.answers)
+        """Finish a request whose answers were here once its assets were known, and so many had been read."""
+        self._counts[HITS_REPLICA] += len(known.answers) - read
+        self._counts[HITS_STORE] += read
         tracked.failed_assets = failed
         tracked.plan({n: part.part for n, part in planned.parts.items()}, planned.plan.targets)
         tracked.expand(known.expanded)
@@ -370,7 +382,7 @@ def _submission(
         tenant=request.tenant,
         deadline_seconds=request.deadline_seconds,
         refresh=request.refresh,
-        load=int(request.priority) > 0,
+        load=int(request.priority) > 0 and not answered,
         created=created,
         positions=part.part.positions,
         shards=part.shards,

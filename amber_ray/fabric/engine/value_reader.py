@@ -22,11 +22,13 @@ from amber_ray.core.model.stats import READS_MEMORY, READS_REPLICA, READS_STORE
 from amber_ray.core.values.size import size_of
 from amber_ray.errors import AmberError, Unavailable, UnknownKey
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, stored_value
+from amber_ray.fabric.engine.near import NearValues
 from amber_ray.fabric.engine.ports import Objects
 from amber_ray.fabric.engine.registries import Registries
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.transport import pickled
 from amber_ray.fabric.transport.messages import OWN, Found
+from amber_ray.store.part import order
 
 RELOADS = 3
 """How often a value whose object was lost on the way is asked for again."""
@@ -48,6 +50,7 @@ class ValueReader:
         cache: Cache,
         answers: Answers,
         places: Places,
+        near: NearValues,
         counts: Counter[str],
     ) -> None:
         self._registries = registries
@@ -56,6 +59,7 @@ class ValueReader:
         self._cache = cache
         self._known = answers
         self._places = places
+        self._near = near
         self._counts = counts
 
     async def load(self, keys: Sequence[str]) -> list[StoredValue]:
@@ -130,14 +134,25 @@ class ValueReader:
         Returns the keys whose objects were lost on the way, and why others have no value, if a shard said so.
         """
         changes = self._places.changes
-        near = [(self._shards[number], found) for number, found in self._places.take(keys)]
-        near_keys = {found.key for _, found in near}
-        left = [key for key in keys if key not in near_keys]
-        lost = await self._fetch(near, lambda: self._places.changes == changes, loaded)
+        told = [(self._shards[number], found) for number, found in self._places.take(keys)]
+        lost = await self._fetch(told, lambda: self._places.changes == changes, loaded)
+        left = [key for key in keys if key not in loaded and key not in lost]
+        if self._near.has(left):
+            await self._read_near(left, loaded)
+            left = [key for key in left if key not in loaded]
         if not left:
             return lost, {}
         also_lost, absent = await self._ask(left, loaded)
         return [*lost, *also_lost], absent
+
+    async def _read_near(self, keys: Sequence[str], loaded: dict[str, StoredValue]) -> None:
+        """Read values from the store in this process; none if one of them is not there any more."""
+        for key, (part, result) in (await self._near.read(keys) or {}).items():
+            assert result.inline is not None
+            _, feature, version, _ = part.split("/")
+            made = result.made.created if result.made else 0.0
+            found = Found(key, feature, version, result.inline, made=made, rank=order(part))
+            self._take(lambda: True, found, pickled.loads(result.inline), len(result.inline), loaded)
 
     async def _ask(
         self, keys: Sequence[str], loaded: dict[str, StoredValue]
@@ -168,6 +183,8 @@ class ValueReader:
         large: list[tuple[ShardClient, Found]] = []
         for shard, found in newest.values():
             if found.inline is not None:
+                if found.part:
+                    self._near.hint(shard.number, found.part)
                 self._take(fresh, found, pickled.loads(found.inline), len(found.inline), loaded)
             else:
                 large.append((shard, found))

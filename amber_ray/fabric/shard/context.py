@@ -66,11 +66,11 @@ class ShardContext:
         """The process that this shard is."""
         return self.ports.process
 
-    def keep(self, result: StepResult, ref: Any) -> None:
-        """Hold a value that a task or a read brought: its bytes, or `ref`, the object that it is in."""
+    def keep(self, result: StepResult, ref: Any, part: str = "") -> None:
+        """Hold a value that a task brought, or a read from a `part`: its bytes, or the object it is in."""
         assert result.made is not None
         self.values[result.key] = (
-            Inline(result.inline, result.made, result.windows)
+            Inline(result.inline, result.made, result.windows, part)
             if result.inline is not None
             else Slot(ref, result.place, result.size, result.made, result.windows)
         )

@@ -6,6 +6,8 @@ import collections
 import dataclasses
 from collections.abc import Container, Iterable, Mapping, Sequence
 
+import numpy as np
+
 from amber_ray.core.ledger.foresight import prospect
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import Kept, KeptRow, unit_per
@@ -21,7 +23,8 @@ from amber_ray.fabric.shard.actor_pools import ActorPools
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.requests import RequestTable
 from amber_ray.fabric.shard.spill import params_of
-from amber_ray.fabric.transport.messages import Foreseen, PlanPart
+from amber_ray.fabric.transport.messages import Foreseen, PartRows, PlanPart
+from amber_ray.store.key_index import hexed
 
 WORDS: Mapping[State, str] = {
     State.ABSENT: "missing",
@@ -35,6 +38,10 @@ WORDS: Mapping[State, str] = {
     State.FAILED: "failed",
 }
 """States in the words of `ExplainedStep`."""
+AS_STORED = frozenset({State.ABSENT, State.KEPT, State.COLD, State.RESTORING})
+"""Of a key that is in a part, what is there is what counts."""
+TOLD_ROWS = 1 << 14
+"""Most rows of a part that an engine is told of, in several milliseconds of the shard's loop."""
 HITS: Mapping[str, str] = {"hits_memory": HITS_MEMORY, "hits_store": HITS_STORE}
 """The ledger's counters that have labels."""
 
@@ -91,6 +98,25 @@ def kept(context: ShardContext, feature: str, version: str, units: Container[str
             row = KeptRow(key, step.unit_id, params_of(recipe), handle.made.created)
             rows.setdefault(step.unit_id, []).append(row)
     return Kept(rows, per, (version,) if per is not None else ())
+
+
+def rows_of(context: ShardContext, part: str, late: Sequence[str]) -> PartRows | None:
+    """The values of a part that are the newest of their keys; None if it has too many to be told.
+
+    What is being made anew, or was and is not written yet, is not told, nor what has failed since; and
+    nothing while there are parts that can't be listed now (`late`), which may have newer values.
+    """
+    keys, rows = context.index.rows_of(part)
+    if len(keys) > TOLD_ROWS or late:
+        return None
+    entries = context.ledger.entries
+
+    def newest(key: str) -> bool:
+        entry = entries.get(key)
+        return key not in context.refreshing and (entry is None or entry.state in AS_STORED)
+
+    sure = np.fromiter(map(newest, hexed(keys)), bool, len(keys))
+    return PartRows(keys[sure], rows[sure])
 
 
 def expected(ledger: Ledger, names: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Means]:

@@ -165,6 +165,7 @@ class RequestTable:
             seconds=handle.made.seconds if outcome.seconds is None and handle else outcome.seconds,
             size=handle.size if handle else 0,
             inline=handle.data if isinstance(handle, Inline) else None,
+            part=handle.part if isinstance(handle, Inline) else "",
         )
 
     def _places(self, answers: Iterable[Answer]) -> dict[str, Found]:

@@ -47,6 +47,7 @@ from amber_ray.fabric.transport.messages import (
     Found,
     Hello,
     MissingPlans,
+    PartRows,
     PlanPart,
     Reply,
     Submission,
@@ -388,6 +389,11 @@ class Shard:
         absent |= inspection.failed(self._ledger, left)
         return Values([found.get(key) for key in keys], changes, list(absent.items()))
 
+    async def rows_of(self, part: str) -> PartRows | None:
+        """Which values of a part an engine may read there itself; see `inspection.rows_of`."""
+        await self._up()
+        return inspection.rows_of(self.context, part, self._listing.late)
+
     async def foresee(
         self,
         part: PlanPart,
@@ -463,7 +469,8 @@ class Shard:
     async def stats(self, session: str = "", counts: Counts = NO_COUNTS) -> dict[str, float]:
         """Counters and gauges of this shard; asked by a session, with what all engines have counted."""
         counted = await self._requests.counted(session, counts) if session else {}
-        return inspection.stats(self.context, self._requests, self._dispatcher.pools) | counted
+        stats = inspection.stats(self.context, self._requests, self._dispatcher.pools)
+        return stats | {name: total + stats.get(name, 0.0) for name, total in counted.items()}
 
     @property
     def late_parts(self) -> list[str]:

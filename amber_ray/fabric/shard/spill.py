@@ -158,6 +158,7 @@ class Spiller:
     async def _restore(self, keys: list[str]) -> None:
         context = self._context
         found = await self._reader.read(keys)
+        places = dict(zip(keys, context.index.find_many(keys), strict=True))
         sizes: dict[str, int] = {}
         windows: dict[str, Windows] = {}
         for key, outcome in found.items():
@@ -166,7 +167,8 @@ class Spiller:
             result, ref = outcome
             entry = context.ledger.entries.get(key)
             if entry is not None and entry.state not in AVAILABLE:
-                context.keep(result, ref)
+                place = places[key]
+                context.keep(result, ref, "" if place is None else place[0])
                 sizes[key] = result.size
                 if result.windows is not None:
                     windows[key] = result.windows
@@ -204,6 +206,7 @@ class Spiller:
                 result.place,
                 result.made.created if result.made else 0.0,
                 order(place[0]),
+                part=place[0],
             )
         return found, late
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
+import numpy as np
+
 from amber_ray.core.ledger.foresight import Fate
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import EachRange, Segment
@@ -50,11 +52,15 @@ class StepResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Inline:
-    """A small value in the actor's own memory; `windows` are those of a list of ranges."""
+    """A small value in the actor's own memory.
+
+    `windows` are those of a list of ranges; `part` is where it was read, if it was not made since.
+    """
 
     data: bytes
     made: Made
     windows: Windows | None = None
+    part: str = ""
 
     @property
     def size(self) -> int:
@@ -185,6 +191,8 @@ class Foreseen(NamedTuple):
 class Answer(NamedTuple):
     """What is known of one key. `inline` carries a small value along; larger ones are fetched.
 
+    `part`: a small value was read back from there (see `PartRows`).
+
     A tuple, like others here: they travel by the thousand, and a dataclass takes several times as long to
     pickle.
     """
@@ -195,6 +203,7 @@ class Answer(NamedTuple):
     size: int = 0
     inline: bytes | None = None
     failure: Failure | None = None
+    part: str = ""
 
 
 class FoundUnit(NamedTuple):
@@ -312,7 +321,8 @@ class Found(NamedTuple):
     - `made`: when the value was made (Unix time);
     - `rank`: of what several shards found the highest counts: the name of a part without its folder, later
       ones being newer, or `OWN`, which is in its owner's memory;
-    - `size`: its bytes, where they are known.
+    - `size`: its bytes, where they are known;
+    - `part`: where it was read for this reader, if it was.
     """
 
     key: str
@@ -324,6 +334,7 @@ class Found(NamedTuple):
     made: float = 0.0
     rank: str = ""
     size: int = 0
+    part: str = ""
 
 
 OWN = "~"
@@ -340,6 +351,17 @@ class Values(NamedTuple):
     found: Sequence[Found | None]
     changes: int
     absent: Sequence[tuple[str, Failure]] = ()
+
+
+class PartRows(NamedTuple):
+    """The values of a part that are the newest of their keys: key i, 16 bytes each, is in row `rows[i]`.
+
+    True until the shard tells that one of them was made anew or that values were purged (see `Updates`). What
+    is not told may be somewhere else.
+    """
+
+    keys: np.ndarray
+    rows: np.ndarray
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""The catalogue as a port of engines and shards: uploads from the network, assets by name, few files."""
+"""The catalogue and the parts as ports of engines: uploads from the network, assets by name, few files."""
 
 from __future__ import annotations
 
@@ -11,13 +11,17 @@ import pytest
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Forbidden, MediaError, MediaNotFound, StoreError, TooLarge, UnknownAsset
-from amber_ray.fabric.adapter import shard_ports
+from amber_ray.fabric.adapter import engine_ports, shard_ports
 from amber_ray.fabric.adapter.machine import QUEUED_CHUNKS, CatalogueAssets
+from amber_ray.fabric.transport import pickled
+from amber_ray.fabric.transport.messages import ReadReport
 from amber_ray.settings import Settings
 from amber_ray.store.assets import JOINED
 from amber_ray.store.lease import Lease
+from amber_ray.store.parquet import ValueStore
 from tests.asset_contract import asset, files_of, write_old
 from tests.media import catalogue, flat, write_picture
+from tests.store_contract import FLOAT, key, row
 
 LIMIT = 1 << 20
 
@@ -112,3 +116,47 @@ def test_the_shard_that_owns_a_store_keeps_its_files_few_and_takes_over_older_on
     asyncio.run(story())
     lease.release()
     assert len([name for name in files_of(store) if name.startswith("assets/")]) < JOINED
+
+
+# --- the parts of the store, read by an engine's process
+
+
+def test_parts_on_a_disk_of_this_machine_are_read_and_left_as_they_are(tmp_path: Path) -> None:
+    url = str(tmp_path / "not made yet/store")
+    read = engine_ports.parts(Settings(store=url))
+    assert read is not None
+    assert not Path(url).exists()
+    part = ValueStore(url).write("score", "1", FLOAT, [row(n, float(n)) for n in range(5)]).name
+
+    async def values(*rows: int) -> ReadReport | None:
+        return await read.read({part: [(n, key(n)) for n in rows]})
+
+    async def story() -> None:
+        report = await values(3, 1)
+        assert report is not None
+        assert [(r.key, pickled.loads(r.inline or b"")) for r in report.results] == [
+            (key(3), 3.0),
+            (key(1), 1.0),
+        ]
+        damaged = bytearray(Path(url, part).read_bytes())
+        damaged[4:60] = bytes(56)
+        Path(url, part).write_bytes(damaged)
+        report = await values(2)
+        assert report is not None
+        assert (report.results, list(report.damaged)) == ([], [part])
+        assert Path(url, part).read_bytes() == damaged
+        assert not Path(url, "quarantine").exists()
+        Path(url, part).unlink()
+        report = await values(2)
+        assert report is not None
+        assert (report.results, report.vanished) == ([], [part])
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+def test_a_store_that_is_reached_over_a_network_is_read_by_shards_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert engine_ports.parts(Settings(store="memory://somewhere/store")) is None
+    monkeypatch.setattr(engine_ports, "is_local", lambda device: False)
+    assert engine_ports.parts(Settings(store=str(tmp_path))) is None

@@ -17,6 +17,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import numpy as np
+
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
@@ -27,7 +29,7 @@ from amber_ray.core.planning.plan import Target
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.errors import AmberError, MediaNotFound, StoreError
 from amber_ray.fabric.engine.engine import Engine
-from amber_ray.fabric.engine.ports import Ports, ShardGone
+from amber_ray.fabric.engine.ports import Parts, Ports, ShardGone
 from amber_ray.fabric.shard.tallies import Tallies
 from amber_ray.fabric.transport import layers
 from amber_ray.fabric.transport.messages import (
@@ -40,6 +42,7 @@ from amber_ray.fabric.transport.messages import (
     FoundUnit,
     Hello,
     MissingPlans,
+    PartRows,
     PlanPart,
     Reply,
     Submission,
@@ -193,6 +196,7 @@ class MemoryShard:
 
     - `kept_rows`: keys by unit of versions of features;
     - `found`: what targets come to that are each range of a finder;
+    - `stored`: the part and row that a value was read back from; `tells`: engines are told the rows of parts;
     - `calls`: the names of the methods that were called and their arguments, in order;
     - `refuse`, `unsaved`: words for requests that are not to be taken in, or journaled;
     - `poison`: the id of a request that makes its whole batch fail; `forgetful`: it keeps no plans;
@@ -207,6 +211,8 @@ class MemoryShard:
         self.found: dict[str, tuple[FoundUnit, ...]] = {}
         self.absent: dict[str, Failure] = {}
         self.rank = OWN
+        self.tells = True
+        self.stored: dict[str, tuple[str, int]] = {}
         self.journal: dict[str, Record] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
         self.refuse = ""
@@ -301,6 +307,7 @@ class MemoryShard:
         self.changes += 1
         for key in keys:
             self.values.pop(key, None)
+            self.stored.pop(key, None)
         for session in self.sessions.values():
             session.updates.changed.extend(keys)
             session.wake.set()
@@ -327,7 +334,8 @@ class MemoryShard:
                 value = self.values[key]
                 data = pickle.dumps(value)
                 inline = None if key in self.large else data
-                answer = Answer(key, seconds=1.0, size=len(data), inline=inline)
+                part, _ = self.stored.get(key, ("", 0))
+                answer = Answer(key, seconds=1.0, size=len(data), inline=inline, part=part)
                 record.answers[key] = answer
                 for session in sessions:
                     session.updates.answers[key] = answer
@@ -519,8 +527,14 @@ class MemoryShard:
                 found.append(Found(key, "name_of", "1", ref=[(self.number, key)], made=7.0, rank=self.rank))
             else:
                 inline = pickle.dumps(self.values[key])
-                found.append(Found(key, "name_of", "1", inline=inline, made=7.0, rank=self.rank))
+                part, _ = self.stored.get(key, ("", 0))
+                found.append(Found(key, "name_of", "1", inline=inline, made=7.0, rank=self.rank, part=part))
         return Values(found, self.changes, [(key, why) for key, why in self.absent.items() if key in keys])
+
+    async def rows_of(self, part: str) -> PartRows | None:
+        rows = {key: row for key, (name, row) in self.stored.items() if name == part}
+        keys = np.frombuffer(bytes.fromhex("".join(rows)), np.uint8).reshape(-1, 16)
+        return PartRows(keys, np.array([*rows.values()], np.uint32)) if self.tells else None
 
     async def lost(self, keys: Sequence[str]) -> None:
         for key in keys:
@@ -659,6 +673,7 @@ class World:
     def __init__(self, shards: int, reading: bool = False, **settings: Any) -> None:
         self.settings = Settings(shards=shards, **settings)
         self.reading = reading
+        self.parts: Parts | None = None
         self.shards = [MemoryShard(number) for number in range(shards)]
         self.shard = self.shards[0]
         self.assets = MemoryAssets()
@@ -675,6 +690,7 @@ class World:
             self._identity,
             self._unpacked,
             self.reading,
+            self.parts,
         )
         blob = layers.bottom(registry.digest, registry.names(), b"code")
         engine = Engine(self.settings, registry, {registry.digest: blob}, ports)
