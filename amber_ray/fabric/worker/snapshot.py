@@ -30,6 +30,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from amber_ray.errors import FeatureError
+from amber_ray.fabric.transport import classes
 
 _UNCHANGEABLE = frozenset({bool, int, float, str, bytes, type(None)})
 """Types whose values need no copy."""
@@ -179,15 +180,13 @@ def _pickled(value: Any, sent: bool) -> _Pickled:
             return _Pickled(file.getvalue(), buffers, pickle.dumps, local.classes)
         except (pickle.PicklingError, AttributeError, TypeError):
             buffers.clear()
-    import ray.cloudpickle as cloudpickle  # here: few values need it, and tests of features need no Ray
-
     try:
-        head = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)  # type: ignore[no-untyped-call]
+        head = classes.dumps(value, buffer_callback=buffers.append)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise FeatureError(
             f"the value can't be pickled, so it can't leave the worker: {type(error).__name__}: {error}"
         ) from error
-    return _Pickled(head, buffers, cloudpickle.dumps)
+    return _Pickled(head, buffers, classes.dumps)
 
 
 _CLASSES: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
