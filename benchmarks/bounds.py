@@ -75,12 +75,9 @@ BOUNDS = {
         "replica import Amber, where the empty application has neither."
     ),
     "found units: a catalogue": (
-        "the finder's own steps, one more for each asset, and keys. Of ten thousand units the workers take "
-        "0.47 s of processor time instead of 0.21, since the finder's ranges are of a class of the "
-        "benchmark's own, which travels by value: a third of the workers' time goes into pickling it, 0.2 ms "
-        "for each asset. A class that can be imported, as that of `shots`, is named in a few bytes. The "
-        "cache actor takes 0.42 s instead of 0.33: it makes the keys of found units when their windows are "
-        "there, those of a grid are made by the client."
+        "the finder's own steps, one more for each asset, whose ranges the workers send; and keys. The cache "
+        "actor takes 0.42 s for ten thousand units instead of 0.33: it makes the keys of found units when "
+        "their windows are there, those of a grid are made by the client."
     ),
     "found units: growth": (
         "the cache actor's one event loop, and where its objects lie. No function is called more often for "
