@@ -26,6 +26,7 @@ EACH_BY_ITSELF = (
 """Beginnings of the names of tests that share nothing with the others of their file."""
 
 FIRST = (
+    "tests/simulation/test_world.py",
     "tests/integration/test_benchmarks.py",
     "tests/fault",
     "tests/contract/test_real.py",

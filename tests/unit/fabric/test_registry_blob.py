@@ -70,8 +70,9 @@ print(json.dumps(told))
 
 
 def run(folder: Path, text: str, *arguments: str) -> list[list[int]]:
+    # -B: of two texts as long, written in the same second, Python would take the one that it compiled.
     ran = subprocess.run(
-        [sys.executable, "-c", text, *arguments], cwd=folder, capture_output=True, text=True, timeout=60
+        [sys.executable, "-B", "-c", text, *arguments], cwd=folder, capture_output=True, text=True, timeout=60
     )
     assert ran.returncode == 0, ran.stderr
     found: list[list[int]] = json.loads(ran.stdout)
