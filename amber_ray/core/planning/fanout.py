@@ -69,9 +69,8 @@ def _windows(value: list[Any]) -> Windows | None:
         if not (0 <= start <= end and math.isfinite(end * MICRO)):  # never so with NaN
             return f"its range number {i} is from {start:g} s to {end:g} s"
         window = _instant(start), _instant(end)
-        if (
-            window[0] < window[1] or start == end
-        ):  # else it is shorter than time is told: nothing is seen in it
+        # Else it is shorter than time is told: nothing is seen in it.
+        if window[0] < window[1] or start == end:
             found.add(window)
     return tuple(sorted(found))
 

@@ -16,12 +16,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from amber_ray.fabric.transport import pickled
+
 KEPT = 256
 """Classes that a process keeps for the next value of theirs."""
 
-_PICKLED: dict[int, bytes] = {}
-_CLASSES: weakref.WeakValueDictionary[int, type] = weakref.WeakValueDictionary()
-"""The classes in `_PICKLED`, by their ids: an id may come to be another's."""
+_PICKLED: weakref.WeakKeyDictionary[type, bytes] = weakref.WeakKeyDictionary()
 
 
 def dumps(
@@ -52,18 +52,15 @@ _MAKERS = frozenset({"_make_skeleton_class", "_make_skeleton_enum"})
 """What cloudpickle makes a class with that it can't import."""
 
 
-def _pickle_of(thing: type, pickled: Callable[[type], bytes]) -> bytes:
-    name = id(thing)
-    if _CLASSES.get(name) is not thing:
+def _pickle_of(thing: type, pickle_it: Callable[[type], bytes]) -> bytes:
+    if thing not in _PICKLED:
         if len(_PICKLED) >= KEPT:
             _PICKLED.clear()
-            _CLASSES.clear()
-        _PICKLED[name] = pickled(thing)
-        _CLASSES[name] = thing
-    return _PICKLED[name]
+        _PICKLED[thing] = pickle_it(thing)
+    return _PICKLED[thing]
 
 
 @functools.lru_cache(KEPT)
 def _class(data: bytes) -> type:
-    made: type = pickle.loads(data)  # noqa: S301 - from a worker of this cluster, with a value
+    made: type = pickled.loads(data)
     return made

@@ -631,14 +631,20 @@ def test_a_request_does_not_end_by_its_gather_while_its_units_are_still_to_come(
     assert made.finished == ["p", "r"]
 
 
-def test_a_refresh_of_what_gathers_units_tries_those_again_that_failed() -> None:
+def with_a_unit_that_failed() -> tuple[Story, str, str]:
+    """A story in which a film is asked for, and the unit of it that failed and the one that did not yet."""
     made = story()
     made.ask("p", graph().steps, "probe")
     made.done("probe")
     made.ask("r", graph().steps, "film")
     made.done("cuts")
-    [bad, _] = [key for key in made.ledger.entries["film"].step.needs if key != "probe"]
+    [bad, good] = [key for key in made.ledger.entries["film"].step.needs if key != "probe"]
     made.fails(bad)
+    return made, bad, good
+
+
+def test_a_refresh_of_what_gathers_units_tries_those_again_that_failed() -> None:
+    made, _, _ = with_a_unit_that_failed()
     assert isinstance(made.answer("r", "film"), Failure)
     run(made)
     made.ask("again", graph().steps, "film")
@@ -649,13 +655,7 @@ def test_a_refresh_of_what_gathers_units_tries_those_again_that_failed() -> None
 
 
 def test_a_purge_of_the_unit_that_failed_forgets_the_failures_of_what_gathers_it() -> None:
-    made = story()
-    made.ask("p", graph().steps, "probe")
-    made.done("probe")
-    made.ask("r", graph().steps, "film")
-    made.done("cuts")
-    [bad, good] = [key for key in made.ledger.entries["film"].step.needs if key != "probe"]
-    made.fails(bad)
+    made, bad, good = with_a_unit_that_failed()
     run(made)
     made.purge(good)
     assert made.state("film") is State.FAILED

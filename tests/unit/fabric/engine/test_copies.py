@@ -19,6 +19,7 @@ from amber_ray.core.planning.plan import Target
 from amber_ray.errors import Unavailable, UnknownKey
 from amber_ray.fabric.engine import value_reader
 from amber_ray.fabric.engine.cache import UNIT_BYTES, Places, Units
+from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.transport.messages import OWN, Found, FoundUnit
 from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, run, until, values, world
 
@@ -164,26 +165,31 @@ def test_of_what_several_shards_find_the_newest_is_read(
     run(story())
 
 
+async def change_while_read(w: World, engine: Engine, key: str, gate: Gate) -> None:
+    """A value changes while it is read, which waits at a gate: what was read is served and not kept."""
+    old = w.shard.values[key]
+    reading = asyncio.create_task(engine.load([key]))
+    await until(lambda: gate.arrived)
+    w.shard.change(key)
+    w.shard.values[key] = "newer"
+    await heard(w, engine)
+    gate.open()
+    assert [v.value for v in await reading] == [old]
+    assert [v.value for v in await engine.load([key])] == ["newer"]
+
+
 @pytest.mark.parametrize("large", [False, True])
 def test_a_value_that_changed_while_it_was_read_is_served_and_not_kept(large: bool) -> None:
     async def story() -> None:
         async with world() as w:
             engine = await w.engine()
             key = (await made(w, engine)).results[0].key
-            old = w.shard.values[key]
             if large:
                 w.shard.large.add(key)
                 gate = w.objects.gate = Gate()
             else:
                 gate = w.shard.hold_answer("get")
-            reading = asyncio.create_task(engine.load([key]))
-            await until(lambda: gate.arrived)
-            w.shard.change(key)
-            w.shard.values[key] = "newer"
-            await heard(w, engine)
-            gate.open()
-            assert [v.value for v in await reading] == [old]
-            assert [v.value for v in await engine.load([key])] == ["newer"]
+            await change_while_read(w, engine, key, gate)
 
     run(story())
 
@@ -592,16 +598,8 @@ def test_a_place_whose_value_changed_while_it_was_read_is_served_and_not_kept() 
         async with world(reading=True) as w:
             engine = await w.engine()
             key = await made_large(w, engine, at_once=False)
-            old, gate = w.shard.values[key], Gate()
-            w.objects.gate = gate
-            reading = asyncio.create_task(engine.load([key]))
-            await until(lambda: gate.arrived)
-            w.shard.change(key)
-            w.shard.values[key] = "newer"
-            await heard(w, engine)
-            gate.open()
-            assert [v.value for v in await reading] == [old]
-            assert [v.value for v in await engine.load([key])] == ["newer"]
+            gate = w.objects.gate = Gate()
+            await change_while_read(w, engine, key, gate)
 
     run(story())
 
