@@ -83,12 +83,13 @@ def _srt(number: int, start: int, end: int, text: str) -> str:
 
 def _rows(text: str) -> list[str]:
     """Rows of about the same length: as few as fit, none with a single word left over."""
-    fewest = len(textwrap.wrap(text, COLUMNS, break_long_words=False, break_on_hyphens=False))
-    for columns in range(len(text) // fewest, COLUMNS):
-        rows = textwrap.wrap(text, max(1, columns), break_long_words=False, break_on_hyphens=False)
-        if len(rows) <= fewest:
-            return rows
-    return textwrap.wrap(text, COLUMNS, break_long_words=False, break_on_hyphens=False)
+
+    def wrapped(columns: int) -> list[str]:
+        return textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False)
+
+    widest = wrapped(COLUMNS)
+    narrower = (wrapped(max(1, columns)) for columns in range(len(text) // len(widest), COLUMNS))
+    return next((rows for rows in narrower if len(rows) <= len(widest)), widest)
 
 
 def _clock(milliseconds: int, point: str) -> str:
