@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import sharing
+from tests import bounds, sharing
 
 # Read by Ray when it is imported: no phoning home, and authentication said rather than guessed. A test that
 # wants tokens says so for the processes that it starts.
@@ -38,6 +38,10 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("amber")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    bounds.register(config)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> sharing.Sharing:
