@@ -14,6 +14,7 @@ from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
 from tests.asset_contract import AssetContract
+from tests.demand_contract import DemandContract
 from tests.store_contract import FLOAT, StoreContract, TroubleContract, everything, key, row
 from tests.store_places import InBucket, InTroubledBucket
 
@@ -40,6 +41,9 @@ def bucket() -> Iterator[str]:
 class TestAssetsOnS3(InBucket, AssetContract):
     # Each step is a call that changes the store, whichever it is: `TestMemory` goes through them in a second.
     test_a_crash_at_any_point_loses_nothing_that_was_promised = None  # type: ignore[assignment]
+
+
+class TestDemandsOnS3(InBucket, DemandContract): ...
 
 
 class TestS3(InBucket, StoreContract):

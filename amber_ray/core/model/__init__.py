@@ -5,6 +5,9 @@
     naming       what media is called in the texts of failures, which are kept without names
     request      what a caller asks and is told: `ComputeRequest`, `Result`, `Failure`, `RequestView`
     kept         what is stored of versions of features, today's or not
+    demands      standing requests, and how they stand
+    demand_codec the same as JSON
+    listing      what was noted of media, compared with what is listed now
     stats        names of what is counted, with labels
     trust        who asks, and what they may: scopes, callers, tenants
     service      `Service`, the protocol that engine and clients implement; values, events of a request
