@@ -27,7 +27,7 @@
 When to write and what to evict is decided by `core.ledger.memory`; `fabric.shard.spill` has it done, by
 `fabric.worker.store_tasks`.
 
-`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `TokenBook`, `DemandBook`, `Runs`, `Lease` and `KeyIndex` are what other rooms
-use. They raise `StoreError` for whatever can't be read or written now, and a subclass of it for what is known
-to be damaged.
+`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `TokenBook`, `DemandBook`, `Runs`, `Lease` and `KeyIndex`
+are what other rooms use. They raise `StoreError` for whatever can't be read or written now, and a subclass of
+it for what is known to be damaged.
 """
