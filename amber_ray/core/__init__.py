@@ -12,4 +12,5 @@ this order; each imports only from those above it:
     state         the states of a key; the ledger's events and commands
     scheduler     which ready steps form the next task
     ledger        what happens to each key; its theory of operation is in its docstring
+    deliveries    webhooks: what is signed, when it is sent again, where it may go
 """

@@ -17,6 +17,7 @@
     journal      accepted requests at rest; when and what: `fabric.shard`,    <store>/requests/
     │            `requests` and `records` there
     purge_log    purges of the last day; repeated by `fabric.shard.purging`   <store>/purges/
+    deliveries   webhooks to be sent, and those that were; by `fabric.shard`    <store>/deliveries/
     demands      what is wanted of which media, and how that stands             <store>/demands/
     ├ runs       what a demand is true of: long sorted tables; listings         <store>/demands/runs/
     tokens       hashes of API tokens; `amber token` alone writes them          <store>/tokens/
@@ -27,7 +28,7 @@
 When to write and what to evict is decided by `core.ledger.memory`; `fabric.shard.spill` has it done, by
 `fabric.worker.store_tasks`.
 
-`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `TokenBook`, `DemandBook`, `Runs`, `Lease` and `KeyIndex`
-are what other rooms use. They raise `StoreError` for whatever can't be read or written now, and a subclass of
-it for what is known to be damaged.
+`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `TokenBook`, `DemandBook`, `DeliveryBook`, `Runs`, `Lease`
+and `KeyIndex` are what other rooms use. They raise `StoreError` for whatever can't be read or written now,
+and a subclass of it for what is known to be damaged.
 """

@@ -34,6 +34,7 @@ LEVELS = {
     "core.state": 15,
     "core.scheduler": 16,
     "core.ledger": 17,
+    "core.deliveries": 18,
     "store": 20,
     "wire": 21,
     "media": 21,

@@ -8,6 +8,7 @@
     demands      standing requests, and how they stand
     demand_codec the same as JSON
     listing      what was noted of media, compared with what is listed now
+    callback     who is to be told of a request's end, and what became of that
     stats        names of what is counted, with labels
     trust        who asks, and what they may: scopes, callers, tenants
     service      `Service`, the protocol that engine and clients implement; values, events of a request

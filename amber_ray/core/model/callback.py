@@ -1,0 +1,50 @@
+"""Who is to be told when a request has ended, and what is known of such a message.
+
+Must not know: HTTP, how a message is sent (`core.deliveries`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+CallbackEvent = Literal["done", "failed", "result"]
+"""What a caller is told of: the end with at least one value, the end without any, results that came."""
+EVENTS: tuple[CallbackEvent, ...] = get_args(CallbackEvent)
+ENDS: tuple[CallbackEvent, ...] = ("done", "failed")
+"""What a caller is told of who does not say."""
+
+DeliveryState = Literal["waiting", "pending", "delivered", "failed"]
+"""The request goes on; it is to be sent; the receiver has taken it; it will not be sent again by itself."""
+DELIVERY_STATES: tuple[DeliveryState, ...] = get_args(DeliveryState)
+
+
+@dataclass(frozen=True, slots=True)
+class Callback:
+    """The URL that is to be told, and of what."""
+
+    url: str
+    on: tuple[CallbackEvent, ...] = ENDS
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryView:
+    """A delivery as it is told to whoever asks for it. Times are Unix seconds.
+
+    - `id`: what the receiver sees as `webhook-id`; `request`: the request that it is about;
+    - `type`: such as "request.done"; empty while the request goes on;
+    - `attempts`: how often it was sent; `status` and `error`: what came of the last time;
+    - `next_at`: when it will be sent next, if it will.
+    """
+
+    id: str
+    request: str
+    tenant: str
+    url: str
+    state: DeliveryState
+    type: str
+    created: float
+    attempts: int
+    next_at: float | None = None
+    status: int | None = None
+    error: str = ""
