@@ -57,7 +57,11 @@ def leaves(item: pytest.Item, following: pytest.Item | None) -> bool:
 
 
 class Sharing(LoadScopeScheduling):  # type: ignore[misc]
-    """Hands each process the next share when it has little left; the order is the collection's."""
+    """Hands each process the next share when it has little left; the order is the collection's.
+
+    A process begins a test only when it has been told of the one after it, or that there is none: one that
+    knows of a single test waits. And what a process that ended had begun would end the next one, too.
+    """
 
     def __init__(self, config: pytest.Config, log: Any) -> None:
         config.option.loadscopereorder = False
@@ -65,3 +69,21 @@ class Sharing(LoadScopeScheduling):  # type: ignore[misc]
 
     def _split_scope(self, nodeid: str) -> str:
         return share(nodeid)
+
+    def _reschedule(self, node: Any) -> None:
+        super()._reschedule(node)
+        while not node.shutting_down and self._pending_of(self.assigned_work[node]) < 2:
+            super()._reschedule(node)
+
+    def remove_node(self, node: Any) -> str | None:
+        """What a process had not begun goes to the others; returned is the test that it ended in, if any."""
+        units = self.assigned_work.pop(node)
+        open_ = [(unit, test) for unit in units.values() for test, done in unit.items() if not done]
+        if not open_:
+            return None
+        unit, begun = open_[0]
+        unit[begun] = True
+        self.workqueue.update({name: unit for name, unit in units.items() if not all(unit.values())})
+        for other in self.assigned_work:
+            self._reschedule(other)
+        return begun
