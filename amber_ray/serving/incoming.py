@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import hashlib
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from amber_ray.serving.presence import ClientGone
 from amber_ray.settings import Limits
 from amber_ray.wire.compute import REQUEST_ID, decode_request
 from amber_ray.wire.json import describe, loads, quote
+from amber_ray.wire.views import IDEMPOTENCY_KEY_HEADER, REQUEST_ID_HEADER
 
 BODY_SECONDS = 30.0
 """How long a JSON body may take to arrive."""
@@ -31,6 +34,7 @@ IN_LOOP = 64 * 1024
 """Bytes of JSON that are decoded or encoded in the event loop; more goes to a thread."""
 
 _PREFERENCE = re.compile(r"""\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*(?:=\s*("[^"]*"|[^;,"]*))?\s*(?:;[^,]*)?""")
+_IDEMPOTENCY_KEY = re.compile(r"""\s*(?:"(?P<quoted>[!#-~]{1,255})"|(?P<bare>[!#-~]{1,255}))\s*""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +74,27 @@ def request_id(value: str) -> str:
     return value
 
 
-def chosen_id(value: str | None) -> str | None:
-    """The id that a caller chose for its compute request (`X-Amber-Request-Id`), if it did."""
+def chosen_id(request: Request, tenant: str) -> str | None:
+    """The id of a compute request by the headers that its caller may name it with; None if it did not.
+
+    `X-Amber-Request-Id` is the id itself. `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header-07) is
+    any text: the id is a digest of it and the tenant, so no key meets that of another tenant.
+    """
+    value = request.headers.get(REQUEST_ID_HEADER)
+    keys = request.headers.getlist(IDEMPOTENCY_KEY_HEADER)
+    if value is not None and keys:
+        raise BadRequest(f"give {REQUEST_ID_HEADER} or {IDEMPOTENCY_KEY_HEADER}, not both")
+    if keys:
+        if len(keys) > 1 or (match := _IDEMPOTENCY_KEY.fullmatch(keys[0])) is None:
+            raise BadRequest(
+                f"{IDEMPOTENCY_KEY_HEADER} must be one text of 1 to 255 visible ASCII characters, "
+                f"with or without quotation marks around it, not {describe(', '.join(keys))}"
+            )
+        text = json.dumps([tenant, match["quoted"] or match["bare"]])
+        return "key-" + hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
     if value is not None and not REQUEST_ID.match(value):
         raise BadRequest(
-            "X-Amber-Request-Id must be 6 to 64 letters, digits, '_' or '-', "
+            f"{REQUEST_ID_HEADER} must be 6 to 64 letters, digits, '_' or '-', "
             f"beginning with a letter or digit, not {describe(value)}"
         )
     return value

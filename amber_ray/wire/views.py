@@ -61,6 +61,8 @@ ARROW_TYPE = "application/vnd.apache.arrow.stream"
 NPY_TYPE = "application/x-npy"
 REQUEST_ID_HEADER = "X-Amber-Request-Id"
 """Names a compute request: sent, it is the id to use (the same id again is the same request)."""
+IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
+"""Names a compute request by any text of its caller's: the same text again is the same request."""
 
 
 # Results and requests

@@ -246,6 +246,7 @@ _values: dict[str, list[str]] = {
     "content-encoding": ["gzip", "br", "identity", "deflate, gzip"],
     "accept-encoding": ["gzip;q=0", "*", "x", "gzip", "gzip;q=0.5, identity;q=2", ",;q"],
     "x-amber-request-id": ["abcdef", "a", "../../etc", "x" * 5000, "rq-000000", "\u00e9"],
+    "idempotency-key": ["a", '"8e03978e-40d5"', '"', '""', "x" * 5000, "a b", "\u00e9"],
     "x-request-id": ["a b", "x" * 400, "\u00fc"],
     "host": ["localhost", "localhost:99999", "[::1", "evil.example", ""],
     "origin": ["null", "http://localhost", "http://[", "://", "http://evil.example"],

@@ -33,7 +33,7 @@ from amber_ray.serving.incoming import chosen_id, compute_request, prefer
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import Path, described
 from amber_ray.wire.compute import REQUEST_ID
-from amber_ray.wire.views import REQUEST_ID_HEADER, encode_step
+from amber_ray.wire.views import IDEMPOTENCY_KEY_HEADER, REQUEST_ID_HEADER, encode_step
 
 DEFAULT_WAIT = 10.0
 """Seconds that a caller without a preference is kept waiting before it gets 202."""
@@ -46,6 +46,13 @@ OWN_ID: Part = {
     "description": "An id of the caller's choosing; the same id again is the same request",
     "schema": {**STRING, "pattern": "^" + REQUEST_ID.pattern.replace(r"\Z", "$")},
     "example": REQUEST,
+}
+OWN_KEY: Part = {
+    "name": IDEMPOTENCY_KEY_HEADER,
+    "in": "header",
+    "description": "Any text of the caller's, instead of an id; the same text again is the same request",
+    "schema": {**STRING, "maxLength": 257},
+    "example": '"8e03978e-40d5-43dd-bc93-6894a57f9324"',
 }
 RUNNING = answer(
     "Accepted: it goes on, and survives restarts",
@@ -65,7 +72,7 @@ ASKED = body(EXAMPLES["Compute"], ref("Compute"))
     Scope.COMPUTE,
     {"200": view({**OWN_REQUEST, **APPLIED}), "202": RUNNING},
     "400 404 408 412 413 415 422",
-    parameters=[PREFER, OWN_ID, TRACED],
+    parameters=[PREFER, OWN_ID, OWN_KEY, TRACED],
     requestBody=ASKED,
 )
 async def compute(context: AppContext, request: Request) -> Response:
@@ -74,7 +81,7 @@ async def compute(context: AppContext, request: Request) -> Response:
     asked = await compute_request(request, limits)
     preferred = prefer(request, DEFAULT_WAIT, limits)
     # It needs a name to be accepted by, should the server stop while its caller waits.
-    id = chosen_id(request.headers.get(REQUEST_ID_HEADER)) or context.new_id()
+    id = chosen_id(request, asked.tenant) or context.new_id()
     found = await while_present(
         request.receive,
         context.service.compute(asked, wait=preferred.wait, id=id),

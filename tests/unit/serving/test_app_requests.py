@@ -116,6 +116,59 @@ def test_the_same_own_id_is_the_same_request():
     assert list(service.requests) == ["mine-01"]
 
 
+def post_with(service, *headers, tenant="default"):
+    """Ask for one feature with each of these headers, one call after the other; the answers."""
+
+    async def story():
+        async with client(service) as http:
+            body = {**compute_body("probe"), "tenant": tenant}
+            return [await http.post("/v1/compute", json=body, headers=given) for given in headers]
+
+    return run(story)
+
+
+def test_the_same_idempotency_key_is_the_same_request_within_a_tenant():
+    service = MemoryService()
+    key = "8e03978e-40d5-43dd-bc93-6894a57f9324"
+    quoted, bare = post_with(service, {"Idempotency-Key": f'"{key}"'}, {"Idempotency-Key": key})
+    assert quoted.json()["id"] == bare.json()["id"]
+    assert len(service.requests) == 1
+    (another,) = post_with(service, {"Idempotency-Key": f"{key}0"})
+    (theirs,) = post_with(service, {"Idempotency-Key": key}, tenant="search")
+    assert len({one.json()["id"] for one in (bare, another, theirs)}) == len(service.requests) == 3
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Idempotency-Key": ""},
+        {"Idempotency-Key": '""'},
+        {"Idempotency-Key": "with space"},
+        {"Idempotency-Key": "x" * 256},
+        {"Idempotency-Key": '"open'},
+        [("Idempotency-Key", "one"), ("Idempotency-Key", "two")],
+        {"Idempotency-Key": "one", "X-Amber-Request-Id": "mine-01"},
+    ],
+    ids=str,
+)
+def test_an_idempotency_key_that_is_none_is_refused(headers):
+    service = MemoryService()
+    (answer,) = post_with(service, headers)
+    assert answer.status_code == 400
+    assert "Idempotency-Key" in answer.json()["detail"]
+    assert not service.requests
+
+
+def test_an_idempotency_key_for_something_else_is_refused():
+    async def story():
+        async with client(MemoryService()) as http:
+            given = {"Idempotency-Key": "one"}
+            await http.post("/v1/compute", json=compute_body("probe"), headers=given)
+            return await http.post("/v1/compute", json=compute_body("embedding"), headers=given)
+
+    assert run(story).status_code == 422
+
+
 def test_cancel():
     service = closed()
 
