@@ -812,6 +812,10 @@ class MemoryService:
         found = [(_asset(self._units[key]), f) for key, f in self.failed.items() if f.key == key]
         return [replace(failure, uri="" if asset is None else asset.uri) for asset, failure in found]
 
+    async def troubles(self) -> list[str]:
+        self._ask("troubles")
+        return []
+
     async def stats(self) -> dict[str, float]:
         self._ask("stats")
         return {

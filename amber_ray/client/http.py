@@ -290,6 +290,14 @@ class HttpService:
         data = await self._json("GET", "/v1/failures")
         return [views.decode_failure(item) for item in data["failures"]]
 
+    async def troubles(self) -> list[str]:
+        """`GET /readyz`."""
+        try:
+            await self._send("GET", "/readyz", patience=0.0)
+        except Unavailable as error:
+            return [str(error)]
+        return []
+
     async def stats(self) -> dict[str, float]:
         """`GET /v1/stats`."""
         data: dict[str, float] = await self._json("GET", "/v1/stats")

@@ -250,6 +250,10 @@ class LazyService:
         """See `Service.failures`. Before anything has run there are none."""
         return [] if self._engine is None else await self._engine.failures()
 
+    async def troubles(self) -> list[str]:
+        """See `Service.troubles`. Before anything has run there are none."""
+        return [] if self._engine is None else await self._engine.troubles()
+
     async def stats(self) -> dict[str, float]:
         """See `Service.stats`."""
         return await self._asked(lambda service: service.stats())

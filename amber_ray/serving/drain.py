@@ -43,6 +43,11 @@ class Drain:
             self._begun = True
             asyncio.get_running_loop().call_later(seconds, self._time_is_up)
 
+    @property
+    def begun(self) -> bool:
+        """Whether the app is about to end."""
+        return self._begun
+
     def _time_is_up(self) -> None:
         self._up = True
         for tell in list(self._waiting):

@@ -28,7 +28,7 @@ from amber_ray.serving.origins import Origins
 from amber_ray.serving.peers import Locals
 from amber_ray.settings import Settings
 
-OPEN = frozenset({"/healthz"})
+OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that are answered without a token, for probes."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
@@ -148,7 +148,7 @@ class Guard:
             self._origins.refuse_foreign(found)
         if self._drain.refusing:
             raise stopping()
-        if self._drain.ongoing >= self._most and path != "/healthz":
+        if self._drain.ongoing >= self._most and path not in OPEN:
             raise Overloaded(f"{self._most:,} requests are under way here; try again in a second")
 
     def _from_this_machine(self, scope: Scope, found: dict[bytes, bytes]) -> None:

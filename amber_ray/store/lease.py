@@ -88,25 +88,23 @@ class Lease:
         self._record = record
 
     def renew(self, now: float) -> None:
-        """Write the record anew if `RENEW_SECONDS` have passed; a local lock needs no renewal.
+        """Write the record anew if `RENEW_SECONDS` have passed; a local lock need only be there still.
 
-        Raises `StoreBusy` if another server has taken the store: then this one must stop. A store that can't
-        be reached is logged, and tried again by the next call.
+        Raises `StoreBusy` if another server has taken the store: then this one must stop. Raises `StoreError`
+        if the store can't be reached or written, or its lock is there no more; the next call tries again.
         """
-        if self._files.local or not self._record or now - self._record["beat"] < RENEW_SECONDS:
+        if self._file is not None:
+            self._look_after(self._file)
             return
-        try:
-            held = self._read()
-            if held and not held.get("damaged") and held.get("token") != self._record["token"]:
-                self._record = {}
-                raise StoreBusy(self._busy(held))
-            beaten = {**self._record, "beat": now}
-            self._write(beaten)
-            self._record = beaten
-        except StoreBusy:
-            raise
-        except StoreError as error:
-            log.warning("the lease of the store could not be renewed: %s", error)
+        if not self._record or now - self._record["beat"] < RENEW_SECONDS:
+            return
+        held = self._read()
+        if held and not held.get("damaged") and held.get("token") != self._record["token"]:
+            self._record = {}
+            raise StoreBusy(self._busy(held))
+        beaten = {**self._record, "beat": now}
+        self._write(beaten)
+        self._record = beaten
 
     def guard(self) -> None:
         """Raise `StoreError` unless this holder certainly owns the store still: it must change nothing there.
@@ -150,6 +148,18 @@ class Lease:
             json.dump(record, file)
             file.flush()
         self._file = file
+
+    def _look_after(self, file: IO[str]) -> None:
+        """Raise `StoreError` if the lock is not in its place, or nothing can be written there."""
+        path = self._files.path(NAME)
+        with self._files.translated("locked"):
+            try:
+                same = os.stat(path).st_ino == os.fstat(file.fileno()).st_ino
+                os.utime(path)
+            except FileNotFoundError:
+                same = False
+            if not same:
+                raise StoreError(f"the lock of the store {self._url!r}, {path!r}, is gone or another one")
 
     def _claim(self, record: Mapping[str, Any]) -> None:
         first = held = self._read()

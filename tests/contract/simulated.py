@@ -445,6 +445,9 @@ class SimulatedService(Service):
     async def failures(self) -> list[Failure]:
         return await self._ask(lambda engine: engine.failures())
 
+    async def troubles(self) -> list[str]:
+        return await self._ask(lambda engine: engine.troubles())
+
     async def stats(self) -> dict[str, float]:
         return await self._ask(lambda engine: engine.stats())
 

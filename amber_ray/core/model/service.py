@@ -177,6 +177,13 @@ class Service(Protocol):
         """The failures that are remembered now."""
         ...
 
+    async def troubles(self) -> list[str]:
+        """What keeps the service from answering and keeping values now, a few words each.
+
+        Empty if it is ready. Answers within seconds, whatever is the matter.
+        """
+        ...
+
     async def stats(self) -> dict[str, float]:
         """Counters and gauges of the whole service, by name; see `core.model.stats` for those with labels."""
         ...

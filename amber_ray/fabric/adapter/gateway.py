@@ -328,6 +328,10 @@ class GatewayService:
         """See `Service.failures`."""
         return list(await self._call("failures"))
 
+    async def troubles(self) -> list[str]:
+        """See `Service.troubles`."""
+        return list(await self._call("troubles"))
+
     async def stats(self) -> dict[str, float]:
         """See `Service.stats`."""
         return dict(await self._call("stats"))

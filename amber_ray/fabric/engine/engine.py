@@ -46,6 +46,8 @@ log = logging.getLogger("amber.engine")
 
 PURGE_SECONDS = 3600.0
 """Longest wait for a purge: it may rewrite much of the store."""
+TROUBLES_SECONDS = 3.0
+"""A shard that says nothing for so long is in trouble."""
 
 
 class Engine:
@@ -265,6 +267,18 @@ class Engine:
         """The failures that are remembered now."""
         lists = await asyncio.gather(*(shard.call("failures") for shard in self._shards))
         return [failure for some in lists for failure in some]
+
+    async def troubles(self) -> list[str]:
+        """What keeps the service from its work now, a few words each; see `Service.troubles`."""
+
+        async def of(shard: ShardClient) -> list[str]:
+            try:
+                told: list[str] = await shard.call("troubles", seconds=TROUBLES_SECONDS)
+            except AmberError as error:
+                return [str(error)]
+            return told
+
+        return [trouble for some in await asyncio.gather(*map(of, self._shards)) for trouble in some]
 
     async def stats(self) -> dict[str, float]:
         """Counters and gauges, summed over the shards; those of engines over all engines."""

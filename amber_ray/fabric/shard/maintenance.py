@@ -19,6 +19,8 @@ log = logging.getLogger("amber.maintenance")
 
 LOST_LEASE = 71
 """Exit code of a process whose store has become another server's."""
+HANGS_SECONDS = 15.0
+"""A turn of a vital task that takes longer counts as failed until it ends."""
 
 
 @dataclass(slots=True)
@@ -26,13 +28,18 @@ class PeriodicTask:
     """Something to be done every so many seconds. `name` completes the sentence "could not ...".
 
     `soon` says that its first turn is at once, for what a process that lives for seconds has to do too.
+    `vital`: while it fails, the service should not be asked.
     """
 
     name: str
     seconds: float
     do: Callable[[], Awaitable[None]]
     soon: bool = False
+    vital: bool = False
     failing: bool = False
+    """Whether its last turn failed."""
+    began: float | None = None
+    """When the turn began that is under way, on the event loop's clock."""
 
 
 class Maintenance:
@@ -47,6 +54,15 @@ class Maintenance:
         """No more turns."""
         self._stopped = True
 
+    def troubles(self) -> list[str]:
+        """What vital tasks could not do in their last turn, a sentence each; the log says why."""
+        late = asyncio.get_running_loop().time() - HANGS_SECONDS
+        return [
+            f"it could not {task.name}"
+            for task in self._tasks
+            if task.vital and (task.failing or (task.began is not None and task.began < late))
+        ]
+
     async def run(self) -> None:
         """Give each task its turns until `stop`."""
         await asyncio.gather(*map(self._repeat, self._tasks))
@@ -60,6 +76,7 @@ class Maintenance:
                 await self._do(task)
 
     async def _do(self, task: PeriodicTask) -> None:
+        task.began = asyncio.get_running_loop().time()
         try:
             await task.do()
         except StoreBusy as error:
@@ -74,3 +91,5 @@ class Maintenance:
             if task.failing:
                 log.warning("could %s again", task.name)
             task.failing = False
+        finally:
+            task.began = None

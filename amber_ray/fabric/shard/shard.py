@@ -107,9 +107,9 @@ class Shard:
     def _periodic(self) -> list[PeriodicTask]:
         rewriter, requests = self._rewriter, self._requests
         tasks = [
-            PeriodicTask("learn what the cluster has", 3.0, self._learn_capacity),
+            PeriodicTask("learn what the cluster has", 3.0, self._learn_capacity, vital=True),
             PeriodicTask("forget what is over", 1.0, self._tidy),
-            PeriodicTask("list parts that could not be read", 10.0, self._listing.catch_up),
+            PeriodicTask("list parts that could not be read", 10.0, self._listing.catch_up, vital=True),
             PeriodicTask("note the keys of new parts", 600.0, self._ports.parts.note, soon=True),
         ]
         if self.context.shard == 0:
@@ -179,7 +179,7 @@ class Shard:
         lease = self._ports.lease
         await lease.acquire(f"the cluster of namespace {self.context.settings.namespace!r}")
         if self._lease_upkeep is None:
-            renew = PeriodicTask("renew the lease of the store", 1.0, self._renew)
+            renew = PeriodicTask("renew the lease of the store", 1.0, self._renew, vital=True)
             self._lease_upkeep = Maintenance([renew], self._ports.process)
             self._spawn(self._lease_upkeep.run())
 
@@ -465,6 +465,12 @@ class Shard:
     async def failures(self) -> list[Failure]:
         """The failures remembered now."""
         return inspection.failures(self._ledger)
+
+    async def troubles(self) -> list[str]:
+        """What keeps this shard from its work now, a few words each."""
+        await self._up()
+        upkeep = [self._upkeep] if self._lease_upkeep is None else [self._upkeep, self._lease_upkeep]
+        return [f"shard {self.context.shard}: {told}" for some in upkeep for told in some.troubles()]
 
     async def stats(self, session: str = "", counts: Counts = NO_COUNTS) -> dict[str, float]:
         """Counters and gauges of this shard; asked by a session, with what all engines have counted."""

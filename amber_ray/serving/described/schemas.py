@@ -157,6 +157,7 @@ EXAMPLES: dict[str, Any] = {
         "filed": True,
     },
     "Alive": {"status": "ok"},
+    "Ready": {"status": "ready"},
 }
 EXAMPLES["Registering"] = {
     "base": "",

@@ -6,7 +6,7 @@
     assets      POST /v1/assets: by URI or as an upload
     features    GET /v1/features, /v1/features/{name} and /v1/versions
     registry    POST /v1/registry: features as source text, where the server takes any
-    health      GET /healthz, /metrics, /v1/stats and /v1/failures
+    health      GET /healthz, /readyz, /metrics, /v1/stats and /v1/failures
     page        GET /, /docs and /openapi.json
     endpoint    what all of them are made with: `Path`, and `described`, which declares a handler
 

@@ -1,4 +1,4 @@
-"""`GET /healthz`, `/metrics`, `/v1/stats` and `/v1/failures`: how the service is doing."""
+"""`GET /healthz`, `/readyz`, `/metrics`, `/v1/stats` and `/v1/failures`: how the service is doing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amber_ray.core.model.trust import Scope
+from amber_ray.errors import Unavailable
 from amber_ray.serving.answers import NO_STORE, json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import STRING, answer, json, listing
 from amber_ray.serving.described.schemas import EXAMPLES, ref
+from amber_ray.serving.drain import stopping
 from amber_ray.serving.metrics import CONTENT_TYPE, render
 from amber_ray.serving.routes.endpoint import Path, described
 from amber_ray.wire.views import encode_failure
@@ -23,6 +25,16 @@ async def healthz(context: AppContext, request: Request) -> Response:
     # Liveness: that this loop still turns (503 once the server is about to stop). Whether the cluster does is
     # in the stats.
     return json_response({"status": "ok"})
+
+
+@described("health", None, {"200": answer("Ready", json(ref("Alive"), EXAMPLES["Ready"]))}, "500 503")
+async def readyz(context: AppContext, request: Request) -> Response:
+    """Readiness: whether to send requests here."""
+    if context.drain.begun:
+        raise stopping()
+    if troubles := await context.service.troubles():
+        raise Unavailable(f"this server is not ready: {'; '.join(troubles)}")
+    return json_response({"status": "ready"})
 
 
 @described("health", Scope.READ, {"200": answer("Metrics", METRICS)})
@@ -49,4 +61,5 @@ PATHS = [
     Path("/v1/stats", GET=stats),
     Path("/metrics", GET=metrics),
     Path("/healthz", GET=healthz),
+    Path("/readyz", GET=readyz),
 ]

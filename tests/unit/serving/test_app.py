@@ -208,6 +208,17 @@ def test_an_unknown_feature_is_404_with_the_nearest_name():
     assert "did you mean 'brightness'?" in answer.json()["detail"]
 
 
+def test_a_server_in_trouble_is_alive_and_not_ready():
+    class Troubled(MemoryService):
+        async def troubles(self):
+            return ["shard 0: it could not renew the lease of the store"]
+
+    answer = ask("GET", "/readyz", Troubled())
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert answer.json()["detail"].endswith("not ready: shard 0: it could not renew the lease of the store")
+    assert ask("GET", "/healthz", Troubled()).status_code == 200
+
+
 def test_health_stats_metrics_failures():
     service = MemoryService()
     assert ask("GET", "/healthz", service).json() == {"status": "ok"}

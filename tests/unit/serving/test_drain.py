@@ -34,7 +34,7 @@ def test_who_waits_gets_values_and_who_comes_is_told_to_come_again() -> None:
         async with client(service, drain=drain) as http:
             caller = await waiting(http, service, compute_body("brightness"))
             drain.begin(LONG, refuse=True)
-            for path in ("/healthz", "/v1/stats", "/"):
+            for path in ("/healthz", "/readyz", "/v1/stats", "/"):
                 refused = await http.get(path)
                 assert (refused.status_code, refused.headers["Retry-After"]) == (503, "1")
                 assert "about to stop" in refused.json()["detail"]
@@ -145,7 +145,11 @@ def test_of_two_words_the_first_says_how_long() -> None:
         service.gate.clear()
         async with client(service, drain=drain) as http:
             caller = await waiting(http, service, compute_body("brightness"))
+            assert (await http.get("/readyz")).json() == {"status": "ready"}
             drain.begin(0.0, refuse=False)
+            answer = await http.get("/readyz")  # it still answers, and should not be sent more
+            assert (answer.status_code, (await http.get("/healthz")).status_code) == (503, 200)
+            assert "about to stop" in answer.json()["detail"]
             drain.begin(LONG, refuse=True)
             assert (await caller).status_code == 202
             assert (await http.get("/healthz")).status_code == 503

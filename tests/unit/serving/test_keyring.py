@@ -202,9 +202,9 @@ NEEDED: dict[tuple[str, str], set[str]] = {
 def test_every_route_needs_the_scope_that_stands_in_the_table() -> None:
     found = {(m, p): set(s) for p, m, s in handlers() if s is not None and m != "HEAD"}
     assert found == NEEDED
-    assert {p for p, _, s in handlers() if s is None} == OPEN == {"/healthz"}
+    assert {p for p, _, s in handlers() if s is None} == OPEN == {"/healthz", "/readyz"}
     described = {(m.upper(), p) for p, methods in DOCUMENT["paths"].items() for m in methods}
-    assert described <= {*NEEDED, ("GET", "/healthz")}
+    assert described <= {*NEEDED, *(("GET", path) for path in OPEN)}
 
 
 @pytest.mark.parametrize("scope", list(Scope))

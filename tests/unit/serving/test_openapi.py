@@ -40,6 +40,7 @@ from amber_ray.serving.app import create_app
 from amber_ray.serving.described.document import document
 from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES
 from amber_ray.serving.drain import Drain
+from amber_ray.serving.guard import OPEN
 from amber_ray.serving.routes.features import graph
 from amber_ray.serving.routes.page import FILES
 from amber_ray.settings import Limits, Settings
@@ -86,7 +87,7 @@ def test_tokens_show_in_the_description() -> None:
     for bearer in (True, False):
         for path, methods in document(bearer)["paths"].items():
             for operation in methods.values():
-                needed = [] if path == "/healthz" else [{"token": []}] if bearer else None
+                needed = [] if path in OPEN else [{"token": []}] if bearer else None
                 assert operation.get("security") == needed
     # The scheme is there in both, so that a client made from one description can be used on another server.
     for bearer in (True, False):
@@ -156,6 +157,7 @@ GOOD = {
     "stats": Case("GET", "/v1/stats"),
     "metrics": Case("GET", "/metrics"),
     "healthz": Case("GET", "/healthz"),
+    "readyz": Case("GET", "/readyz"),
 }
 ELSEWHERE = {"peer": ("203.0.113.7", 40000)}
 LOCKED = Settings(tokens=("secret",))
@@ -174,7 +176,7 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     for name, case in GOOD.items():
         yield name, "200", case
         yield name, "403", case.but(app=ELSEWHERE)
-        if name != "healthz":
+        if name not in ("healthz", "readyz"):
             yield name, "401", case.but(settings=LOCKED)
             yield name, "429", case.but(app={"ongoing": 0})
             yield name, "500", failing(case, RuntimeError("a bug"))
@@ -191,6 +193,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     stopping = Drain()
     stopping.refusing = True
     yield "healthz", "503", GOOD["healthz"].but(app={"drain": stopping})
+    yield "readyz", "500", failing(GOOD["readyz"], RuntimeError("a bug"))
+    yield "readyz", "503", failing(GOOD["readyz"], Unavailable("the cluster is restarting"))
     for name in ("compute", "explain"):
         yield name, "404", GOOD[name].but(error=UnknownFeature("there is no feature 'x'"))
         other = {"json": {**compute_body("probe"), "expect": {"probe": "0" * 32}}}

@@ -7,6 +7,7 @@ import logging
 
 import pytest
 
+import amber_ray.fabric.shard.maintenance as module
 from amber_ray.errors import StoreBusy
 from amber_ray.fabric.shard.maintenance import LOST_LEASE, Maintenance, PeriodicTask
 from tests.unit.fabric.shard.kit import Ended, This, run
@@ -38,6 +39,42 @@ def test_a_task_that_fails_comes_again_and_is_told_once(caplog: pytest.LogCaptur
         "could not learn, and will try again: the head is away",
         "could learn again",
     ]
+
+
+def test_what_is_vital_and_fails_or_hangs_is_told_until_it_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "HANGS_SECONDS", 0.0)
+
+    async def story() -> None:
+        failing = asyncio.Event()
+        going = asyncio.Event()
+
+        async def learn() -> None:
+            if not failing.is_set():
+                failing.set()
+                raise ConnectionError("the head is away")
+            await going.wait()
+            done.set()
+
+        async def fail() -> None:
+            raise ConnectionError("nobody minds")
+
+        done = asyncio.Event()
+        upkeep = maintenance(
+            PeriodicTask("learn", 0.0, learn, vital=True), PeriodicTask("note", 9.0, fail, soon=True)
+        )
+        assert upkeep.troubles() == []
+        running = asyncio.create_task(upkeep.run())
+        await asyncio.wait_for(failing.wait(), 5)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert upkeep.troubles() == ["it could not learn"]
+        going.set()
+        await asyncio.wait_for(done.wait(), 5)
+        running.cancel()
+        await asyncio.wait([running])
+        assert upkeep.troubles() == []
+
+    run(story())
 
 
 def test_a_task_that_hangs_holds_up_no_other() -> None:
