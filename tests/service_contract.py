@@ -1830,6 +1830,11 @@ class ServiceContract:
         assert [found[n].per for n in ("label", "part", "whole")] == ["asset", "segment", "collection"]
 
     @case
+    async def test_a_service_that_works_is_in_no_trouble(self, scene: Scene) -> None:
+        await done(scene.service, scene.ask("label", *scene.pictures(1)))
+        assert await scene.service.troubles() == []
+
+    @case
     async def test_stats_are_numbers_under_plain_names(self, scene: Scene) -> None:
         stats = await scene.service.stats()
         assert stats
