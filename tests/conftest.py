@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests import bounds, sharing
+from tests import bounds, leftovers, sharing
 
 # Read by Ray when it is imported: no phoning home, and authentication said rather than guessed. A test that
 # wants tokens says so for the processes that it starts.
@@ -41,6 +41,7 @@ settings.load_profile("amber")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    leftovers.watch()
     bounds.register(config)
 
 
