@@ -3,7 +3,8 @@
 `pytest-timeout` fails a test from a signal handler, once. A test that is in native code then never hears of
 it, and one whose clean-up waits for ever has used its only signal up. So a process whose test has gone on for
 `GRACE` beyond its timeout writes down where all its threads are, and ends: that test failed, and the run goes
-on with another process.
+on with another process. Where a file's failed tests took `FAILING` together, what they share is broken, most
+likely, and its others fail at once rather than after a timeout each.
 
 Whoever sees only the last lines of a run that was ended from outside must find in them what failed and what
 was running. So failures are told as they come, in a line, and so is what takes long; and a run ends itself,
@@ -17,6 +18,7 @@ import faulthandler
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -24,6 +26,9 @@ import pytest
 
 GRACE = 60.0
 """Seconds that a test may take beyond its timeout, to clean up what it started."""
+
+FAILING = 600.0
+"""Seconds that the failed tests of one file may take together."""
 
 LONG = 300.0
 """Seconds after which it is told that a test still runs, and again when as many have passed."""
@@ -56,8 +61,38 @@ class HardEnds:
         finally:
             faulthandler.cancel_dump_traceback_later()
 
-    def pytest_unconfigure(self) -> None:
-        os.close(self._stderr)
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionfinish(self) -> None:
+        # What tests share ends now, and then the interpreter, which waits for threads.
+        faulthandler.dump_traceback_later(GRACE, exit=True, file=self._stderr)
+
+
+class Patience:
+    """Has a file's tests fail at once when those of it that failed took long. For each such process, too."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failing: Counter[str] = Counter()  # seconds, by file
+        self._began = 0.0
+        self._failed = False
+
+    def pytest_runtest_logstart(self) -> None:
+        self._began = self._clock()
+        self._failed = False
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_runtest_setup(self, item: pytest.Item) -> None:
+        file = item.nodeid.partition("::")[0]
+        if self._failing[file] >= FAILING:
+            taken = f"{self._failing[file]:.0f} s"
+            pytest.fail(f"not tried: tests of this file that failed took {taken} already", pytrace=False)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        self._failed |= report.failed
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        if self._failed:
+            self._failing[nodeid.partition("::")[0]] += self._clock() - self._began
 
 
 class Telling:
@@ -129,6 +164,7 @@ def register(config: pytest.Config) -> None:
     spread = bool(config.getoption("numprocesses", default=None)) and not hasattr(config, "workerinput")
     if not spread:
         config.pluginmanager.register(HardEnds(), "hard-ends")
+        config.pluginmanager.register(Patience(), "patience")
     if not hasattr(config, "workerinput"):
 
         def say(line: str) -> None:

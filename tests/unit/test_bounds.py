@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.bounds import LONG, WHOLE, Telling
+from tests.bounds import FAILING, LONG, WHOLE, Patience, Telling
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,6 +40,27 @@ def test_fine():
     pass
 """
 
+# The interpreter waits for a thread that never ends.
+THREAD = """
+import threading
+
+def test_fine():
+    threading.Thread(target=threading.Event().wait).start()
+"""
+
+
+def ran(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """A run of the tests of a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *words, "."],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+
 
 @pytest.mark.parametrize("spread", [[], ["-n", "2"]], ids=["one-process", "two-processes"])
 def test_native_code_that_never_returns_ends_its_process_alone(tmp_path: Path, spread: list[str]) -> None:
@@ -47,21 +68,43 @@ def test_native_code_that_never_returns_ends_its_process_alone(tmp_path: Path, s
     (tmp_path / "conftest.py").write_text(SHORT)
     (tmp_path / "test_fine.py").write_text(FINE)
     (tmp_path / "test_stuck.py").write_text(STUCK)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *spread, "."],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=50,
-        check=False,
-    )
+    done = ran(tmp_path, *spread)
     told = done.stdout + done.stderr
     assert done.returncode, told
     assert "in test_stuck" in done.stderr, told  # where it was
     if spread:
         assert "FAILED test_stuck.py::test_stuck" in told, told
         assert "1 failed, 1 passed" in told, told
+
+
+def test_a_process_that_does_not_end_after_its_tests_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 30\n")
+    (tmp_path / "conftest.py").write_text(SHORT)
+    (tmp_path / "test_thread.py").write_text(THREAD)
+    done = ran(tmp_path)
+    assert "1 passed" in done.stdout
+    assert done.returncode, done.stderr
+    assert "_shutdown" in done.stderr, done.stderr
+
+
+def test_where_failures_took_long_the_rest_of_the_file_fails_at_once() -> None:
+    now = [0.0]
+    patience = Patience(clock=lambda: now[0])
+
+    def tried(name: str, seconds: float, failed: bool) -> None:
+        patience.pytest_runtest_logstart()
+        patience.pytest_runtest_setup(SimpleNamespace(nodeid=name))
+        now[0] += seconds
+        for of_this_phase in (failed, False):
+            patience.pytest_runtest_logreport(SimpleNamespace(failed=of_this_phase))
+        patience.pytest_runtest_logfinish(name)
+
+    tried("a.py::test_slow", 2 * FAILING, failed=False)
+    tried("a.py::test_one", FAILING / 2, failed=True)
+    tried("a.py::test_two", FAILING / 2, failed=True)
+    with pytest.raises(pytest.fail.Exception, match=f"not tried.* took {FAILING:.0f} s already"):
+        tried("a.py::test_three", 1.0, failed=False)
+    tried("b.py::test_one", 1.0, failed=False)
 
 
 def test_what_takes_long_is_told_once_in_a_while() -> None:
