@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import random
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -14,14 +15,16 @@ import fsspec
 import pyarrow.parquet as pq
 import pytest
 
+from amber_ray.core.model.pages import AssetFilter, write_cursor
 from amber_ray.core.model.unit_codec import streams_to_json
 from amber_ray.core.model.units import Asset, Stream
 from amber_ray.errors import StoreError
+from amber_ray.store import asset_pages
 from amber_ray.store import assets as packs
 from amber_ray.store import older_assets as older
 from amber_ray.store.assets import AssetPacks
 from amber_ray.store.files import Draft, Files
-from amber_ray.store.sealed import NAME
+from amber_ray.store.sealed import NAME, SealedFile
 from tests.store_contract import Crash
 from tests.store_faults import ERRORS, Trouble
 
@@ -79,6 +82,19 @@ def write_old(url: str, assets: Iterable[Asset], at: dict[str, list[str]] | None
         place = {"uri": one.uri, "signature": one.signature or None, "id": one.id}
         name = digest(one.uri)
         files.write(f"assets/uri/{name[:2]}/{name}.json", json.dumps(place).encode())
+
+
+def _walked(store: AssetPacks, only: AssetFilter, limit: int, held: list[Asset]) -> list[Asset]:
+    """All pages of a filter."""
+    found: list[Asset] = []
+    cursor: str | None = None
+    while True:
+        page = store.page(only, limit, cursor, held)
+        assert len(page) <= limit
+        found += page
+        cursor = page.cursor
+        if cursor is None:
+            return found
 
 
 class AssetContract:
@@ -355,6 +371,72 @@ class AssetContract:
 
     # --- damage
 
+    def test_pages_tell_each_place_once_by_its_newest_row(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(packs, "GROUP_BYTES", 600)  # a few rows
+        monkeypatch.setattr(packs, "OWN_ROWS", 8)
+        draw = random.Random(url)
+        stores = [AssetPacks(url) for _ in range(3)]
+        newest: dict[str, Asset] = {}
+        for _ in range(25):
+            rows = [
+                asset(draw.random(), f"/{draw.choice('abc')}/{draw.randrange(40)}\u00e9") for _ in range(4)
+            ]
+            draw.choice(stores).add(rows)
+            newest.update((row.uri, row) for row in rows)
+        held = asset("held", "/b/held")
+        newest[held.uri] = held
+        reader = AssetPacks(url)
+        for prefix, limit in (("", 7), ("/b/", 1), ("/b/1", 3), ("/c/", 1000), ("/z", 5)):
+            expected = [newest[uri] for uri in sorted(newest) if uri.startswith(prefix)]
+            assert list(map(whole, _walked(reader, AssetFilter(prefix), limit, [held]))) == list(
+                map(whole, expected)
+            )
+        [every] = [reader.page(AssetFilter(), 1000, None, [held])]
+        reader.tidy()
+        assert list(map(whole, reader.page(AssetFilter(), 1000, None, [held]))) == list(map(whole, every))
+
+    def test_a_page_reads_no_more_than_can_hold_it(self, url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(packs, "GROUP_BYTES", 4_000)
+        monkeypatch.setattr(packs, "OWN_ROWS", 100_000)
+        for folder in "ab":
+            AssetPacks(url).add(asset(i, f"/{folder}/{i:04}") for i in range(1000))
+        reader = AssetPacks(url)
+        reader.page(AssetFilter(), 1, None)
+        read: list[str] = []
+        group = SealedFile.group
+
+        def noted(file: SealedFile, number: int, columns: Any = None) -> Any:
+            read.append(f"{file.name} {number}")
+            return group(file, number, columns)
+
+        monkeypatch.setattr(SealedFile, "group", noted)
+        assert reader._packs[next(iter(reader._packs))].starts.size > packs.GROUPS
+        for prefix, after in (("", "/a/0500"), ("/b/", "/b/0700"), ("/b/09", None)):
+            cursor = None if after is None else write_cursor("assets", after)
+            page = reader.page(AssetFilter(prefix), 5, cursor)
+            first = 900 if after is None else int(after[-4:]) + 1
+            folder = (after or prefix)[:3]
+            assert [one.uri for one in page] == [f"{folder}{i:04}" for i in range(first, first + 5)]
+            assert len(read) <= 2
+            read.clear()
+
+    def test_a_page_that_finds_nothing_ends_after_so_many_places(
+        self, url: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(asset_pages, "LOOKED_THROUGH", 10)
+        store = AssetPacks(url)
+        store.add(asset(i, f"/{i:02}") for i in range(25))
+        only, cursor, pages = AssetFilter(kind="image"), None, 0
+        while True:
+            page = store.page(only, 5, cursor)
+            pages, cursor = pages + 1, page.cursor
+            assert not page.items
+            if cursor is None:
+                break
+        assert pages == 3
+
     def test_a_damaged_pack_is_set_aside_and_what_it_said_is_unknown(self, url: str) -> None:
         AssetPacks(url).add([asset("a")])
         AssetPacks(url).add([asset("b")])
@@ -413,6 +495,8 @@ class AssetTroubleContract:
             trouble.fail(call, error)
             with pytest.raises(StoreError):
                 reader.of(digest("a"))
+            with pytest.raises(StoreError):
+                reader.page(AssetFilter(), 5, None)
             trouble.end()
             check(reader, [asset("a")])
         assert [n for n in files_of(url) if n.startswith("quarantine/")] == []

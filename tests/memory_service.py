@@ -30,6 +30,7 @@ import numpy as np
 
 from amber_ray import errors
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page, list_assets
 from amber_ray.core.model.request import (
     MISSING,
     AssetFailure,
@@ -69,6 +70,7 @@ from amber_ray.errors import (
 
 SEGMENT_SECONDS = 10.0
 STEP_SECONDS = 0.25
+UPLOADS = "/store/uploads/"
 BATCH = 8
 """Values in one batch."""
 
@@ -232,6 +234,7 @@ class MemoryService:
     requests: dict[str, Held] = field(default_factory=dict)
     runs: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
     known: dict[str, Asset] = field(default_factory=dict)
+    places: dict[str, Asset] = field(default_factory=dict)
     never_ran: set[str] = field(default_factory=set)
     bound: int = 10_000
     deadlines: bool = True
@@ -304,8 +307,16 @@ class MemoryService:
         body = b"".join([chunk async for chunk in chunks])
         self.uploads.append((body, media_type))
         asset = replace(self.asset("upload"), id=digest(repr(body)), bytes=len(body))
-        self.known[asset.id] = asset = replace(asset, media_type=media_type or asset.media_type)
+        uri = f"{UPLOADS}{asset.id}"
+        self.known[asset.id] = asset = replace(asset, uri=uri, media_type=media_type or asset.media_type)
+        self.places[asset.uri] = asset
         return asset
+
+    async def list_assets(
+        self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[Asset]:
+        self._ask("list_assets", (only, limit, cursor))
+        return list_assets(self.places.values(), only, limit, cursor, UPLOADS)
 
     def _find(self, ref: AssetRef) -> Asset:
         if ref.id is not None:
@@ -313,7 +324,7 @@ class MemoryService:
                 raise UnknownAsset(f"there is no asset {ref.id!r}")
             return self.known[ref.id]
         asset = self.asset(ref.uri or "")
-        self.known[asset.id] = asset
+        self.known[asset.id] = self.places[asset.uri] = asset
         return asset
 
     # --- requests

@@ -41,6 +41,7 @@ import numpy as np
 import pytest
 
 from amber_ray import errors
+from amber_ray.core.model.pages import AssetFilter, Page, write_cursor
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
 from amber_ray.core.model.service import AbsentValue, Answered, RequestEvent, Service, StoredValue
 from amber_ray.core.model.stats import HITS_STORE
@@ -1813,10 +1814,76 @@ class ServiceContract:
             yield content[10:]
 
         asset = await scene.service.upload(chunks(), "image/png")
+        for uploads in (True, False):
+            found = await scene.service.list_assets(AssetFilter(asset.uri, uploads=uploads))
+            assert [one.id for one in found] == [asset.id] * uploads
         assert isinstance(asset, Asset)
         assert asset.bytes == len(content)
         by_id = ComputeRequest(("label",), (AssetRef(id=asset.id),), tenant=scene.tenant)
         assert await value(scene.service, by_id) == asset.id
+
+    @case
+    async def test_assets_are_listed_by_place_in_pages_that_fit_together(self, scene: Scene) -> None:
+        pictures, film = scene.pictures(5), scene.film()
+        prefix = film.rpartition("/")[0] + "/"
+        late, early = max(pictures), min(pictures)
+        first = [one for one in (*pictures, film) if one not in (late, early)]
+        assets = {uri: await scene.service.add_asset(uri) for uri in first}
+
+        async def page(cursor: str | None = None, limit: int = 2, **only: Any) -> Page[Asset]:
+            return await scene.service.list_assets(AssetFilter(prefix, **only), limit, cursor)
+
+        async def walked(**only: Any) -> list[str]:
+            found, cursor = [], None
+            while True:
+                some = await page(cursor, 1000, **only)
+                found += [one.uri for one in some]
+                if (cursor := some.cursor) is None:
+                    assert found == sorted(set(found))
+                    return found
+
+        one = await page()
+        told, cursor = [*one], one.cursor
+        while cursor is not None and told[-1].uri < min(first):
+            one = await page(cursor)
+            told, cursor = [*told, *one], one.cursor
+        assets |= {uri: await scene.service.add_asset(uri) for uri in (early, late)}
+        while cursor is not None:
+            one = await page(cursor)
+            assert len(one) <= 2
+            told, cursor = [*told, *one], one.cursor
+        uris = [asset.uri for asset in told]
+        assert uris == sorted(set(uris))
+        assert {*first, late} <= set(uris)
+        for asset in told:
+            if asset.uri in assets:
+                known = assets[asset.uri]
+                assert (asset, asset.kind, asset.bytes) == (known, known.kind, known.bytes)
+                assert asset.duration == known.duration
+        assert {*pictures, film} <= set(await walked())
+        images, films = await walked(kind="image"), await walked(kind="video")
+        assert set(pictures) <= set(images)
+        assert (film in films, film in images) == (True, False)
+        seconds = assets[film].duration or 0.0
+        assert film in await walked(min_duration=seconds, max_duration=seconds)
+        assert film not in await walked(min_duration=seconds + 1)
+        assert not set(pictures).intersection(await walked(max_duration=1e6))
+        assert await walked() == [*await walked(uploads=False)]
+        everywhere = await scene.service.list_assets(AssetFilter(film))
+        assert ([asset.uri for asset in everywhere], everywhere.cursor) == ([film], None)
+
+    @case
+    async def test_a_page_that_can_not_be_is_refused(self, scene: Scene) -> None:
+        for asked in (
+            (AssetFilter(kind="film"), 1, None),
+            (AssetFilter(min_duration=-1.0), 1, None),
+            (AssetFilter(), 0, None),
+            (AssetFilter(), 1001, None),
+            (AssetFilter(), 1, "no cursor"),
+            (AssetFilter(), 1, write_cursor("values", "x")),
+        ):
+            with pytest.raises(errors.BadRequest):
+                await scene.service.list_assets(*asked)
 
     @case
     async def test_features_are_listed_by_name(self, scene: Scene) -> None:

@@ -11,6 +11,7 @@ from amber_ray.errors import did_you_mean
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 DEFAULT_STORE = "./amber-store"
+KINDS = ("video", "audio", "image")
 PRIORITIES = ("interactive", "ingest", "backfill")
 
 
@@ -129,6 +130,22 @@ def build() -> Parser:
     _features(features)
     _server(features)
     _as_json(features)
+
+    assets = _command(commands, "assets", "list the media that are known", "known:assets")
+    assets.add_argument(
+        "prefix", nargs="?", default="", metavar="PREFIX", help="what the place begins with, as /media/films/"
+    )
+    assets.add_argument("--kind", choices=KINDS, help="only media of this kind")
+    assets.add_argument(
+        "--min-duration", type=float, metavar="SECONDS", help="only media of this length or more"
+    )
+    assets.add_argument(
+        "--max-duration", type=float, metavar="SECONDS", help="only media of this length or less"
+    )
+    _limit(assets)
+    _own(assets)
+    _server(assets)
+    _as_json(assets)
 
     graph = _command(commands, "graph", "draw the graph of features, or what one stands on", "graph:run")
     graph.add_argument("feature", nargs="?", metavar="FEATURE")
@@ -382,6 +399,16 @@ def _server(command: argparse.ArgumentParser, default: str | None = None) -> Non
 
 def _as_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--format", choices=("table", "json"), default="table", help="(default table)")
+
+
+def _limit(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--limit", type=_many, default=100, metavar="N", help="show so many (default 100)")
+
+
+def _many(text: str) -> int:
+    if not (text.isdecimal() and 0 < int(text) < 10**9):
+        raise argparse.ArgumentTypeError(f"a number from 1, not {text!r}")
+    return int(text)
 
 
 def _port(text: str) -> int:

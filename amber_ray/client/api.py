@@ -38,6 +38,7 @@ from amber_ray.client.stored import FOUND_AT_ONCE, load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.pages import USUAL, AssetFilter, Page
 from amber_ray.core.model.request import MISSING, ComputeRequest, ExplainedStep, Failure, Priority
 from amber_ray.core.model.service import FeatureInfo, Service, StoredValue
 from amber_ray.core.model.units import Asset, Per, is_found
@@ -324,6 +325,32 @@ class AsyncClient:
         else:
             objects = objects_of(features)
         return await self._features.register(objects)
+
+    async def assets(
+        self,
+        prefix: str = "",
+        *,
+        kind: str | None = None,
+        min_duration: float | None = None,
+        max_duration: float | None = None,
+        uploads: bool = True,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[Asset]:
+        """A page of the assets that are known, in the order of their places; nothing is looked at anew.
+
+        Args:
+            prefix: what the place begins with, such as `/media/films/`.
+            kind: `video`, `audio` or `image`.
+            min_duration: seconds, or more; a still image has no duration, so it is left out.
+            max_duration: seconds, or less; a still image is left out here too.
+            uploads: False leaves out what was sent as bytes.
+            limit: how many, up to 1,000. A page may have fewer, or none, and be followed by others.
+            cursor: `cursor` of the page before. It is None on the last page, and pages fit together while
+                assets are added.
+        """
+        only = AssetFilter(prefix, kind, min_duration, max_duration, uploads)
+        return await self.service.list_assets(only, limit, cursor)
 
     async def features(self) -> list[FeatureInfo]:
         """Every registered feature, by name."""

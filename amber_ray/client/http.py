@@ -25,6 +25,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.declare.registry import meaning
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import (
     AbsentValue,
@@ -44,7 +45,7 @@ from amber_ray.errors import (
     UnknownKey,
     UnknownRegistry,
 )
-from amber_ray.wire import views
+from amber_ray.wire import pages, views
 from amber_ray.wire.inline import Decoder
 from amber_ray.wire.problems import Reading
 from amber_ray.wire.registry import decode_registry, encode_registering
@@ -158,6 +159,14 @@ class HttpService:
     async def add_asset(self, uri: str) -> Asset:
         """`POST /v1/assets`; the same URI again is the same asset, so it may be repeated."""
         return views.decode_asset(await self._json("POST", "/v1/assets", json={"uri": uri}))
+
+    async def list_assets(
+        self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[Asset]:
+        """`GET /v1/assets`."""
+        query = pages.write_query(pages.write_asset_filter(only), limit, cursor)
+        data = await self._json("GET", "/v1/assets", params=query)
+        return pages.decode_page("assets", data, views.decode_asset)
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """`POST /v1/assets` with a raw body; sent once, since a stream can't be sent again."""

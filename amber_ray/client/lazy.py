@@ -23,6 +23,7 @@ from amber_ray.client.version_lock import remember
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.service import (
     Answered,
@@ -177,6 +178,12 @@ class LazyService:
         if self._engine is None and self._catalogue.holds(asset.id):
             await self._started()
         return asset
+
+    async def list_assets(
+        self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[Asset]:
+        """See `Service.list_assets`."""
+        return await self._asked(lambda service: service.list_assets(only, limit, cursor))
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """See `Service.upload`."""

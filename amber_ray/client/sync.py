@@ -104,6 +104,7 @@ class Client(Facade[AsyncClient]):
     load = blocking(AsyncClient.load)
     values = blocking(AsyncClient.values)
     explain = blocking(AsyncClient.explain)
+    assets = blocking(AsyncClient.assets)
     versions = blocking(AsyncClient.versions)
     register = blocking(AsyncClient.register)
     features = blocking(AsyncClient.features)

@@ -18,12 +18,14 @@ import os
 import re
 import threading
 import time
+import urllib.parse
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
 from amber_ray.core.model.naming import name_of
+from amber_ray.core.model.pages import AssetFilter, Page, checked_filter, checked_limit
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, MediaError, StoreError, TooLarge, UnknownAsset
 from amber_ray.media.facts import Facts, facts
@@ -271,6 +273,21 @@ class Catalogue:
             if asset.id == id:
                 return asset
         return dataclasses.replace(places[-1], uri=GONE + places[-1].uri, signature="")
+
+    def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
+        """A page of the assets that are known, by their places, as they were when they were last looked at.
+
+        Whether the media is still there is not looked at. Raises `BadRequest` for a filter, limit or cursor
+        that is none, `StoreError` if what is known can't be read now.
+        """
+        checked_limit(limit)
+        if only.prefix[:7].lower() == "file://":  # places of files are kept as paths
+            path = urllib.parse.unquote(only.prefix[7:].removeprefix("localhost"))
+            only = dataclasses.replace(only, prefix=path)
+        with self._lock:  # before the packs are listed: what is written meanwhile is in them
+            held = list(self._unwritten.values())
+        uploads = self._uploads.root.rstrip("/") + "/"
+        return self._packs.page(checked_filter(only), limit, cursor, held, uploads)
 
     def upload(self, chunks: Iterable[bytes], media_type: str | None = None) -> Asset:
         """Keep the bytes under `<store>/uploads/` and return their asset.

@@ -11,6 +11,7 @@
         ├ arrays the same for numpy arrays
         └ columns  texts, bytes and numbers as Arrow columns
     assets       what is known of assets: their places, kinds and sizes         <store>/assets/packs/
+    ├ asset_pages   those of them that a page tells, in the order of their places
     └ older_assets  what older stores know of them, until it is taken over
     known_keys   keys of parts, so that a start need not open all of them       <store>/index/
     key_index    in memory: which part and row has the value of a key

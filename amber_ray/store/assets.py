@@ -16,6 +16,7 @@ values.
     writing a new asset      one small file, whatever the number of assets; at most `OWN_ROWS` rows again
     joining                  O(n log n) in all, a row group of each pack in memory
     asking for one asset     a row group; the first question reads `lookup` of all packs
+    a page of assets         the row groups that can hold it (`store.asset_pages`)
 
 Must not know: media, how an asset is found.
 """
@@ -37,10 +38,11 @@ from typing import Any, NamedTuple, TypeAlias, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from amber_ray.core.model.pages import ASSETS, AssetFilter, Page, read_cursor
 from amber_ray.core.model.unit_codec import asset_from_json, streams_to_json
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import DamagedPart, StoreError
-from amber_ray.store import columns
+from amber_ray.store import asset_pages, columns
 from amber_ray.store.files import Files
 from amber_ray.store.older_assets import OlderRecords
 from amber_ray.store.sealed import NAME, SealedFile, SealedWriter, order, sealed_name
@@ -104,13 +106,17 @@ class AssetRecord(NamedTuple):
 
 
 class _Pack:
-    """What is held in memory of a pack: where its row groups begin, and the column `lookup`."""
+    """What is held in memory of a pack: where its row groups begin, and the column `lookup`.
 
-    __slots__ = ("_sorted", "lookup", "starts")
+    `bounds`, the first and the last uri of each row group, is None until a page of assets is asked for.
+    """
+
+    __slots__ = ("_sorted", "bounds", "lookup", "starts")
 
     def __init__(self, starts: np.ndarray, lookup: np.ndarray) -> None:
         self.starts = starts
         self.lookup = lookup
+        self.bounds: asset_pages.Bounds | None = None
         self._sorted: list[tuple[np.ndarray, np.ndarray] | None] = [None, None]
 
     def find(self, column: int, head: int) -> list[int]:
@@ -208,6 +214,41 @@ class AssetPacks:
             raise next(iter(self._late.values()))
         return found
 
+    def page(
+        self,
+        only: AssetFilter,
+        limit: int,
+        cursor: str | None,
+        held: Sequence[Asset] = (),
+        uploads: str = "",
+    ) -> Page[Asset]:
+        """Return a page of the assets that a filter means, by their places: a row for each, the newest.
+
+        `held`: rows that are not written yet; `uploads`: what the places of uploads begin with. What an older
+        store has in JSON files is told when `tidy` has taken it over. Raises `BadRequest` for a cursor that
+        is none, `StoreError` if a pack can't be read now: its assets must not count as missing.
+        """
+        place = read_cursor(ASSETS, cursor, str)
+        after: str | None = None if place is None else place[0]
+        start = max(after or "", only.prefix)
+        since = self._recent(math.inf)
+        for _ in range(TRIES):
+            self._refresh(since)
+            if self._late:
+                raise next(iter(self._late.values()))
+            try:
+                walks = [self._walk(name, pack, start) for name, pack in self._packs.items()]
+                places = asset_pages.merged([asset_pages.Held(held, start), *walks])
+                return asset_pages.page(places, only, limit, after, uploads, _asset)
+            except FileNotFoundError:
+                since = math.inf  # one was joined to others meanwhile
+        raise self._changing()
+
+    def _walk(self, name: str, pack: _Pack, start: str) -> asset_pages.Walk:
+        if pack.bounds is None:
+            pack.bounds = self._use(name, asset_pages.bounds_of)
+        return asset_pages.Walk(pack.bounds, lambda group: self._group(name, group), start)
+
     def look(self) -> None:
         """Read `lookup` of the packs there are, which the first question would wait for; on a disk only.
 
@@ -246,6 +287,13 @@ class AssetPacks:
     def _row(self, name: str, pack: _Pack, row: int) -> AssetRecord:
         """Return a row. Raises `FileNotFoundError` if the pack was joined to others."""
         group = int(np.searchsorted(pack.starts, row, "right")) - 1
+        told = self._group(name, group).slice(row - int(pack.starts[group]), 1)
+        seen = told.column("seen")[0].value
+        data = told.drop_columns("seen").to_pylist()[0]
+        return AssetRecord(_asset(data), data["facts"], seen)
+
+    def _group(self, name: str, group: int) -> pa.Table:
+        """Return a row group; those used last stay in memory. Raises `FileNotFoundError` as `_use` does."""
         with self._lock:
             table = self._groups.get((name, group))
             if table is not None:
@@ -256,10 +304,7 @@ class AssetPacks:
                 self._groups[name, group] = table
                 if len(self._groups) > GROUPS:
                     self._groups.popitem(last=False)
-        told = table.slice(row - int(pack.starts[group]), 1)
-        seen = told.column("seen")[0].value
-        data = told.drop_columns("seen").to_pylist()[0]
-        return AssetRecord(_asset(data), data["facts"], seen)
+        return table
 
     def _use(self, name: str, call: Callable[[SealedFile], T]) -> T:
         """Call with an open pack; after a failure once more, with the pack opened anew.

@@ -36,6 +36,7 @@ import numpy as np
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment
@@ -56,7 +57,7 @@ from tests.simulation.network import Message, Node
 from tests.simulation.oracle import Oracle
 from tests.simulation.scenario import CHANCES, Scenario
 from tests.simulation.store import StoredValue as StoredRow
-from tests.simulation.world import SimAssets, World
+from tests.simulation.world import UPLOADS, SimAssets, World
 
 T = TypeVar("T")
 
@@ -226,7 +227,9 @@ class Uploads(SimAssets):
             content += chunk
             if len(content) > limit:
                 raise TooLarge(f"more than {limit} bytes")
-        return self._media.put(f"/uploads/{len(self._media.assets)}", content, media_type or "image/png")
+        asset = self._media.put(f"{UPLOADS}{len(self._media.assets)}", content, media_type or "image/png")
+        self._world.places[asset.uri] = asset
+        return asset
 
 
 class ContractOracle(Oracle):
@@ -381,6 +384,11 @@ class SimulatedService(Service):
 
     async def add_asset(self, uri: str) -> Asset:
         return await self._ask(lambda engine: engine.add_asset(uri))
+
+    async def list_assets(
+        self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[Asset]:
+        return await self._ask(lambda engine: engine.list_assets(only, limit, cursor))
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         return await self._ask(lambda engine: engine.upload(chunks, media_type))

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import EXPANDED_AT_ONCE
+from amber_ray.core.model.pages import AssetFilter, Page, list_assets
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset, Collection
 from amber_ray.core.planning.plan import Planner
@@ -76,6 +77,7 @@ class World:
             **scenario.settings,
         )
         self.media = self.make_media()
+        self.places: dict[str, Asset] = {}  # what the store knows of assets
         self.store = Store(self)
         self.nodes = Nodes(self, scenario.nodes)
         self.oracle = self.make_oracle()
@@ -570,6 +572,10 @@ class SimShardAssets:
             raise StoreError("the assets can't be written now")
 
 
+UPLOADS = "/uploads/"
+"""What the places of uploads begin with."""
+
+
 class SimAssets:
     """The catalogue as an engine sees it; it remembers what it has seen."""
 
@@ -594,6 +600,7 @@ class SimAssets:
         if asset is None:
             return UnknownAsset("no such asset") if ref.id else MediaNotFound(f"there is no {ref.uri}")
         self._known.add(asset.uri)
+        self._world.places[asset.uri] = asset
         return asset
 
     async def add(self, uri: str) -> Asset:
@@ -602,6 +609,11 @@ class SimAssets:
         if isinstance(found, AmberError):
             raise found
         return found
+
+    async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
+        """See `Assets.page`."""
+        await asyncio.sleep(0.1 * self._world.draws.unit("page", self._name))
+        return list_assets(self._world.places.values(), only, limit, cursor, UPLOADS)
 
     async def upload(self, chunks: Any, media_type: str | None, limit: int) -> Asset:
         """See `Assets.upload`."""

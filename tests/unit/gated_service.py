@@ -15,7 +15,7 @@ from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, Sto
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import Array, Bytes, Json, Scalar
 from amber_ray.errors import MediaNotFound, UnknownAsset, UnknownKey
-from tests.memory_service import Call, Held, Made, MemoryService, digest, info
+from tests.memory_service import UPLOADS, Call, Held, Made, MemoryService, digest, info
 
 __all__ = ["JPEG", "GatedService", "digest"]
 
@@ -100,7 +100,8 @@ class GatedService(MemoryService):
 
     def _find(self, ref: AssetRef) -> Asset:
         if ref.uri is not None:
-            return self.asset(ref.uri)
+            self.places[ref.uri] = found = self.asset(ref.uri)
+            return found
         found = next((a for a in self.assets.values() if a.id == ref.id), None)
         if found is None:
             raise UnknownAsset(f"no asset {ref.id}")
@@ -126,8 +127,9 @@ class GatedService(MemoryService):
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         data = b"".join([chunk async for chunk in chunks])
-        asset = self.put(f"upload:{digest(repr(data))}")
-        self.assets[asset.uri] = asset = replace(asset, bytes=len(data), media_type=media_type or "video/mp4")
+        asset = self.put(f"{UPLOADS}{digest(repr(data))}")
+        asset = replace(asset, bytes=len(data), media_type=media_type or "video/mp4")
+        self.assets[asset.uri] = self.places[asset.uri] = asset
         return asset
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import ValueType
@@ -117,6 +118,16 @@ class Service(Protocol):
 
     async def add_asset(self, uri: str) -> Asset:
         """Identify and probe the media at `uri` (a path, `file://` or an allowed remote URL)."""
+        ...
+
+    async def list_assets(
+        self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[Asset]:
+        """A page of the assets that are known, in the order of their places; see `core.model.pages`.
+
+        An asset is told once for each place, as it was when it was last looked at there. Raises `BadRequest`
+        for a limit, filter or cursor that is none.
+        """
         ...
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:

@@ -20,6 +20,7 @@ import ray
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import (
     Answered,
@@ -256,6 +257,13 @@ class GatewayService:
         """See `Service.add_asset`; the URI is one of the cluster's."""
         asset: Asset = await self._call("add_asset", uri)
         return asset
+
+    async def list_assets(
+        self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[Asset]:
+        """See `Service.list_assets`."""
+        page: Page[Asset] = await self._call("list_assets", only, limit, cursor)
+        return page
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """See `Service.upload`; in one piece, so for small files. Raises `TooLarge`."""

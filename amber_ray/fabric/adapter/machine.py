@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 
+from amber_ray.core.model.pages import AssetFilter, Page
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, TooLarge, UnknownAsset
@@ -71,6 +72,10 @@ class CatalogueAssets:
     async def add(self, uri: str) -> Asset:
         """See `Assets.add`."""
         return await asyncio.to_thread(self._catalogue.add, uri)
+
+    async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
+        """See `Assets.page`."""
+        return await asyncio.to_thread(self._catalogue.page, only, limit, cursor)
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None, limit: int) -> Asset:
         """See `Assets.upload`: a thread writes and digests what it takes from a queue."""

@@ -25,6 +25,7 @@ import amber_ray.errors as errors
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
+from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
 from amber_ray.core.model.stats import OF_ENGINES
@@ -186,6 +187,12 @@ class Engine:
     async def add_asset(self, uri: str) -> Asset:
         """Identify and probe the media at `uri`."""
         return await self._ports.assets.add(uri)
+
+    async def list_assets(
+        self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[Asset]:
+        """A page of the assets that are known; see `Service.list_assets`."""
+        return await self._ports.assets.page(only, limit, cursor)
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """Keep the bytes under the store and return their asset. Raises `TooLarge`."""

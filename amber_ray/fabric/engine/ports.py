@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.pages import AssetFilter, Page
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, UnknownRegistry
@@ -79,6 +80,10 @@ class Assets(Protocol):
 
     async def add(self, uri: str) -> Asset:
         """Identify and probe the media at a URI. Raises `MediaError` and kin."""
+        ...
+
+    async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
+        """A page of the assets that are known; see `Service.list_assets`."""
         ...
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None, limit: int) -> Asset:

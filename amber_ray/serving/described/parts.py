@@ -7,6 +7,7 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 
+from amber_ray.core.model.pages import MOST, USUAL
 from amber_ray.errors import (
     BadRequest,
     Forbidden,
@@ -19,7 +20,7 @@ from amber_ray.errors import (
     UnknownFeature,
 )
 from amber_ray.serving.answers import CHALLENGE, JSON_TYPE, NO_STORE, PROBLEM_TYPE, problem_document
-from amber_ray.serving.described.schemas import EXAMPLES, HTTP_REQUEST, REQUEST, Schema, ref
+from amber_ray.serving.described.schemas import CURSOR, EXAMPLES, HTTP_REQUEST, REQUEST, Schema, ref
 from amber_ray.wire.views import REQUEST_ID_HEADER
 
 Part = dict[str, Any]
@@ -89,9 +90,10 @@ def body(example: Any, schema: Schema) -> Part:
     return {"required": True, "content": json(schema, example)}
 
 
-def query(name: str, example: str) -> Part:
+def query(name: str, example: str, description: str = "") -> Part:
     """A query parameter."""
-    return {"name": name, "in": "query", "schema": STRING, "example": example}
+    told = {"description": description} if description else {}
+    return {"name": name, "in": "query", **told, "schema": STRING, "example": example}
 
 
 def view(headers: Part) -> Part:
@@ -103,6 +105,24 @@ def listing(name: str, item: str) -> Part:
     """`{name: [item, ...]}`, which a component of its own describes: generators name their types by it."""
     return answer(f"All {name}", json(ref(f"{item}List"), {name: [EXAMPLES[item]]}))
 
+
+def page(name: str, item: str) -> Part:
+    """A page of a listing: `{name: [item, ...], "cursor": ...}`, which a component of its own describes."""
+    example = {name: [EXAMPLES[item]], "cursor": CURSOR}
+    return answer(f"A page of {name}", json(ref(f"{item}Page"), example))
+
+
+PAGED: list[Part] = [
+    {
+        "name": "limit",
+        "in": "query",
+        "description": f"how many a page may have; without it {USUAL}",
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST},
+        "example": USUAL,
+    },
+    query("cursor", CURSOR, "`cursor` of the page before; without it a listing begins"),
+]
+"""The parameters of a listing that comes by pages."""
 
 REFUSALS: dict[str, tuple[str, Exception, Part]] = {
     "400": (

@@ -22,6 +22,7 @@ ASSET_ID = "5d41402abc4b2a76b9719d911017c592"
 KEY = "0b5f3c2a9d8e7f60112233445566778f"
 REQUEST = "2f9c1b7a4e5d60718293a4b5c6d7e8f9"
 HTTP_REQUEST = "4f1c9a02b7d54e6f8a31c0de"
+CURSOR = "WyJhc3NldHMiLCIvbWVkaWEvYS5tcDQiXQ"
 
 
 def ref(name: str) -> Schema:
@@ -32,6 +33,12 @@ def ref(name: str) -> Schema:
 def _object(required: str, /, **properties: Schema) -> Schema:
     """An object; `required` lists the names that are always there."""
     return {"type": "object", "required": required.split(), "properties": properties}
+
+
+def _page(name: str, item: str) -> Schema:
+    """A page of a listing."""
+    cursor = {**_maybe(TEXT), "description": "asks for the next page; null: this is the last one"}
+    return _object(f"{name} cursor", **{name: _list(ref(item))}, cursor=cursor)
 
 
 def _list(of: Schema, **more: Any) -> Schema:
@@ -425,6 +432,7 @@ SCHEMAS: dict[str, Schema] = {
     "FeatureList": _object("features", features=_list(ref("Feature"))),
     "StoredVersionList": _object("versions", versions=_list(ref("StoredVersion"))),
     "FailureList": _object("failures", failures=_list(ref("Failure"))),
+    "AssetPage": _page("assets", "Asset"),
     "AssetUri": {**_object("uri", uri=_text(MAX_URI)), "additionalProperties": False},
     "Alive": _object("status", status=TEXT),
     "Graph": _object(

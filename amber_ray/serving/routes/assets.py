@@ -1,6 +1,8 @@
-"""`POST /v1/assets`: name media by its URI, or upload its bytes, as they are or in a form."""
+"""`GET /v1/assets`: what is known, by pages. `POST`: name media by its URI, or upload its bytes."""
 
 from __future__ import annotations
+
+import dataclasses
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -9,7 +11,7 @@ from starlette.responses import Response
 from amber_ray.core.model.trust import Scope
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
-from amber_ray.serving.described.parts import BINARY, TRACED, answer, json
+from amber_ray.serving.described.parts import BINARY, PAGED, TRACED, answer, json, page, query
 from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.forms import AROUND, UploadedForm
 from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_coded, refuse_longer
@@ -17,6 +19,7 @@ from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import Path, caller_of, described
 from amber_ray.wire.compute import MAX_URI
 from amber_ray.wire.json import members, text
+from amber_ray.wire.pages import ASSET_FILTERS, encode_page, read_asset_filter, read_query
 from amber_ray.wire.views import encode_asset
 
 MEDIA = ("video", "audio", "image")
@@ -68,7 +71,38 @@ async def asset(context: AppContext, request: Request) -> Response:
     return json_response(encode_asset(found), 201)
 
 
-PATHS = [Path("/v1/assets", POST=asset)]
+@described(
+    "assets",
+    Scope.READ,
+    {"200": page("assets", "Asset")},
+    "400",
+    description="By their URIs. An asset is told once for each place, as it was when it was last looked at "
+    "there. A page looks through so many places and may have fewer assets than `limit`, or none, and be "
+    "followed by others: go on as long as there is a `cursor`, with the same filters. Pages fit together "
+    "while assets are added. A token of one tenant that may not operate is not shown uploads: nobody knows "
+    "whose they are.",
+    parameters=[
+        query("prefix", "/media/films/", "what the URI begins with"),
+        query("kind", "video", "`video`, `audio` or `image`"),
+        query("min_duration", "60", "seconds; a still image has no duration"),
+        query("max_duration", "7200", "seconds"),
+        query("uploads", "false", "`false`: without what was sent as bytes"),
+        *PAGED,
+    ],
+)
+async def assets(context: AppContext, request: Request) -> Response:
+    """The assets that are known, page by page."""
+    asked = read_query(request.query_params.multi_items(), ASSET_FILTERS)
+    only = read_asset_filter(asked.filters)
+    if not caller_of(request).sees_all:
+        only = dataclasses.replace(only, uploads=False)  # an id is all that it takes to read what is of one
+    found = await while_present(
+        request.receive, context.service.list_assets(only, asked.limit, asked.cursor), context.drain
+    )
+    return json_response(encode_page("assets", found, encode_asset))
+
+
+PATHS = [Path("/v1/assets", GET=assets, POST=asset)]
 
 
 def _claimed(header: str) -> str:

@@ -411,6 +411,30 @@ def test_status_and_failures(amber: Amber, service: GatedService) -> None:
     assert amber("status", id)[1] == f"{id}: done, 1 of 1 steps done\n"
 
 
+# What is known
+
+
+def test_assets_are_listed_by_place(amber: Amber, service: GatedService) -> None:
+    service.put("/[b]c.png", duration=None)
+    amber("get", "size", "/a.mp4", "/b.mp4", "/[b]c.png", *SERVER)
+    status, out, err = amber("assets", *SERVER)
+    assert (status, err) == (0, "")
+    assert [word for word in out.split() if word.startswith("/")] == [
+        "/[b]c.png",
+        "/a.mp4",
+        "/b.mp4",
+    ]
+    assert service.assets["/a.mp4"].id in out
+    told = json.loads(amber("assets", "/b", "--kind", "video", "--format", "json", *SERVER)[1])
+    assert [one["uri"] for one in told] == ["/b.mp4"]
+    status, out, err = amber("assets", "--limit", "1", *SERVER)
+    assert "there may be more than these 1" in err
+    assert "/a.mp4" not in out
+    assert json.loads(amber("assets", "--min-duration", "26", "--format", "json", *SERVER)[1]) == []
+    assert amber("assets", "--kind", "film", *SERVER)[0] == 2
+    assert amber("assets", "--limit", "0", *SERVER)[0] == 2
+
+
 # The store
 
 

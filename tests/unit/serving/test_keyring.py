@@ -186,6 +186,7 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/requests/{id}/events"): {"read"},
     ("DELETE", "/v1/requests/{id}"): {"compute"},
     ("POST", "/v1/assets"): {"compute", "upload"},
+    ("GET", "/v1/assets"): {"read"},
     ("GET", "/v1/features"): {"read"},
     ("GET", "/v1/features/{name}"): {"read"},
     ("GET", "/v1/versions"): {"read"},
@@ -223,12 +224,13 @@ def test_every_route_is_tried_with_every_scope(watch: Watch, scope: Scope) -> No
                 if (path, method, scope) == ("/v1/registry", "POST", Scope.OPERATE):
                     assert "runs no code of its clients" in answer.json()["detail"]
                     continue
-                if path == "/v1/assets":
+                posts_asset = (method, path) == ("POST", "/v1/assets")
+                if posts_asset:
                     scopes = frozenset({Scope.COMPUTE})  # this body is none of media
                 assert refused == (scopes is not None and scope not in scopes), (method, path)
                 if refused and method != "HEAD":
                     assert f"the token 'ci' has {scope}" in answer.json()["detail"]
-                if path == "/v1/assets":
+                if posts_asset:
                     sent = await http.post(
                         target,
                         content=b"bytes",
@@ -257,6 +259,28 @@ def test_the_tenant_is_that_of_the_token_and_a_body_may_not_name_another(watch: 
                         assert "asks for the tenant 'search', not for " in answer.json()["detail"]
             answer = await http.post("/v1/compute", json=compute_body("probe"), headers=headers)
             assert service.requests[answer.json()["id"]].request.tenant == "search"
+
+    run(story)
+
+
+def test_a_tenant_is_not_shown_uploads_which_may_be_anothers(watch: Watch) -> None:
+    mine, all_ = watch.new("ci", Scope.READ, tenant="search"), watch.new("ops", tenant="ops")
+
+    async def story() -> None:
+        async with client(keyring=watch.keyring()) as http:
+
+            async def listed(token: str, query: str = "") -> list[str]:
+                headers = {"Authorization": f"Bearer {token}"}
+                answer = await http.get(f"/v1/assets{query}", headers=headers)
+                return [asset["uri"] for asset in answer.json()["assets"]]
+
+            headers = {"Authorization": f"Bearer {all_}"}
+            await http.post("/v1/assets", json={"uri": "/m/a.mp4"}, headers=headers)
+            upload = {"content": b"bytes", "headers": {**headers, "Content-Type": "video/mp4"}}
+            sent = (await http.post("/v1/assets", **upload)).json()["uri"]
+            assert await listed(mine) == await listed(mine, "?uploads=true") == ["/m/a.mp4"]
+            assert await listed(all_) == ["/m/a.mp4", sent]
+            assert await listed(all_, "?uploads=false") == ["/m/a.mp4"]
 
     run(story)
 

@@ -143,6 +143,7 @@ GOOD = {
     "values": Case("POST", "/v1/values", {"json": {"keys": [KEY]}}),
     "purge": Case("DELETE", "/v1/values?feature=probe"),
     "asset": Case("POST", "/v1/assets", {"json": {"uri": "/m/a.mp4"}}),
+    "assets": Case("GET", "/v1/assets?limit=2"),
     "features": Case("GET", "/v1/features"),
     "feature": Case("GET", "/v1/features/embedding"),
     "failures": Case("GET", "/v1/failures"),
@@ -211,6 +212,7 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     for name in ("request", "cancel", "events"):
         yield name, "404", GOOD[name].but(path=GOOD[name].path.replace("rq-000000", "rq-999999"))
     yield "feature", "404", GOOD["feature"].but(path="/v1/features/nope")
+    yield "assets", "400", GOOD["assets"].but(path="/v1/assets?kind=film")
     yield "purge", "400", GOOD["purge"].but(path="/v1/values")
     value = GOOD["value"]
     yield "value", "304", value.but(options={"headers": {"If-None-Match": "*"}})

@@ -22,6 +22,7 @@ import numpy as np
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
+from amber_ray.core.model.pages import AssetFilter, Page, list_assets
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import home_of
@@ -622,6 +623,9 @@ class MemoryAssets:
 
     async def add(self, uri: str) -> Asset:
         return self.by_uri[uri]
+
+    async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
+        return list_assets(self.by_uri.values(), only, limit, cursor)
 
     async def upload(self, chunks: Any, media_type: str | None, limit: int) -> Asset:
         raise NotImplementedError
