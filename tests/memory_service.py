@@ -30,7 +30,16 @@ import numpy as np
 
 from amber_ray import errors
 from amber_ray.core.model.kept import StoredVersion
-from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page, list_assets
+from amber_ray.core.model.pages import (
+    EVERY_ASSET,
+    USUAL,
+    AssetFilter,
+    Page,
+    checked_limit,
+    list_assets,
+    read_cursor,
+)
+from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, first, values_page
 from amber_ray.core.model.request import (
     MISSING,
     AssetFailure,
@@ -792,6 +801,45 @@ class MemoryService:
         words = f"no value is stored under {key!r}"
         unknown = Failure("system", "UnknownKey", words, "", key, "", UnknownKey.status)
         return AbsentValue(key, self.failed.get(key, unknown))
+
+    async def list_values(
+        self,
+        asset: str,
+        *,
+        feature: str | None = None,
+        version: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[ValueInfo]:
+        self._ask("list_values", (asset, feature, version, limit, cursor))
+        checked_limit(limit)
+        after = read_cursor(VALUES, cursor, *PLACE)
+        its = [self.told(key) for key in self.kept]
+        found = [one for one in its if asset in one.assets and feature in (None, one.feature)]
+        found = [one for one in found if version in (None, one.version)]
+        if not found:
+            self._find(AssetRef(id=asset))  # raises for one that nobody knows
+        return values_page(first(found, after, limit + 1), limit)
+
+    def told(self, key: str) -> ValueInfo:
+        """What is known of a value beside the value."""
+        stored, unit = self.kept[key], self._units[key]
+        step = next((h.steps[key] for h in self.requests.values() if key in h.steps), None)
+        return ValueInfo(
+            key,
+            stored.feature,
+            stored.version,
+            unit.unit_id,
+            dict(step.params) if step else {},
+            isinstance(unit, Segment) and unit.found,
+            stored.made,
+            STEP_SECONDS,
+            "cpu",
+            digest(stored.feature),
+            step.needs if step else (),
+            stored=True,
+            memory=True,
+        )
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

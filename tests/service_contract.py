@@ -35,6 +35,7 @@ import functools
 import random
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -42,6 +43,7 @@ import pytest
 
 from amber_ray import errors
 from amber_ray.core.model.pages import AssetFilter, Page, write_cursor
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
 from amber_ray.core.model.service import AbsentValue, Answered, RequestEvent, Service, StoredValue
 from amber_ray.core.model.stats import HITS_STORE
@@ -1884,6 +1886,66 @@ class ServiceContract:
         ):
             with pytest.raises(errors.BadRequest):
                 await scene.service.list_assets(*asked)
+
+    @case
+    async def test_the_values_of_an_asset_are_listed_without_being_read(self, scene: Scene) -> None:
+        film, other = scene.film(), scene.film()
+        params = at(scene, *RANGES)
+        view = await done(scene.service, scene.ask("joined,label,span", film, other, params=params))
+        whole = await done(scene.service, scene.ask("whole", other, film))
+        id = scene.id_of(film)
+        mine = {r.key: r for r in (*view.results, *whole.results) if id in r.unit.unit_id}
+
+        async def walked(limit: int, **only: str) -> list[ValueInfo]:
+            found: list[ValueInfo] = []
+            cursor = None
+            while True:
+                page = await scene.service.list_values(id, limit=limit, cursor=cursor, **only)
+                assert len(page) <= limit
+                found += page
+                if (cursor := page.cursor) is None:
+                    assert [one.place for one in found] == sorted({one.place for one in found})
+                    return found
+
+        found = {one.key: one for one in await walked(3)}
+        assert mine.keys() <= found.keys()
+        assert all(id in one.unit for one in found.values())
+        for key, result in mine.items():
+            one = found[key]
+            assert (one.feature, one.version, one.unit) == (result.feature, "1", result.unit.unit_id)
+            assert one.seconds == result.seconds
+            assert one.made > 0
+            assert one.device == "cpu"
+            assert one.stored or one.memory
+        pers = {one.feature: one.per for one in found.values() if one.key in mine}
+        assert pers == {"joined": "asset", "label": "asset", "span": "window", "whole": "collection"}
+        joined = next(one for one in found.values() if one.feature == "joined")
+        assert set(joined.inputs) == {k for k, v in found.items() if v.per == "segment"}
+        spans = [one for one in found.values() if one.feature == "span"]
+        assert [one.unit for one in spans] == windows(scene, film, *RANGES)
+        assert all(dict(one.params) for one in await walked(1000, feature="bounds"))
+        assert [one.key for one in await walked(1, feature="span", version="1")] == [o.key for o in spans]
+        assert await walked(1000, feature="span", version="2") == []
+        await scene.service.purge(asset=id)
+        assert await walked(1000) == []
+        with pytest.raises(errors.UnknownAsset):
+            await scene.service.list_values("0" * 32)
+        with pytest.raises(errors.BadRequest):
+            await scene.service.list_values(id, cursor=write_cursor("assets", "x"))
+
+    @case
+    async def test_stored_values_of_an_asset_are_listed_after_a_restart(self, scene: Scene) -> None:
+        film = scene.film()
+        await done(scene.service, scene.ask("joined,label", film))
+        before = await scene.service.list_values(scene.id_of(film))
+        assert len(before) == 5
+        await scene.stored()
+        await scene.restart()
+        after = await scene.service.list_values(scene.id_of(film))
+        assert all(one.stored for one in after)
+        assert [replace(one, stored=True, memory=True) for one in after] == [
+            replace(one, made=pytest.approx(one.made, abs=1e-5), stored=True, memory=True) for one in before
+        ]
 
     @case
     async def test_features_are_listed_by_name(self, scene: Scene) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import threading
 from collections.abc import Iterator
@@ -14,12 +15,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from amber_ray.core.model.provenance import Told, ValueInfo
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.values import annotations as vt
 from amber_ray.core.values.annotations import parse
 from amber_ray.errors import DamagedPart, DamagedRecord, StoreError
-from amber_ray.store import known_keys, sealed
+from amber_ray.store import known_keys, provenance, sealed
 from amber_ray.store import part as pt
 from amber_ray.store.files import Draft, Files
 from amber_ray.store.journal import Journal
@@ -51,6 +53,12 @@ def row(name: Any, value: Any = 0.5, **changes: Any) -> Row:
         "created": 1_700_000_000.25,
     }
     return Row(**told | changes)
+
+
+def told(row: Row, feature: str = "score", version: str = "1") -> ValueInfo:
+    """What is told of a row beside its value."""
+    how = json.loads(row.params), row.found, row.created, row.seconds, row.device, row.code, row.inputs
+    return ValueInfo(row.key, feature, version, row.unit, *how, stored=True)
 
 
 @dataclass
@@ -128,6 +136,50 @@ class StoreContract:
     @pytest.fixture
     def files(self, url: str) -> Files:
         return Files(url)
+
+    # --- what is told beside values
+
+    def test_the_values_about_an_asset_are_told_in_order_by_their_newest_rows(
+        self, store: ValueStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        a, b = key("a"), key("b")
+        rows = [
+            row(f"{asset}{i}", asset=asset, unit=f"{asset}@{i * 10}+10", found=i == 3)
+            for asset in (b, a)
+            for i in range(40)
+        ]
+        store.write("score", "1", FLOAT, rows)
+        newer = rows[41]._replace(seconds=9.0, created=1_800_000_000.0)
+        store.write("score", "1", FLOAT, [newer, row("other", asset=b, unit=b)])
+        whole = row("whole", asset=a, unit=a)
+        together = row("set", asset=None, unit=f"{{{b},{a}}}")
+        store.write("both", "2", FLOAT, [together, row("alone", asset=None, unit=f"{{{b}}}")])
+        store.write("score", "2", FLOAT, [whole])
+        mine = [told(newer if one.key == newer.key else one) for one in rows[40:]]
+        expected = [told(together, "both", "2"), *mine, told(whole, "score", "2")]
+        for most in (1, 3, 1000):
+            found: list[ValueInfo] = []
+            after = None
+            while True:
+                some = provenance.about(store, a, None, None, after, most)
+                assert len(some.values) <= most
+                found += some.values
+                if (after := some.end) is None:
+                    break
+            assert found == expected
+        assert provenance.about(store, a, "score", "2", None, 5).values == (expected[-1],)
+        assert provenance.about(store, a, "both", "1", None, 5).values == ()
+        assert provenance.about(store, key("c"), None, None, None, 5) == Told()
+        monkeypatch.setattr(provenance, "LOOKED_THROUGH", 1)  # a page ends, and the next one goes on
+        some = provenance.about(store, a, None, None, None, 1000)
+        assert some.values == (expected[0],)
+        assert provenance.about(store, a, None, None, some.end, 1000).values == tuple(mine)
+
+    def test_rows_are_told_by_their_keys_without_their_values(self, store: ValueStore) -> None:
+        rows = [row(i) for i in range(5)]
+        name = store.write("score", "1", FLOAT, rows).name
+        wanted = {name: [(3, rows[3].key), (1, rows[1].key), (2, key("moved"))], "values/score/1/gone": []}
+        assert provenance.rows(store, wanted) == {rows[i].key: told(rows[i]) for i in (1, 3)}
 
     # --- one part
 

@@ -39,6 +39,7 @@ from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import USUAL, AssetFilter, Page
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import MISSING, ComputeRequest, ExplainedStep, Failure, Priority
 from amber_ray.core.model.service import FeatureInfo, Service, StoredValue
 from amber_ray.core.model.units import Asset, Per, is_found
@@ -351,6 +352,27 @@ class AsyncClient:
         """
         only = AssetFilter(prefix, kind, min_duration, max_duration, uploads)
         return await self.service.list_assets(only, limit, cursor)
+
+    async def asset_values(
+        self,
+        asset: AssetLike,
+        *,
+        feature: str | None = None,
+        version: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[ValueInfo]:
+        """A page of what is known of an asset's values, by feature, version and time; no value is read.
+
+        Each tells its key, parameters, unit, when it was made, how long that took, by what, and whether it is
+        stored. `values` reads them by their keys. For `limit` and `cursor` see `assets`. Raises
+        `UnknownAsset`.
+        """
+        ref = asset_ref(asset)
+        id = ref.id or (await self.service.add_asset(ref.uri or "")).id
+        return await self.service.list_values(
+            id, feature=feature, version=version, limit=limit, cursor=cursor
+        )
 
     async def features(self) -> list[FeatureInfo]:
         """Every registered feature, by name."""

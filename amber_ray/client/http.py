@@ -26,6 +26,7 @@ from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.declare.registry import meaning
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import (
     AbsentValue,
@@ -45,7 +46,7 @@ from amber_ray.errors import (
     UnknownKey,
     UnknownRegistry,
 )
-from amber_ray.wire import pages, views
+from amber_ray.wire import pages, provenance, views
 from amber_ray.wire.inline import Decoder
 from amber_ray.wire.problems import Reading
 from amber_ray.wire.registry import decode_registry, encode_registering
@@ -277,6 +278,20 @@ class HttpService:
             raise value_stream.BrokenOff(_reason(error)) from error
         finally:
             await response.aclose()
+
+    async def list_values(
+        self,
+        asset: str,
+        *,
+        feature: str | None = None,
+        version: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[ValueInfo]:
+        """`GET /v1/assets/{id}/values`."""
+        query = pages.write_query({"feature": feature, "version": version}, limit, cursor)
+        data = await self._json("GET", f"/v1/assets/{quote(asset, safe='')}/values", params=query)
+        return pages.decode_page("values", data, provenance.decode_value)
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

@@ -24,6 +24,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.service import (
     Answered,
@@ -242,6 +243,22 @@ class LazyService:
         async with self._reading() as reader, aclosing(reader.values(keys)) as batches:
             async for batch in batches:
                 yield batch
+
+    async def list_values(
+        self,
+        asset: str,
+        *,
+        feature: str | None = None,
+        version: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[ValueInfo]:
+        """See `Service.list_values`."""
+        return await self._asked(
+            lambda service: service.list_values(
+                asset, feature=feature, version=version, limit=limit, cursor=cursor
+            )
+        )
 
     async def versions(self) -> list[StoredVersion]:
         """See `Service.versions`."""

@@ -105,6 +105,7 @@ class Client(Facade[AsyncClient]):
     values = blocking(AsyncClient.values)
     explain = blocking(AsyncClient.explain)
     assets = blocking(AsyncClient.assets)
+    asset_values = blocking(AsyncClient.asset_values)
     versions = blocking(AsyncClient.versions)
     register = blocking(AsyncClient.register)
     features = blocking(AsyncClient.features)

@@ -2,6 +2,7 @@
 
     parquet      values in Parquet parts: write, read, list, join, purge      <store>/values/
     │            moves a damaged part away                                    <store>/quarantine/
+    ├ provenance what parts tell of values beside the values
     ├ part       one part: the columns, and what its footer tells
     │ └ sealed   a Parquet file that never changes: its name, its row groups; compares checksums, raises
     │   │        `DamagedPart`

@@ -5,6 +5,7 @@
     views      answers: requests as they stand, results, events, features, explained steps
     value_rows many values as rows of an Arrow stream, each key with its value or why it has none
     pages      pages of assets and their like, and the queries that ask for them
+    provenance what values are of and how they were made
     inline     values inside an answer: from JSON back to what the feature returned
     units      assets and units in answers
     problems   errors: problem documents, and the error class that one stands for

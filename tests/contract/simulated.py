@@ -37,6 +37,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment
@@ -441,6 +442,21 @@ class SimulatedService(Service):
             batch = await self._ask(functools.partial(_first_batch, left))
             yield batch
             left = left[len(batch) :]
+
+    async def list_values(
+        self,
+        asset: str,
+        *,
+        feature: str | None = None,
+        version: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[ValueInfo]:
+        return await self._ask(
+            lambda engine: engine.list_values(
+                asset, feature=feature, version=version, limit=limit, cursor=cursor
+            )
+        )
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
+from amber_ray.core.model.provenance import Place, Told, ValueInfo, first, merged
 from amber_ray.core.model.units import Per
 from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.core.planning.plan import Recipe
@@ -51,6 +52,27 @@ class StoredValue:
     created: float
     unit: str
     params: str
+    code: str
+    inputs: Sequence[str]
+    found: bool
+
+    def told(self, part: str) -> ValueInfo:
+        """What is told of it beside the value."""
+        feature, version = feature_and_version(part)
+        return ValueInfo(
+            self.key,
+            feature,
+            version,
+            self.unit,
+            json.loads(self.params),
+            self.found,
+            self.created,
+            self.seconds,
+            self.device,
+            self.code,
+            tuple(self.inputs),
+            stored=True,
+        )
 
 
 @dataclass(slots=True)
@@ -246,7 +268,8 @@ class SimParts:
         else:
             data = rows.inline[key]
         how = told.seconds[row], told.devices[row], told.created[row]
-        return StoredValue(key, told.assets[row], data, *how, told.units[row], told.params[row])
+        what = told.units[row], told.params[row], told.codes[row], told.inputs[row], told.found[row]
+        return StoredValue(key, told.assets[row], data, *how, *what)
 
     async def read_here(self, wanted: Wanted, inline_bytes: int) -> ReadReport | None:
         """See `Parts.read_here`."""
@@ -322,6 +345,19 @@ class SimParts:
                 if (row.asset or row.unit) in units:
                     rows.setdefault(row.unit, []).append(KeptRow(row.key, row.unit, row.params, row.created))
         return Kept(rows, per, tuple(sorted({feature_and_version(name)[1] for name in names})))
+
+    async def about(
+        self, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
+    ) -> Told:
+        """See `Parts.about`."""
+        await self._takes("about", asset)
+        found: list[ValueInfo] = []
+        for name in self._store.names():
+            pair = feature_and_version(name)
+            if feature in (None, pair[0]) and version in (None, pair[1]):
+                its = (row.told(name) for row in self._store.open(name).rows)
+                found += [one for one in its if asset in one.assets]
+        return first(merged(found).values(), after, most)
 
     async def sweep(self) -> None:
         """See `Parts.sweep`."""

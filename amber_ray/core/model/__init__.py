@@ -10,6 +10,7 @@
     listing      what was noted of media, compared with what is listed now
     callback     who is to be told of a request's end, and what became of that
     pages        pages of what there is, cursors, which assets are meant
+    provenance   what values are of, how they were made, where they are
     stats        names of what is counted, with labels
     trust        who asks, and what they may: scopes, callers, tenants
     service      `Service`, the protocol that engine and clients implement; values, events of a request

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import ValueType
@@ -171,6 +172,22 @@ class Service(Protocol):
         are of bounded size, as far as the values before tell how large they are. They come in the order of
         the keys, except that a way in may tell values of another type later. Raises only what concerns all
         keys together, such as a service that can't be reached.
+        """
+        ...
+
+    async def list_values(
+        self,
+        asset: str,
+        *,
+        feature: str | None = None,
+        version: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[ValueInfo]:
+        """A page of the values about an asset, or about collections that it is in, without the values.
+
+        They come by feature, version and time in the asset; see `core.model.pages`. Raises `UnknownAsset` for
+        an asset that nothing is known of, `BadRequest` for a limit or cursor that is none.
         """
         ...
 

@@ -21,6 +21,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import (
     Answered,
@@ -321,6 +322,21 @@ class GatewayService:
             yield answers
             told = {answer.key for answer in answers}
             left = [key for key in left if key not in told]
+
+    async def list_values(
+        self,
+        asset: str,
+        *,
+        feature: str | None = None,
+        version: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[ValueInfo]:
+        """See `Service.list_values`."""
+        page: Page[ValueInfo] = await self._call(
+            "list_values", asset, feature=feature, version=version, limit=limit, cursor=cursor
+        )
+        return page
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

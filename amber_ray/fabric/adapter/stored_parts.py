@@ -9,9 +9,11 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from amber_ray.core.model.kept import Kept, StoredVersion
+from amber_ray.core.model.provenance import Place, Told
 from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.fabric.shard.ports import PartKeys
+from amber_ray.store import provenance
 from amber_ray.store.parquet import ValueStore
 
 
@@ -40,6 +42,12 @@ class StoredParts:
     async def versions(self) -> list[StoredVersion]:
         """See `Parts.versions`."""
         return await asyncio.to_thread(self._store.versions)
+
+    async def about(
+        self, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
+    ) -> Told:
+        """See `Parts.about`."""
+        return await asyncio.to_thread(provenance.about, self._store, asset, feature, version, after, most)
 
     async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
         """See `Parts.kept`."""

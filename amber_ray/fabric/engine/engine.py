@@ -25,12 +25,20 @@ import amber_ray.errors as errors
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
-from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
-from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
+from amber_ray.core.model.pages import (
+    EVERY_ASSET,
+    USUAL,
+    AssetFilter,
+    Page,
+    checked_limit,
+    read_cursor,
+)
+from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, together, values_page
+from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
 from amber_ray.core.model.stats import OF_ENGINES
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, BadRequest, MediaError
+from amber_ray.errors import AmberError, BadRequest, MediaError, UnknownAsset
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
 from amber_ray.fabric.engine.explaining import explained
 from amber_ray.fabric.engine.near import NearValues
@@ -255,6 +263,26 @@ class Engine:
     def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
         """Each key's value or why it has none, batch after batch; see `Service.values`."""
         return self._reader.values(keys)
+
+    async def list_values(
+        self,
+        asset: str,
+        *,
+        feature: str | None = None,
+        version: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[ValueInfo]:
+        """A page of the values about an asset; see `Service.list_values`."""
+        checked_limit(limit)
+        after = read_cursor(VALUES, cursor, *PLACE)
+        asked = asset, feature, version, after, limit + 1
+        told = together(await asyncio.gather(*(shard.call("about", *asked) for shard in self._shards)))
+        if not told.values and told.end is None and after is None:
+            [found] = await self._ports.assets.resolve([AssetRef(id=asset)])
+            if isinstance(found, UnknownAsset):
+                raise found
+        return values_page(told, limit)
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

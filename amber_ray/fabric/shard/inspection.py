@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Container, Iterable, Mapping, Sequence
+import json
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -12,9 +13,10 @@ from amber_ray.core.ledger.foresight import prospect
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import Kept, KeptRow, unit_per
 from amber_ray.core.model.naming import assets_of
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
-from amber_ray.core.model.units import Asset, Collection, Per, Unit
+from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit
 from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
@@ -98,6 +100,45 @@ def kept(context: ShardContext, feature: str, version: str, units: Container[str
             row = KeptRow(key, step.unit_id, params_of(recipe), handle.made.created)
             rows.setdefault(step.unit_id, []).append(row)
     return Kept(rows, per, (version,) if per is not None else ())
+
+
+def about(context: ShardContext, asset: str, feature: str | None, version: str | None) -> Iterator[ValueInfo]:
+    """The values in memory that are about an asset, or a collection that it is in, in no order."""
+    for key in context.values:
+        entry = context.ledger.entries.get(key)
+        if entry is None:
+            continue
+        recipe = entry.step.recipe
+        if feature in (None, recipe.feature) and version in (None, recipe.version):
+            info = held(context, key)
+            if info is not None and asset in info.assets:
+                yield info
+
+
+def held(context: ShardContext, key: str) -> ValueInfo | None:
+    """What is known of a value of this shard's that is in memory; None if it is not."""
+    entry, handle = context.ledger.entries.get(key), context.values.get(key)
+    if entry is None or handle is None or entry.state not in AVAILABLE:
+        return None
+    step = entry.step
+    if step.home != context.shard:
+        return None  # another shard lent it, and knows more of it
+    recipe, made = step.recipe, handle.made
+    return ValueInfo(
+        key,
+        recipe.feature,
+        recipe.version,
+        step.unit_id,
+        json.loads(params_of(recipe)),
+        isinstance(step.unit, Segment) and step.unit.found,
+        made.created,
+        made.seconds,
+        made.device,
+        recipe.code,
+        tuple(step.needs),
+        stored=key in context.index,
+        memory=True,
+    )
 
 
 def rows_of(context: ShardContext, part: str, late: Sequence[str]) -> PartRows | None:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
 import numpy as np
 
 from amber_ray.core.model.kept import Kept, StoredVersion
+from amber_ray.core.model.provenance import Place, Told
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
@@ -187,6 +188,12 @@ class Parts(Protocol):
 
     async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
         """The rows of one version that are about these assets and collections, by their units' text."""
+        ...
+
+    async def about(
+        self, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
+    ) -> Told:
+        """What is stored about an asset, or a collection that it is in: the first values after a place."""
         ...
 
     async def sweep(self) -> None:

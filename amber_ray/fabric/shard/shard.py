@@ -25,6 +25,7 @@ from typing import Any
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
+from amber_ray.core.model.provenance import EMPTY, Place, Told, first, together
 from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.scheduler.costs import Means
@@ -451,6 +452,20 @@ class Shard:
         if self.context.shard == 0:
             stored = await self.context.parts.kept(feature, version, units)
         return joined([stored, inspection.kept(self.context, feature, version, set(units))])
+
+    async def about(
+        self, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
+    ) -> Told:
+        """What there is about an asset: the first values after a place, and how far that goes.
+
+        Every shard tells what it has in memory, the first one what is stored, too.
+        """
+        await self._up()
+        stored = EMPTY
+        if self.context.shard == 0:
+            stored = await self.context.parts.about(asset, feature, version, after, most)
+        held = first(inspection.about(self.context, asset, feature, version), after, most)
+        return together([stored, held])
 
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         """Forget values in all shards and on disk; returns their keys. Only the first shard is asked this."""

@@ -3,7 +3,7 @@
     compute     POST /v1/compute and /v1/explain
     values      GET /v1/values/{key}; POST /v1/values, which gives many, and DELETE, which purges
     requests    GET and DELETE /v1/requests/{id}, and its events
-    assets      GET /v1/assets, by pages, and POST: by URI or as an upload
+    assets      GET /v1/assets, by pages, and POST: by URI or as an upload; an asset's values
     features    GET /v1/features, /v1/features/{name} and /v1/versions
     registry    POST /v1/registry: features as source text, where the server takes any
     health      GET /healthz, /readyz, /metrics, /v1/stats and /v1/failures

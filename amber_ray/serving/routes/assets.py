@@ -1,4 +1,4 @@
-"""`GET /v1/assets`: what is known, by pages. `POST`: name media by its URI, or upload its bytes."""
+"""`/v1/assets`: `GET` what is known, by pages; `POST` names media, or uploads it. And an asset's values."""
 
 from __future__ import annotations
 
@@ -9,17 +9,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amber_ray.core.model.trust import Scope
+from amber_ray.errors import BadRequest
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
-from amber_ray.serving.described.parts import BINARY, PAGED, TRACED, answer, json, page, query
-from amber_ray.serving.described.schemas import EXAMPLES, ref
+from amber_ray.serving.described.parts import BINARY, ID, PAGED, TRACED, answer, json, page, query
+from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, ref
 from amber_ray.serving.forms import AROUND, UploadedForm
 from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_coded, refuse_longer
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import Path, caller_of, described
-from amber_ray.wire.compute import MAX_URI
-from amber_ray.wire.json import members, text
+from amber_ray.wire.compute import KEY, MAX_URI
+from amber_ray.wire.json import describe, members, text
 from amber_ray.wire.pages import ASSET_FILTERS, encode_page, read_asset_filter, read_query
+from amber_ray.wire.provenance import VALUE_FILTERS, encode_value
 from amber_ray.wire.views import encode_asset
 
 MEDIA = ("video", "audio", "image")
@@ -102,7 +104,39 @@ async def assets(context: AppContext, request: Request) -> Response:
     return json_response(encode_page("assets", found, encode_asset))
 
 
-PATHS = [Path("/v1/assets", GET=assets, POST=asset)]
+@described(
+    "assets",
+    Scope.READ,
+    {"200": page("values", "ValueInfo")},
+    "400 404",
+    description="By feature, version and time. A value of a set of assets that this one is in is among them. "
+    "No value is read. A page may have fewer than `limit` and be followed by others: go on as long as there "
+    "is a `cursor`, with the same filters.",
+    parameters=[
+        {**ID, "example": ASSET_ID},
+        query("feature", "redness", "of this feature alone"),
+        query("version", "1", "of this version alone"),
+        *PAGED,
+    ],
+)
+async def asset_values(context: AppContext, request: Request) -> Response:
+    """The values that there are about an asset, page by page."""
+    id = request.path_params["id"]
+    if not KEY.match(id):
+        raise BadRequest(f"an asset's id is 32 lower-case hex digits, not {describe(id)}")
+    asked = read_query(request.query_params.multi_items(), VALUE_FILTERS)
+    found = await while_present(
+        request.receive,
+        context.service.list_values(id, **asked.filters, limit=asked.limit, cursor=asked.cursor),
+        context.drain,
+    )
+    return json_response(encode_page("values", found, encode_value))
+
+
+PATHS = [
+    Path("/v1/assets/{id}/values", GET=asset_values),
+    Path("/v1/assets", GET=assets, POST=asset),
+]
 
 
 def _claimed(header: str) -> str:

@@ -187,6 +187,7 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("DELETE", "/v1/requests/{id}"): {"compute"},
     ("POST", "/v1/assets"): {"compute", "upload"},
     ("GET", "/v1/assets"): {"read"},
+    ("GET", "/v1/assets/{id}/values"): {"read"},
     ("GET", "/v1/features"): {"read"},
     ("GET", "/v1/features/{name}"): {"read"},
     ("GET", "/v1/versions"): {"read"},

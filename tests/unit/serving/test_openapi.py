@@ -144,6 +144,7 @@ GOOD = {
     "purge": Case("DELETE", "/v1/values?feature=probe"),
     "asset": Case("POST", "/v1/assets", {"json": {"uri": "/m/a.mp4"}}),
     "assets": Case("GET", "/v1/assets?limit=2"),
+    "asset_values": Case("GET", f"/v1/assets/{digest('/m/a.mp4')}/values?feature=probe"),
     "features": Case("GET", "/v1/features"),
     "feature": Case("GET", "/v1/features/embedding"),
     "failures": Case("GET", "/v1/failures"),
@@ -213,6 +214,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
         yield name, "404", GOOD[name].but(path=GOOD[name].path.replace("rq-000000", "rq-999999"))
     yield "feature", "404", GOOD["feature"].but(path="/v1/features/nope")
     yield "assets", "400", GOOD["assets"].but(path="/v1/assets?kind=film")
+    yield "asset_values", "400", GOOD["asset_values"].but(path="/v1/assets/x/values")
+    yield "asset_values", "404", GOOD["asset_values"].but(path=f"/v1/assets/{NOBODY}/values")
     yield "purge", "400", GOOD["purge"].but(path="/v1/values")
     value = GOOD["value"]
     yield "value", "304", value.but(options={"headers": {"If-None-Match": "*"}})

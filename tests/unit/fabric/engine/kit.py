@@ -23,6 +23,7 @@ from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
 from amber_ray.core.model.pages import AssetFilter, Page, list_assets
+from amber_ray.core.model.provenance import EMPTY, Told
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import home_of
@@ -568,6 +569,9 @@ class MemoryShard:
         gone = list(self.values)
         self.change(*gone)
         return gone
+
+    async def about(self, *asked: Any) -> Told:
+        return EMPTY
 
     async def versions(self) -> list[StoredVersion]:
         return []

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import Kept, StoredVersion
+from amber_ray.core.model.provenance import EMPTY, Told
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Planner, Recipe
 from amber_ray.core.state import events as ev
@@ -157,6 +158,9 @@ class NoParts:
 
     async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
         return Kept()
+
+    async def about(self, *asked: Any) -> Told:
+        return EMPTY
 
     async def sweep(self) -> None: ...
 
