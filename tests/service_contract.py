@@ -46,7 +46,7 @@ from amber_ray.core.model.pages import AssetFilter, Page, write_cursor
 from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
 from amber_ray.core.model.service import AbsentValue, Answered, RequestEvent, Service, StoredValue
-from amber_ray.core.model.stats import HITS_STORE
+from amber_ray.core.model.stats import HITS_STORE, family, series, split
 from amber_ray.core.model.units import MICRO, Asset, Collection, EachRange, Segment, segments
 from amber_ray.core.planning.homes import home_of
 
@@ -1970,6 +1970,26 @@ class ServiceContract:
         series = re.compile(r'[a-z][a-z0-9_]*(\{[a-z_]+="[a-z0-9_]+"(,[a-z_]+="[a-z0-9_]+")*\})?')
         assert [name for name in stats if not series.fullmatch(name)] == []
         assert all(type(number) in (int, float) for number in stats.values())
+
+    @case
+    async def test_requests_and_steps_are_counted_by_what_became_of_them(self, scene: Scene) -> None:
+        async def told() -> dict[str, float]:
+            return dict(await scene.service.stats())
+
+        before = await told()
+        if "shards" not in before:
+            return  # a double counts less
+        await done(scene.service, scene.ask("label", *scene.pictures(2)))
+        after = await told()
+        assert {family(split(name)[0])[1] for name in after}.isdisjoint({None})
+
+        def more(name: str, **labels: str) -> float:
+            return after.get(series(name, **labels), 0.0) - before.get(series(name, **labels), 0.0)
+
+        assert more("steps_total", feature="label", outcome="computed") == 2
+        assert more("step_seconds_count", feature="label") == 2
+        assert more("requests_total", **{"class": "interactive", "outcome": "done"}) == 1
+        assert more("request_seconds_bucket", **{"class": "interactive", "le": "+Inf"}) == 1
 
     @case
     async def test_every_answer_that_was_there_and_every_read_counts(self, scene: Scene) -> None:

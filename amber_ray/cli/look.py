@@ -16,6 +16,7 @@ from amber_ray.client.address import connect
 from amber_ray.core.model.kept import window_of
 from amber_ray.core.model.request import ExplainedStep, Failure, StepAction
 from amber_ray.core.model.service import FeatureInfo
+from amber_ray.core.model.stats import plain
 from amber_ray.core.model.units import MICRO, Collection, EachRange, Segment, Unit
 from amber_ray.wire import views
 
@@ -163,7 +164,7 @@ def status(args: argparse.Namespace) -> int:
     """Show a server's counters, or how one request stands."""
     with connect(args.server, token=token_of(args)) as client:
         if args.request is None:
-            stats = client.stats()
+            stats = plain(client.stats())
             if args.format == "json":
                 say(json.dumps(stats, indent=1, sort_keys=True))
                 return 0

@@ -117,7 +117,13 @@ def environment(settings: Settings) -> dict[str, str]:
     They must be in the environment before Ray is imported. Where there is no HAProxy (it comes with Ray on
     Linux), Serve's own proxy is used. `remove` deletes the folder.
     """
-    variables = {"RAY_SERVE_THROUGHPUT_OPTIMIZED": "1"}
+    variables = {
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        # Serve kills a proxy that has not come up within 5 s, and whoever starts it gets an error: soon, on a
+        # machine that is busy with other things. So it does with one that says nothing for 10 s later.
+        "RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60",
+        "RAY_SERVE_PROXY_HEALTH_CHECK_TIMEOUT_S": "30",
+    }
     haproxy = _haproxy()
     if haproxy is None:
         return variables

@@ -1,38 +1,54 @@
-"""Counters and gauges in Prometheus' text format (version 0.0.4)."""
+"""Everything that is counted and measured, for Prometheus: its text format, or OpenMetrics, as it asks.
+
+Must not know: who counts. What the names stand for is `core.model.stats`.
+"""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from amber_ray.core.model.stats import family, split
 
 
-def render(stats: Mapping[str, float]) -> str:
-    """One sample per number, in `amber_` metrics; one whose name ends in `_total` is a counter, else a gauge.
+def render(stats: Mapping[str, float], accept: str = "") -> tuple[bytes, str]:
+    """All series as `amber_` metrics, and the media type that they are in: what `accept` asks for.
 
-    Labels are part of a name, as `core.model.stats` writes them.
-
-    >>> print(render({'hits_total{tier="store"}': 3, "tasks_running": 1}), end="")
+    >>> print(render({'hits_total{tier="store"}': 3.0})[0].decode(), end="")
+    # HELP amber_hits_total Answers that were there already, by the tier that they came from
     # TYPE amber_hits_total counter
-    amber_hits_total{tier="store"} 3
-    # TYPE amber_tasks_running gauge
-    amber_tasks_running 1
+    amber_hits_total{tier="store"} 3.0
     """
-    metrics: dict[str, list[str]] = {}
-    for series, value in sorted(stats.items()):
-        name, brace, labels = series.partition("{")
-        metric = "amber_" + re.sub(r"[^a-zA-Z0-9_]", "_", name)
-        metrics.setdefault(metric, []).append(f"{metric}{brace}{labels} {_number(value)}")
-    lines = []
-    for metric, samples in metrics.items():
-        lines.append(f"# TYPE {metric} {'counter' if metric.endswith('_total') else 'gauge'}")
-        lines.extend(samples)
-    return "\n".join(lines) + "\n"
+    encode, media_type = choose_encoder(accept)
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Told(stats))
+    return encode(registry), media_type
 
 
-def _number(value: float) -> str:
-    if not math.isfinite(value):
-        return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
-    return str(int(value)) if float(value).is_integer() else repr(float(value))
+class _Told(Collector):
+    """A collector of what was told just now."""
+
+    def __init__(self, stats: Mapping[str, float]) -> None:
+        self._stats = stats
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing is known before it is told."""
+        return iter(())
+
+    def collect(self) -> Iterator[Metric]:
+        """One metric for each family, its series in order."""
+        metrics: dict[str, Metric] = {}
+        for one, value in self._stats.items():
+            name, labels = split(one)
+            base, its = family(name)
+            if base not in metrics:
+                kind = its.kind if its is not None else "counter" if name.endswith("_total") else "gauge"
+                about = its.about if its is not None else base.replace("_", " ")
+                metrics[base] = Metric(f"amber_{base.removesuffix('_total')}", about, kind)
+            metrics[base].add_sample(f"amber_{name}", labels, value)
+        for base in sorted(metrics):
+            yield metrics[base]

@@ -127,6 +127,7 @@ Where to look:
     invariants   I1 to I6 as code
     foresight    what a request would do: the same code on copies, for `explain`
     story        the last changes of state, for messages of errors
+    tally        what became of steps, by feature, for operators
 
 The vocabulary is in `core.state`, and which ready steps form a task is `core.scheduler`'s.
 Must not know: Ray, files, clocks, what a value is.

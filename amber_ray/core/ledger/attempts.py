@@ -104,6 +104,7 @@ class Attempts:
                 entry.ran(report.seconds)
                 if task.home is None:
                     graph.counters["computed"] += 1
+                    graph.tally.ran(entry.step.recipe.feature, report.seconds)
                     size = report.bytes if report.kept else None
                     ranges = len(report.windows) if isinstance(report.windows, tuple) else None
                     self._scheduler.cost(entry.step).learn(report.seconds, size, ranges)

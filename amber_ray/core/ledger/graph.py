@@ -21,6 +21,7 @@ from amber_ray.core.ledger.memory import Memory
 from amber_ray.core.ledger.priority import PriorityPropagation
 from amber_ray.core.ledger.requests import Callers
 from amber_ray.core.ledger.story import Story
+from amber_ray.core.ledger.tally import Tally
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 from amber_ray.core.planning.fanout import Expansion, Opening, Widened, Windows
@@ -118,6 +119,7 @@ class Graph:
         self.to_ask: dict[str, Entry] = {}
         self.to_expand: dict[str, Entry] = {}
         self.counters: dict[str, int] = dict.fromkeys(COUNTERS, 0)
+        self.tally = Tally()
         self.places: dict[str, tuple[float, Asset]] = {}
         self.windows: dict[str, dict[str, None]] = {}
         self._theirs: Mapping[str, Iterable[str]] = {}
@@ -387,6 +389,7 @@ class Graph:
             one.until = now + self._remembered(failure)
             self.alarms.set(one.until, "forget", one.key)
             self.counters["failed"] += 1
+            self.tally.ended(one.step.recipe.feature, "failed")
             self.callers.answer(one, one.failure)
             users, one.dependents = one.dependents, {}
             stack.extend(users.values())
@@ -436,6 +439,7 @@ class Graph:
             return
         entry.move(RETRY)
         self.counters["retried"] += 1
+        self.tally.ended(entry.step.recipe.feature, "retried")
         if not times:
             self.plan(entry, now)
             self.release_interest(entry)

@@ -102,6 +102,11 @@ class Tenants:
         """Whether any tenant has a step in the queue."""
         return bool(self._queued)
 
+    @property
+    def steps(self) -> int:
+        """Steps in the queue, of all tenants."""
+        return sum(self._queued.values())
+
     def queued(self, tenant: str) -> None:
         """Count one more step of the tenant in the queue."""
         if not self._queued:  # a new busy period, in which all start level

@@ -36,7 +36,7 @@ from amber_ray.core.model.pages import (
 from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, together, values_page
 from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
-from amber_ray.core.model.stats import OF_ENGINES
+from amber_ray.core.model.stats import OF_ENGINES, cumulated
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError, UnknownAsset
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
@@ -322,7 +322,7 @@ class Engine:
             for name, value in stats.items():
                 total[name] = total.get(name, 0.0) + value
         total["replica_cache_bytes"] = float(self._cache.bytes)
-        return total
+        return cumulated(total)
 
 
 def _as_error(failure: Failure) -> AmberError:

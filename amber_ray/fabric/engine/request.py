@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import (
@@ -89,7 +89,8 @@ class TrackedRequest:
       was each range of a finder, by its key; `early`: answers about units that are not known yet;
     - `starting`: its targets are not known yet; `open`: the shards that have not finished their part;
     - `order`: keys in the order in which they were answered;
-    - `version`: counts the changes of all this.
+    - `version`: counts the changes of all this;
+    - `at_end`: is called once, when it is over.
     """
 
     id: str
@@ -111,6 +112,7 @@ class TrackedRequest:
     order: list[str] = field(default_factory=list)
     progress: dict[int, tuple[int, int]] = field(default_factory=dict)
     version: int = 0
+    at_end: Callable[[TrackedRequest], None] | None = None
     _changed: asyncio.Event | None = None
     _planned: Sequence[Target] = ()
     _targets: Sequence[Target] | None = ()
@@ -287,6 +289,11 @@ class TrackedRequest:
     # --- what callers see
 
     @property
+    def outcome(self) -> RequestState | Literal["refused"]:
+        """What came of it, once it is over: its state, or that it was refused."""
+        return "refused" if self.error is not None else _state(self, self.answers)
+
+    @property
     def running(self) -> bool:
         """Whether answers are still to come."""
         return self.starting or bool(self.open)
@@ -294,6 +301,9 @@ class TrackedRequest:
     def notify(self) -> None:
         """Something changed: wake those who wait."""
         self.version += 1
+        if self.at_end is not None and not self.running:
+            at_end, self.at_end = self.at_end, None
+            at_end(self)
         if self._changed is not None:
             self._changed.set()
             self._changed = None

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import itertools
 from collections import Counter
 from collections.abc import Sequence
 
 from amber_ray.core.model.request import AssetFailure, ComputeRequest, RequestView
-from amber_ray.core.model.stats import HITS_REPLICA, HITS_STORE
+from amber_ray.core.model.stats import CLASSES, HITS_REPLICA, HITS_STORE, observe, series
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Unavailable
 from amber_ray.fabric.engine.planner import Planned, RequestPlanner
@@ -50,7 +51,7 @@ class SingleFlight:
     """Starts, joins, accepts and gives up requests. `told`: other engines may be asked about each of them.
 
     `reading`: callers read the values that they ask for, unless they ask in a backfill. Answers from this
-    process's memory are added to `counts`.
+    process's memory, and requests that have ended, are added to `counts`.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class SingleFlight:
         tracked = TrackedRequest(
             id, request.tenant, self._clock.unix(), request, interest, features=request.features
         )
+        tracked.at_end = self._count
         self._tracker.add(tracked)
         if planned is not None and assets is not None and not self._is_near(request, planned):
             self._dispatch(tracked, interest, planned, assets, refused, journal=wait <= 0)
@@ -162,6 +164,8 @@ class SingleFlight:
             self._clock.now(),
         )
         self._tracker.add(ended)
+        view = ended.view()
+        self._count_ended(request, view.state, self._clock.unix() - ended.created)
         if self._told:
             # Another replica may be asked about this id, so the shards are told; nobody waits for that.
             attempt = next(self._attempts)
@@ -170,7 +174,16 @@ class SingleFlight:
                     part.plan,
                     _submission(id, request, ended.created, part, attempt, failed, answered=True),
                 )
-        return ended.view()
+        return view
+
+    def _count(self, tracked: TrackedRequest) -> None:
+        assert tracked.asked is not None
+        self._count_ended(tracked.asked, tracked.outcome, self._clock.unix() - tracked.created)
+
+    def _count_ended(self, request: ComputeRequest, outcome: str, seconds: float) -> None:
+        name = CLASSES[request.priority]
+        self._counts[_ended(name, outcome)] += 1
+        observe(self._counts, "request_seconds", seconds, **{"class": name})
 
     def _join(self, tracked: TrackedRequest, request: ComputeRequest) -> Interest:
         """Take an interest in a request that other engines brought; the shards say whether it is the same."""
@@ -355,6 +368,11 @@ class SingleFlight:
         finally:
             interest.accepting = None
             tracked.notify()
+
+
+@functools.lru_cache(maxsize=64)
+def _ended(name: str, outcome: str) -> str:
+    return series("requests_total", **{"class": name, "outcome": outcome})
 
 
 def _over(tracked: TrackedRequest, interest: Interest) -> bool:

@@ -15,7 +15,7 @@ from amber_ray.core.model.kept import Kept, KeptRow, unit_per
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import Failure
-from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE
+from amber_ray.core.model.stats import CLASSES, HITS_MEMORY, HITS_STORE, series
 from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit
 from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.scheduler.costs import Means
@@ -212,6 +212,9 @@ def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> d
     }
     found |= {f"{name}_total": float(n) for name, n in pools.counters.items()}
     found |= {f"keys_{s.name.lower()}": float(by_state[s]) for s in State if s is not State.ABSENT}
+    found |= ledger.graph.tally.told()
+    for name, tenants in zip(CLASSES, ledger.scheduler.tenants, strict=True):
+        found[series("queued", **{"class": name})] = float(tenants.steps)
     put_off = sum(1 for e in ledger.entries.values() if e.paused and e.laters)
     return found | {
         "keys_put_off": float(put_off),  # wait for the time at which they asked to be tried again

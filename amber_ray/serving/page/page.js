@@ -160,7 +160,7 @@ async function refresh() {
   try {
     const [stats, known] = await Promise.all([json("v1/stats"), json("v1/failures")]);
     $("stats").replaceChildren(
-      ...Object.entries(stats).map(([name, value]) => {
+      ...Object.entries(stats).filter(([name]) => !/_(bucket|sum|count)\b|feature="/.test(name)).map(([name, value]) => {
         const cell = document.createElement("div");
         const label = text("dt", name.replace(/_total$/, "").replaceAll("_", " "));
         label.title = name;

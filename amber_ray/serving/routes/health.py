@@ -12,11 +12,11 @@ from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import STRING, answer, json, listing
 from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.drain import stopping
-from amber_ray.serving.metrics import CONTENT_TYPE, render
+from amber_ray.serving.metrics import render
 from amber_ray.serving.routes.endpoint import Path, described
 from amber_ray.wire.views import encode_failure
 
-METRICS = {"text/plain": {"schema": STRING, "example": render(EXAMPLES["Stats"])}}
+METRICS = {"text/plain": {"schema": STRING, "example": render(EXAMPLES["Stats"])[0].decode()}}
 
 
 @described("health", None, {"200": answer("Alive", json(ref("Alive"), EXAMPLES["Alive"]))}, "503")
@@ -40,8 +40,8 @@ async def readyz(context: AppContext, request: Request) -> Response:
 @described("health", Scope.READ, {"200": answer("Metrics", METRICS)})
 async def metrics(context: AppContext, request: Request) -> Response:
     """The same for Prometheus."""
-    body = render(await context.service.stats())
-    return Response(body, headers={"Content-Type": CONTENT_TYPE, "Cache-Control": NO_STORE})
+    body, media_type = render(await context.service.stats(), request.headers.get("accept", ""))
+    return Response(body, headers={"Content-Type": media_type, "Cache-Control": NO_STORE, "Vary": "Accept"})
 
 
 @described("health", Scope.READ, {"200": answer("Stats", json(ref("Stats"), EXAMPLES["Stats"]))})

@@ -227,9 +227,9 @@ def test_health_stats_metrics_failures():
     assert (stats["computed_total"], stats["hot_bytes"], stats[HITS_MEMORY]) == (0.0, 12.5, 0.0)
     metrics = ask("GET", "/metrics", service)
     assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
-    assert "# TYPE amber_computed_total counter\namber_computed_total 0\n" in metrics.text
+    assert "# TYPE amber_computed_total counter\namber_computed_total 0.0\n" in metrics.text
     assert "# TYPE amber_hot_bytes gauge\namber_hot_bytes 12.5\n" in metrics.text
-    assert '# TYPE amber_hits_total counter\namber_hits_total{tier="memory"} 0\n' in metrics.text
+    assert '# TYPE amber_hits_total counter\namber_hits_total{tier="memory"} 0.0\n' in metrics.text
     ask("POST", "/v1/compute", service, json=compute_body("broken"))
     assert [f["step"] for f in ask("GET", "/v1/failures", service).json()["failures"]] == ["broken"]
 
