@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,9 @@ os.environ.pop("RAY_ADDRESS", None)
 # By default Ray's workers step back behind all other processes. Here these are other tests, and workers whose
 # turn never comes would keep theirs waiting.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# Of the hundreds of processes that the tests start, each would compile all of the package again.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Each process that runs tests has Ray's folders to itself. The name is short: below it are Ray's sockets, and
 # the path of a socket is at most 107 bytes long.
 PLACE = Path("/tmp") / f"amber-test-{secrets.token_hex(3)}"
