@@ -51,16 +51,17 @@ class Settings:
 
     `store` is a directory or an fsspec URL; `media_roots` the only places media is read from;
     `features` modules or `.py` files registered beside the built-in ones; `memory_bytes` the budget of
-    values held in the object store; `attainable` the resources of one more node that an autoscaler can add
-    (`{"CPU": 16, "GPU": 8}`), so that a feature requiring them waits instead of failing; `overtakes` how many
-    tasks of more urgent classes go ahead of one that waits before it has a turn; `allow_origins` the origins
-    of web pages (`https://app.example`) that may ask from a browser; `register` whether clients may register
-    features over HTTP, which runs their code here; `retry_later_seconds` for how long in
-    all a step may put itself off (`RetryLater`); `revision` any text: with another one `serve deploy` starts
-    new replicas, which read the features' code anew; `drain_seconds` how long callers who wait are given
-    when a server or a replica stops. Of requests, those that fail or take `slow_seconds` are logged, with
-    `access_log` every one, as "text" or "json" (`log_format`); `console` is the socket that lines go to,
-    which `amber serve` sets. With `gpu_decoding` steps that hold a GPU have films decoded by it (NVDEC).
+    values in memory, of which those of up to `inline_bytes` travel in messages and larger ones as objects of
+    Ray's; `attainable` the resources of one more node that an autoscaler can add (`{"CPU": 16, "GPU": 8}`),
+    so that a feature requiring them waits instead of failing; `overtakes` how many tasks of more urgent
+    classes go ahead of one that waits before it has a turn; `allow_origins` the origins of web pages
+    (`https://app.example`) that may ask from a browser; `register` whether clients may register features over
+    HTTP, which runs their code here; `retry_later_seconds` for how long in all a step may put itself off
+    (`RetryLater`); `revision` any text: with another one `serve deploy` starts new replicas, which read the
+    features' code anew; `drain_seconds` how long callers who wait are given when a server or a replica stops.
+    Of requests, those that fail or take `slow_seconds` are logged, with `access_log` every one, as "text" or
+    "json" (`log_format`); `console` is the socket that lines go to, which `amber serve` sets. With
+    `gpu_decoding` steps that hold a GPU have films decoded by it (NVDEC).
     """
 
     store: str = "amber-store"
@@ -82,7 +83,7 @@ class Settings:
     etag_identity: bool = False
     memory_bytes: int = 1 * GIB
     replica_cache_bytes: int = 256 * MIB
-    inline_bytes: int = 8 * 1024
+    inline_bytes: int = 16 * 1024
     spill_seconds: float = 0.25
     spill_bytes: int = 64 * MIB
     compact_parts: int = 64
