@@ -28,6 +28,7 @@ from typing import Any, NamedTuple, Protocol
 from amber_ray.errors import AmberError, StoreError, Unavailable
 from amber_ray.fabric.engine.ports import Clock, ShardGone, ShardPort
 from amber_ray.fabric.transport.messages import (
+    KEPT_STEPS,
     Counts,
     Hello,
     MissingPlans,
@@ -59,6 +60,9 @@ PAUSE_SECONDS = 0.2
 CLOSE_SECONDS = 5.0
 MISSING_PLANS = 8
 """How often a shard may ask for plans or code in a row."""
+NAMED_FIRST = range(512, KEPT_STEPS + 1)
+"""Steps of plans that are only named at first: another engine may have sent them before. To send one of 512
+steps, and have it unpacked, takes four times as long as to ask, and larger ones than these are not kept."""
 SENT = 10_000
 """Names of plans that the shard is believed to know."""
 
@@ -676,16 +680,22 @@ class ShardClient:
     async def _submit_all(self, batch: Sequence[Sent], submissions: Sequence[Submission]) -> Sequence[Reply]:
         """The shard's replies, after it was sent what it said it lacks. Raises `ShardGone`."""
         plans = {sent.submission.plan: sent.part for sent in batch if sent.submission and sent.part}
+        lacking: set[str] = set()
         for _ in range(MISSING_PLANS):
-            new = {name: part for name, part in plans.items() if name not in self._plans}
+            new = {
+                name: part
+                for name, part in plans.items()
+                if name not in self._plans and (name in lacking or len(part.steps) not in NAMED_FIRST)
+            }
             answer: Sequence[Reply] | MissingPlans = await self._port.call(
                 "submit", self._session, new, submissions
             )
             if not isinstance(answer, MissingPlans):
                 if len(self._plans) > SENT:
                     self._plans.clear()
-                self._plans.update(new)
+                self._plans.update(plans)
                 return answer
+            lacking.update(answer.plans)
             self._plans.difference_update(answer.plans)  # it started over, or has forgotten them
             if answer.registry:
                 if answer.registry not in self._blobs:

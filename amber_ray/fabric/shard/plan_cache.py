@@ -10,18 +10,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 
-from amber_ray.fabric.transport.messages import PlanPart
+from amber_ray.fabric.transport.messages import KEPT_STEPS, PlanPart
 
 STEPS = 32_768
 """Steps of all remembered plans together: some tens of megabytes."""
-LARGEST = 4096
-"""Steps of the largest plan that is remembered."""
 
 
 class PlanCache:
     """The most recently used plans."""
 
-    def __init__(self, steps: int = STEPS, largest: int = LARGEST) -> None:
+    def __init__(self, steps: int = STEPS, largest: int = KEPT_STEPS) -> None:
         self._limit = steps
         self._largest = largest
         self._known: OrderedDict[str, PlanPart] = OrderedDict()

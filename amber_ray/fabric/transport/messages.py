@@ -157,6 +157,10 @@ class Submission:
     reading: bool = False
 
 
+KEPT_STEPS = 4096
+"""Steps of the largest plan that a shard remembers by its name."""
+
+
 @dataclass(slots=True)
 class PlanPart:
     """The part of a plan that one shard owns: its targets and all that is under them."""

@@ -74,6 +74,26 @@ def test_a_shard_that_forgot_plans_or_code_is_told_them_again() -> None:
     run(story())
 
 
+def test_a_long_plan_is_sent_only_to_a_shard_that_lacks_it() -> None:
+    async def story() -> None:
+        async with world() as w:
+            films = w.films(*[0] * min(shard_client.NAMED_FIRST))
+            one, other = await w.engine(), await w.engine()
+            await one.compute(ask(*films), 0.0, "first")
+            await other.compute(ask(*films), 0.0, "second")
+            await other.compute(ask(*films[1:]), 0.0, "shorter")
+            w.shard.plans.clear()
+            await other.compute(ask(*films), 0.0, "forgotten")
+            sent = [(batch[0].id, len(plans)) for _, plans, batch in w.shard.named("submit")]
+            assert sent == [
+                *(("first", 0), ("first", 1)),
+                *(("second", 0), ("shorter", 1)),
+                *(("forgotten", 0), ("forgotten", 1)),
+            ]
+
+    run(story())
+
+
 def test_a_shard_that_forgets_at_once_is_not_told_for_ever() -> None:
     async def story() -> None:
         async with world() as w:
