@@ -85,6 +85,7 @@ class AsyncClient:
         self.tenant = tenant
         self._closing = closing
         self._features = ClientFeatures(service, registrar, own, place)
+        self._infos: dict[str, FeatureInfo] = {}
         self._types: dict[str, ValueType] = {}
         self._types_of = ""
         self._where = where
@@ -465,17 +466,18 @@ class AsyncClient:
         """Tell a table the types of its features, which are asked for once for each registry."""
         names = {row.feature.partition("@")[0] for row in results.rows}
         registry = self._features.registry
-        if registry != self._types_of or not names <= self._types.keys():
+        if registry != self._types_of or not names <= self._infos.keys():
             try:
                 infos = await self.features()
             except AmberError:
                 return results  # It has its values; their types are then read off them.
+            self._infos = {info.name: info for info in infos}
+            self._types, self._types_of = {}, registry
+        for name in names.intersection(self._infos).difference(self._types):
             # Also as `shots@2`. What a version had returned that is not the registered one is not known here.
-            self._types = {}
-            for info in infos:
-                type = from_spec(info.returns)
-                self._types |= {info.name: type, f"{info.name}@{info.version}": type}
-            self._types_of = registry
+            info = self._infos[name]
+            type = from_spec(info.returns)
+            self._types |= {name: type, f"{name}@{info.version}": type}
         return results.typed(self._types)
 
     async def _check_splittable(self, asked: Selection) -> None:

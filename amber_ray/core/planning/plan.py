@@ -386,7 +386,7 @@ class Planner:
         if isinstance(unit, EachRange):  # whatever its inputs: what comes of it may be there already
             needs = {unit.key: None}
             level = max(level, self._steps[unit.key].level + 1)
-        key = self._prefixes[name].key(unit, tuple(zip(recipe.inputs, inputs, strict=True)))
+        key = self._prefixes[name].of(unit_id, zip(recipe.inputs, inputs, strict=True))
         step = Step(
             key, recipe, unit, unit_id, tuple(inputs), level, home_of(unit, self.shards), tuple(needs)
         )
