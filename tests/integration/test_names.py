@@ -6,9 +6,14 @@ name is seen, whoever put it there.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import random
+import re
+import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +26,7 @@ import pytest
 from PIL import Image
 
 import amber_ray as amber
+from amber_ray.serving.front import free_ports
 from tests.server import Server, running
 
 pytestmark = pytest.mark.timeout(240)
@@ -158,3 +164,48 @@ def asked_about(server: Server, id: str) -> Any:
     """The request as a new connection is told it at its end."""
     with httpx.Client(base_url=server.url, timeout=90, trust_env=False) as http:
         return http.get(f"/v1/requests/{id}", headers={"Prefer": "wait=60"}).json()
+
+
+@pytest.mark.skipif(
+    shutil.which("prometheus") is None or shutil.which("promtool") is None,
+    reason="no Prometheus here reads what the server tells: apt-get install prometheus",
+)
+def test_prometheus_finds_every_series_of_the_dashboard(
+    server: Server, pictures: dict[str, float], tmp_path: Path
+) -> None:
+    server.compute("brightness,size", *list(pictures)[:2])
+    text = again(server, lambda http: http.get("/metrics")).text
+    deployed = Path(__file__).parents[2] / "deployments"
+    for words, given in (("check metrics", text), (f"check rules {deployed}/prometheus/alerts.yaml", "")):
+        done = subprocess.run(
+            ["promtool", *words.split()], input=given, capture_output=True, text=True, timeout=30, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    [port] = free_ports((0,))
+    scraped = {"job_name": "amber", "static_configs": [{"targets": [server.url.removeprefix("http://")]}]}
+    config = {"global": {"scrape_interval": "1s"}, "scrape_configs": [scraped]}
+    (tmp_path / "prometheus.yaml").write_text(json.dumps(config))
+    panels = json.loads((deployed / "grafana" / "dashboard.json").read_text())["panels"]
+    asked = {name for p in panels for t in p["targets"] for name in re.findall(r"amber_\w+", t["expr"])}
+    with subprocess.Popen(
+        [
+            "prometheus",
+            f"--config.file={tmp_path}/prometheus.yaml",
+            f"--storage.tsdb.path={tmp_path}/data",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        stderr=subprocess.DEVNULL,
+    ) as process:
+        try:
+            missing = asked
+            deadline = time.monotonic() + 60
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10, trust_env=False) as http:
+                while missing:
+                    assert time.monotonic() < deadline, missing
+                    time.sleep(0.2)
+                    with contextlib.suppress(httpx.TransportError):  # it is starting
+                        found = http.get("/api/v1/label/__name__/values").json()
+                        missing = asked - set(found.get("data", ()))
+        finally:
+            process.terminate()
+            process.wait(30)

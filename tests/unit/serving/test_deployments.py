@@ -6,6 +6,7 @@ import ast
 import copy
 import dataclasses
 import importlib.metadata
+import json
 import os
 import re
 import sys
@@ -21,6 +22,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
 from ray.serve.schema import ServeDeploySchema
 
+from amber_ray.cli.parser import build as parser
+from amber_ray.core.model.stats import family
 from amber_ray.errors import BadRequest
 from amber_ray.serving import front
 from amber_ray.settings import Settings
@@ -327,3 +330,46 @@ def test_cluster_installs_what_the_checkout_has() -> None:
     extras = re.search(rf"'{checkout}\[([\w,]+)\]' --constraint {checkout}/constraints.txt", install)
     assert extras is not None
     assert set(extras[1].split(",")) <= PROJECT["optional-dependencies"].keys()
+
+
+# --------------------------------------------------------------------------------- what is watched, and how
+
+SERIES = re.compile(r"\bamber_(\w+)(?:\{([^}]*)\})?")
+BY = re.compile(r"\bby \(([^)]*)\)")
+LABELS = re.compile(r"(\w+)\s*[!=]?[=~]")
+ENDINGS = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
+
+
+def questions() -> list[str]:
+    """What the dashboard and the alerts ask Prometheus."""
+    panels = json.loads((ROOT / "deployments/grafana/dashboard.json").read_text())["panels"]
+    [group] = load("deployments/prometheus/alerts.yaml")["groups"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    return [*asked, *(rule["expr"] for rule in group["rules"])]
+
+
+@pytest.mark.parametrize("asked", questions())
+def test_the_dashboard_and_the_alerts_ask_for_series_that_there_are(asked: str) -> None:
+    labels: set[str] = set()
+    for name, matched in SERIES.findall(asked):
+        base, its = family(name)
+        assert its is not None, name
+        assert name.removeprefix(base) in ENDINGS[its.kind], name
+        labels |= {*its.labels, *(["le"] if name.endswith("_bucket") else [])}
+        assert {*LABELS.findall(matched)} <= labels
+    for group in BY.findall(asked):
+        assert {label.strip() for label in group.split(",")} <= labels
+
+
+def test_compose_starts_what_there_is() -> None:
+    services = load("deployments/compose.yaml")["services"]
+    amber = services["amber"]
+    given = parser().parse_args(amber["command"][1:])
+    assert (given.host, given.store, given.log_format) == ("0.0.0.0", "s3://amber/store", "json")
+    assert (ROOT / "deployments" / amber["build"]["context"] / amber["build"]["dockerfile"]).exists()
+    mounts = [mount.split(":")[0] for one in services.values() for mount in one.get("volumes", ())]
+    for source in mounts:
+        assert not source.startswith("./") or (ROOT / "deployments" / source).exists(), source
+    [scraped] = load("deployments/prometheus/prometheus.yaml")["scrape_configs"]
+    assert scraped["static_configs"] == [{"targets": [f"amber:{given.port}"]}]
+    assert all(port.startswith("127.0.0.1:") for one in services.values() for port in one.get("ports", ()))
