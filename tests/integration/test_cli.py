@@ -149,6 +149,10 @@ def test_failures_have_status_1_and_bad_words_status_2(shell: Shell) -> None:
 def test_an_interrupt_stops_everything_with_status_130(shell: Shell) -> None:
     process = shell.start("get", "gated", CLIP, "--features", KIT)
     shell.server.until(lambda: shell.server.runs("gated") == 1, BOUND)
+    # Of Ray's own programs only those run that such a cluster needs.
+    running = " ".join(shell.server.processes().values())
+    assert "raylet" in running
+    assert [name for name in ("/monitor.py", "/log_monitor.py", "/dashboard.py") if name in running] == []
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=BOUND)
     assert (process.returncode, out) == (130, "")

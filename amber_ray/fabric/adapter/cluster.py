@@ -7,14 +7,17 @@ here reads the environment.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
 import sys
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ray
+from ray._private.node import Node
 
 from amber_ray.errors import AmberError, BadRequest, StoreBusy, Unavailable
 from amber_ray.fabric.adapter.cache_actor import CacheActor
@@ -76,7 +79,34 @@ def start_local(settings: Settings, **options: Any) -> None:
         "_node_ip_address": "127.0.0.1",
     }
     _forget_token()
-    ray.init(**{**defaults, **options})
+    given = {**defaults, **options}
+    unneeded = {"start_monitor"}  # which would ask for more nodes
+    unneeded |= set() if given["log_to_driver"] else {"start_log_monitor"}
+    unneeded |= set() if given["include_dashboard"] else {"start_api_server"}
+    with _without(unneeded):
+        ray.init(**given)
+
+
+@contextlib.contextmanager
+def _without(unneeded: Iterable[str]) -> Iterator[None]:
+    """Have Ray leave out processes that serve nobody in a cluster of one machine.
+
+    Each is a Python program that takes half a second of CPU and 80 MB, and Ray waits for one of them. There
+    are options for `ray start` and none for `ray.init`; where a method has another name, its process starts.
+    """
+    methods = {name: getattr(Node, name) for name in unneeded if hasattr(Node, name)}
+    for name in methods:
+        setattr(Node, name, _nothing)
+    try:
+        yield
+    finally:
+        for name, method in methods.items():
+            setattr(Node, name, method)
+
+
+def _nothing(node: Any, **options: Any) -> None:
+    """Start no process."""
+    node._webui_url = None  # what the dashboard's address would be
 
 
 def _forget_token() -> None:
