@@ -311,6 +311,10 @@ def _token(command: argparse.ArgumentParser) -> None:
         help="what it is good for: read, compute, upload, operate (purges; registering code)",
     )
     new.add_argument("--expires", metavar="90d", help="how long it is good for: minutes, hours, days, weeks")
+    new.add_argument("--rate", type=float, metavar="N", help="at most N requests a second (default: any)")
+    new.add_argument(
+        "--at-once", type=int, metavar="N", help="at most N requests under way at once (default: any)"
+    )
 
     listed = _command(actions, "list", "list the tokens, also those that are good no more", "token:listed")
     _as_json(listed)

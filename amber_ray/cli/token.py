@@ -22,9 +22,13 @@ def new(args: argparse.Namespace) -> int:
     scopes = scopes_of(args.scope)
     now = time.time()
     expires = None if args.expires is None else now + seconds_of(args.expires)
+    for word, given in (("--rate", args.rate), ("--at-once", args.at_once)):
+        if given is not None and not (0 < given < float("inf")):
+            raise BadRequest(f"{word} takes a number above 0, not {given}")
     book = TokenBook(absolute(args.store))
     first = not book.read().any
-    say(book.add(args.name, args.tenant, scopes, now, expires))
+    limits = {"rate": args.rate, "at_once": args.at_once}
+    say(book.add(args.name, args.tenant, scopes, now, expires, **limits))
     if not args.quiet:
         note("keep it now: the store has its hash alone, so it can't be shown again")
         if first:
@@ -44,12 +48,13 @@ def listed(args: argparse.Namespace) -> int:
     elif not found.records:
         say("no token was ever made here")
     else:
-        shown = table("token", "tenant", "scopes", "made", "expires", "state")
+        shown = table("token", "tenant", "scopes", "limits", "made", "expires", "state")
         for one in found.records:
             shown.add_row(
                 cell(one.name),
                 cell(one.tenant),
                 ", ".join(sorted(one.scopes)),
+                _limits(one),
                 _day(one.made),
                 "never" if one.expires is None else _day(one.expires),
                 one.state(now),
@@ -94,8 +99,15 @@ def _to_json(record: TokenRecord, now: float) -> dict[str, object]:
         "scopes": sorted(record.scopes),
         "made": record.made,
         "expires": record.expires,
+        "rate": record.rate,
+        "at_once": record.at_once,
         "state": record.state(now),
     }
+
+
+def _limits(record: TokenRecord) -> str:
+    told = [f"{record.rate:g} a second"] if record.rate is not None else []
+    return ", ".join([*told, *([f"{record.at_once} at once"] if record.at_once is not None else [])])
 
 
 def _day(at: float) -> str:

@@ -8,6 +8,7 @@ What a request passes, from the outside inwards:
     app            `create_app`: the Starlette app with all routes; needs no Ray, and tests drive it directly
     guard          the outermost layer: who is answered at all; makes every error a problem document
     ├ keyring      which API tokens are good now, and whose they are
+    ├ allowances   how much each token may ask for: requests a second, and at once
     ├ origins      which pages of other sites may ask from a browser (CORS)
     ├ peers        which addresses are this machine's own, for servers without tokens
     └ access       what is logged of requests: each that failed or was slow, or every one

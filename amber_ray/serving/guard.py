@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from amber_ray.core.model.trust import THIS_MACHINE
 from amber_ray.errors import AmberError, Forbidden, Overloaded, Unauthorized
 from amber_ray.serving.access import AccessLog
+from amber_ray.serving.allowances import Allowances
 from amber_ray.serving.answers import ASK_PEOPLE, error_response
 from amber_ray.serving.drain import Drain, stopping
 from amber_ray.serving.keyring import Keyring
@@ -67,6 +68,7 @@ class Guard:
         self._echo = echo
         self._drain = drain
         self._access = AccessLog(settings)
+        self._allowances = Allowances(settings.replicas)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer or refuse one request; websockets are always refused."""
@@ -103,6 +105,8 @@ class Guard:
             if scope["path"].removeprefix(scope.get("root_path", "")) not in OPEN:
                 await self._keyring.current()
             self._admit(scope, found, shown=asks is not None)
+            if asks is None and "amber.caller" in scope:
+                self._allowances.enter(scope["amber.caller"])
         except AmberError as error:
             scope["amber.why"] = str(error)
             refusal = error_response(error, request_id)
@@ -130,6 +134,8 @@ class Guard:
                 raise  # too late to say so: the server cuts the connection, which the caller can see
             await error_response(error, request_id)(scope, receive, answer)
         finally:
+            if "amber.caller" in scope:
+                self._allowances.left(scope["amber.caller"])
             self._drain.left()
             self._access.ended(scope, status, time.perf_counter() - began)
 

@@ -137,7 +137,14 @@ class Keyring:
 
 
 def _caller(record: TokenRecord) -> Caller:
-    return Caller(f"the token {record.name!r}", record.tenant, record.scopes, brings_code=True)
+    return Caller(
+        f"the token {record.name!r}",
+        record.tenant,
+        record.scopes,
+        brings_code=True,
+        rate=record.rate,
+        at_once=record.at_once,
+    )
 
 
 def _shown(header: bytes) -> bytes:

@@ -37,7 +37,10 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class TokenRecord:
-    """What is kept of a token. Times are Unix seconds; `expires` is None for one that does not."""
+    """What is kept of a token. Times are Unix seconds; `expires` is None for one that does not.
+
+    `rate` and `at_once` are those of `Caller`.
+    """
 
     name: str
     hash: str
@@ -46,6 +49,8 @@ class TokenRecord:
     made: float
     expires: float | None = None
     revoked: bool = False
+    rate: float | None = None
+    at_once: int | None = None
 
     def state(self, now: float) -> str:
         """Return "active", "expired" or "revoked"."""
@@ -100,7 +105,15 @@ class TokenBook:
         return Tokens(tuple(found), len(ids) - len(found))
 
     def add(
-        self, name: str, tenant: str, scopes: frozenset[Scope], now: float, expires: float | None = None
+        self,
+        name: str,
+        tenant: str,
+        scopes: frozenset[Scope],
+        now: float,
+        expires: float | None = None,
+        *,
+        rate: float | None = None,
+        at_once: int | None = None,
     ) -> str:
         """Make a token and keep its record; returns the token, which is told this once.
 
@@ -123,6 +136,8 @@ class TokenBook:
             "scopes": sorted(scopes),
             "made": now,
             "expires": expires,
+            "rate": rate,
+            "at_once": at_once,
         }
         folder = JsonFolder(self._files, FOLDER, "token")
         folder.sweep()
@@ -166,9 +181,15 @@ def _parsed(id: str, data: Mapping[str, Any]) -> TokenRecord | None:
             "made": float() | int() as made,
             "expires": float() | int() | None as expires,
         } if _HASH.fullmatch(digest) and digest.startswith(id):
+            rate, at_once = data.get("rate"), data.get("at_once")  # records of earlier versions have neither
+            if not (rate is None or (isinstance(rate, float | int) and rate > 0)):
+                return None
+            if not (at_once is None or (isinstance(at_once, int) and at_once > 0)):
+                return None
             try:
                 # A scope that a later version of Amber knows: refused as a whole, rather than guessed at.
-                return TokenRecord(name, digest, tenant, frozenset(map(Scope, scopes)), made, expires)
+                known = frozenset(map(Scope, scopes))
             except ValueError:
                 return None
+            return TokenRecord(name, digest, tenant, known, made, expires, rate=rate, at_once=at_once)
     return None

@@ -35,13 +35,17 @@ class Caller:
     - `name`: of the token, or what stands for one, for messages and the log;
     - `tenant`: the only one that it asks for; None: any that it names;
     - `scopes`: what it may do;
-    - `brings_code`: whether it may register features, if the server takes any.
+    - `brings_code`: whether it may register features, if the server takes any;
+    - `rate`: how many requests a second it may send in the mean, `at_once`: how many it may have under way;
+      None: as many as the server takes.
     """
 
     name: str
     tenant: str | None
     scopes: frozenset[Scope]
     brings_code: bool
+    rate: float | None = None
+    at_once: int | None = None
 
     def require(self, *scopes: Scope) -> None:
         """Raise `Forbidden` unless the caller has one of the scopes."""

@@ -35,6 +35,16 @@ def token(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
     return Shell(tmp_path / "store", capsys)
 
 
+def test_limits_are_kept_and_listed_and_none_is_below_nought(token: Shell) -> None:
+    assert token("new", "ci", "--scope", "read", "--rate", "2.5", "--at-once", "3")[0] == 0
+    assert "2.5 a second, 3 at once" in " ".join(token("list")[1].split())
+    [listed] = json.loads(token("list", "--format", "json")[1])
+    assert (listed["rate"], listed["at_once"]) == (2.5, 3)
+    for words in (("--rate", "0"), ("--rate", "nan"), ("--at-once", "-1")):
+        status, _, err = token("new", "other", "--scope", "read", *words)
+        assert (status, "above 0" in err) == (2, True)
+
+
 def test_a_new_token_is_all_that_is_printed_and_is_told_once(token: Shell) -> None:
     status, out, err = token(
         "new", "ci", "--tenant", "search", "--scope", "read, compute", "--expires", "90d"

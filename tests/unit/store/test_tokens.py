@@ -31,6 +31,19 @@ class Contract:
             assert token.encode() not in (files.read(name) or b"")
             assert token.removeprefix("amber_").encode() not in (files.read(name) or b"")
 
+    def test_its_limits_are_kept_and_a_record_without_any_has_none(self, url: str) -> None:
+        TokenBook(url).add("ci", "default", BOTH, NOW, rate=2.5, at_once=3)
+        [record] = TokenBook(url).read().records
+        assert (record.rate, record.at_once) == (2.5, 3)
+        files = Files(url)
+        [name] = files.sizes(EVERYTHING, "tokens", 1)
+        data = json.loads(files.read(name) or b"")
+        for limits, expected in (({}, [(None, None)]), ({"rate": 0}, []), ({"at_once": "many"}, [])):
+            kept = {k: v for k, v in data.items() if k not in ("rate", "at_once")}
+            files.put(name, json.dumps({**kept, **limits}).encode())
+            found = TokenBook(url).read().records
+            assert [(one.rate, one.at_once) for one in found] == expected
+
     def test_a_store_without_tokens_is_only_read(self, url: str) -> None:
         assert not TokenBook(url).read().any
         assert not Files(url).has_folder("")
