@@ -8,6 +8,7 @@
     │   ├── UnknownKey (404)
     │   ├── UnknownRequest (404)
     │   ├── UnknownAsset (404)
+    │   ├── UnknownDelivery (404)
     │   ├── TooLarge (413)
     │   ├── VersionGone (410)       a value of a version whose code is not here, and that is not stored
     │   ├── NotAcceptable (406)
@@ -75,6 +76,7 @@ __all__ = [
     "Unavailable",
     "UnfitCode",
     "UnknownAsset",
+    "UnknownDelivery",
     "UnknownFeature",
     "UnknownKey",
     "UnknownParameter",
@@ -139,6 +141,12 @@ class UnknownRequest(BadRequest):
 
 class UnknownAsset(BadRequest):
     """No asset has that id; register its URI first."""
+
+    status = 404
+
+
+class UnknownDelivery(BadRequest):
+    """No delivery has that id (or it was forgotten after its retention time)."""
 
     status = 404
 

@@ -24,7 +24,8 @@ class Limits:
     """Bounds on what one caller can cost. Sizes in bytes, times in seconds.
 
     `step_seconds` bounds a step of a feature that sets no `timeout` of its own, `units_per_asset` the ranges
-    of one finder that features are computed for, `steps_per_request` what a request needs, those included.
+    of one finder that features are computed for, `steps_per_request` what a request needs, those included,
+    `deliveries_per_tenant` the callbacks that are still to be made.
     """
 
     body_bytes: int = 4 * MIB
@@ -37,6 +38,7 @@ class Limits:
     steps_per_request: int = 500_000
     units_per_asset: int = 100_000
     requests_per_tenant: int = 10_000
+    deliveries_per_tenant: int = 10_000
     wait_seconds: float = 60.0
     media_bytes: int = 64 * GIB
     media_seconds: float = 24 * 3600.0
@@ -60,8 +62,12 @@ class Settings:
     (`RetryLater`); `revision` any text: with another one `serve deploy` starts new replicas, which read the
     features' code anew; `drain_seconds` how long callers who wait are given when a server or a replica stops.
     Of requests, those that fail or take `slow_seconds` are logged, with `access_log` every one, as "text" or
-    "json" (`log_format`); `console` is the socket that lines go to, which `amber serve` sets. With
-    `gpu_decoding` steps that hold a GPU have films decoded by it (NVDEC).
+    "json" (`log_format`); `console` is the socket that lines go to, which `amber serve` sets. The hosts
+    that requests may have called when they have ended are `callback_hosts` (`hooks.example`,
+    `hooks.example:8443`, `http://hooks.example`), `callback_secrets` is what these calls are signed with
+    (`whsec_...`; several while one is replaced), and `callback_addresses` are addresses and networks that may
+    be called though they are not of the public internet. With `gpu_decoding` steps that hold a GPU have films
+    decoded by it (NVDEC).
     """
 
     store: str = "amber-store"
@@ -106,6 +112,9 @@ class Settings:
     log_format: str = "text"
     console: str = ""
     gpu_decoding: bool = False
+    callback_hosts: tuple[str, ...] = ()
+    callback_secrets: tuple[str, ...] = ()
+    callback_addresses: tuple[str, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
     def __post_init__(self) -> None:

@@ -29,6 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from amber_ray import errors
+from amber_ray.core.deliveries.policy import Policy
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import (
     EVERY_ASSET,
@@ -76,10 +78,13 @@ from amber_ray.errors import (
     UnknownKey,
     UnknownRequest,
 )
+from amber_ray.settings import Settings
 
 SEGMENT_SECONDS = 10.0
 STEP_SECONDS = 0.25
 UPLOADS = "/store/uploads/"
+CALLS = Policy.of(Settings(callback_hosts=("127.0.0.1",), callback_secrets=("whsec_" + "a" * 32,)))
+"""Who may be called. Nobody is."""
 BATCH = 8
 """Values in one batch."""
 
@@ -340,6 +345,8 @@ class MemoryService:
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         self._ask("compute", (request, wait, id))
+        if request.callback is not None:
+            CALLS.allow(request.callback.url)
         held = self._admit(id or self.new_id(), request)
         held.callers += 1
         try:
@@ -350,7 +357,7 @@ class MemoryService:
             self.left(held)
             raise
         held.callers -= 1
-        held.accepted = held.accepted or held.state == "running"
+        held.accepted = held.accepted or held.state == "running" or request.callback is not None
         return self.view(held)
 
     def _admit(self, id: str, request: ComputeRequest) -> Held:
@@ -376,6 +383,40 @@ class MemoryService:
         self.admitted(held)
         self.go_on()
         return held
+
+    async def deliveries(
+        self, *, state: DeliveryState | None = None, tenant: str | None = None
+    ) -> list[DeliveryView]:
+        self._ask("deliveries", (state, tenant))
+        called = [
+            self._delivery(held) for held in self.requests.values() if held.request.callback is not None
+        ]
+        return [one for one in called[::-1] if state in (None, one.state) and tenant in (None, one.tenant)]
+
+    async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
+        self._ask("replay", (id, tenant))
+        for one in await self.deliveries(tenant=tenant):
+            if one.id == id:
+                if one.state == "waiting":
+                    raise errors.BadRequest(f"delivery {id!r} has no message yet")
+                return replace(one, state="pending", next_at=one.created)
+        raise errors.UnknownDelivery(f"no delivery has the id {id!r}")
+
+    def _delivery(self, held: Held) -> DeliveryView:
+        """Whoever is to be called has been, as soon as the request is over."""
+        assert held.request.callback is not None
+        over = held.state != "running"
+        return DeliveryView(
+            f"end_{held.id}",
+            held.id,
+            held.request.tenant,
+            held.request.callback.url,
+            "delivered" if over else "waiting",
+            f"request.{held.state}" if over else "",
+            self.view(held).created,
+            int(over),
+            status=204 if over else None,
+        )
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
         self._ask("status", (id, wait))

@@ -31,6 +31,7 @@ from __future__ import annotations
 import abc
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import random
 import re
@@ -42,6 +43,7 @@ import numpy as np
 import pytest
 
 from amber_ray import errors
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.pages import AssetFilter, Page, write_cursor
 from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
@@ -54,6 +56,8 @@ T = TypeVar("T")
 
 WAIT = 60.0
 """Seconds that a call waits which must end long before."""
+CALLED = "https://127.0.0.1/"
+"""Where a callback may go; every implementation allows the host, and no connection is made to it."""
 LARGE = 5_000
 """Numbers in a value of `large`."""
 FEATURES = (
@@ -894,6 +898,52 @@ class ServiceContract:
         assert all(scene.runs("fresh", uri) <= 2 for uri in pictures)
 
     # --- bounds
+
+    @case
+    async def test_a_callback_is_kept_goes_with_its_request_and_can_be_made_again(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        plain, id = scene.ask("label", picture), scene.new_id()
+        scene.close("label")
+        request = dataclasses.replace(plain, callback=Callback(CALLED, ("done", "failed")))
+        await accepted(scene.service, request, id)
+        [waiting] = await scene.service.deliveries(tenant=request.tenant)
+        told = (waiting.request, waiting.state, waiting.url, waiting.type)
+        assert told == (id, "waiting", CALLED, "")
+        with pytest.raises(errors.BadRequest):
+            await scene.service.replay(waiting.id)
+        with pytest.raises(errors.RequestMismatch):
+            await scene.service.compute(
+                dataclasses.replace(plain, callback=Callback(CALLED + "other")), WAIT, id
+            )
+        scene.open("label")
+        assert (await scene.service.compute(request, WAIT, id)).state == "done"
+
+        async def has_a_message() -> bool:
+            [one] = await scene.service.deliveries(tenant=request.tenant)
+            return one.type == "request.done" and one.attempts > 0
+
+        await scene.eventually(has_a_message)
+        again = await scene.service.replay(waiting.id, tenant=request.tenant)
+        assert (again.id, again.state) == (waiting.id, "pending")
+        assert await scene.service.deliveries(tenant=f"{request.tenant}-other") == []
+        for name, tenant in ((waiting.id, f"{request.tenant}-other"), (f"end_{scene.new_id()}", None)):
+            with pytest.raises(errors.UnknownDelivery):
+                await scene.service.replay(name, tenant=tenant)
+
+    @case
+    async def test_a_callback_to_where_none_may_go_is_refused_and_runs_nothing(self, scene: Scene) -> None:
+        [picture] = scene.pictures(1)
+        for url in (
+            "https://other.example/",
+            "http://127.0.0.1/",
+            "https://127.0.0.1:444/",
+            "https://127.1/",
+        ):
+            request = dataclasses.replace(scene.ask("fresh", picture), callback=Callback(url))
+            with pytest.raises(errors.BadRequest, match=r"callback"):
+                await scene.service.compute(request, WAIT, scene.new_id())
+        assert scene.runs("fresh", picture) == 0
+        assert await scene.service.deliveries(tenant=scene.tenant) == []
 
     @case
     async def test_a_tenant_at_its_bound_is_refused_and_others_are_not(self, scene: Scene) -> None:

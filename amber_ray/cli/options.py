@@ -1,6 +1,7 @@
 """From the words of a command line to settings, clients and parameters.
 
-The one place of the command that reads the environment: AMBER_TOKEN and AMBER_TOKENS.
+The one place of the command that reads the environment: AMBER_TOKEN, AMBER_TOKENS and
+AMBER_CALLBACK_SECRETS.
 """
 
 from __future__ import annotations
@@ -93,6 +94,11 @@ def tokens_of(args: argparse.Namespace) -> tuple[str, ...]:
     """The tokens that `serve` accepts: each --token, and AMBER_TOKENS separated by commas."""
     listed = os.environ.get("AMBER_TOKENS", "").split(",")
     return tuple(dict.fromkeys(t.strip() for t in (*args.token, *listed) if t.strip()))
+
+
+def callback_secrets() -> tuple[str, ...]:
+    """What callbacks are signed with: AMBER_CALLBACK_SECRETS separated by commas."""
+    return tuple(s.strip() for s in os.environ.get("AMBER_CALLBACK_SECRETS", "").split(",") if s.strip())
 
 
 def warn_of_changes(store: str, infos: Iterable[FeatureInfo]) -> None:

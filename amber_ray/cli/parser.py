@@ -79,6 +79,21 @@ def build() -> Parser:
         help="a web page's origin (https://app.example) that may ask from a browser, any number of times",
     )
     serve.add_argument(
+        "--callback-host",
+        action="append",
+        default=[],
+        metavar="HOST",
+        help="a host that requests may have called when they have ended (hooks.example, hooks.example:8443), "
+        "any number of times; AMBER_CALLBACK_SECRETS has what calls are signed with, separated by commas",
+    )
+    serve.add_argument(
+        "--callback-address",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="an address or a network that may be called though it is not of the public internet",
+    )
+    serve.add_argument(
         "--remote-scheme",
         action="append",
         default=[],
@@ -163,6 +178,17 @@ def build() -> Parser:
     failures = _command(commands, "failures", "list the failures a server remembers", "look:failures")
     _server(failures, default=DEFAULT_SERVER)
     _as_json(failures)
+
+    deliveries = _command(
+        commands, "deliveries", "list callbacks of a server, or make one again", "deliveries:run"
+    )
+    chosen = deliveries.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--state", choices=("waiting", "pending", "delivered", "failed"), help="only those in this state"
+    )
+    chosen.add_argument("--replay", metavar="ID", help="send this one again, whatever came of it")
+    _server(deliveries, default=DEFAULT_SERVER)
+    _as_json(deliveries)
 
     backfill = _command(
         commands, "backfill", "compute features of many assets, least urgent first", "backfill:run"

@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from amber_ray.cli.options import settings_of, tokens_of, warn_of_changes
+from amber_ray.cli.options import callback_secrets, settings_of, tokens_of, warn_of_changes
 from amber_ray.cli.terminal import note
 from amber_ray.client.embedded import launch, prepare
 from amber_ray.client.version_lock import record
@@ -104,6 +104,9 @@ def served_settings(args: argparse.Namespace) -> Settings:
         replicas=args.replicas,
         tokens=tokens_of(args),
         allow_origins=tuple(args.allow_origin),
+        callback_hosts=tuple(args.callback_host),
+        callback_addresses=tuple(args.callback_address),
+        callback_secrets=callback_secrets(),
         register=args.register,
         remote_schemes=tuple(s.removesuffix("://") for s in args.remote_scheme),
         access_log=args.access_log,

@@ -20,11 +20,13 @@ from amber_ray.client.exchange import answered, now, together
 from amber_ray.client.futures import AsyncFuture
 from amber_ray.client.names import (
     AssetLike,
+    CallbackLike,
     FeatureLike,
     asset_name,
     asset_ref,
     feature_names,
     named_assets,
+    named_callback,
     priority_of,
 )
 from amber_ray.client.params import Params, ParamSet, one_set, param_sets
@@ -37,6 +39,7 @@ from amber_ray.client.selection import Selection, asked_features, asked_for
 from amber_ray.client.stored import FOUND_AT_ONCE, load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo
@@ -274,14 +277,17 @@ class AsyncClient:
         refresh: bool = False,
         priority: Priority | str = Priority.INTERACTIVE,
         tenant: str | None = None,
+        callback: CallbackLike | None = None,
     ) -> AsyncFuture:
         """Ask and don't wait: the request goes on whatever becomes of this process.
 
         Its future's `result()` is what `get` would give for one feature's name, and a `Results` table for a
-        list of features. `timeout` is the request's own deadline.
+        list of features. `timeout` is the request's own deadline. `callback` is a URL that the service calls
+        when the request has ended, or `{"url": ..., "on": ["done", "failed", "result"]}`.
         """
         asked = asked_for(features, assets)
         request = await self._request(asked, params, range, timeout, refresh, priority, tenant)
+        request = dataclasses.replace(request, callback=named_callback(callback))
         async with self._features.explaining(asked.declared):
             view = await self.service.compute(request, 0.0, uuid.uuid4().hex)
         return AsyncFuture(self.service, view, asked, self.timeout, self._typed)
@@ -386,6 +392,18 @@ class AsyncClient:
     async def failures(self) -> list[Failure]:
         """The failures that are remembered now."""
         return await self.service.failures()
+
+    async def deliveries(self, *, state: DeliveryState | None = None) -> list[DeliveryView]:
+        """The newest callbacks that requests asked for, newest first: all, or those in a state.
+
+        "waiting": the request goes on; "pending": it is to be sent; "delivered"; "failed": it is sent again
+        only by `replay`.
+        """
+        return await self.service.deliveries(state=state)
+
+    async def replay(self, id: str) -> DeliveryView:
+        """Have a callback made again, whatever came of it; by its delivery's id."""
+        return await self.service.replay(id)
 
     async def stats(self) -> dict[str, float]:
         """Counters and gauges by name."""

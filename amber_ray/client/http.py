@@ -24,6 +24,7 @@ from amber_ray.client.sse import events
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.declare.registry import meaning
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo
@@ -214,6 +215,22 @@ class HttpService:
     async def cancel(self, id: str) -> RequestView:
         """`DELETE /v1/requests/{id}`."""
         return await self._view(await self._json("DELETE", f"/v1/requests/{quote(id, safe='')}"))
+
+    async def deliveries(
+        self, *, state: DeliveryState | None = None, tenant: str | None = None
+    ) -> list[DeliveryView]:
+        """`GET /v1/deliveries`."""
+        given = {"state": state, "tenant": tenant}
+        data = await self._json(
+            "GET", "/v1/deliveries", params={k: v for k, v in given.items() if v is not None}
+        )
+        return [views.decode_delivery(item) for item in data["deliveries"]]
+
+    async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
+        """`POST /v1/deliveries/{id}/replay`; twice is once more."""
+        given = {} if tenant is None else {"tenant": tenant}
+        path = f"/v1/deliveries/{quote(id, safe='')}/replay"
+        return views.decode_delivery(await self._json("POST", path, params=given))
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """`POST /v1/explain`."""

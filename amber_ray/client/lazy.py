@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from amber_ray.client.version_lock import remember
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo
@@ -197,7 +198,7 @@ class LazyService:
 
         Nor does one for a version that is not stored and has no code here: no Ray would change that.
         """
-        if self._engine is None and wait > 0 and not request.refresh:
+        if self._engine is None and wait > 0 and not request.refresh and request.callback is None:
             view = await self._read(lambda service: service.compute(request, wait, id))
             if view is not None and view.state != "running" and all(map(_certain, view.results)):
                 return view
@@ -217,6 +218,16 @@ class LazyService:
         if self._engine is None:
             raise UnknownRequest(f"no request has the id {id!r}")
         return await self._engine.cancel(id)
+
+    async def deliveries(
+        self, *, state: DeliveryState | None = None, tenant: str | None = None
+    ) -> list[DeliveryView]:
+        """See `Service.deliveries`. They are the owner's of the store, and made while it is one."""
+        return await (await self._started()).deliveries(state=state, tenant=tenant)
+
+    async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
+        """See `Service.replay`."""
+        return await (await self._started()).replay(id, tenant=tenant)
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """See `Service.explain`."""

@@ -8,20 +8,25 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import unquote
 
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import AssetRef, Priority
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import BadRequest
+from amber_ray.wire.compute import decode_callback
 
 FeatureLike = str | Callable[..., Any]
 """A feature's name, or the function or class that `@feature` decorated."""
 
 AssetLike = str | os.PathLike[str] | Asset | AssetRef
 """A path, a URI, an asset id (32 hex digits), an `Asset` or an `AssetRef`."""
+
+CallbackLike = str | Mapping[str, Any] | Callback
+"""Who is to be called when a request has ended: a URL, or `{"url": ..., "on": [...]}`."""
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
@@ -33,6 +38,14 @@ class Named:
 
     name: str
     ref: AssetRef
+
+
+def named_callback(callback: CallbackLike | None) -> Callback | None:
+    """Return who is to be called, if anybody is. Raises `BadRequest`."""
+    if callback is None or isinstance(callback, Callback):
+        return callback
+    given = {"url": callback} if isinstance(callback, str) else dict(callback)
+    return decode_callback({**given, "on": list(given["on"])} if "on" in given else given)
 
 
 def feature_name(feature: FeatureLike) -> str:

@@ -110,6 +110,8 @@ class Client(Facade[AsyncClient]):
     register = blocking(AsyncClient.register)
     features = blocking(AsyncClient.features)
     failures = blocking(AsyncClient.failures)
+    deliveries = blocking(AsyncClient.deliveries)
+    replay = blocking(AsyncClient.replay)
     stats = blocking(AsyncClient.stats)
     purge = blocking(AsyncClient.purge)
     asset = blocking(AsyncClient.asset)

@@ -22,6 +22,7 @@ import urllib.request
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.model.service import Service
 from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.serving import console, front
@@ -47,8 +48,8 @@ APPLICATION = "amber"
 READY_SECONDS = 120.0
 """Longest wait for an answer through the front port: replicas read the registry and find the cache actors."""
 CLOSE_SECONDS = 10.0
-TOKENS = "AMBER_TOKENS"
-"""API tokens separated by commas, for `build`: secrets come to containers by their environment."""
+TOKENS, CALLBACK_SECRETS = "AMBER_TOKENS", "AMBER_CALLBACK_SECRETS"
+"""Secrets separated by commas, for `build`: they come to containers by their environment."""
 
 
 def environment(settings: Settings) -> dict[str, str]:
@@ -64,13 +65,21 @@ def environment(settings: Settings) -> dict[str, str]:
 def build(args: dict[str, Any]) -> serve.Application:
     """The application for a Serve config file; `args` are fields of `Settings`. Raises `BadRequest`.
 
-    Tokens may come by the environment instead (`AMBER_TOKENS`).
+    Tokens and the secrets of callbacks may come by the environment instead (`AMBER_TOKENS`,
+    `AMBER_CALLBACK_SECRETS`).
     """
     settings = Settings.from_mapping(args)
     if not settings.tokens:
-        tokens = (token.strip() for token in os.environ.get(TOKENS, "").split(","))
-        settings = settings.replace(tokens=tuple(token for token in tokens if token))
+        settings = settings.replace(tokens=_listed(TOKENS))
+    if not settings.callback_secrets:
+        settings = settings.replace(callback_secrets=_listed(CALLBACK_SECRETS))
     return application(settings)
+
+
+def _listed(variable: str) -> tuple[str, ...]:
+    """The words of an environment variable, separated by commas."""
+    words = (word.strip() for word in os.environ.get(variable, "").split(","))
+    return tuple(word for word in words if word)
 
 
 def application(
@@ -85,6 +94,7 @@ def application(
     from ray.serve.schema import LoggingConfig
 
     _refuse_unsafe(settings)
+    Policy.of(settings)
     deployed: Any = serve.deployment(
         name="http",
         num_replicas=settings.replicas,

@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from amber_ray.core.model.callback import ENDS, EVENTS, Callback
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
 from amber_ray.errors import BadParameter, BadRequest, TooLarge
 from amber_ray.settings import Limits
@@ -35,8 +36,10 @@ FIELDS = (
     "deadline",
     "expect",
     "registry",
+    "callback",
 )
 MAX_URI = 4096
+MAX_CALLBACK = 2048
 MAX_FEATURES = 1000
 MAX_DEADLINE = 31 * 86_400.0
 
@@ -54,11 +57,12 @@ def decode_request(data: Any, limits: Limits | None = None, tenant: str = "defau
         params=_given(fields, "params", _params, {}),
         range=_given(fields, "range", _range, None),
         priority=_given(fields, "priority", _priority, Priority.INTERACTIVE),
-        tenant=_given(fields, "tenant", _tenant, tenant),
+        tenant=_given(fields, "tenant", decode_tenant, tenant),
         refresh=_given(fields, "refresh", _refresh, False),
         deadline_seconds=_given(fields, "deadline", _deadline, None),
         expect=_given(fields, "expect", digests, {}),
         registry=_given(fields, "registry", _registry, ""),
+        callback=_given(fields, "callback", decode_callback, None),
     )
 
 
@@ -84,6 +88,8 @@ def encode_request(request: ComputeRequest) -> dict[str, Any]:
         data["expect"] = dict(request.expect)
     if request.registry:
         data["registry"] = request.registry
+    if request.callback is not None:
+        data["callback"] = {"url": request.callback.url, "on": list(request.callback.on)}
     return data
 
 
@@ -176,6 +182,21 @@ def _registry(value: Any) -> str:
     return value
 
 
+def decode_callback(value: Any, where: str = "callback") -> Callback:
+    """Who is to be called: `{"url": ..., "on": ["done", "failed"]}`. Whether it may be is not judged here."""
+    if not isinstance(value, dict):
+        raise BadRequest(
+            f'{where} must be an object such as {{"url": "https://hooks.example/amber"}}, '
+            f"not {describe(value)}"
+        )
+    fields = members(value, ("url", "on"), where)
+    on = fields.get("on", list(ENDS))
+    if not (isinstance(on, list) and on and all(isinstance(event, str) and event in EVENTS for event in on)):
+        raise BadRequest(f"{where}.on must be a list of {', '.join(EVENTS)}, not {_shape(on)}")
+    url = text(fields.get("url"), f"{where}.url", MAX_CALLBACK)
+    return Callback(url, tuple(event for event in EVENTS if event in on))
+
+
 def _range(value: Any) -> tuple[float, float]:
     if not (isinstance(value, list) and len(value) == 2 and all(map(_is_number, value))):
         raise BadRequest(f"range must be [A, B) in seconds, such as [10, 20], not {_shape(value)}")
@@ -192,7 +213,8 @@ def _priority(value: Any) -> Priority:
     return Priority[value.upper()]
 
 
-def _tenant(value: Any) -> str:
+def decode_tenant(value: Any) -> str:
+    """A tenant's name. Raises `BadRequest`."""
     if not (isinstance(value, str) and TENANT.match(value)):
         raise BadRequest(
             f"tenant must be up to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit, "

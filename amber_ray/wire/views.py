@@ -7,9 +7,11 @@ Must not know: HTTP libraries, Ray, pyarrow. Importing it loads none of them.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from amber_ray.core.model.callback import DeliveryView
 from amber_ray.core.model.request import MISSING, AssetFailure, AssetRef, ExplainedStep, RequestView, Result
 from amber_ray.core.model.service import FeatureInfo, RequestEvent
 from amber_ray.core.model.units import EachRange
@@ -28,6 +30,7 @@ from amber_ray.wire.units import decode_asset, decode_unit, encode_asset, encode
 
 __all__ = [
     "decode_asset",
+    "decode_delivery",
     "decode_event",
     "decode_failure",
     "decode_feature",
@@ -37,6 +40,7 @@ __all__ = [
     "decode_unit",
     "decode_view",
     "encode_asset",
+    "encode_delivery",
     "encode_event",
     "encode_failure",
     "encode_feature",
@@ -63,6 +67,20 @@ REQUEST_ID_HEADER = "X-Amber-Request-Id"
 """Names a compute request: sent, it is the id to use (the same id again is the same request)."""
 IDEMPOTENCY_KEY_HEADER = "Idempotency-Key"
 """Names a compute request by any text of its caller's: the same text again is the same request."""
+
+
+# Deliveries
+
+
+def encode_delivery(view: DeliveryView) -> dict[str, Any]:
+    """Encode a delivery."""
+    return dataclasses.asdict(view)
+
+
+def decode_delivery(data: Mapping[str, Any]) -> DeliveryView:
+    """Read what `encode_delivery` wrote."""
+    with Reading("a delivery"):
+        return DeliveryView(**{field.name: data[field.name] for field in dataclasses.fields(DeliveryView)})
 
 
 # Results and requests

@@ -471,6 +471,8 @@ class RayScene(LoopScene):
             grace_seconds=0.2,
             spill_seconds=0.05,
             limits=Limits(requests_per_tenant=BOUND),
+            callback_hosts=("127.0.0.1",),  # no name to look up, and no address that is called
+            callback_secrets=("whsec_" + "a" * 32,),
         )
         self._film = write_video(folder / "film.mp4", [flat((i, i, i)) for i in range(0, 200, 10)], fps=8)
         self._engine: Service | None = None

@@ -35,6 +35,7 @@ import numpy as np
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo
@@ -429,6 +430,14 @@ class SimulatedService(Service):
 
     async def cancel(self, id: str) -> RequestView:
         return await self._ask(lambda engine: engine.cancel(id))
+
+    async def deliveries(
+        self, *, state: DeliveryState | None = None, tenant: str | None = None
+    ) -> list[DeliveryView]:
+        return await self._ask(lambda engine: engine.deliveries(state=state, tenant=tenant))
+
+    async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
+        return await self._ask(lambda engine: engine.replay(id, tenant=tenant))
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         return await self._ask(lambda engine: engine.explain(request))

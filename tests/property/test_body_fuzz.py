@@ -8,6 +8,7 @@ from contextlib import suppress
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from amber_ray.core.model.callback import ENDS, EVENTS, Callback
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
 from amber_ray.errors import BadRequest
 from amber_ray.settings import Limits
@@ -45,6 +46,12 @@ requests = st.builds(
     tenant=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", fullmatch=True),
     refresh=st.booleans(),
     deadline_seconds=st.none() | st.floats(0.001, 1e6),
+    callback=st.none()
+    | st.builds(
+        Callback,
+        st.text("abc:/.?", min_size=1, max_size=20),
+        st.sampled_from((ENDS, ("result",), EVENTS)),
+    ),
 )
 
 

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Failure, Priority, RequestView
 from amber_ray.core.model.service import Answered, Service, StoredValue
 from amber_ray.core.model.units import Collection, EachRange, Segment
@@ -95,6 +96,9 @@ class Caller:
             tenant=self.ask.tenant,
             refresh=self.ask.refresh,
             deadline_seconds=self.ask.patience,
+            callback=Callback(f"https://hooks.example/{self.ask.id}", self.ask.called)
+            if self.ask.called
+            else None,
         )
 
     # --- its life
@@ -137,7 +141,7 @@ class Caller:
     async def _alone(self) -> None:
         """Where nothing goes wrong, work that everybody has left ends soon."""
         world, ask = self.world, self.ask
-        if world.scenario.dangerous or ask.twin or ask.wait <= (ask.leaves or 0.0):
+        if world.scenario.dangerous or ask.twin or ask.called or ask.wait <= (ask.leaves or 0.0):
             return  # or it was about to be accepted
         await asyncio.sleep(SOON_SECONDS)
         for node in world.shards:

@@ -361,8 +361,8 @@ MUTATIONS = (
     Mutation(
         "journal only what still runs",
         "fabric/shard/requests.py",
-        'if r.state == "running" or len(r.shards) > 1]',
-        'if r.state == "running"]',
+        'return record.state == "running" or len(record.shards) > 1 or called',
+        'return record.state == "running" or called',
     ),
     Mutation(
         "call no copies back when a value is made anew",
@@ -834,6 +834,35 @@ MUTATIONS = (
         "if not self.files.local or self.files.exists(name):",
         "if True:",
         _NEAR,
+    ),
+    Mutation(
+        "send a message that is not on paper",
+        "fabric/shard/deliveries.py",
+        " and one.id not in self._sending and one.id not in self._unsaved",
+        " and one.id not in self._sending",
+    ),
+    Mutation(
+        "promise what is not on paper",
+        "fabric/shard/deliveries.py",
+        """for each request"
+            )
+        await self._save(id)
+""",
+        """for each request"
+            )
+""",
+    ),
+    Mutation(
+        "tell of an end while another part goes on",
+        "fabric/shard/deliveries.py",
+        '("running", "cancelled", "done")',
+        '("cancelled", "done", "running")',
+    ),
+    Mutation(
+        "forget what became of a message",
+        "fabric/shard/deliveries.py",
+        "            self._set(tried)\n",
+        "            pass\n",
     ),
     Mutation(
         "tell rows of what is made anew",

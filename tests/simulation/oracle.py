@@ -59,6 +59,7 @@ class Oracle:
         self._told: dict[tuple[str, int], float] = {}
         self._listed: dict[Process, float] = {}
         self._ended: dict[str, float] = {}
+        self._parts_ended: set[tuple[str, int]] = set()
         self._cut: dict[str, float] = {}
         self._turns: set[Attempt] = set()
         self._damaged: set[tuple[str, int]] = set()
@@ -96,6 +97,7 @@ class Oracle:
             for command in commands:
                 if isinstance(command, ev.Finished):
                     self._ended[command.request] = now
+                    self._parts_ended.add((command.request, shard.context.shard))
                 if isinstance(command, ev.Cancel):  # nobody waits any more; what it makes is dropped
                     self._failed(process, command.task, [s.key for s in running[command.task].steps])
             self._world.heard(process, event, commands)
@@ -315,6 +317,10 @@ class Oracle:
     def cut_off(self, engine: str, until: float) -> None:
         """An engine does not reach a shard until a time."""
         self._cut[engine] = max(until, self._cut.get(engine, 0.0))
+
+    def has_ended(self, id: str, shard: int) -> bool:
+        """Whether a shard's part of a request has ended, at least once."""
+        return (id, shard) in self._parts_ended
 
     def told_end(self, id: str, engine: str, began: float) -> None:
         """Somebody who listens to a request at an engine hears of its end: soon, if nothing is in the way."""

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from amber_ray.core.model.callback import EVENTS, CallbackEvent
+
 SECONDS = 30.0
 """How long callers come and faults happen; then everything is let run to its end."""
 SMALL = {"CPU": 2.0}
@@ -29,6 +31,11 @@ CHANCES = (
     *("spill", "restore", "torn"),  # of the store
     *("lost", "reply lost", "repeated", "slow message"),  # of a call between processes
 )
+RECEIVER = (
+    *("receiver down", "receiver hangs", "receiver fails", "receiver busy", "receiver gone"),
+    "receiver cuts",
+)
+"""Faults of who is called when a request has ended."""
 HAPPENINGS = (
     *("objects vanish", "purge", "purge", "nodes change", "node dies", "shard dies", "shard dies"),
     *("engine dies", "engine changes", "disk full", "part damaged", "part away", "upgrade", "asset moves"),
@@ -52,6 +59,7 @@ class Ask:
     - `leaves`: when it hangs up, in seconds after `at`; `returns`: how much later it asks again with its id;
     - `twin`: somebody asks the same with the same id at the same time;
     - `cancels`: when somebody deletes the request;
+    - `called`: what somebody is to be called for, if anybody is;
     - `follows`: how a request that was accepted is followed, by engine number `other`.
     """
 
@@ -71,6 +79,7 @@ class Ask:
     twin: bool = False
     cancels: float | None = None
     follows: Literal["status", "events"] = "status"
+    called: tuple[CallbackEvent, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,10 +145,13 @@ class Scenario:
         chances["later"] = danger * calls.choice((0.0, 0.1, 0.3))
         settings["retry_later_seconds"] = calls.choice((15.0, 1000.0))
         found = random.Random(f"{seed}/found")
+        callbacks = random.Random(f"{seed}/callbacks")
+        chances |= {name: danger * callbacks.choice((0.0, 0.1, 0.3)) for name in RECEIVER}
+        chances["receiver gone"] *= 0.3
         stimuli: list[Stimulus] = []
         for n in range(rng.choice((5, 15, 40))):
             ask = _ask(rng, f"r{n}", assets, shards, engines, theme)
-            stimuli.append(_with_found(found, _with_calls(calls, ask), shards))
+            stimuli.append(_with_callback(callbacks, _with_found(found, _with_calls(calls, ask), shards)))
         for _ in range(rng.choice((0, 10, 40))):
             stimuli.append(
                 Read(
@@ -193,7 +205,8 @@ class Scenario:
 def _stimulus(data: dict[str, Any]) -> Stimulus:
     kind = data.pop("is")
     if kind == "Ask":
-        return Ask(**{**data, "features": tuple(data["features"]), "assets": tuple(data["assets"])})
+        lists = {name: tuple(data[name]) for name in ("features", "assets", "called") if name in data}
+        return Ask(**{**data, **lists})
     return {"Read": Read, "Happening": Happening}[kind](**data)
 
 
@@ -232,6 +245,14 @@ def _with_found(rng: random.Random, ask: Ask, shards: int) -> Ask:
     among = (*FOUND, *FOUND, *GATHERED, *(("montage",) if shards > 1 else ()))
     chosen = dict.fromkeys((*ask.features, rng.choice(among), rng.choice(among)))
     return dataclasses.replace(ask, features=tuple(chosen))
+
+
+def _with_callback(rng: random.Random, ask: Ask) -> Ask:
+    """The same question, or one whose end somebody is to be told of."""
+    if rng.random() < 0.7:
+        return ask
+    on = rng.choice((("done", "failed"), ("done", "failed"), ("done",), ("failed",), ("result",), EVENTS))
+    return dataclasses.replace(ask, called=on)
 
 
 def _ask(rng: random.Random, id: str, assets: int, shards: int, engines: int, theme: str) -> Ask:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from amber_ray.core.deliveries.record import Delivery
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
 from amber_ray.core.model.provenance import Place, Told, ValueInfo, first, merged
 from amber_ray.core.model.units import Per
@@ -93,6 +94,7 @@ class Store:
         self.parts: dict[str, Part] = {}
         self.quarantine: list[str] = []
         self.journal: dict[str, str] = {}
+        self.deliveries: dict[str, str] = {}
         self.purges: list[Purge] = []
         self.rewritten: set[str] = set()
         self.writers: dict[Process, RewriteWatch] = {}
@@ -522,6 +524,35 @@ class SimJournal:
 
     async def sweep(self, before: float) -> None:
         """See `Journal.sweep`."""
+
+
+class SimDeliveries:
+    """The deliveries of the store, as the first shard's process sees them."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._records = world.store.deliveries
+
+    async def write(self, delivery: Delivery) -> None:
+        """See `DeliveryRecords.write`."""
+        text = json.dumps(delivery.to_json())
+        await asyncio.sleep(0.03 * self._world.draws.unit("delivery", delivery.id))
+        self._world.store.trouble(f"delivery {delivery.id}")
+        self._records[delivery.id] = text
+        await asyncio.sleep(0.01 * self._world.draws.unit("delivery", delivery.id))
+
+    async def remove(self, id: str) -> None:
+        """See `DeliveryRecords.remove`."""
+        await asyncio.sleep(0.03 * self._world.draws.unit("delivery", id))
+        self._world.store.trouble(f"delivery {id}")
+        self._records.pop(id, None)
+
+    async def all(self) -> list[Delivery]:
+        """See `DeliveryRecords.all`."""
+        await asyncio.sleep(0.05 * self._world.draws.unit("deliveries", "all"))
+        if self._world.chance("restore", "deliveries"):
+            raise StoreError("the deliveries can't be read now")
+        return [Delivery.from_json(json.loads(text)) for text in self._records.values()]
 
 
 class SimLease:

@@ -38,8 +38,9 @@ from tests.simulation.features import SEGMENT_SECONDS, Media
 from tests.simulation.loop import Process, Stuck, VirtualLoop
 from tests.simulation.network import Gone, Message, Node
 from tests.simulation.oracle import NEWS_SECONDS, Oracle
+from tests.simulation.receiver import HOST, SECRETS, Receiver
 from tests.simulation.scenario import CALLED, FEATURES, FOUND, GATHERED, SMALL_GPU, Ask, Read, Scenario
-from tests.simulation.store import EngineParts, SimJournal, SimLease, SimParts, Store
+from tests.simulation.store import EngineParts, SimDeliveries, SimJournal, SimLease, SimParts, Store
 
 START = 1000.0
 REST_SECONDS = 400.0
@@ -74,6 +75,8 @@ class World:
             shards=scenario.shards,
             replicas=scenario.engines,
             segment_seconds=SEGMENT_SECONDS,
+            callback_hosts=(HOST, "127.0.0.1"),
+            callback_secrets=SECRETS,
             **scenario.settings,
         )
         self.media = self.make_media()
@@ -81,6 +84,7 @@ class World:
         self.store = Store(self)
         self.nodes = Nodes(self, scenario.nodes)
         self.oracle = self.make_oracle()
+        self.receiver = Receiver(self)
         self.callers: list[Caller] = []
         self.asks: dict[str, Ask] = {}
         self.faults = Faults(self)
@@ -128,6 +132,8 @@ class World:
             cluster=self.make_cluster(process),
             parts=SimParts(self, process, objects(), number),
             journal=SimJournal(self),
+            deliveries=SimDeliveries(self),
+            sender=self.receiver,
             lease=SimLease(),
             peers=SimPeers(self, process),
             assets=SimShardAssets(self),
@@ -213,6 +219,7 @@ class World:
         await self._rest()
         await asyncio.sleep(NEWS_SECONDS)
         await self._read_all()
+        await self.receiver.hurry()
         for node in self.shards:
             assert node.process is not None
             node.process.kill()
@@ -312,6 +319,7 @@ class World:
         """What was promised has ended, and what is stored is right."""
         for name, text in self.store.journal.items():
             assert '"state": "running"' not in text, f"request {name} was accepted and never ended"
+        self.receiver.kept(self.callers)
         for part in self.store.parts.values():
             for row in () if part.damaged else part.rows:
                 self.oracle.kept(row)

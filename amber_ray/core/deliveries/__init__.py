@@ -16,6 +16,7 @@ the same message twice.
     backoff     when a message that was not taken is sent again
     urls        which URLs may be called
     addresses   which addresses these may lead to
+    policy      what settings say of all that
 
 Must not know: the network, the store, requests.
 """

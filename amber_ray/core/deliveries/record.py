@@ -38,10 +38,9 @@ class Delivery:
     """One message to one URL.
 
     - `id`: what the receiver knows it by (`webhook-id`); `request`, `tenant`, `url`, `on`: whose it is;
-    - `shards`: those that had a part of the request when it was asked;
+    - `failed_assets`: how many assets of the request could not be found;
     - `created`: when it was asked for; `began`: when it became pending, first or again;
     - `type`, `body`: the message, once it is known;
-    - `told`: of a message about results, how many had come by then;
     - `attempts`: since `began`; `next_at`: when it is sent next; `status`, `error`: of the last attempt;
     - `ended`: when it was taken, or given up.
     """
@@ -51,13 +50,12 @@ class Delivery:
     tenant: str
     url: str
     on: tuple[str, ...]
-    shards: tuple[int, ...]
     created: float
+    failed_assets: int = 0
     state: DeliveryState = "waiting"
     began: float = 0.0
     type: str = ""
     body: str = ""
-    told: int = 0
     attempts: int = 0
     next_at: float = 0.0
     status: int | None = None
@@ -132,7 +130,7 @@ class Delivery:
     def from_json(cls, data: Mapping[str, Any]) -> Delivery:
         """Read what `to_json` wrote. Raises `ValueError` for what is no delivery."""
         try:
-            read = cls(**{**data, "on": tuple(data["on"]), "shards": tuple(map(int, data["shards"]))})
+            read = cls(**{**data, "on": tuple(data["on"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no delivery: {error}") from error
         if read.state not in DELIVERY_STATES:

@@ -18,8 +18,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import idna
-
 from amber_ray.errors import BadRequest
 
 LONGEST = 2048
@@ -83,20 +81,6 @@ def read_hosts(entries: Sequence[str]) -> frozenset[Origin]:
     return frozenset(map(_entry, entries))
 
 
-def allowed_url(text: str, hosts: Sequence[str]) -> CallbackUrl:
-    """Read a callback's URL and refuse it unless `callback_hosts` has its host. Raises `BadRequest`."""
-    if not hosts:
-        raise BadRequest(
-            "this server makes no callbacks; its operator may name the hosts that they go to (callback_hosts)"
-        )
-    url = read_url(text)
-    if url.origin not in read_hosts(hosts):
-        raise BadRequest(
-            f"callback.url may not lead to {url.origin}; the server's callback_hosts do not name it"
-        )
-    return url
-
-
 def _entry(text: str) -> Origin:
     scheme, found, authority = text.partition("://")
     if not found:
@@ -143,6 +127,8 @@ def _name(text: str) -> str:
     """Return a host's name in lower case and ASCII, or an IPv4 address in the usual four numbers."""
     name = text.lower()
     if not name.isascii():
+        import idna  # its tables take a while to load, and few need them
+
         try:
             name = idna.encode(name, uts46=True).decode()
         except idna.IDNAError:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple
 
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.naming import named, unnamed
 from amber_ray.core.model.units import Asset, Collection, EachRange, Unit
 
@@ -46,7 +47,8 @@ class ComputeRequest:
     - `params` maps `"feature.name"` to a JSON value; `range` is [A, B) in seconds;
     - `expect` maps features to the digests (`FeatureInfo.digest`) that they must have, or nothing is run;
     - `registry` is the digest of the registry to plan with, which a caller brought before; empty: the
-      service's own.
+      service's own;
+    - `callback` is who is to be told of its end: it is accepted at once, and outlives its caller.
     """
 
     features: tuple[str, ...]
@@ -59,6 +61,7 @@ class ComputeRequest:
     deadline_seconds: float | None = None
     expect: Mapping[str, str] = field(default_factory=dict)
     registry: str = ""
+    callback: Callback | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo
@@ -140,7 +141,8 @@ class Service(Protocol):
 
         Returns a finished view, or one that is "running": then the request has been journaled and goes
         on whatever becomes of the caller. Cancelling this coroutine before it returned withdraws the request.
-        The same `id` again returns the same request. Raises `BadRequest` and kin for what can't be planned,
+        One with a callback is always journaled, and so is the callback, before this returns. The same `id`
+        again returns the same request. Raises `BadRequest` and kin for what can't be planned,
         `Overloaded` at a bound.
         """
         ...
@@ -155,6 +157,19 @@ class Service(Protocol):
 
     async def cancel(self, id: str) -> RequestView:
         """Withdraw the request; work that others wait for goes on. A finished request stays as it is."""
+        ...
+
+    async def deliveries(
+        self, *, state: DeliveryState | None = None, tenant: str | None = None
+    ) -> list[DeliveryView]:
+        """The newest callbacks that were asked for, newest first: of a state and a tenant, or of any."""
+        ...
+
+    async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
+        """Send a callback again, whatever came of it before; of a tenant, or of any.
+
+        Raises `UnknownDelivery`, and `BadRequest` while its request goes on.
+        """
         ...
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:

@@ -6,6 +6,7 @@
     stored_parts   what a shard only looks at in a store: the half of `Parts` that changes nothing
     engine_ports   an engine's ports, and `start_engine`, by which every way in gets an engine
     registering    features given by a program to the engine in it: pickled as they are then
+    sender         callbacks: one POST over a connection whose address was checked
     machine        what this machine is to both: the catalogue's files, time, names; without Ray
     reading        engine and shard in one process over a store that is only read; without Ray
     gateway        `ray://`: an engine in an actor of the cluster, and the `Service` outside that calls it

@@ -19,6 +19,7 @@ import ray
 
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo
@@ -304,6 +305,17 @@ class GatewayService:
     async def cancel(self, id: str) -> RequestView:
         """See `Service.cancel`."""
         view: RequestView = await self._call("cancel", id)
+        return view
+
+    async def deliveries(
+        self, *, state: DeliveryState | None = None, tenant: str | None = None
+    ) -> list[DeliveryView]:
+        """See `Service.deliveries`."""
+        return list(await self._call("deliveries", state=state, tenant=tenant))
+
+    async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
+        """See `Service.replay`."""
+        view: DeliveryView = await self._call("replay", id, tenant=tenant)
         return view
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:

@@ -19,6 +19,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mappi
 from typing import Any, Generic, NoReturn, TypeVar
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.deliveries.record import Delivery, Outcome
+from amber_ray.core.deliveries.urls import CallbackUrl
 from amber_ray.core.model.request import ExplainedStep
 from amber_ray.core.model.service import Answered
 from amber_ray.core.model.units import Asset
@@ -131,6 +133,8 @@ class StoreReader:
             cluster=_Nowhere(registry, self._gpus, self.wanting),
             parts=_ReadParts(self._store, registry, self.wanting),
             journal=_NoJournal(self.wanting),
+            deliveries=_NoDeliveries(),
+            sender=_NoSender(),
             lease=_NoLease(),
             peers=_NoPeers(),
             assets=_Assets(catalogue),
@@ -295,6 +299,26 @@ class _NoJournal:
 
     async def sweep(self, before: float) -> None:
         """There is nothing to forget."""
+
+
+class _NoDeliveries:
+    """Implements `DeliveryRecords`: callbacks are their owner's to make."""
+
+    async def write(self, delivery: Delivery) -> None:
+        raise StoreError("the store is only read here")
+
+    async def remove(self, id: str) -> None:
+        """There is nothing to forget."""
+
+    async def all(self) -> list[Delivery]:
+        return []
+
+
+class _NoSender:
+    """Implements `Sender`: nobody is called from here."""
+
+    async def post(self, url: CallbackUrl, headers: Mapping[str, str], body: bytes) -> Outcome:
+        return Outcome(error="no callbacks are made here")
 
 
 class _NoLease:

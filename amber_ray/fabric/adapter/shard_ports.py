@@ -17,6 +17,8 @@ from typing import Any, Generic, NoReturn, TypeVar
 import numpy as np
 import ray
 
+from amber_ray.core.deliveries.record import Delivery, Outcome
+from amber_ray.core.deliveries.urls import CallbackUrl
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
@@ -31,6 +33,7 @@ from amber_ray.fabric.shard.ports import (
     Ports,
     Ref,
     Rewritten,
+    Sender,
     TaskResult,
 )
 from amber_ray.fabric.transport.messages import PlanPart, ReadReport, Wanted, Work
@@ -42,6 +45,7 @@ from amber_ray.fabric.worker.calls import Calling
 from amber_ray.fabric.worker.warm import Warm
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.settings import Settings
+from amber_ray.store.deliveries import DeliveryBook
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
@@ -286,6 +290,45 @@ class FileJournal:
         await asyncio.to_thread(self._journal.sweep, before)
 
 
+class FileDeliveries:
+    """Deliveries under the store."""
+
+    def __init__(self, book: DeliveryBook) -> None:
+        self._book = book
+
+    async def write(self, delivery: Delivery) -> None:
+        """See `DeliveryRecords.write`."""
+        await asyncio.to_thread(self._book.write, delivery)
+
+    async def remove(self, id: str) -> None:
+        """See `DeliveryRecords.remove`."""
+        await asyncio.to_thread(self._book.remove, id)
+
+    async def all(self) -> list[Delivery]:
+        """See `DeliveryRecords.all`."""
+        return await asyncio.to_thread(self._book.all)
+
+
+class LateSender:
+    """The way out for callbacks; what it is made of is imported with the first one."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._made: Sender | None = None
+
+    async def post(self, url: CallbackUrl, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """See `Sender.post`."""
+        sender = self._made
+        if sender is None:
+            sender = self._made = await asyncio.to_thread(self._make)
+        return await sender.post(url, headers, body)
+
+    def _make(self) -> Sender:
+        from amber_ray.fabric.adapter.sender import HttpSender
+
+        return HttpSender(self._settings)
+
+
 class StoreLease:
     """The lease of the store."""
 
@@ -373,6 +416,8 @@ def ports(settings: Settings, shard: int) -> Ports:
         cluster=cluster,
         parts=StoreParts(store, PurgeLog(settings.store, fence), cluster, settings, shard),
         journal=FileJournal(Journal(settings.store, fence)),
+        deliveries=FileDeliveries(DeliveryBook(settings.store, fence)),
+        sender=LateSender(settings),
         lease=StoreLease(lease),
         peers=RayPeers(settings.namespace),
         assets=CatalogueAssets(settings, fence),

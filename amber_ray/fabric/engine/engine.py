@@ -24,6 +24,7 @@ from typing import Any
 import amber_ray.errors as errors
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.pages import (
     EVERY_ASSET,
@@ -40,6 +41,7 @@ from amber_ray.core.model.stats import OF_ENGINES, cumulated
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, BadRequest, MediaError, UnknownAsset
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
+from amber_ray.fabric.engine.callbacks import Callbacks
 from amber_ray.fabric.engine.explaining import explained
 from amber_ray.fabric.engine.near import NearValues
 from amber_ray.fabric.engine.planner import RequestPlanner
@@ -95,6 +97,7 @@ class Engine:
             told=settings.replicas > 1,
             reading=ports.reading,
         )
+        self._callbacks = Callbacks(settings, self._flight, self._requests, self._shards)
         self._reader = ValueReader(
             self._registries, self._shards, ports.objects, self._cache, answers, places, near, counts
         )
@@ -218,7 +221,10 @@ class Engine:
         """
         if request.registry not in self._registries:
             await self._find(request.registry)
-        return await self._flight.compute(request, wait, id or self._ports.identity.new_id())
+        id = id or self._ports.identity.new_id()
+        if request.callback is not None:
+            return await self._callbacks.compute(request, request.callback, wait, id)
+        return await self._flight.compute(request, wait, id)
 
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
         """The request, as soon as it is finished or `wait` seconds have passed. Raises `UnknownRequest`."""
@@ -249,6 +255,17 @@ class Engine:
             at=self._ports.clock.unix(),
             answered=None if known is None else dict(known.expanded),
         )
+
+    async def deliveries(
+        self, *, state: DeliveryState | None = None, tenant: str | None = None
+    ) -> list[DeliveryView]:
+        """See `Service.deliveries`."""
+        return list(await self._shards[0].call("deliveries", state, tenant))
+
+    async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
+        """See `Service.replay`."""
+        view: DeliveryView = await self._shards[0].call("replay", id, tenant)
+        return view
 
     # --- values
 

@@ -13,7 +13,7 @@ import asyncio
 import hashlib
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from amber_ray.core.model.kept import Kept
@@ -202,6 +202,7 @@ class RequestPlanner:
             "tenant": request.tenant,
             "registry": self._registries.get(request.registry).digest,
             "expect": dict(request.expect),
+            "callback": None if request.callback is None else asdict(request.callback),
             "assets": {a.id: asset_to_json(a) for a in assets},
             "failed_assets": failures_to_json(failed),
         }

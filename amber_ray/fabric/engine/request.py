@@ -458,6 +458,7 @@ def same_request(one: ComputeRequest, other: ComputeRequest) -> bool:
         and named_params(one) == named_params(other)
         and one.expect == other.expect
         and one.registry == other.registry
+        and one.callback == other.callback
     )
 
 

@@ -124,7 +124,7 @@ class SingleFlight:
         refused: tuple[AssetFailure, ...] = ()
         if assets is not None:
             planned, refused = self._planner.plan(request, assets)
-            known = None if request.refresh else self._tracker.known(planned.plan.targets)
+            known = None if _by_shards(request) else self._tracker.known(planned.plan.targets)
             if known is not None:
                 return self._from_memory(request, id, planned, refused, known)
         interest = Interest(request, next(self._attempts))
@@ -204,7 +204,7 @@ class SingleFlight:
             failed = (*failed, *refused)
             known = None
             read: int | None = 0
-            if not (request.refresh or tracked.attached):
+            if not (_by_shards(request) or tracked.attached):
                 if self._is_near(request, planned):
                     read = await self._tracker.read_near(planned.plan.targets)
                     if tracked.interest is not interest or tracked.cancelled:
@@ -223,7 +223,7 @@ class SingleFlight:
 
     def _is_near(self, request: ComputeRequest, planned: Planned) -> bool:
         """Whether this process can answer by what it has and what it may read from the store itself."""
-        wanted = not request.refresh and int(request.priority) > 0
+        wanted = not _by_shards(request) and int(request.priority) > 0
         return wanted and self._tracker.is_near(planned.plan.targets)
 
     def _answer_from_memory(
@@ -373,6 +373,11 @@ class SingleFlight:
 @functools.lru_cache(maxsize=64)
 def _ended(name: str, outcome: str) -> str:
     return series("requests_total", **{"class": name, "outcome": outcome})
+
+
+def _by_shards(request: ComputeRequest) -> bool:
+    """Whether the shards have to answer: with new values, or because the request is to be in the journal."""
+    return request.refresh or request.callback is not None
 
 
 def _over(tracked: TrackedRequest, interest: Interest) -> bool:

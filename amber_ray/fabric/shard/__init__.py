@@ -20,6 +20,7 @@
     └ listing     the index kept in step with the parts in the store
     purging       purges and compaction over all shards: writes held off, parts rewritten, copies called back
 
+    deliveries    callbacks, at the first shard: what is promised, when it is sent, what came of it
     maintenance   runs what is due every few seconds or hours; `shard` lists what that is
     inspection    what a request would do, expected costs, failures and counters, as they are told to engines
 

@@ -15,6 +15,8 @@ from typing import Any, NamedTuple, NoReturn, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
+from amber_ray.core.deliveries.record import Delivery, Outcome
+from amber_ray.core.deliveries.urls import CallbackUrl
 from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.provenance import Place, Told
 from amber_ray.core.model.units import Asset
@@ -250,6 +252,33 @@ class Journal(Protocol):
         ...
 
 
+class DeliveryRecords(Protocol):
+    """Deliveries at rest. Only the first shard has any. Raises `StoreError`."""
+
+    async def write(self, delivery: Delivery) -> None:
+        """Write or replace a record; on return it is durable."""
+        ...
+
+    async def remove(self, id: str) -> None:
+        """Delete a record; one that is not there is fine."""
+        ...
+
+    async def all(self) -> list[Delivery]:
+        """All records."""
+        ...
+
+
+class Sender(Protocol):
+    """The way out to those who asked to be called."""
+
+    async def post(self, url: CallbackUrl, headers: Mapping[str, str], body: bytes) -> Outcome:
+        """Send a message once. Whatever comes of it, an answer or none, is the outcome.
+
+        Only to addresses that settings allow; no redirect is followed.
+        """
+        ...
+
+
 class Lease(Protocol):
     """Who owns the store."""
 
@@ -324,6 +353,8 @@ class Ports:
     cluster: Cluster
     parts: Parts
     journal: Journal
+    deliveries: DeliveryRecords
+    sender: Sender
     lease: Lease
     peers: Peers
     assets: Assets

@@ -18,7 +18,7 @@ from amber_ray.core.model.request import Failure
 from amber_ray.core.model.unit_codec import asset_from_json, asset_to_json, unit_from_json, unit_to_json
 from amber_ray.core.model.units import Asset, Collection, EachRange, Segment, Unit
 from amber_ray.core.planning.plan import Target
-from amber_ray.fabric.transport.messages import Answer, FoundUnit, Handle, Reply
+from amber_ray.fabric.transport.messages import Answer, FoundUnit, Handle, Reply, Standing
 
 LONGEST = 500
 """Letters of what failed in a line of the log."""
@@ -126,6 +126,13 @@ class Record:
             record={**(self.body or {}), **(self.about or {})} if full else None,
             changes=changes,
         )
+
+    def standing(self, *, count: bool) -> Standing:
+        """How it stands, for whoever tells of its end; with `count` how many of its answers are values."""
+        answers = [self.answers.get(target.key) for target in self.known_targets()] if count else []
+        failed = sum(answer is not None and answer.failure is not None for answer in answers)
+        ready = sum(answer is not None for answer in answers) - failed
+        return Standing(self.state, self.created, self.shards, ready, failed)
 
     def to_json(self) -> dict[str, Any]:
         """What the journal keeps; values themselves are in the store."""

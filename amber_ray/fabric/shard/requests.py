@@ -16,14 +16,15 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.kept import Kept
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.unit_codec import asset_from_json
-from amber_ray.core.model.units import Collection, Segment
+from amber_ray.core.model.units import Collection as AssetCollection
+from amber_ray.core.model.units import Segment
 from amber_ray.core.planning.pins import old
 from amber_ray.core.planning.plan import Planner, Target, closure
 from amber_ray.core.state import events as ev
@@ -41,6 +42,7 @@ from amber_ray.fabric.transport.messages import (
     MissingPlans,
     PlanPart,
     Reply,
+    Standing,
     Submission,
     Updates,
 )
@@ -255,7 +257,8 @@ class RequestTable:
         # Each for itself: the store may refuse one, and the others of the batch have nothing to do with it.
         # A request that is over and all of which is here needs none, and the reply says so. Where other
         # shards have a part, a record is written even if this part is over: whoever asks later would miss it.
-        errors = await self._accept([r for r in to_journal if r.state == "running" or len(r.shards) > 1])
+        # The same goes for one with a callback: whoever is called comes for its answers, maybe days later.
+        errors = await self._accept([r for r in to_journal if _outlives(r)])
         for reply in replies:
             if (error := errors.get(reply.id)) is not None:
                 reply.unsaved = str(error)
@@ -516,25 +519,29 @@ class RequestTable:
 
     async def attach(self, session: str, id: str) -> Reply | None:
         """Tell a session all about a request, and from now on its updates; None if it is unknown here."""
-        record = self._records.get(id)
+        record = await self._recall(id)
         if record is None:
-            data = await self._journal.read(f"{id}.{self._context.shard}")
-            record = self._records.get(id)  # it may have been asked for while the journal was read
-            if record is None:
-                if data is None:
-                    return None
-                record = Record.from_json({**data, "id": id})
-                if record.state == "running":
-                    # Its end could not be journaled, and the record has been forgotten since.
-                    await self._go_on(record, data)
-                else:
-                    self._records[id] = record
-                    record.ended = self._context.clock.now()
-                    self._ended.append((record.ended, id))
-                record = self._records[id]
+            return None
         self._session(session)
         record.followers[session] = None
         return record.reply(self._progress(record), self._context.changes, full=True)
+
+    async def _recall(self, id: str) -> Record | None:
+        """The record of a request that is remembered, or in the journal. Raises `StoreError`."""
+        if id in self._records:
+            return self._records[id]
+        data = await self._journal.read(f"{id}.{self._context.shard}")
+        if id in self._records or data is None:
+            return self._records.get(id)  # it may have been asked for while the journal was read
+        record = Record.from_json({**data, "id": id})
+        if record.state == "running":
+            # Its end could not be journaled, and the record has been forgotten since.
+            await self._go_on(record, data)
+        else:
+            self._records[id] = record
+            record.ended = self._context.clock.now()
+            self._ended.append((record.ended, id))
+        return self._records[id]
 
     def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(done, total) steps of the requests that are known here."""
@@ -570,6 +577,18 @@ class RequestTable:
                 record.state = "cancelled"
                 self._context.feed(ev.Left(id))
                 self.finished(id)
+
+    async def standing(self, ids: Sequence[str], counted: Collection[str]) -> dict[str, Standing]:
+        """How this shard's parts of requests stand, of those that it knows: remembered, or in the journal.
+
+        Of one that runs, answers are counted only if it is among `counted`. Raises `StoreError`.
+        """
+        found: dict[str, Standing] = {}
+        for id in ids:
+            record = await self._recall(id)
+            if record is not None:
+                found[id] = record.standing(count=record.state != "running" or id in counted)
+        return found
 
     # --- a new incarnation
 
@@ -626,7 +645,7 @@ class RequestTable:
             log.warning("request %s goes on with its assets as they were: %s", record.id, error)
             moved = {}
         assets.update({i: asset for i, asset in moved.items() if i in assets})
-        units = [*assets, Collection.of(assets.values()).unit_id] if assets else []
+        units = [*assets, AssetCollection.of(assets.values()).unit_id] if assets else []
         kept = {
             one.asked: await self._context.parts.kept(one.feature, one.version, units)
             for one in old(registry, body["features"])
@@ -684,6 +703,12 @@ class RequestTable:
 def _registry_of(part: PlanPart) -> str:
     """The registry that a plan is of; empty for an empty plan."""
     return next((step.recipe.registry for step in part.steps.values()), "")
+
+
+def _outlives(record: Record) -> bool:
+    """Whether a request that is about to be answered has to be in the journal."""
+    called = bool((record.body or {}).get("callback"))
+    return record.state == "running" or len(record.shards) > 1 or called
 
 
 def _promise(record: Record, body: Mapping[str, Any]) -> None:

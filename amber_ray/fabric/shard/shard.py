@@ -11,6 +11,7 @@ Everything runs on one event loop, so between two `await`s nothing else happens:
       ┌───────────┬─────────────┬───┴───────┬────────────┬──────────────┐
     requests   dispatch ──── actor_pools   spill ───── restore       purging
     (answers)     └── forwarding            └── listing ──┘        maintenance
+        └── deliveries (of the first shard)
 
 Must not know: Ray, threads, files, engines.
 """
@@ -24,6 +25,7 @@ from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.provenance import EMPTY, Place, Told, first, together
 from amber_ray.core.model.request import Failure
@@ -32,6 +34,7 @@ from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard import forwarding, inspection
 from amber_ray.fabric.shard.context import ShardContext
+from amber_ray.fabric.shard.deliveries import LOOK_SECONDS, Deliveries
 from amber_ray.fabric.shard.dispatch import Dispatcher
 from amber_ray.fabric.shard.listing import Listing
 from amber_ray.fabric.shard.maintenance import Maintenance, PeriodicTask
@@ -50,7 +53,9 @@ from amber_ray.fabric.transport.messages import (
     MissingPlans,
     PartRows,
     PlanPart,
+    Promise,
     Reply,
+    Standing,
     Submission,
     Updates,
     Values,
@@ -98,6 +103,7 @@ class Shard:
         self._rewriter = Rewriter(context, self._listing, self._spiller)
         self._dispatcher = Dispatcher(context)
         self._requests = RequestTable(context)
+        self._deliveries = Deliveries(context, self._requests)
         self._background: set[asyncio.Task[None]] = set()
         self._poke = asyncio.Event()
         self._started: asyncio.Task[None] | None = None
@@ -119,6 +125,7 @@ class Shard:
                 PeriodicTask("join the records of assets", 30.0, self._ports.assets.tidy, soon=True),
                 PeriodicTask("drop what was purged", 10.0, lambda: rewriter.again(STRAGGLER_SECONDS)),
                 PeriodicTask("forget old requests", 3600.0, requests.sweep_journal),
+                PeriodicTask("look after deliveries", LOOK_SECONDS, self._deliveries.look),
             ]
         return tasks
 
@@ -353,6 +360,26 @@ class Shard:
     async def progress(self, ids: Sequence[str]) -> dict[str, tuple[int, int]]:
         """(done, total) steps; see `RequestTable.progress`."""
         return self._requests.progress(ids)
+
+    async def standing(self, ids: Sequence[str], counted: Sequence[str]) -> dict[str, Standing]:
+        """The first shard looks for requests that have ended; see `RequestTable.standing`."""
+        await self._up()
+        return await self._requests.standing(ids, counted)
+
+    async def promise(self, promise: Promise) -> None:
+        """Keep that a request's end is to be told. Only the first shard is asked this; see `Deliveries`."""
+        await self._up()
+        await self._deliveries.promise(promise)
+
+    async def deliveries(self, state: DeliveryState | None, tenant: str | None) -> list[DeliveryView]:
+        """The newest deliveries. Only the first shard is asked this; see `Deliveries.views`."""
+        await self._up()
+        return await self._deliveries.views(state, tenant)
+
+    async def replay(self, id: str, tenant: str | None) -> DeliveryView:
+        """Send a message again. Only the first shard is asked this; see `Deliveries.replay`."""
+        await self._up()
+        return await self._deliveries.replay(id, tenant)
 
     async def withdraw(self, session: str, attempts: Mapping[str, int]) -> None:
         """A session's interest in requests has ended; see `RequestTable.withdraw`."""

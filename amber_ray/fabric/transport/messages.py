@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from amber_ray.core.ledger.foresight import Fate
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import EachRange, Segment
 from amber_ray.core.planning.codec import Packed, pack, unpack
@@ -48,6 +49,32 @@ class StepResult(NamedTuple):
     failure: Failure | None = None
     later: float | None = None
     windows: Windows | None = None
+
+
+class Standing(NamedTuple):
+    """How a shard's part of a request stands: its state, and how many results are values and failures.
+
+    `shards` are all that have a part of it; of several, the one `created` last knows them best.
+    """
+
+    state: str
+    created: float
+    shards: tuple[int, ...]
+    ready: int
+    failed: int
+
+
+class Promise(NamedTuple):
+    """That somebody is to be called when a request has ended; `failed_assets` is how many were not found.
+
+    `end`: what has become of one that is over already: its state, values, failures.
+    """
+
+    request: str
+    tenant: str
+    callback: Callback
+    failed_assets: int
+    end: tuple[str, int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from amber_ray.core.model.callback import DELIVERY_STATES, EVENTS
 from amber_ray.core.model.request import Priority, StepAction
 from amber_ray.core.model.stats import HITS_REPLICA, HITS_STORE
 from amber_ray.core.model.units import Stream
 from amber_ray.errors import UnknownFeature
-from amber_ray.wire.compute import MAX_DEADLINE, MAX_FEATURES, MAX_URI, TENANT
+from amber_ray.wire.compute import MAX_CALLBACK, MAX_DEADLINE, MAX_FEATURES, MAX_URI, TENANT
 from amber_ray.wire.json import MAX_NAME
 from amber_ray.wire.problems import problem
 
@@ -81,6 +82,20 @@ EXAMPLES: dict[str, Any] = {
         "tenant": "search",
         "refresh": False,
         "deadline": 600,
+        "callback": {"url": "https://hooks.example/amber", "on": ["done", "failed"]},
+    },
+    "Delivery": {
+        "id": f"end_{REQUEST}",
+        "request": REQUEST,
+        "tenant": "search",
+        "url": "https://hooks.example/amber",
+        "state": "pending",
+        "type": "request.done",
+        "created": 1764400000.0,
+        "attempts": 2,
+        "next_at": 1764400021.5,
+        "status": 503,
+        "error": "the receiver answered 503",
     },
     "Failure": {
         "kind": "feature",
@@ -257,6 +272,7 @@ SCHEMAS: dict[str, Schema] = {
                     "description": "seconds from now",
                 }
             ),
+            callback=_maybe(ref("Callback")),
             expect=_maybe(
                 {
                     "type": "object",
@@ -447,6 +463,42 @@ SCHEMAS: dict[str, Schema] = {
     },
     "FeatureList": _object("features", features=_list(ref("Feature"))),
     "StoredVersionList": _object("versions", versions=_list(ref("StoredVersion"))),
+    "Delivery": _object(
+        "id request tenant url state type created attempts next_at status error",
+        id={**TEXT, "description": "what the receiver gets as `webhook-id`"},
+        request=TEXT,
+        tenant=TEXT,
+        url=TEXT,
+        state={
+            "type": "string",
+            "enum": list(DELIVERY_STATES),
+            "description": "its request goes on, it is to be sent, the receiver has taken it, or it is sent "
+            "again only by hand",
+        },
+        type={**TEXT, "description": "such as request.done; empty while the request goes on"},
+        created={**NUMBER, "description": "when it was asked for, in Unix seconds"},
+        attempts=COUNT,
+        next_at={**_maybe(NUMBER), "description": "when it is sent next, in Unix seconds"},
+        status={**_maybe(COUNT), "description": "what the receiver answered last"},
+        error={**TEXT, "description": "why it was not taken"},
+    ),
+    "DeliveryList": _object("deliveries", deliveries=_list(ref("Delivery"))),
+    "Callback": {
+        **_object(
+            "url",
+            url={
+                **_text(MAX_CALLBACK),
+                "description": "https, of a host that the server's operator has named (`callback_hosts`)",
+            },
+            on=_list(
+                {"type": "string", "enum": list(EVENTS)},
+                minItems=1,
+                description="the end with at least one value, the end without any, or results as they come; "
+                "by default done and failed",
+            ),
+        ),
+        "additionalProperties": False,
+    },
     "FailureList": _object("failures", failures=_list(ref("Failure"))),
     "AssetPage": _page("assets", "Asset"),
     "ValueInfoPage": _page("values", "ValueInfo"),

@@ -5,6 +5,7 @@
     requests    GET and DELETE /v1/requests/{id}, and its events
     assets      GET /v1/assets, by pages, and POST: by URI or as an upload; an asset's values
     features    GET /v1/features, /v1/features/{name} and /v1/versions
+    deliveries  GET /v1/deliveries, and POST /v1/deliveries/{id}/replay: callbacks
     registry    POST /v1/registry: features as source text, where the server takes any
     health      GET /healthz, /readyz, /metrics, /v1/stats and /v1/failures
     page        GET /, /docs and /openapi.json
@@ -15,7 +16,7 @@
 
 from __future__ import annotations
 
-from amber_ray.serving.routes import assets, compute, features, health, registry, requests, values
+from amber_ray.serving.routes import assets, compute, deliveries, features, health, registry, requests, values
 from amber_ray.serving.routes.endpoint import Path
 
 # The router tries paths in order: the two hot ones are first.
@@ -25,6 +26,7 @@ PATHS: list[Path] = [
     *requests.PATHS,
     *assets.PATHS,
     *features.PATHS,
+    *deliveries.PATHS,
     *registry.PATHS,
     *health.PATHS,
 ]

@@ -191,6 +191,8 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/features"): {"read"},
     ("GET", "/v1/features/{name}"): {"read"},
     ("GET", "/v1/versions"): {"read"},
+    ("GET", "/v1/deliveries"): {"read"},
+    ("POST", "/v1/deliveries/{id}/replay"): {"compute"},
     ("GET", "/v1/failures"): {"read"},
     ("GET", "/v1/stats"): {"read"},
     ("GET", "/metrics"): {"read"},
@@ -301,6 +303,41 @@ def test_the_requests_of_another_tenant_are_not_there(watch: Watch) -> None:
                 assert await ask(http, theirs, path + end, method=method) == 404, (method, end)
                 assert await ask(http, operator, path + end, method=method) == 200, (method, end)
                 assert await ask(http, mine, path + end, method=method) == 200, (method, end)
+
+    run(story)
+
+
+def test_the_callbacks_of_another_tenant_are_not_there(watch: Watch) -> None:
+    rights = (Scope.READ, Scope.COMPUTE)
+    mine = watch.new("mine", *rights, tenant="mine")
+    theirs = watch.new("theirs", *rights, tenant="theirs")
+    operator = watch.new("operator", *ALL, tenant="mine")
+
+    async def story() -> None:
+        async with client(keyring=watch.keyring()) as http:
+
+            async def listed(token: str, query: str = "") -> Any:
+                headers = {"Authorization": f"Bearer {token}"}
+                answer = await http.get("/v1/deliveries" + query, headers=headers)
+                found = answer.json().get("deliveries", [])
+                return answer.status_code, [one["request"] for one in found]
+
+            body = compute_body("probe", callback={"url": "https://127.0.0.1/"})
+            answer = await http.post("/v1/compute", json=body, headers={"Authorization": f"Bearer {mine}"})
+            id = answer.json()["id"]
+            assert await listed(mine) == await listed(operator) == (200, [id])
+            assert await listed(mine, "?tenant=mine") == (200, [id])
+            assert await listed(theirs) == (200, [])
+            assert await listed(theirs, "?tenant=mine") == (403, [])
+            assert await listed(operator, "?tenant=theirs") == (200, [])
+            path = f"/v1/deliveries/end_{id}/replay"
+            for token, end, status in (
+                (theirs, "", 404),
+                (theirs, "?tenant=mine", 403),
+                (mine, "", 200),
+                (operator, "", 200),
+            ):
+                assert await ask(http, token, path + end, method="POST") == status
 
     run(story)
 

@@ -148,6 +148,8 @@ GOOD = {
     "features": Case("GET", "/v1/features"),
     "feature": Case("GET", "/v1/features/embedding"),
     "failures": Case("GET", "/v1/failures"),
+    "deliveries": Case("GET", "/v1/deliveries?state=delivered"),
+    "replay": Case("POST", "/v1/deliveries/end_rq-000000/replay"),
     "versions": Case("GET", "/v1/versions"),
     "register": Case(
         "POST",
@@ -216,6 +218,9 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "assets", "400", GOOD["assets"].but(path="/v1/assets?kind=film")
     yield "asset_values", "400", GOOD["asset_values"].but(path="/v1/assets/x/values")
     yield "asset_values", "404", GOOD["asset_values"].but(path=f"/v1/assets/{NOBODY}/values")
+    yield "deliveries", "400", GOOD["deliveries"].but(path="/v1/deliveries?state=lost")
+    yield "replay", "400", GOOD["replay"].but(path="/v1/deliveries/end_rq-000000/replay?tenant=@")
+    yield "replay", "404", GOOD["replay"].but(path="/v1/deliveries/end_rq-999999/replay")
     yield "purge", "400", GOOD["purge"].but(path="/v1/values")
     value = GOOD["value"]
     yield "value", "304", value.but(options={"headers": {"If-None-Match": "*"}})
@@ -247,7 +252,9 @@ def test_what_is_described_can_be_had(
     async def story() -> httpx.Response:
         service = MemoryService()
         async with client(service) as http:
-            await http.post("/v1/compute", json=compute_body("probe", "embedding", "broken"))
+            features = ("probe", "embedding", "broken")
+            called = compute_body(*features, callback={"url": "https://127.0.0.1/"})
+            await http.post("/v1/compute", json=called)
         service.error = case.error
         if closed_gate:
             service.gate.clear()

@@ -21,7 +21,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def delivery(name: str, created: float = NOW) -> Delivery:
-    return Delivery(f"end_{name}", name, "t", "https://hooks.example/", ("done",), (0,), created)
+    return Delivery(f"end_{name}", name, "t", "https://hooks.example/", ("done",), created)
 
 
 def test_a_delivery_is_there_for_the_next_process(url: str) -> None:

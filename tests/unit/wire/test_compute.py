@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import AssetRef
 from amber_ray.errors import BadParameter, BadRequest, TooLarge
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Limits, Settings
-from amber_ray.wire.compute import decode_request
+from amber_ray.wire.compute import decode_request, encode_request
 from amber_ray.wire.json import depth_within, loads
 from tests.http_app import Connection, client, run
 from tests.memory_service import MemoryService
@@ -185,11 +187,44 @@ def test_names_in_any_script_are_taken():
 @pytest.mark.parametrize(
     "url", ["http://169.254.169.254/latest", "https://example.com", "file:///etc/passwd", "http://localhost"]
 )
-def test_a_callback_is_refused_wherever_it_points(url):
-    answer = post(json.dumps({**GOOD, "callback": url}).encode())
+def test_a_callback_to_where_none_may_go_is_refused(url):
+    answer = post(json.dumps({**GOOD, "callback": {"url": url}}).encode())
     assert answer.status_code == 400
-    assert "the body has an unknown field 'callback'" in answer.json()["detail"]
+    assert "callback" in answer.json()["detail"]
+    assert {asked[0] for asked in answer.asked} <= {"compute"}  # which has refused it
+
+
+@pytest.mark.parametrize(
+    ("callback", "said"),
+    [
+        ("https://hooks.example/", "callback must be an object such as"),
+        ({}, "callback.url must be a text"),
+        ({"url": 1}, "callback.url must be a text, not 1"),
+        ({"url": "https://a.example/" + "a" * 1800, "on": ["x" * 50]}, "callback.on must be a list"),
+        ({"url": "https://a.example/", "at": 1}, "callback has an unknown field 'at'"),
+        ({"url": "https://a.example/", "on": []}, "callback.on must be a list of done, failed, result"),
+        ({"url": "https://a.example/", "on": "done"}, "callback.on must be a list of done, failed, result"),
+        ({"url": "https://a.example/", "on": ["done", 1]}, "callback.on must be a list"),
+        ({"url": "https://a.example/", "on": ["ended"]}, "callback.on must be a list"),
+    ],
+)
+def test_what_is_no_callback_is_refused_by_name(callback, said):
+    answer = post(json.dumps({**GOOD, "callback": callback}).encode())
+    assert answer.status_code == 400
+    assert said in answer.json()["detail"]
     assert answer.asked == []
+
+
+def test_a_callback_is_read_as_it_was_written():
+    for callback in (
+        Callback("https://a.example/"),
+        Callback("https://a.example/", ("result",)),
+        Callback("https://a.example/", ("done", "failed", "result")),
+    ):
+        request = replace(decode_request(GOOD), callback=callback)
+        assert decode_request(loads(json.dumps(encode_request(request)).encode())) == request
+    twice = {"url": "https://a.example/", "on": ["failed", "done", "failed"]}
+    assert decode_request({**GOOD, "callback": twice}).callback == Callback("https://a.example/")
 
 
 @pytest.mark.parametrize(

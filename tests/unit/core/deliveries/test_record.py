@@ -18,7 +18,7 @@ DAY = 86_400.0
 
 
 def waiting() -> Delivery:
-    return Delivery("end_r1", "r1", "t", "https://hooks.example/", ("done",), (0, 2), NOW)
+    return Delivery("end_r1", "r1", "t", "https://hooks.example/", ("done",), NOW)
 
 
 def pending() -> Delivery:
@@ -132,8 +132,8 @@ def test_what_is_told_says_when_it_is_sent_next_only_if_it_is() -> None:
 def test_a_record_is_read_as_it_was_written() -> None:
     for one in (waiting(), pending(), pending().attempted(Outcome(500, "5"), NOW)):
         assert Delivery.from_json(one.to_json()) == one
-    for wrong in ({}, {**waiting().to_json(), "state": "gone"}, {**waiting().to_json(), "shards": ["x"]}):
-        with pytest.raises(ValueError, match=r"no delivery|invalid literal"):
+    for wrong in ({}, {**waiting().to_json(), "state": "gone"}, {**waiting().to_json(), "on": 5}):
+        with pytest.raises(ValueError, match="no delivery"):
             Delivery.from_json(wrong)
 
 

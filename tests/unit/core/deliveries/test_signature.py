@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import base64
+import re
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ from amber_ray.errors import BadRequest
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 ID, MOMENT, BODY = "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}'
 SIGNED = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+GUIDE = Path(__file__).parents[4] / "docs" / "deliveries.md"
 NEWER = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 
 
@@ -33,6 +37,19 @@ def test_id_time_and_body_are_all_signed() -> None:
         signatures([SECRET], ID, MOMENT, BODY + b" "),
     }
     assert len(others | {SIGNED}) == 4
+
+
+def test_the_receiver_of_the_guide_knows_what_is_amber_s() -> None:
+    [code] = re.findall(r"```python\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    written: dict[str, Any] = {}
+    exec(code, written)
+    made = headers([NEWER, SECRET], ID, MOMENT, BODY)
+    verified = written["verified"]
+    assert verified(SECRET, made, BODY, MOMENT + 299)
+    assert verified(NEWER, made, BODY, MOMENT - 299)
+    assert not verified(SECRET, made, BODY, MOMENT + 300)
+    assert not verified(SECRET, made, BODY + b" ", MOMENT)
+    assert not verified("whsec_" + base64.b64encode(bytes(24)).decode(), made, BODY, MOMENT)
 
 
 def test_headers_have_the_names_of_the_specification() -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from amber_ray.core.deliveries.urls import allowed_url, read_hosts, read_url
+from amber_ray.core.deliveries.policy import Policy
+from amber_ray.core.deliveries.urls import read_hosts, read_url
 from amber_ray.errors import BadRequest
+from amber_ray.settings import Settings
 
 HOSTS = (
     "hooks.example",
@@ -15,6 +17,9 @@ HOSTS = (
     "192.0.2.7",
     "[::1]:90",
 )
+
+SECRET = "whsec_" + "a" * 32
+ALLOWED = Policy.of(Settings(callback_hosts=HOSTS, callback_secrets=(SECRET,)))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +39,7 @@ HOSTS = (
     ],
 )
 def test_a_url_of_a_host_that_is_named_is_read_in_its_canonical_form(given: str, read: str) -> None:
-    assert str(allowed_url(given, HOSTS)) == read
+    assert str(ALLOWED.allow(given)) == read
 
 
 # What no list of hosts may let through, whatever a parser would make of it.
@@ -133,12 +138,12 @@ def test_what_is_no_plain_url_is_refused_in_a_sentence(url: str) -> None:
 )
 def test_a_url_that_leads_elsewhere_is_refused(url: str) -> None:
     with pytest.raises(BadRequest, match="callback_hosts do not name it"):
-        allowed_url(url, HOSTS)
+        ALLOWED.allow(url)
 
 
 def test_without_a_list_of_hosts_no_callback_is_made() -> None:
     with pytest.raises(BadRequest, match=r"this server makes no callbacks; .*callback_hosts"):
-        allowed_url("https://hooks.example/", ())
+        Policy.of(Settings()).allow("https://hooks.example/")
 
 
 @pytest.mark.parametrize(
@@ -148,3 +153,14 @@ def test_without_a_list_of_hosts_no_callback_is_made() -> None:
 def test_an_entry_that_names_no_host_is_refused(entry: str) -> None:
     with pytest.raises(BadRequest, match="callback_hosts must have entries such as"):
         read_hosts([entry])
+
+
+def test_settings_that_can_not_be_right_are_refused_at_the_start() -> None:
+    for wrong, said in (
+        ({"callback_hosts": ("a.example",)}, "callback_hosts needs callback_secrets"),
+        ({"callback_hosts": ("a.example/b",), "callback_secrets": (SECRET,)}, "callback_hosts must have"),
+        ({"callback_secrets": ("whsec_short",)}, "callback_secrets must be"),
+        ({"callback_addresses": ("here",)}, "callback_addresses must have"),
+    ):
+        with pytest.raises(BadRequest, match=said):
+            Policy.of(Settings(**wrong))

@@ -11,6 +11,8 @@ from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from typing import Any, NoReturn
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.deliveries.record import Delivery, Outcome
+from amber_ray.core.deliveries.urls import CallbackUrl
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.provenance import EMPTY, Told
@@ -180,6 +182,37 @@ class NoParts:
         return [], []
 
 
+class Notes:
+    """Deliveries in memory. Implements `DeliveryRecords`; with `full` nothing can be written."""
+
+    def __init__(self) -> None:
+        self.records: dict[str, Delivery] = {}
+        self.full = False
+
+    async def write(self, delivery: Delivery) -> None:
+        if self.full:
+            raise StoreError("No space left on device")
+        self.records[delivery.id] = delivery
+
+    async def remove(self, id: str) -> None:
+        self.records.pop(id, None)
+
+    async def all(self) -> list[Delivery]:
+        return list(self.records.values())
+
+
+class Post:
+    """Who is called. `sent` are the messages; each meets the next of `outcomes`, or is taken."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[str, Mapping[str, str], bytes]] = []
+        self.outcomes: list[Outcome] = []
+
+    async def post(self, url: CallbackUrl, headers: Mapping[str, str], body: bytes) -> Outcome:
+        self.sent.append((str(url), headers, body))
+        return self.outcomes.pop(0) if self.outcomes else Outcome(204)
+
+
 class Owned:
     """The store is this shard's. Implements `Lease`."""
 
@@ -250,6 +283,7 @@ class Bench:
     def __init__(self, *nodes: Mapping[str, float], **settings: Any) -> None:
         self.machines = Machines(*nodes)
         self.journal = Paper()
+        self.notes, self.post = Notes(), Post()
         self.places = Places()
         self.clock = Still()
         self.settings = Settings(**settings)
@@ -261,6 +295,8 @@ class Bench:
             cluster=self.machines,
             parts=NoParts(),
             journal=self.journal,
+            deliveries=self.notes,
+            sender=self.post,
             lease=Owned(),
             peers=NoPeers(),
             assets=self.places,

@@ -1,0 +1,59 @@
+"""`compute` with a callback: the request is accepted, who is to be called is kept, and then it is waited for.
+
+    flight.compute (wait 0) ──→ journaled at every shard ──→ promise at the first shard ──→ wait ──→ answer
+
+So whatever the caller is answered, its callback is on paper by then. Whoever dies in between has answered
+nobody; the same id asked again finds what is there and adds what is lacking.
+
+Must not know: how a callback is made.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Sequence
+
+from amber_ray.core.deliveries.policy import Policy
+from amber_ray.core.model.callback import Callback
+from amber_ray.core.model.request import ComputeRequest, RequestView
+from amber_ray.fabric.engine.requests import RequestTracker
+from amber_ray.fabric.engine.shard_client import ShardClient
+from amber_ray.fabric.engine.single_flight import SingleFlight
+from amber_ray.fabric.transport.messages import Promise
+from amber_ray.settings import Settings
+
+
+class Callbacks:
+    """Requests with callbacks of one engine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        flight: SingleFlight,
+        tracker: RequestTracker,
+        shards: Sequence[ShardClient],
+    ) -> None:
+        self._policy = Policy.of(settings)
+        self._flight = flight
+        self._tracker = tracker
+        self._shards = shards
+
+    async def compute(self, request: ComputeRequest, callback: Callback, wait: float, id: str) -> RequestView:
+        """See `Service.compute`. Raises `BadRequest` for a URL that may not be called."""
+        callback = dataclasses.replace(callback, url=str(self._policy.allow(callback.url)))
+        request = dataclasses.replace(request, callback=callback)
+        view = await self._flight.compute(request, 0.0, id)
+        promise = Promise(view.id, view.tenant, callback, len(view.failed_assets), _end(view))
+        await self._shards[0].call("promise", promise)
+        if view.state == "running" and wait > 0:
+            view = await self._tracker.status(view.id, wait)
+        return view
+
+
+def _end(view: RequestView) -> tuple[str, int, int] | None:
+    """What has become of a request that is over: its state, values, failures."""
+    if view.state == "running":
+        return None
+    states = Counter(result.state for result in view.results)
+    return view.state, states["ready"], states["failed"]

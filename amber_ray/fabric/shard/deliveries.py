@@ -1,0 +1,410 @@
+"""Deliveries: who asked to be called when a request has ended is called, across whatever dies meanwhile.
+
+Only the first shard does this, since it owns the store. Nothing here follows events: each look compares what
+is promised with how the requests stand, and what is to be sent with the clock. So a look that was missed
+costs a second, and a new incarnation needs nothing but the records.
+
+    engine ──promise──→ waiting ──look: all parts have ended──→ pending ──look: it is time──→ sent
+               │ written            │ asks every shard            │ written before it is sent │
+               └ answered after     └ `RequestTable.standing`     └ same id, same bytes       └ is written
+
+A message is sent at least once: if the process dies after the receiver has answered and before that is
+written, it is sent again, under the same id. Records of what is over are kept for `request_seconds`.
+
+Must not know: HTTP, what a shard's ledger does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from amber_ray.core.deliveries.policy import Policy
+from amber_ray.core.deliveries.record import Delivery, Outcome
+from amber_ray.core.deliveries.signature import headers
+from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.errors import AmberError, BadRequest, Overloaded, RequestMismatch, StoreError, UnknownDelivery
+from amber_ray.fabric.shard.context import ShardContext
+from amber_ray.fabric.shard.ports import CallFailed
+from amber_ray.fabric.shard.requests import RequestTable
+from amber_ray.fabric.transport.messages import Promise, Standing
+
+log = logging.getLogger("amber.deliveries")
+
+LOOK_SECONDS = 1.0
+"""How often a shard looks; so much later than its request's end a message may be sent."""
+ASK_SECONDS = 10.0
+"""Longest wait for another shard's answer; one that says nothing is asked by the next look."""
+ASK_AT_ONCE = 1000
+SEND_SECONDS = 30.0
+"""Longest time that sending a message may take, with the look-up of the name and the receiver's answer."""
+SENDING, SENDING_TO_ONE = 32, 4
+"""Messages that are sent at once, in all and to one host: one that is slow must not hold up the others."""
+LOST_SECONDS = 60.0
+"""A request that no shard knows for so long is lost, and with it what would be told."""
+FORGET_SECONDS = 60.0
+SHOWN = 1000
+"""Most deliveries that are told at once."""
+
+
+class End(NamedTuple):
+    """What became of a whole request, or has so far: its state, and how many results are there."""
+
+    state: str
+    ready: int
+    failed: int
+
+
+class Deliveries:
+    """The deliveries of a store. Belongs to the first shard's event loop."""
+
+    def __init__(self, context: ShardContext, requests: RequestTable) -> None:
+        self._context = context
+        self._requests = requests
+        self._book = context.ports.deliveries
+        self._policy = Policy.of(context.settings)
+        self._known: dict[str, Delivery] = {}
+        self._open: dict[DeliveryState, dict[str, None]] = {"waiting": {}, "pending": {}}
+        self._unsaved: dict[str, None] = {}
+        self._saving: dict[str, asyncio.Lock] = {}
+        self._sending: dict[str, str] = {}
+        self._told: dict[str, tuple[int, str]] = {}
+        self._lost: dict[str, float] = {}
+        self._loaded = False
+        self._loading = asyncio.Lock()
+        self._forgot = 0.0
+
+    # --- what engines ask
+
+    async def promise(self, one: Promise) -> None:
+        """Keep that a request's end is to be told; it is durable when this returns. Twice is once.
+
+        Raises `RequestMismatch` if another callback was promised for the request, `Overloaded`, `StoreError`.
+        """
+        await self._load()
+        id = f"end_{one.request}"
+        known = self._known.get(id)
+        if known is None:
+            self._admit(one.tenant)
+            known = Delivery(
+                id,
+                one.request,
+                one.tenant,
+                one.callback.url,
+                one.callback.on,
+                self._context.clock.unix(),
+                one.failed_assets,
+            )
+            self._set(known)
+            if one.end is not None:
+                await self._tell_end(known, End(*one.end))
+                return
+        elif not known.is_for(one.callback):
+            raise RequestMismatch(
+                f"request {one.request!r} was asked for with another callback; "
+                "choose a new id for each request"
+            )
+        await self._save(id)
+
+    def _admit(self, tenant: str) -> None:
+        most = self._context.settings.limits.deliveries_per_tenant
+        waiting = (self._known[id] for ids in self._open.values() for id in ids)
+        if sum(one.tenant == tenant for one in waiting) >= most:
+            raise Overloaded(f"tenant {tenant!r} has {most} callbacks that are still to be made, the limit")
+
+    async def views(self, state: DeliveryState | None, tenant: str | None) -> list[DeliveryView]:
+        """The newest deliveries, newest first: of a state and of a tenant, or of any."""
+        await self._load()
+        found = [
+            one for one in self._known.values() if state in (None, one.state) and tenant in (None, one.tenant)
+        ]
+        found.sort(key=lambda one: (one.created, one.id), reverse=True)
+        return [one.view() for one in found[:SHOWN]]
+
+    async def replay(self, id: str, tenant: str | None) -> DeliveryView:
+        """Send a message again, whatever came of it. Raises `UnknownDelivery`, `BadRequest`, `StoreError`."""
+        await self._load()
+        known = self._known.get(id)
+        if known is None or tenant not in (None, known.tenant):
+            raise UnknownDelivery(f"no delivery has the id {id!r}; GET /v1/deliveries lists them")
+        again = known.replayed(self._context.clock.unix())
+        self._set(again)
+        await self._save(id)
+        return again.view()
+
+    # --- what is kept
+
+    async def _load(self) -> None:
+        """Read the records, once in the life of the process. Raises `StoreError`."""
+        async with self._loading:
+            if self._loaded:
+                return
+            for one in await self._book.all():
+                self._note(one)
+                if one.type == RESULT:
+                    self._tells(one)
+            self._loaded = True
+
+    def _note(self, one: Delivery) -> None:
+        self._known[one.id] = one
+        for state, ids in self._open.items():
+            if one.state == state:
+                ids[one.id] = None
+            else:
+                ids.pop(one.id, None)
+
+    def _set(self, one: Delivery) -> None:
+        """Another record takes the place of one; it is to be written."""
+        self._note(one)
+        self._unsaved[one.id] = None
+
+    async def _save(self, id: str) -> None:
+        """Write a record as it is by now, unless that is done. Raises `StoreError`; a look tries again.
+
+        One write at a time of each record: an older one must not overtake a newer one.
+        """
+        async with self._saving.setdefault(id, asyncio.Lock()):
+            one = self._known.get(id)
+            if one is not None and id in self._unsaved:
+                await self._book.write(one)
+                if self._known.get(id) is one:
+                    self._unsaved.pop(id, None)
+
+    async def _drop(self, id: str) -> None:
+        """Forget a record."""
+        async with self._saving.setdefault(id, asyncio.Lock()):
+            await self._book.remove(id)
+            self._known.pop(id, None)
+            self._unsaved.pop(id, None)
+            self._lost.pop(id, None)
+            for ids in self._open.values():
+                ids.pop(id, None)
+        self._saving.pop(id, None)
+
+    # --- a look
+
+    async def look(self) -> None:
+        """Write what is not written, find out which requests have ended, and send what is due.
+
+        Raises `StoreError`; what could be done has been.
+        """
+        await self._load()
+        trouble: StoreError | None = None
+        for work in (self._save_all, self._settle, self._forget):
+            try:
+                await work()
+            except StoreError as error:
+                trouble = error
+        self._send_due()
+        if trouble is not None:
+            raise trouble
+
+    async def _save_all(self) -> None:
+        for id in list(self._unsaved):
+            await self._save(id)
+
+    async def _forget(self) -> None:
+        """Forget what has been over for long."""
+        now = self._context.clock.unix()
+        if now - self._forgot < FORGET_SECONDS:
+            return
+        self._forgot = now
+        before = now - self._context.settings.request_seconds
+        for one in [one for one in self._known.values() if not one.open and one.ended < before]:
+            await self._drop(one.id)
+            if self._told.get(one.request, (0, ""))[1] == one.id:
+                del self._told[one.request]
+
+    # --- requests end
+
+    async def _settle(self) -> None:
+        """Make messages of requests that have ended, and of results for those who want to hear of them."""
+        waiting = [self._known[id] for id in self._open["waiting"]]
+        if not waiting:
+            return
+        counted = {one.request for one in waiting if "result" in one.on}
+        standings, all_heard = await self._ask([one.request for one in waiting], counted)
+        for one in waiting:
+            if self._known.get(one.id) is not one:
+                continue
+            end = _joined(standings.get(one.request, {}))
+            if end is None:
+                if all_heard:
+                    await self._is_lost(one)
+                continue
+            self._lost.pop(one.id, None)
+            if end.state == "running":
+                await self._tell_results(one, end)
+            else:
+                await self._tell_end(one, end)
+
+    async def _is_lost(self, one: Delivery) -> None:
+        """Every shard was asked, and none knows all of a request: give it up if that goes on for long."""
+        now = self._context.clock.unix()
+        if now - self._lost.setdefault(one.id, now) > LOST_SECONDS:
+            log.error("request %s is not known any more; nobody can be told of its end", one.request)
+            self._set(one.given_up(UNKNOWN, now))
+            await self._save(one.id)
+
+    async def _ask(
+        self, ids: Sequence[str], counted: Collection[str]
+    ) -> tuple[dict[str, dict[int, Standing]], bool]:
+        """How the parts of requests stand, by shard; and whether every shard has answered."""
+        shards = range(self._context.settings.shards)
+        chunks = [ids[at : at + ASK_AT_ONCE] for at in range(0, len(ids), ASK_AT_ONCE)]
+        answers = await asyncio.gather(
+            *(self._ask_one(n, chunk, counted) for n in shards for chunk in chunks)
+        )
+        standings: dict[str, dict[int, Standing]] = {}
+        for shard, answer in answers:
+            for id, standing in (answer or {}).items():
+                standings.setdefault(id, {})[shard] = standing
+        return standings, all(answer is not None for _, answer in answers)
+
+    async def _ask_one(
+        self, shard: int, ids: Sequence[str], counted: Collection[str]
+    ) -> tuple[int, Mapping[str, Standing] | None]:
+        some = [id for id in ids if id in counted]
+        try:
+            async with asyncio.timeout(ASK_SECONDS):
+                if shard == self._context.shard:
+                    return shard, await self._requests.standing(ids, some)
+                return shard, await self._context.ports.peers.call(shard, "standing", ids, some)
+        except (CallFailed, AmberError, TimeoutError) as error:
+            log.info("shard %d does not say how requests stand: %s", shard, error)
+            return shard, None
+
+    async def _tell_results(self, one: Delivery, end: End) -> None:
+        """A message for results that have come since the last one, unless that is still to be sent."""
+        told, last = self._told.get(one.request, (0, ""))
+        sent = self._known.get(last)
+        come = end.ready + end.failed
+        if "result" in one.on and come > told and (sent is None or not sent.open):
+            await self._make_result(one, end)
+
+    async def _make_result(self, one: Delivery, end: End) -> None:
+        now = self._context.clock.unix()
+        id = f"r{end.ready + end.failed}_{one.request}"
+        made = self._known.get(id)
+        if made is None:
+            made = Delivery(id, one.request, one.tenant, one.url, one.on, now, one.failed_assets)
+            made = made.pending(RESULT, _message(RESULT, one, end, now), now)
+            self._set(made)
+        self._tells(made)
+        await self._save(id)
+
+    def _tells(self, one: Delivery) -> None:
+        """Note how many results a message about results tells of."""
+        come = int(one.id.partition("_")[0].removeprefix("r"))
+        self._told[one.request] = max(self._told.get(one.request, (0, "")), (come, one.id))
+
+    async def _tell_end(self, one: Delivery, end: End) -> None:
+        """A request has ended: its message is to be sent, if its caller wants to hear of such an end."""
+        now = self._context.clock.unix()
+        if ("done" if end.state == "done" else "failed") in one.on:
+            type = f"request.{end.state}"
+            self._set(one.pending(type, _message(type, one, end, now), now))
+            await self._save(one.id)
+            return
+        if "result" in one.on and end.ready + end.failed > self._told.get(one.request, (0, ""))[0]:
+            await self._make_result(one, end)
+        await self._drop(one.id)
+
+    # --- messages are sent
+
+    def _send_due(self) -> None:
+        """Send what is due and written, the longest due first."""
+        now = self._context.clock.unix()
+        hosts = Counter(self._sending.values())
+        due = [
+            one
+            for one in map(self._known.__getitem__, self._open["pending"])
+            if one.next_at <= now and one.id not in self._sending and one.id not in self._unsaved
+        ]
+        for one in sorted(due, key=lambda one: (one.next_at, one.id)):
+            if len(self._sending) >= SENDING:
+                return
+            host = one.url.partition("://")[2].partition("/")[0]
+            if hosts[host] < SENDING_TO_ONE:
+                hosts[host] += 1
+                self._sending[one.id] = host
+                self._context.spawn(self._send(one))
+
+    async def _send(self, one: Delivery) -> None:
+        try:
+            outcome = await self._attempt(one)
+            # It may have been asked for again meanwhile: this attempt counts for that, too.
+            known = self._known.get(one.id)
+            if known is None or known.state != "pending":
+                return
+            tried = known.attempted(outcome, self._context.clock.unix())
+            self._set(tried)
+            if tried.state == "failed":
+                log.error("delivery %s to %s is given up: %s", one.id, one.url, tried.error)
+            elif tried.state == "pending":
+                log.warning("delivery %s to %s will be sent again: %s", one.id, one.url, tried.error)
+            try:
+                await self._save(one.id)
+            except StoreError as error:
+                log.error("what became of delivery %s could not be written yet: %s", one.id, error)
+        finally:
+            del self._sending[one.id]
+        self._send_due()
+
+    async def _attempt(self, one: Delivery) -> Outcome:
+        try:
+            url = self._policy.allow(one.url)  # settings may have changed since it was promised
+        except BadRequest as error:
+            return Outcome(error=str(error))
+        body = one.body.encode()
+        signed = headers(self._policy.secrets, one.id, int(self._context.clock.unix()), body)
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                return await self._context.ports.sender.post(url, signed, body)
+        except TimeoutError:
+            return Outcome(error=f"no answer within {SEND_SECONDS:g} s")
+
+
+RESULT = "request.result"
+UNKNOWN = "its request is not known any more"
+
+
+def _joined(parts: Mapping[int, Standing]) -> End | None:
+    """What became of a request by what its shards say; None if nobody knows it, or not all of it is known."""
+    if not parts:
+        return None
+    newest = max(parts.values(), key=lambda part: part.created)
+    shards = newest.shards or tuple(parts)
+    if not all(shard in parts for shard in shards):
+        return None
+    mine = [parts[shard] for shard in shards]
+    ready, failed = sum(part.ready for part in mine), sum(part.failed for part in mine)
+    return End(_state(part.state for part in mine), ready, failed)
+
+
+def _state(states: Iterable[str]) -> str:
+    """The state of a request by those of its parts: done if any has a value."""
+    told = set(states)
+    return next((state for state in ("running", "cancelled", "done") if state in told), "failed")
+
+
+def _message(type: str, one: Delivery, end: End, now: float) -> str:
+    """The body of a message: what it is of and where to ask, and no values."""
+    told = {
+        "type": type,
+        "timestamp": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+        "data": {
+            "request": one.request,
+            "tenant": one.tenant,
+            "state": end.state,
+            "results": {"ready": end.ready, "failed": end.failed},
+            "failed_assets": one.failed_assets,
+            "links": {"request": f"/v1/requests/{one.request}"},
+        },
+    }
+    return json.dumps(told)
