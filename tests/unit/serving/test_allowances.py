@@ -48,7 +48,7 @@ def test_a_rate_is_kept_in_the_mean_and_a_second_of_it_may_come_at_once(rate, re
     count = 0
     for _ in range(10_000):
         clock.now += 0.01
-        count += entered(allowances, who, 100)
+        count += entered(allowances, who, 2)
     assert count == pytest.approx(100 * rate / replicas, rel=0.02)
 
 
