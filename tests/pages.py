@@ -23,6 +23,7 @@ from pathlib import Path
 
 from amber_ray import samples
 from amber_ray.serving import front
+from tests.server import first_line
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -110,8 +111,7 @@ class Reader:
             stderr=(self.folder / "server.log").open("w"),
             text=True,
         )
-        assert self.server.stdout is not None
-        line = self.server.stdout.readline()  # it prints one line when it is ready, or ends
+        line = first_line(self.server)
         assert f":{self.port}" in line, line + (self.folder / "server.log").read_text()
 
     def stop(self) -> int | None:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -147,11 +148,8 @@ class Server(Service):
         environment = {**os.environ, **self.env, "AMBER_TEST_DIR": str(self.traces), MARK: self.mark}
         with open(self.folder / "serve.log", "a") as log:
             self.process = self._spawn(environment, log)
-        assert self.process.stdout is not None
-        watchdog = time.monotonic() + UP_SECONDS
-        line = self.process.stdout.readline()
+        line = first_line(self.process)
         assert line.startswith("Amber is ready at "), f"{line!r} {self.log()}"
-        assert time.monotonic() < watchdog
         self.url = line.split()[-1]
         return self
 
@@ -185,6 +183,22 @@ class Server(Service):
         super().kill_everything()
         if self.process is not None:
             self.process.wait(10)
+
+
+def first_line(process: subprocess.Popen[str], seconds: float = UP_SECONDS) -> str:
+    """What a program says when it is up, within the bound; nothing if it has ended.
+
+    Its end alone closes no pipe: what it has started, as Ray, holds the other end too.
+    """
+    assert process.stdout is not None
+    give_up = time.monotonic() + seconds
+    while time.monotonic() < give_up:
+        ended = process.poll() is not None
+        if select.select([process.stdout], [], [], 0 if ended else 0.1)[0]:
+            return process.stdout.readline()
+        if ended:
+            return ""
+    raise AssertionError(f"not a word within {seconds:g} s")
 
 
 def running(folder: Path, *options: str, **more: Any) -> Iterator[Server]:

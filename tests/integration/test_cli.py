@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from amber_ray.features.whisper import instructions
-from tests.server import CLIP, KIT, MARK, SAMPLES, Server
+from tests.server import CLIP, KIT, MARK, SAMPLES, Server, first_line
 from tests.spoken import RECORDING, SAID, error_rate
 
 pytestmark = pytest.mark.timeout(300)
@@ -164,8 +164,7 @@ def served(shell: Shell, *words: str) -> tuple[subprocess.Popen[str], str]:
     process = shell.start(
         "serve", "--media-root", SAMPLES, "--store", "store", "--port", "0", "--num-gpus", "0", *words
     )
-    assert process.stdout is not None
-    line = process.stdout.readline()
+    line = first_line(process)
     assert line.startswith("Amber is ready at http://127.0.0.1:"), line
     return process, line.split()[-1]
 

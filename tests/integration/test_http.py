@@ -370,7 +370,7 @@ def test_a_caller_who_hangs_up_ends_work_that_nobody_else_wants(server: Server) 
         "POST /v1/compute HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         f"Prefer: wait=50\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1]))) as caller:
+    with socket.create_connection(("127.0.0.1", int(server.url.rsplit(":", 1)[1])), 30) as caller:
         caller.sendall(head.encode() + body)
         server.until(lambda: server.runs("gated") == 1)
     server.until(lambda: server.stats()["requests_running"] == 0)

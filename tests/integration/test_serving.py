@@ -19,6 +19,7 @@ import pytest
 from amber_ray.serving import front
 from tests.http_app import compute_body
 from tests.integration.serving_kit import PAGE
+from tests.server import first_line
 
 ROOT = Path(__file__).parents[2]
 KIT = Path(__file__).parent / "serving_kit.py"
@@ -41,9 +42,8 @@ def server(log: Path, *words: str) -> Iterator[tuple[str, subprocess.Popen[str]]
         command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         assert process.stdin is not None
-        assert process.stdout is not None
         try:
-            yield process.stdout.readline().strip(), process
+            yield first_line(process).strip(), process
         finally:
             process.stdin.close()
             try:
