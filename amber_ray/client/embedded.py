@@ -15,6 +15,7 @@ from typing import Any
 
 from amber_ray.client.own_ray import NOT_OF_SHARDS, OwnRay
 from amber_ray.client.registered import Opened
+from amber_ray.core.deliveries.policy import Policy
 from amber_ray.errors import Unavailable
 from amber_ray.settings import Settings
 
@@ -30,6 +31,7 @@ async def start(settings: Settings, features: Sequence[Any] = (), catalogue: Any
     `DeclarationError` for impossible features, `BadRequest` if this process has the store open with other
     settings.
     """
+    Policy.of(settings)
     prepare()
     cluster, start_engine, registrar = _doors("an embedded Amber")
 

@@ -55,9 +55,11 @@ TOKENS, CALLBACK_SECRETS = "AMBER_TOKENS", "AMBER_CALLBACK_SECRETS"
 def environment(settings: Settings) -> dict[str, str]:
     """Variables that must be set before Ray starts, for a server of one's own.
 
-    Raises `BadRequest` for an open host without tokens, `Unavailable` if the port is taken.
+    Raises `BadRequest` for an open host without tokens and for callbacks that can't be made as they are set,
+    `Unavailable` if the port is taken.
     """
     _refuse_unsafe(settings)
+    Policy.of(settings)
     front.refuse_taken(settings)
     return front.environment(settings)
 

@@ -76,6 +76,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "requests_remembered": _gauge("Parts of requests that shards remember"),
     "sessions": _gauge("Engines that shards hear from, added up over the shards"),
     "warm_actors": _gauge("Warm actors"),
+    "deliveries": _gauge("Callbacks that are known, by what became of them", "state"),
+    "delivery_attempts": _counter("Callbacks sent, by whether the receiver has taken them", "outcome"),
     "shards": _gauge("Shards of the service"),
     "replica_cache_bytes": _gauge("Values in the memory of the replica that answers this"),
 }

@@ -20,14 +20,15 @@ import asyncio
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.deliveries.record import Delivery, Outcome
 from amber_ray.core.deliveries.signature import headers
-from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.callback import DELIVERY_STATES, DeliveryState, DeliveryView
+from amber_ray.core.model.stats import series
 from amber_ray.errors import AmberError, BadRequest, Overloaded, RequestMismatch, StoreError, UnknownDelivery
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.ports import CallFailed
@@ -48,6 +49,10 @@ SENDING, SENDING_TO_ONE = 32, 4
 LOST_SECONDS = 60.0
 """A request that no shard knows for so long is lost, and with it what would be told."""
 FORGET_SECONDS = 60.0
+KEPT = 20_000
+"""Deliveries that are over and remembered at most; those that ended first are forgotten first."""
+WRITES = 8
+"""Records that are written at once: the threads that write them are the store's as well."""
 SHOWN = 1000
 """Most deliveries that are told at once."""
 
@@ -75,6 +80,7 @@ class Deliveries:
         self._sending: dict[str, str] = {}
         self._told: dict[str, tuple[int, str]] = {}
         self._lost: dict[str, float] = {}
+        self._attempts: Counter[str] = Counter(taken=0, refused=0, unanswered=0)
         self._loaded = False
         self._loading = asyncio.Lock()
         self._forgot = 0.0
@@ -136,6 +142,15 @@ class Deliveries:
         self._set(again)
         await self._save(id)
         return again.view()
+
+    def stats(self) -> dict[str, float]:
+        """Gauges and counters."""
+        states = Counter(one.state for one in self._known.values())
+        told = {series("deliveries", state=state): float(states[state]) for state in DELIVERY_STATES}
+        return told | {
+            series("delivery_attempts_total", outcome=outcome): float(n)
+            for outcome, n in self._attempts.items()
+        }
 
     # --- what is kept
 
@@ -205,8 +220,7 @@ class Deliveries:
             raise trouble
 
     async def _save_all(self) -> None:
-        for id in list(self._unsaved):
-            await self._save(id)
+        await _at_once(map(self._save, list(self._unsaved)))
 
     async def _forget(self) -> None:
         """Forget what has been over for long."""
@@ -215,8 +229,10 @@ class Deliveries:
             return
         self._forgot = now
         before = now - self._context.settings.request_seconds
-        for one in [one for one in self._known.values() if not one.open and one.ended < before]:
-            await self._drop(one.id)
+        over = sorted((one for one in self._known.values() if not one.open), key=lambda one: one.ended)
+        old = [one for n, one in enumerate(over) if one.ended < before or n < len(over) - KEPT]
+        await _at_once(self._drop(one.id) for one in old)
+        for one in old:
             if self._told.get(one.request, (0, ""))[1] == one.id:
                 del self._told[one.request]
 
@@ -229,19 +245,22 @@ class Deliveries:
             return
         counted = {one.request for one in waiting if "result" in one.on}
         standings, all_heard = await self._ask([one.request for one in waiting], counted)
-        for one in waiting:
-            if self._known.get(one.id) is not one:
-                continue
-            end = _joined(standings.get(one.request, {}))
-            if end is None:
-                if all_heard:
-                    await self._is_lost(one)
-                continue
-            self._lost.pop(one.id, None)
-            if end.state == "running":
-                await self._tell_results(one, end)
-            else:
-                await self._tell_end(one, end)
+        await _at_once(
+            self._settle_one(one, _joined(standings.get(one.request, {})), all_heard) for one in waiting
+        )
+
+    async def _settle_one(self, one: Delivery, end: End | None, all_heard: bool) -> None:
+        if self._known.get(one.id) is not one:
+            return
+        if end is None:
+            if all_heard:
+                await self._is_lost(one)
+            return
+        self._lost.pop(one.id, None)
+        if end.state == "running":
+            await self._tell_results(one, end)
+        else:
+            await self._tell_end(one, end)
 
     async def _is_lost(self, one: Delivery) -> None:
         """Every shard was asked, and none knows all of a request: give it up if that goes on for long."""
@@ -338,6 +357,7 @@ class Deliveries:
     async def _send(self, one: Delivery) -> None:
         try:
             outcome = await self._attempt(one)
+            self._attempts["taken" if outcome.taken else "refused" if outcome.status else "unanswered"] += 1
             # It may have been asked for again meanwhile: this attempt counts for that, too.
             known = self._known.get(one.id)
             if known is None or known.state != "pending":
@@ -372,6 +392,19 @@ class Deliveries:
 
 RESULT = "request.result"
 UNKNOWN = "its request is not known any more"
+
+
+async def _at_once(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do it all, a few at a time. Raises the first `StoreError`, once all has been tried."""
+    gate = asyncio.Semaphore(WRITES)
+
+    async def one(coroutine: Coroutine[Any, Any, None]) -> None:
+        async with gate:
+            await coroutine
+
+    for outcome in await asyncio.gather(*map(one, work), return_exceptions=True):
+        if isinstance(outcome, BaseException):
+            raise outcome
 
 
 def _joined(parts: Mapping[int, Standing]) -> End | None:

@@ -518,6 +518,8 @@ class Shard:
         """Counters and gauges of this shard; asked by a session, with what all engines have counted."""
         counted = await self._requests.counted(session, counts) if session else {}
         stats = inspection.stats(self.context, self._requests, self._dispatcher.pools)
+        if self.context.shard == 0:
+            stats |= self._deliveries.stats()
         return stats | {name: total + stats.get(name, 0.0) for name, total in counted.items()}
 
     @property

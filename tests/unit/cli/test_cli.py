@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import os
@@ -24,7 +25,8 @@ from amber_ray.cli.summary import size, summary
 from amber_ray.cli.terminal import seconds
 from amber_ray.client import AsyncClient, Client
 from amber_ray.client.loop import Loop
-from amber_ray.core.model.request import ComputeRequest, ExplainedStep
+from amber_ray.core.model.callback import Callback
+from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep
 from amber_ray.core.model.service import FeatureInfo
 from amber_ray.core.model.units import Asset, EachRange
 from amber_ray.core.values.annotations import Scalar
@@ -53,7 +55,7 @@ def connected(service: GatedService, monkeypatch: pytest.MonkeyPatch) -> Iterato
         given.append({"address": address, **arguments})
         return Client(AsyncClient(service, timeout=20.0), Loop())
 
-    for module in ("options", "look", "registered"):
+    for module in ("deliveries", "options", "look", "registered"):
         monkeypatch.setattr(f"amber_ray.cli.{module}.connect", connect)
     yield given
     assert service.closed == len(given)
@@ -411,6 +413,25 @@ def test_status_and_failures(amber: Amber, service: GatedService) -> None:
     assert amber("status", id)[1] == f"{id}: done, 1 of 1 steps done\n"
 
 
+def test_deliveries_are_listed_and_made_again(amber: Amber, service: GatedService) -> None:
+    assert amber("deliveries", *SERVER)[1] == "there are no deliveries\n"
+    assert amber("deliveries", "--state", "failed", *SERVER)[1] == "there are no deliveries that are failed\n"
+    callback = Callback("https://127.0.0.1/hook")
+    request = ComputeRequest(("size",), (AssetRef(uri="/a.mp4"),), callback=callback)
+    asyncio.run(service.compute(request, 20.0, "rq-called"))
+    status, out, err = amber("deliveries", *SERVER)
+    assert (status, err) == (0, "")
+    for word in ("end_rq-called", "https://127.0.0.1/hook", "delivered"):
+        assert word in out
+    [told] = json.loads(amber("deliveries", "--state", "delivered", "--format", "json", *SERVER)[1])
+    assert (told["request"], told["type"]) == ("rq-called", "request.done")
+    said = amber("deliveries", "--replay", "end_rq-called", *SERVER)[1]
+    assert said == "end_rq-called is sent again, to https://127.0.0.1/hook\n"
+    status, _, err = amber("deliveries", "--replay", "end_nobody", *SERVER)
+    assert (status, "no delivery has the id 'end_nobody'" in err) == (2, True)
+    assert amber("deliveries", "--state", "lost", *SERVER)[0] == 2
+
+
 # What is known
 
 
@@ -590,6 +611,28 @@ def test_serve_tokens_come_from_words_and_the_environment(monkeypatch: pytest.Mo
     monkeypatch.setenv("AMBER_TOKENS", "b, c,,b")
     args = build().parse_args(["serve", "--token", "a", "--token", "b"])
     assert options.tokens_of(args) == ("a", "b", "c")
+
+
+def test_serve_makes_callbacks_where_words_and_the_environment_say_so(
+    amber: Amber, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    secrets = ("whsec_" + "a" * 32, "whsec_" + "b" * 32)
+    monkeypatch.setenv("AMBER_CALLBACK_SECRETS", f"{secrets[0]}, {secrets[1]}")
+    words = ["--callback-host", "a.example", "--callback-host", "b.example:8443"]
+    args = build().parse_args(["serve", *words, "--callback-address", "10.1.0.0/16"])
+    settings = served_settings(args)
+    assert settings.callback_hosts == ("a.example", "b.example:8443")
+    assert (settings.callback_addresses, settings.callback_secrets) == (("10.1.0.0/16",), secrets)
+    status, out, err = amber("serve", "--callback-host", "a.example/page")
+    assert (status, out) == (2, "")
+    assert "callback_hosts must have entries such as 'hooks.example'" in err
+    monkeypatch.delenv("AMBER_CALLBACK_SECRETS")
+    status, out, err = amber("serve", *words)
+    assert (status, out, err) == (
+        2,
+        "",
+        "amber: callback_hosts needs callback_secrets, which callbacks are signed with\n",
+    )
 
 
 def test_serve_takes_the_origins_of_pages_and_refuses_what_is_none(amber: Amber) -> None:

@@ -26,6 +26,7 @@ from amber_ray.client.retry import backoff
 from amber_ray.client.sse import events
 from amber_ray.client.version_lock import compare, read, record
 from amber_ray.client.windows import windows
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import AssetRef, Failure, Priority, RequestView
 from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.values.annotations import Array, Bytes, Json, ListOf, Optional, Scalar, Struct, Table
@@ -222,6 +223,25 @@ def test_get_past_its_timeout_is_withdrawn_and_expired(client: Client, service: 
 
 
 # Futures
+
+
+def test_who_submits_may_have_a_url_called_and_see_what_became_of_it(
+    client: Client, service: GatedService
+) -> None:
+    url = "https://127.0.0.1/hook"
+    future = client.submit("slow", "/a.mp4", callback={"url": url, "on": ["done"]})
+    [held] = service.requests.values()
+    assert held.request.callback == Callback(url, ("done",))
+    [waiting] = client.deliveries(state="waiting")
+    assert (waiting.request, waiting.url) == (future.id, url)
+    service.release()
+    assert future.result(BOUND) == 6
+    assert client.deliveries(state="waiting") == []
+    assert client.replay(waiting.id).state == "pending"
+    with pytest.raises(errors.BadRequest, match=r"callback\.on must be a list of done, failed, result"):
+        client.submit("size", "/a.mp4", callback={"url": url, "on": ["ended"]})
+    with pytest.raises(errors.BadRequest, match="callback_hosts do not name it"):
+        client.submit("size", "/a.mp4", callback="https://other.example/")
 
 
 def test_a_future_is_found_again_by_its_id(client: Client, service: GatedService) -> None:

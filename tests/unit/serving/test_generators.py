@@ -68,7 +68,7 @@ def test_operations_have_names_that_can_be_called() -> None:
     names = [operation["operationId"] for operation in OPERATIONS]
     assert len(set(names)) == len(names)
     for operation in OPERATIONS:
-        assert re.fullmatch(r"[a-z]+", operation["operationId"])
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", operation["operationId"])
         assert len(operation["tags"]) == 1
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from amber_ray.core.deliveries.record import Outcome
+from amber_ray.core.deliveries.record import Delivery, Outcome
 from amber_ray.core.deliveries.signature import signatures
 from amber_ray.core.deliveries.urls import CallbackUrl
 from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import BadRequest, Overloaded, RequestMismatch, StoreError, UnknownDelivery
+from amber_ray.fabric.shard import deliveries as under_test
 from amber_ray.fabric.shard.deliveries import LOST_SECONDS, SENDING_TO_ONE, Deliveries
 from amber_ray.fabric.shard.requests import RequestTable
 from amber_ray.fabric.transport.messages import Answer, Promise
@@ -217,6 +218,10 @@ def test_what_was_not_taken_is_sent_again_also_by_the_next_incarnation() -> None
         at.clock.time += 90.0
         await look(again)
         assert len(at.post.sent) == 4
+        told = again.stats()
+        assert [told[f'deliveries{{state="{state}"}}'] for state in ("pending", "delivered")] == [0, 1]
+        attempts = [told[f'delivery_attempts_total{{outcome="{o}"}}'] for o in ("taken", "unanswered")]
+        assert attempts == [1, 1]  # of this incarnation
         assert len({(headers["webhook-id"], body) for _, headers, body in at.post.sent}) == 1
         assert at.notes.records["end_r1"].state == "delivered"
 
@@ -347,6 +352,51 @@ def test_a_request_with_a_part_at_a_shard_that_can_not_be_reached_is_not_given_u
             await look(made)
             at.clock.time += LOST_SECONDS + 1
         assert at.notes.records["end_far"].state == "waiting"
+
+    run(story())
+
+
+def test_only_so_many_that_are_over_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(under_test, "KEPT", 2)
+
+    async def story() -> None:
+        at = bench()
+        made, _ = shard(at)
+        for n in range(4):
+            at.clock.time += 1.0
+            await made.promise(promise(f"r{n}", end=("done", 1, 0)))
+            await look(made)
+        assert len(at.notes.records) == 4
+        at.clock.time += under_test.FORGET_SECONDS
+        await look(made)
+        assert list(at.notes.records) == ["end_r2", "end_r3"]
+
+    run(story())
+
+
+def test_one_record_that_can_not_be_written_keeps_no_other_waiting() -> None:
+    async def story() -> None:
+        at = bench()
+        made, _ = shard(at)
+        plain = at.notes.write
+
+        async def write(one: Delivery) -> None:
+            if one.id == "end_r1" and one.state == "delivered":
+                raise StoreError("it can't be written")
+            await plain(one)
+
+        at.notes.write = write  # type: ignore[method-assign]
+        for n in range(3):
+            await made.promise(promise(f"r{n}", end=("done", 1, 0)))
+        await look(made)
+        with pytest.raises(StoreError, match="it can't be written"):
+            await look(made)
+        states = {id: one.state for id, one in at.notes.records.items()}
+        assert states == {"end_r0": "delivered", "end_r1": "pending", "end_r2": "delivered"}
+        assert len(at.post.sent) == 3  # it is not sent again for that
+        at.notes.write = plain  # type: ignore[method-assign]
+        await look(made)
+        assert at.notes.records["end_r1"].state == "delivered"
 
     run(story())
 
