@@ -30,6 +30,8 @@ import numpy as np
 
 from amber_ray import errors
 from amber_ray.core.deliveries.policy import Policy
+from amber_ray.core.model import asked
+from amber_ray.core.model.asked import REQUESTS, RequestInfo, checked_state, info_of
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import (
@@ -38,10 +40,12 @@ from amber_ray.core.model.pages import (
     AssetFilter,
     Page,
     checked_limit,
+    first,
     list_assets,
     read_cursor,
+    told_page,
 )
-from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, first, values_page
+from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, ValueLineage
 from amber_ray.core.model.request import (
     MISSING,
     AssetFailure,
@@ -278,6 +282,11 @@ class MemoryService:
             return Asset(digest(uri.rpartition("/")[2]), uri, "image/png", 100)
         stream = Stream("video", "h264", 640, 360, "24/1", 720)
         return Asset(digest(uri), uri, "video/mp4", 1000, 25.0, (stream,))
+
+    def put(self, key: str, stored: StoredValue) -> None:
+        """Have a value there that nobody has asked for, of an asset with the same id."""
+        self.kept[key] = stored
+        self._units[key] = self.known[key] = Asset(key, f"/m/{key}.png", "image/png", 100)
 
     def new_id(self) -> str:
         """A name for the next request: rq-000000, rq-000001, ..."""
@@ -775,6 +784,20 @@ class MemoryService:
 
     # --- values
 
+    async def list_requests(
+        self,
+        tenant: str | None = None,
+        state: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        self._ask("list_requests", (tenant, state, limit, cursor))
+        checked_limit(limit), checked_state(state)
+        after = read_cursor(REQUESTS, cursor, *asked.PLACE)
+        its = (info_of(self.view(held)) for held in self.requests.values())
+        found = [one for one in its if tenant in (None, one.tenant) and state in (None, one.state)]
+        return told_page(first(found, after, limit + 1), limit, REQUESTS)
+
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         self._ask("explain", request)
         held = self._planned("explain", request)
@@ -860,7 +883,7 @@ class MemoryService:
         found = [one for one in found if version in (None, one.version)]
         if not found:
             self._find(AssetRef(id=asset))  # raises for one that nobody knows
-        return values_page(first(found, after, limit + 1), limit)
+        return told_page(first(found, after, limit + 1), limit, VALUES)
 
     def told(self, key: str) -> ValueInfo:
         """What is known of a value beside the value."""
@@ -881,6 +904,28 @@ class MemoryService:
             stored=True,
             memory=True,
         )
+
+    async def lineage(self, key: str) -> ValueLineage:
+        self._ask("lineage", key)
+        if key not in self.kept:
+            raise UnknownKey(f"no value is stored under {key!r}")
+        steps = {k: step for held in self.requests.values() for k, step in held.steps.items()}
+        nodes: dict[str, ValueInfo] = {}
+        unknown: dict[str, None] = {}
+        level = [key]
+        while level:
+            for one in level:
+                if one in self.kept:
+                    nodes[one] = self.told(one)
+                elif one in steps:
+                    nodes[one] = _planned(steps[one])
+                else:
+                    unknown[one] = None
+            below = dict.fromkeys(its for one in level if one in nodes for its in nodes[one].inputs)
+            level = [its for its in below if its not in nodes and its not in unknown]
+        ids = {id for node in nodes.values() for id in node.assets}
+        places = tuple(asset for asset in self.places.values() if asset.id in ids)
+        return ValueLineage(key, tuple(nodes.values()), tuple(unknown), places)
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
@@ -932,6 +977,20 @@ class MemoryService:
 def _what(request: ComputeRequest) -> Any:
     """What makes two requests the same one."""
     return replace(request, params=dict(request.params), priority=Priority.INTERACTIVE, deadline_seconds=None)
+
+
+def _planned(step: Step) -> ValueInfo:
+    """What is told of a step without a value."""
+    return ValueInfo(
+        step.key,
+        step.feature,
+        "1",
+        step.unit.unit_id,
+        dict(step.params),
+        isinstance(step.unit, Segment) and step.unit.found,
+        code=digest(step.feature),
+        inputs=step.needs,
+    )
 
 
 def _asset(unit: Unit) -> Asset | None:

@@ -43,6 +43,7 @@ import numpy as np
 import pytest
 
 from amber_ray import errors
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.pages import AssetFilter, Page, write_cursor
 from amber_ray.core.model.provenance import ValueInfo
@@ -1996,6 +1997,122 @@ class ServiceContract:
         assert [replace(one, stored=True, memory=True) for one in after] == [
             replace(one, made=pytest.approx(one.made, abs=1e-5), stored=True, memory=True) for one in before
         ]
+
+    @case
+    async def test_requests_are_listed_with_what_became_of_them_the_newest_first(self, scene: Scene) -> None:
+        one, two = scene.pictures(2)
+
+        async def walked(limit: int, state: str | None = None) -> list[RequestInfo]:
+            found: list[RequestInfo] = []
+            cursor = None
+            while True:
+                page = await scene.service.list_requests(scene.tenant, state, limit, cursor)
+                assert len(page) <= limit
+                found += page
+                if (cursor := page.cursor) is None:
+                    assert [info.place for info in found] == sorted({info.place for info in found})
+                    return found
+
+        assert await walked(5) == []
+        bad = {"picky.bad": scene.id_of(two)}
+        answered = (await done(scene.service, scene.ask("label", one))).id
+        both = scene.ask("picky,label", one, two, scene.nothing(), params=bad)
+        mixed = (await scene.service.compute(both, WAIT)).id
+        alone = (await scene.service.compute(scene.ask("picky", two, params=bad), WAIT)).id
+        scene.close("fresh")
+        ended = await accepted(scene.service, scene.ask("fresh", one))
+        runs = await accepted(scene.service, scene.ask("fresh", two))
+        await scene.service.cancel(ended)
+
+        async def settled() -> bool:
+            return {info.id: info.state for info in await walked(5)}.get(ended) == "cancelled"
+
+        await scene.eventually(settled)
+        found = {info.id: info for info in await walked(2)}
+        assert {id: (i.state, i.results, i.ready, i.failed) for id, i in found.items()} == {
+            answered: ("done", 1, 1, 0),
+            mixed: ("done", 6, 3, 3),
+            alone: ("failed", 1, 0, 1),
+            ended: ("cancelled", 1, 0, 0),
+            runs: ("running", 1, 0, 0),
+        }
+        assert found[mixed].features == ("picky", "label")
+        assert {info.tenant for info in found.values()} == {scene.tenant}
+        for state, id in (("running", runs), ("failed", alone), ("cancelled", ended)):
+            assert [info.id for info in await walked(1, state)] == [id]
+        assert set(found) <= {info.id for info in await scene.service.list_requests(limit=1000)}
+        assert not (await scene.service.list_requests("nobody")).items
+        with pytest.raises(errors.BadRequest):
+            await scene.service.list_requests(state="over")
+        scene.open("fresh")
+        await scene.service.status(runs, WAIT)
+
+        async def over() -> bool:
+            return [i.state for i in await walked(5) if i.id == runs] == ["done"]
+
+        await scene.eventually(over)
+
+    @case
+    async def test_accepted_requests_are_listed_after_a_restart(self, scene: Scene) -> None:
+        pictures = scene.pictures(4)
+        scene.close("label")
+        id = await accepted(scene.service, scene.ask("label", *pictures))
+        scene.open("label")
+        await scene.service.status(id, WAIT)
+
+        async def listed() -> list[RequestInfo]:
+            return [*await scene.service.list_requests(scene.tenant)]
+
+        [before] = await listed()
+        await scene.restart()
+        assert (await listed()) == [replace(before, state="done", results=4, ready=4)]
+        other = await scene.another()
+        assert [*await other.list_requests(scene.tenant)] == await listed()
+
+    @case
+    async def test_a_value_tells_what_it_was_made_from_down_to_the_media(self, scene: Scene) -> None:
+        film, [picture] = scene.film(), scene.pictures(1)
+        copy = scene.copy_of(picture)
+        id, params = scene.id_of(film), at(scene, *RANGES)
+        view = await done(scene.service, scene.ask("joined,spans,span", film, params=params))
+        label = (await done(scene.service, scene.ask("label", picture))).results[0]
+        await scene.service.add_asset(copy)
+        at_two_places = await scene.service.lineage(label.key)
+        assert {(asset.uri, asset.id) for asset in at_two_places.assets} == {
+            (uri, scene.id_of(picture)) for uri in (picture, copy)
+        }
+        whole = (await done(scene.service, scene.ask("whole", film))).results[0]
+        keys = {r.feature: r.key for r in reversed(view.results)}
+        joined = await scene.service.lineage(keys["joined"])
+        root, *parts = joined.nodes
+        assert (root.key, root.feature, root.per, joined.unknown) == (keys["joined"], "joined", "asset", ())
+        assert [one.feature for one in parts] == ["part"] * 3
+        assert set(root.inputs) == {one.key for one in parts}
+        assert all(one.stored or one.memory for one in joined.nodes)
+        assert all(one.made > 0 and one.device == "cpu" and one.code for one in joined.nodes)
+        assert [(asset.uri, asset.id) for asset in joined.assets] == [(film, id)]
+        span = await scene.service.lineage(keys["span"])
+        assert [(one.feature, one.per, one.unit) for one in span.nodes] == [
+            ("span", "window", windows(scene, film, *RANGES)[0]),
+            ("part", "window", windows(scene, film, *RANGES)[0]),
+        ]
+        spans = await scene.service.lineage(keys["spans"])
+        assert spans.nodes[0].feature == "spans"
+        assert {r.key for r in view.results if r.feature == "span"} <= {one.key for one in spans.nodes}
+        assert all(one.stored or one.memory for one in spans.nodes)
+        assert spans.unknown == ()
+        of_set = await scene.service.lineage(whole.key)
+        assert [(one.feature, one.per) for one in of_set.nodes] == [
+            ("whole", "collection"),
+            ("label", "asset"),
+        ]
+        await scene.service.purge(asset=id, feature="part")
+        there = {one.key: one.stored or one.memory for one in (await scene.service.lineage(root.key)).nodes}
+        assert there == {root.key: True} | {one.key: False for one in parts}
+        await scene.service.purge(asset=id)
+        for key in (root.key, "0" * 32):
+            with pytest.raises(errors.UnknownKey):
+                await scene.service.lineage(key)
 
     @case
     async def test_features_are_listed_by_name(self, scene: Scene) -> None:

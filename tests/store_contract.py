@@ -15,7 +15,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from amber_ray.core.model.provenance import Told, ValueInfo
+from amber_ray.core.model.pages import Told
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.values import annotations as vt

@@ -11,6 +11,7 @@ from amber_ray.errors import did_you_mean
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
 DEFAULT_STORE = "./amber-store"
+STATES = ("running", "done", "failed", "cancelled")
 KINDS = ("video", "audio", "image")
 PRIORITIES = ("interactive", "ingest", "backfill")
 
@@ -174,6 +175,23 @@ def build() -> Parser:
     status.add_argument("request", nargs="?", metavar="REQUEST_ID")
     _server(status, default=DEFAULT_SERVER)
     _as_json(status)
+
+    requests = _command(
+        commands, "requests", "list a server's requests and what became of them", "known:requests"
+    )
+    requests.add_argument("--state", choices=STATES, help="only those in this state")
+    requests.add_argument("--tenant", help="only those of this tenant")
+    _limit(requests)
+    _server(requests, default=DEFAULT_SERVER)
+    _as_json(requests)
+
+    lineage = _command(
+        commands, "lineage", "show what a value was made from, down to the media", "known:lineage"
+    )
+    lineage.add_argument("key", metavar="KEY", help="the value's key, as results and answers have it")
+    _own(lineage)
+    _server(lineage)
+    _as_json(lineage)
 
     failures = _command(commands, "failures", "list the failures a server remembers", "look:failures")
     _server(failures, default=DEFAULT_SERVER)

@@ -39,10 +39,11 @@ from amber_ray.client.selection import Selection, asked_features, asked_for
 from amber_ray.client.stored import FOUND_AT_ONCE, load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import USUAL, AssetFilter, Page
-from amber_ray.core.model.provenance import ValueInfo
+from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import MISSING, ComputeRequest, ExplainedStep, Failure, Priority
 from amber_ray.core.model.service import FeatureInfo, Service, StoredValue
 from amber_ray.core.model.units import Asset, Per, is_found
@@ -380,6 +381,35 @@ class AsyncClient:
         return await self.service.list_values(
             id, feature=feature, version=version, limit=limit, cursor=cursor
         )
+
+    async def requests(
+        self,
+        state: str | None = None,
+        *,
+        tenant: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        """A page of requests and what became of them, the newest first, without their results.
+
+        Args:
+            state: `running`, `done`, `failed` or `cancelled`; by default any.
+            tenant: whose; by default those of everyone whose requests this client may know of.
+            limit: how many, up to 1,000. A page may have fewer, or none, and be followed by others.
+            cursor: `cursor` of the page before. It is None on the last page.
+
+        `future(id)` gives one of them. Accepted ones are remembered for days (`Settings.request_seconds`),
+        others for some minutes after their end.
+        """
+        return await self.service.list_requests(tenant, state, limit, cursor)
+
+    async def lineage(self, key: str) -> ValueLineage:
+        """What a value was made from, down to the media: its inputs and theirs, each once. No value is read.
+
+        What is neither stored nor in memory is told as today's features plan it, if they make the same value;
+        otherwise its key is among `unknown`. Raises `UnknownKey`.
+        """
+        return await self.service.lineage(key)
 
     async def features(self) -> list[FeatureInfo]:
         """Every registered feature, by name."""

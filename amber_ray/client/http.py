@@ -24,10 +24,11 @@ from amber_ray.client.sse import events
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.declare.registry import meaning
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
-from amber_ray.core.model.provenance import ValueInfo
+from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import (
     AbsentValue,
@@ -232,6 +233,18 @@ class HttpService:
         path = f"/v1/deliveries/{quote(id, safe='')}/replay"
         return views.decode_delivery(await self._json("POST", path, params=given))
 
+    async def list_requests(
+        self,
+        tenant: str | None = None,
+        state: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        """`GET /v1/requests`."""
+        query = pages.write_query({"tenant": tenant, "state": state}, limit, cursor)
+        data = await self._json("GET", "/v1/requests", params=query)
+        return pages.decode_page("requests", data, views.decode_info)
+
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """`POST /v1/explain`."""
         data = await self._planned("/v1/explain", request)
@@ -309,6 +322,11 @@ class HttpService:
         query = pages.write_query({"feature": feature, "version": version}, limit, cursor)
         data = await self._json("GET", f"/v1/assets/{quote(asset, safe='')}/values", params=query)
         return pages.decode_page("values", data, provenance.decode_value)
+
+    async def lineage(self, key: str) -> ValueLineage:
+        """`GET /v1/values/{key}/lineage`."""
+        data = await self._json("GET", f"/v1/values/{quote(key, safe='')}/lineage")
+        return provenance.decode_lineage(data)
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

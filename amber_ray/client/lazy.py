@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from amber_ray.client.version_lock import remember
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
-from amber_ray.core.model.provenance import ValueInfo
+from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.service import (
     Answered,
@@ -229,6 +230,18 @@ class LazyService:
         """See `Service.replay`."""
         return await (await self._started()).replay(id, tenant=tenant)
 
+    async def list_requests(
+        self,
+        tenant: str | None = None,
+        state: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        """See `Service.list_requests`. Requests of earlier runs are known to an engine only."""
+        return (
+            Page() if self._engine is None else await self._engine.list_requests(tenant, state, limit, cursor)
+        )
+
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """See `Service.explain`."""
         if self._engine is None:
@@ -270,6 +283,10 @@ class LazyService:
                 asset, feature=feature, version=version, limit=limit, cursor=cursor
             )
         )
+
+    async def lineage(self, key: str) -> ValueLineage:
+        """See `Service.lineage`."""
+        return await self._asked(lambda service: service.lineage(key))
 
     async def versions(self) -> list[StoredVersion]:
         """See `Service.versions`."""

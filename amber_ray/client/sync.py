@@ -106,6 +106,8 @@ class Client(Facade[AsyncClient]):
     explain = blocking(AsyncClient.explain)
     assets = blocking(AsyncClient.assets)
     asset_values = blocking(AsyncClient.asset_values)
+    requests = blocking(AsyncClient.requests)
+    lineage = blocking(AsyncClient.lineage)
     versions = blocking(AsyncClient.versions)
     register = blocking(AsyncClient.register)
     features = blocking(AsyncClient.features)

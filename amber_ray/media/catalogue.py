@@ -255,6 +255,16 @@ class Catalogue:
         seen = self._remembered(uri)
         return seen.asset if seen is not None and seen.local and _unchanged(seen) else None
 
+    def places(self, id: str) -> list[Asset]:
+        """The asset as it was found at its latest places, in order; nothing for an unknown one.
+
+        Whether it is still there is not looked at.
+        """
+        places = [record.asset for record in self._packs.of(id)] if _ID.match(id) else []
+        written = {place.uri for place in places}
+        held = [asset for asset in list(self._unwritten.values()) if asset.id == id]
+        return places + [asset for asset in held if asset.uri not in written]
+
     def get(self, id: str) -> Asset:
         """The asset with that id, at a place where its content still is.
 

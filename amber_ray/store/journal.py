@@ -35,6 +35,10 @@ class Journal:
         """Return the ids of all records, sorted. Raises `StoreError` if they can't be listed now."""
         return self._records.ids()
 
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each record, by id. Raises `StoreError` if they can't be listed now."""
+        return self._records.sizes()
+
     def unfinished(self) -> Iterator[dict[str, Any]]:
         """Yield the records whose `state` is "running".
 

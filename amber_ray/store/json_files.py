@@ -78,8 +78,12 @@ class JsonFolder:
 
     def ids(self) -> list[str]:
         """Return the ids of all records, sorted. Raises `StoreError` if they can't be listed now."""
-        names = self._files.sizes(_NAME, self._folder, 1)
-        return sorted(name.rpartition("/")[2].removesuffix(".json") for name in names)
+        return sorted(self.sizes())
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of each record, by id. Raises `StoreError` if they can't be listed now."""
+        sizes = self._files.sizes(_NAME, self._folder, 1)
+        return {name.rpartition("/")[2].removesuffix(".json"): size for name, size in sizes.items()}
 
     def remove(self, id: str) -> None:
         """Delete a record; one that is not there is fine. Raises `StoreError`."""

@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from amber_ray.core.model.provenance import Place, Told, ValueInfo, first, merged
+from amber_ray.core.model.pages import Told, first
+from amber_ray.core.model.provenance import Place, ValueInfo, merged
 from amber_ray.errors import StoreError
 from amber_ray.store import part as pt
 from amber_ray.store import rows as rw
@@ -33,7 +34,7 @@ LOOKED_THROUGH = 256
 
 def about(
     store: ValueStore, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
-) -> Told:
+) -> Told[ValueInfo]:
     """Tell of the first stored values after a place that are about an asset, or a collection that it is in.
 
     Raises `StoreError` for a part that can't be read now: what it has must not count as missing.

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from amber_ray.core.model.kept import window_of
-from amber_ray.core.model.provenance import ValueInfo
+from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.units import MICRO
 from amber_ray.wire.problems import Reading
+from amber_ray.wire.units import decode_asset, encode_asset
 
 VALUE_FILTERS = ("feature", "version")
 
@@ -53,6 +54,24 @@ def decode_value(data: Mapping[str, Any]) -> ValueInfo:
             found=data["per"] == "window",
             inputs=tuple(data["inputs"]),
             **{name: data[name] for name in same},
+        )
+
+
+def encode_lineage(lineage: ValueLineage) -> dict[str, Any]:
+    """Encode a lineage: its nodes, those of which nothing is known but the key at the end, and the media."""
+    nodes: list[dict[str, Any]] = [{**encode_value(node), "known": True} for node in lineage.nodes]
+    nodes += [{"key": key, "known": False} for key in lineage.unknown]
+    return {"key": lineage.key, "nodes": nodes, "assets": [encode_asset(one) for one in lineage.assets]}
+
+
+def decode_lineage(data: Mapping[str, Any]) -> ValueLineage:
+    """Decode a lineage."""
+    with Reading("a lineage"):
+        return ValueLineage(
+            data["key"],
+            tuple(decode_value(node) for node in data["nodes"] if node["known"]),
+            tuple(node["key"] for node in data["nodes"] if not node["known"]),
+            tuple(map(decode_asset, data["assets"])),
         )
 
 

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryView
 from amber_ray.core.model.request import MISSING, AssetFailure, AssetRef, ExplainedStep, RequestView, Result
 from amber_ray.core.model.service import FeatureInfo, RequestEvent
@@ -34,6 +35,7 @@ __all__ = [
     "decode_event",
     "decode_failure",
     "decode_feature",
+    "decode_info",
     "decode_request",
     "decode_result",
     "decode_step",
@@ -44,6 +46,7 @@ __all__ = [
     "encode_event",
     "encode_failure",
     "encode_feature",
+    "encode_info",
     "encode_request",
     "encode_result",
     "encode_step",
@@ -184,6 +187,18 @@ def decode_view(data: Mapping[str, Any], decode: Encode | None = None) -> Reques
             created=data["created"],
             features=tuple(data["features"]),
         )
+
+
+def encode_info(info: RequestInfo) -> dict[str, Any]:
+    """Encode what a listing tells of a request."""
+    return {name: getattr(info, name) for name in RequestInfo.__slots__} | {"features": list(info.features)}
+
+
+def decode_info(data: Mapping[str, Any]) -> RequestInfo:
+    """Decode what a listing tells of a request."""
+    with Reading("a request"):
+        fields = {name: data[name] for name in RequestInfo.__slots__}
+        return RequestInfo(**{**fields, "features": tuple(data["features"])})
 
 
 def encode_event(

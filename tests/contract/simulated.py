@@ -35,10 +35,11 @@ import numpy as np
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
-from amber_ray.core.model.provenance import ValueInfo
+from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
 from amber_ray.core.model.units import Asset, Collection, Segment
@@ -439,6 +440,15 @@ class SimulatedService(Service):
     async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
         return await self._ask(lambda engine: engine.replay(id, tenant=tenant))
 
+    async def list_requests(
+        self,
+        tenant: str | None = None,
+        state: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        return await self._ask(lambda engine: engine.list_requests(tenant, state, limit, cursor))
+
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         return await self._ask(lambda engine: engine.explain(request))
 
@@ -466,6 +476,9 @@ class SimulatedService(Service):
                 asset, feature=feature, version=version, limit=limit, cursor=cursor
             )
         )
+
+    async def lineage(self, key: str) -> ValueLineage:
+        return await self._ask(lambda engine: engine.lineage(key))
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

@@ -33,6 +33,7 @@ OVER_A_RESTART = {
     "test_what_was_purged_stays_purged_over_a_restart": NO_STORE,
     "test_stored_values_that_are_read_one_by_one_are_those_that_count": NO_STORE,
     "test_stored_values_of_an_asset_are_listed_after_a_restart": NO_STORE,
+    "test_accepted_requests_are_listed_after_a_restart": NO_STORE,
     "test_a_restart_loses_nothing_and_repeats_nothing": NO_STORE,
     "test_an_answer_that_is_read_back_is_a_hit_of_the_store": NO_STORE,
     "test_shards_that_die_lose_no_caller_and_no_stored_value": NO_STORE,

@@ -36,7 +36,7 @@ class App:
 
     def __call__(self, call: Call) -> Answer:
         # One of the keys that are drawn has a value; a purge may have taken it.
-        self.service.kept["0" * 32] = StoredValue("0" * 32, "embedding", "1", parse(np.ndarray), np.eye(3))
+        self.service.put("0" * 32, StoredValue("0" * 32, "embedding", "1", parse(np.ndarray), np.eye(3)))
         answer = self.runner.run(asyncio.wait_for(self._ask(call), BOUND))
         self.statuses.setdefault((call.template, call.method.lower()), set()).add(answer.status)
         return answer
@@ -102,6 +102,10 @@ def test_any_call_is_answered_as_the_contract_says(app: App) -> None:
     @example(Call("POST", "/v1/compute", ((b"origin", b"http://["),), b"{}", "/v1/compute"))
     @example(Call("POST", "/v1/requests/%0d%0aSet-Cookie:a=b", (), b"", ""))
     @example(Call("GET", "/%0d%0aa", (), b"", ""))
+    # Names that are known, which are drawn seldom.
+    @example(Call("GET", "/v1/features/probe", (), b"", "/v1/features/{name}"))
+    @example(Call("GET", f"/v1/assets/{'0' * 32}/values", (), b"", "/v1/assets/{id}/values"))
+    @example(Call("GET", f"/v1/values/{'0' * 32}/lineage", (), b"", "/v1/values/{key}/lineage"))
     def fuzz(call: Call) -> None:
         judge(call, app(call))
 

@@ -11,13 +11,14 @@ import json
 import pickle
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from amber_ray.core.deliveries.record import Delivery
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
-from amber_ray.core.model.provenance import Place, Told, ValueInfo, first, merged
+from amber_ray.core.model.pages import Told, first
+from amber_ray.core.model.provenance import Place, ValueInfo, merged
 from amber_ray.core.model.units import Per
 from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.core.planning.plan import Recipe
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tests.simulation.protocol import RewriteWatch
     from tests.simulation.world import World
 
+T = TypeVar("T")
 LOST = Fault("SystemFault", "an input was lost with its node", inputs_lost=True)
 
 
@@ -350,7 +352,7 @@ class SimParts:
 
     async def about(
         self, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
-    ) -> Told:
+    ) -> Told[ValueInfo]:
         """See `Parts.about`."""
         await self._takes("about", asset)
         found: list[ValueInfo] = []
@@ -360,6 +362,17 @@ class SimParts:
                 its = (row.told(name) for row in self._store.open(name).rows)
                 found += [one for one in its if asset in one.assets]
         return first(merged(found).values(), after, most)
+
+    async def rows(self, wanted: Wanted) -> list[ValueInfo]:
+        """See `Parts.rows`."""
+        await self._takes("rows", next(iter(wanted)))
+        found: list[ValueInfo] = []
+        for name, its in wanted.items():
+            try:
+                found += [self._store.open(name).rows[row].told(name) for row, _ in its]
+            except FileNotFoundError:
+                continue
+        return found
 
     async def sweep(self) -> None:
         """See `Parts.sweep`."""
@@ -521,6 +534,11 @@ class SimJournal:
         await asyncio.sleep(0.02)
         found = [json.loads(text) for text in self._records.values()]
         return [data for data in found if data["state"] == "running"]
+
+    async def told(self, among: Callable[[str], bool], tell: Callable[[Mapping[str, Any]], T]) -> list[T]:
+        """See `Journal.told`."""
+        await asyncio.sleep(0.02)
+        return [tell(json.loads(text)) for name, text in self._records.items() if among(name)]
 
     async def sweep(self, before: float) -> None:
         """See `Journal.sweep`."""

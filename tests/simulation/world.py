@@ -618,6 +618,10 @@ class SimAssets:
             raise found
         return found
 
+    async def places(self, ids: Sequence[str]) -> list[Asset]:
+        """See `Assets.places`."""
+        return [asset for id in ids for asset in self._world.places.values() if asset.id == id]
+
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         """See `Assets.page`."""
         await asyncio.sleep(0.1 * self._world.draws.unit("page", self._name))

@@ -4,6 +4,7 @@
     unit_codec   assets and units as JSON, for journals, records and HTTP
     naming       what media is called in the texts of failures, which are kept without names
     request      what a caller asks and is told: `ComputeRequest`, `Result`, `Failure`, `RequestView`
+    asked        requests in a listing, and what became of them
     kept         what is stored of versions of features, today's or not
     demands      standing requests, and how they stand
     demand_codec the same as JSON

@@ -13,11 +13,12 @@ Must not know: stores, HTTP.
 from __future__ import annotations
 
 import base64
+import heapq
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import BadRequest
@@ -126,6 +127,60 @@ def page_of(
             return Page(tuple(found), write_cursor(of, *place(found[-1])))
         found.append(row)
     return Page(tuple(found), write_cursor(of, *place(found[-1])) if more and found else None)
+
+
+# --- what several places tell of
+
+
+class Placed(Protocol):
+    """Something that has a place in a listing, by which it is compared: JSON-able."""
+
+    @property
+    def place(self) -> tuple[Any, ...]:
+        """The place."""
+        ...
+
+
+P = TypeVar("P", bound=Placed)
+
+
+@dataclass(frozen=True, slots=True)
+class Told(Generic[P]):
+    """What one place tells of, in order, up to the place `end`; None: there is nothing else."""
+
+    values: tuple[P, ...] = ()
+    end: tuple[Any, ...] | None = None
+
+
+def first(values: Iterable[P], after: tuple[Any, ...] | None, most: int) -> Told[P]:
+    """Tell of the first after a place, which are given in no order."""
+    its = heapq.nsmallest(most + 1, (v for v in values if after is None or v.place > after), key=_place)
+    return Told(tuple(its[:most]), its[most - 1].place if len(its) > most else None)
+
+
+def together(several: Iterable[Told[P]], merged: Callable[[Iterable[P]], Mapping[str, P]]) -> Told[P]:
+    """Return what several places tell as one: in order, as far as all of them have told.
+
+    `merged` makes one of those that several places know.
+    """
+    several = list(several)
+    end = min((told.end for told in several if told.end is not None), default=None)
+    every = merged(value for told in several for value in told.values).values()
+    return Told(tuple(sorted((v for v in every if end is None or v.place <= end), key=_place)), end)
+
+
+def told_page(told: Told[P], limit: int, of: str) -> Page[P]:
+    """Return the first as a page; what `told` does not reach is on the pages after it."""
+    its = told.values[:limit]
+    end = its[-1].place if len(told.values) > limit else told.end
+    return Page(its, None if end is None else write_cursor(of, *end))
+
+
+def _place(value: Placed) -> tuple[Any, ...]:
+    return value.place
+
+
+# --- assets in memory
 
 
 ASSETS = "assets"

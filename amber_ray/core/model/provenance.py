@@ -1,6 +1,6 @@
 """What is told of values beside the values themselves: what each is of, how it was made, where it is.
 
-Shards tell it of what they have in memory, the first one of what is stored; `together` makes one of both.
+Shards tell it of what they have in memory, the first one of what is stored; `merged` makes one of both.
 Must not know: where values are stored.
 """
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from amber_ray.core.model.kept import unit_per, window_of
-from amber_ray.core.model.pages import Page, write_cursor
+from amber_ray.core.model.units import Asset
 
 VALUES = "values"
 """What cursors of listings of values say that they are of."""
@@ -53,7 +53,7 @@ class ValueInfo:
 
     @property
     def per(self) -> str:
-        """What it is of, in a word: `asset`, `segment` (of the grid), `window` (found) or `collection`."""
+        """What it is of: `asset`, `segment` (of the grid), `window` (found) or `collection`."""
         return "window" if self.found else unit_per(self.unit)
 
     @property
@@ -71,36 +71,19 @@ class ValueInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """Values that one place tells of, in order, up to the place `end`; None: there are no others."""
+class ValueLineage:
+    """What a value was made from, down to the media.
 
-    values: tuple[ValueInfo, ...] = ()
-    end: Place | None = None
+    - `nodes`: the value itself and all below it, each once, users before their inputs where they are on
+      different levels. One that is neither stored nor in memory was found by planning again;
+    - `unknown`: keys of inputs of which nothing is known any more;
+    - `assets`: the media at the bottom, one for each place where it was found, the latest last.
+    """
 
-
-EMPTY = Told()
-
-
-def first(values: Iterable[ValueInfo], after: Place | None, most: int) -> Told:
-    """Tell of the first values after a place."""
-    its = sorted((v for v in values if after is None or v.place > after), key=lambda v: v.place)
-    return Told(tuple(its[:most]), its[most - 1].place if len(its) > most else None)
-
-
-def together(several: Iterable[Told]) -> Told:
-    """Return what several places tell as one: in order, each key once, as far as all of them have told."""
-    several = list(several)
-    end = min((told.end for told in several if told.end is not None), default=None)
-    every = merged(value for told in several for value in told.values)
-    its = sorted((v for v in every.values() if end is None or v.place <= end), key=lambda v: v.place)
-    return Told(tuple(its), end)
-
-
-def values_page(told: Told, limit: int) -> Page[ValueInfo]:
-    """Return the first values as a page; what `told` does not reach is on the pages after it."""
-    its = told.values[:limit]
-    end = its[-1].place if len(told.values) > limit else told.end
-    return Page(its, None if end is None else write_cursor(VALUES, *end))
+    key: str
+    nodes: tuple[ValueInfo, ...]
+    unknown: tuple[str, ...] = ()
+    assets: tuple[Asset, ...] = ()
 
 
 def merged(values: Iterable[ValueInfo]) -> dict[str, ValueInfo]:

@@ -14,10 +14,11 @@ from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mappin
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
-from amber_ray.core.model.provenance import ValueInfo
+from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import ValueType
@@ -172,6 +173,20 @@ class Service(Protocol):
         """
         ...
 
+    async def list_requests(
+        self,
+        tenant: str | None = None,
+        state: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        """A page of the requests of a tenant, or of all, in some state, or in any; the newest first.
+
+        An accepted request is remembered for `Settings.request_seconds`, another one for some minutes after
+        its end. See `core.model.pages`. Raises `BadRequest` for a state, limit or cursor that is none.
+        """
+        ...
+
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """What `compute` would do, step by step in dependency order; runs nothing."""
         ...
@@ -203,6 +218,13 @@ class Service(Protocol):
 
         They come by feature, version and time in the asset; see `core.model.pages`. Raises `UnknownAsset` for
         an asset that nothing is known of, `BadRequest` for a limit or cursor that is none.
+        """
+        ...
+
+    async def lineage(self, key: str) -> ValueLineage:
+        """What a value was made from, down to the media; no value is read.
+
+        Raises `UnknownKey` if there is none, `TooLarge` for one that is made from too many.
         """
         ...
 

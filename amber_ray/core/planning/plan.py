@@ -12,6 +12,8 @@ Must not know: Ray, what is stored, which step runs when.
 
 from __future__ import annotations
 
+import functools
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -92,6 +94,20 @@ class Recipe:
         pooled = self.is_class or bool(self.calls.concurrency)
         object.__setattr__(self, "pooled", pooled)
         object.__setattr__(self, "fusable", not (pooled or self.calls.alone) and self.resources.plain)
+
+
+def params_of(recipe: Recipe) -> str:
+    """A recipe's parameters as its rows have them, in JSON: its own, then its inputs' by `feature.name`."""
+    return _params(recipe.model, recipe.params, recipe.above)
+
+
+@functools.lru_cache(maxsize=1024)
+def _params(
+    model: tuple[tuple[str, Any], ...],
+    params: tuple[tuple[str, Any], ...],
+    above: tuple[tuple[str, Any], ...],
+) -> str:
+    return json.dumps(dict((*sorted((*model, *params)), *sorted(above))))
 
 
 @dataclass(slots=True, eq=False)
@@ -248,6 +264,12 @@ class Planner:
             return ()
         unit = Collection.of(assets)
         found = [self._target(name, unit) for name in names]
+        self._targets.extend(found)
+        return tuple(found)
+
+    def add_unit(self, unit: Unit) -> tuple[Target, ...]:
+        """Plan every requested feature for one unit, whatever it is per. Return the new targets."""
+        found = [self._target(name, unit) for name in self.features]
         self._targets.extend(found)
         return tuple(found)
 

@@ -19,10 +19,11 @@ import ray
 
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
-from amber_ray.core.model.provenance import ValueInfo
+from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import (
     Answered,
@@ -318,6 +319,17 @@ class GatewayService:
         view: DeliveryView = await self._call("replay", id, tenant=tenant)
         return view
 
+    async def list_requests(
+        self,
+        tenant: str | None = None,
+        state: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        """See `Service.list_requests`."""
+        page: Page[RequestInfo] = await self._call("list_requests", tenant, state, limit, cursor)
+        return page
+
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """See `Service.explain`."""
         return list(await self._planned("explain", request))
@@ -349,6 +361,11 @@ class GatewayService:
             "list_values", asset, feature=feature, version=version, limit=limit, cursor=cursor
         )
         return page
+
+    async def lineage(self, key: str) -> ValueLineage:
+        """See `Service.lineage`."""
+        lineage: ValueLineage = await self._call("lineage", key)
+        return lineage
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

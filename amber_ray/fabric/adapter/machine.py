@@ -73,6 +73,10 @@ class CatalogueAssets:
         """See `Assets.add`."""
         return await asyncio.to_thread(self._catalogue.add, uri)
 
+    async def places(self, ids: Sequence[str]) -> list[Asset]:
+        """See `Assets.places`."""
+        return await asyncio.to_thread(lambda: [asset for id in ids for asset in self._catalogue.places(id)])
+
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         """See `Assets.page`."""
         return await asyncio.to_thread(self._catalogue.page, only, limit, cursor)

@@ -297,6 +297,9 @@ class _NoJournal:
     async def unfinished(self) -> list[Mapping[str, Any]]:
         return []
 
+    async def told(self, among: Callable[[str], bool], tell: Callable[[Mapping[str, Any]], T]) -> list[T]:
+        return []
+
     async def sweep(self, before: float) -> None:
         """There is nothing to forget."""
 

@@ -24,7 +24,7 @@ from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state import events as ev
-from amber_ray.errors import StoreError
+from amber_ray.errors import DamagedRecord, StoreError
 from amber_ray.fabric.adapter import faults, machine
 from amber_ray.fabric.adapter.stored_parts import StoredParts
 from amber_ray.fabric.shard.ports import (
@@ -272,6 +272,8 @@ class FileJournal:
 
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
+        self._told: dict[str, tuple[int, Any]] = {}
+        self._telling = threading.Lock()
 
     async def write(self, name: str, data: Mapping[str, Any]) -> None:
         """See `Journal.write`."""
@@ -284,6 +286,25 @@ class FileJournal:
     async def unfinished(self) -> list[Mapping[str, Any]]:
         """See `Journal.unfinished`."""
         return await asyncio.to_thread(lambda: list(self._journal.unfinished()))
+
+    async def told(self, among: Callable[[str], bool], tell: Callable[[Mapping[str, Any]], T]) -> Sequence[T]:
+        """See `Journal.told`."""
+        return await asyncio.to_thread(self._tell, among, tell)
+
+    def _tell(self, among: Callable[[str], bool], tell: Callable[[Mapping[str, Any]], T]) -> list[T]:
+        with self._telling:
+            sizes = {name: size for name, size in self._journal.sizes().items() if among(name)}
+            kept = {name: told for name, told in self._told.items() if sizes.get(name) == told[0]}
+            for name in sizes.keys() - kept.keys():
+                try:
+                    data = self._journal.read(name)
+                except DamagedRecord as error:
+                    log.error("%s; it is left out of the list of requests", error)
+                    continue
+                if data is not None:
+                    kept[name] = sizes[name], tell(data)
+            self._told = kept
+            return [told for _, told in kept.values()]
 
     async def sweep(self, before: float) -> None:
         """See `Journal.sweep`."""

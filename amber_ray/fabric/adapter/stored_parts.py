@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 
 from amber_ray.core.model.kept import Kept, StoredVersion
-from amber_ray.core.model.provenance import Place, Told
+from amber_ray.core.model.pages import Told
+from amber_ray.core.model.provenance import Place, ValueInfo
 from amber_ray.core.planning.homes import ALL, Share
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.fabric.shard.ports import PartKeys
+from amber_ray.fabric.transport.messages import Wanted
 from amber_ray.store import provenance
 from amber_ray.store.parquet import ValueStore
 
@@ -45,9 +47,13 @@ class StoredParts:
 
     async def about(
         self, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
-    ) -> Told:
+    ) -> Told[ValueInfo]:
         """See `Parts.about`."""
         return await asyncio.to_thread(provenance.about, self._store, asset, feature, version, after, most)
+
+    async def rows(self, wanted: Wanted) -> list[ValueInfo]:
+        """See `Parts.rows`."""
+        return list((await asyncio.to_thread(provenance.rows, self._store, wanted)).values())
 
     async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
         """See `Parts.kept`."""

@@ -10,6 +10,7 @@
     └ request      one of them: its state, and how callers wait for it to change; it makes no events
     explaining     what a request would do, put together from what each shard foresees
     shard_client   what is told to a shard, and again after it restarted; the long poll for its updates
+    lineage        what a value was made from, down to the media
     value_reader   values by key: from this process's memory, a part, a shard, or the object store
     ├ cache        this process's memory: values that were read, and answers for repeated requests
     └ near         which small stored values this process may read by itself, and reads them

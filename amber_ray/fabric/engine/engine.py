@@ -24,6 +24,8 @@ from typing import Any
 import amber_ray.errors as errors
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model import asked
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.pages import (
@@ -31,10 +33,13 @@ from amber_ray.core.model.pages import (
     USUAL,
     AssetFilter,
     Page,
+    Told,
     checked_limit,
     read_cursor,
+    together,
+    told_page,
 )
-from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, together, values_page
+from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, ValueLineage, merged
 from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
 from amber_ray.core.model.stats import OF_ENGINES, cumulated
@@ -43,6 +48,7 @@ from amber_ray.errors import AmberError, BadRequest, MediaError, UnknownAsset
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
 from amber_ray.fabric.engine.callbacks import Callbacks
 from amber_ray.fabric.engine.explaining import explained
+from amber_ray.fabric.engine.lineage import LineageReader
 from amber_ray.fabric.engine.near import NearValues
 from amber_ray.fabric.engine.planner import RequestPlanner
 from amber_ray.fabric.engine.ports import Ports
@@ -101,6 +107,7 @@ class Engine:
         self._reader = ValueReader(
             self._registries, self._shards, ports.objects, self._cache, answers, places, near, counts
         )
+        self._lineage = LineageReader(settings, registry, self._shards, ports.assets)
         session = ports.identity.new_id()
         self._unopened = [
             ShardClient(
@@ -238,6 +245,25 @@ class Engine:
         """End the request for everyone; work that others wait for goes on. A finished one stays as it is."""
         return await self._requests.cancel(id)
 
+    async def list_requests(
+        self,
+        tenant: str | None = None,
+        state: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[RequestInfo]:
+        """A page of requests, the newest first; see `Service.list_requests`."""
+        checked_limit(limit), asked.checked_state(state)
+        after = read_cursor(asked.REQUESTS, cursor, *asked.PLACE)
+        most = limit + 1 if state is None else max(limit + 1, asked.LOOKED_THROUGH)
+        shards = await asyncio.gather(*(s.call("requests", tenant, after, most) for s in self._shards))
+        known = asked.merged(one for shard in shards for one in shard.values)
+        # Known here alone: what was answered from this memory, or has not been brought to the shards yet.
+        alone = self._requests.told(tenant, after, most, known)
+        told = together([*shards, alone], asked.merged)
+        its = tuple(one for one in told.values if state in (None, one.state))
+        return told_page(Told(its, told.end), limit, asked.REQUESTS)
+
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """What `compute` would do, step by step in dependency order; runs nothing."""
         await self._find(request.registry)
@@ -294,12 +320,17 @@ class Engine:
         checked_limit(limit)
         after = read_cursor(VALUES, cursor, *PLACE)
         asked = asset, feature, version, after, limit + 1
-        told = together(await asyncio.gather(*(shard.call("about", *asked) for shard in self._shards)))
+        several = await asyncio.gather(*(shard.call("about", *asked) for shard in self._shards))
+        told: Told[ValueInfo] = together(several, merged)
         if not told.values and told.end is None and after is None:
             [found] = await self._ports.assets.resolve([AssetRef(id=asset)])
             if isinstance(found, UnknownAsset):
                 raise found
-        return values_page(told, limit)
+        return told_page(told, limit, VALUES)
+
+    async def lineage(self, key: str) -> ValueLineage:
+        """What a value was made from, down to the media; see `Service.lineage`."""
+        return await self._lineage.read(key)
 
     async def purge(
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None

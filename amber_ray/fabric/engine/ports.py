@@ -82,6 +82,10 @@ class Assets(Protocol):
         """Identify and probe the media at a URI. Raises `MediaError` and kin."""
         ...
 
+    async def places(self, ids: Sequence[str]) -> list[Asset]:
+        """Assets at their latest places, one for each place; nothing for those that are not known."""
+        ...
+
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         """A page of the assets that are known; see `Service.list_assets`."""
         ...

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from amber_ray.core.model.asked import Place, RequestInfo
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.request import (
     MISSING,
@@ -364,6 +365,16 @@ class TrackedRequest:
             features=self.features,
         )
 
+    @property
+    def place(self) -> Place:
+        """Where it comes in a listing."""
+        return -self.created, self.id
+
+    def info(self) -> RequestInfo:
+        """What a listing tells of it."""
+        state = "running" if self.running else _state(self, self.answers)
+        return _info(self, state, self.targets, self.answers)
+
     def ended(self, now: float) -> Ended:
         """A finished request as it is remembered from `now` on."""
         return Ended(
@@ -415,6 +426,16 @@ class Ended(NamedTuple):
             created=self.created,
             features=self.features,
         )
+
+    @property
+    def place(self) -> Place:
+        """Where it comes in a listing."""
+        return -self.created, self.id
+
+    def info(self) -> RequestInfo:
+        """What a listing tells of it."""
+        answers = {a.key: a for a in self.answers}
+        return _info(self, _state(self, answers), self.targets, answers)
 
     def tracked(self) -> TrackedRequest:
         """The request as it was, for whoever wants to be told its events."""
@@ -481,6 +502,19 @@ def _result(target: Target, answer: Answer | None, cancelled: bool) -> Result:
         value=MISSING if answer.inline is None else pickled.loads(answer.inline),
         seconds=answer.seconds,
         cached=answer.cached,
+    )
+
+
+def _info(
+    one: TrackedRequest | Ended, state: RequestState, targets: Sequence[Target], answers: Mapping[str, Answer]
+) -> RequestInfo:
+    """What a listing tells of a request. No value is opened."""
+    its = [answers.get(target.key) for target in targets]
+    ready = sum(answer is not None and answer.failure is None for answer in its)
+    failed = sum(answer is not None and answer.failure is not None for answer in its)
+    lost = len(one.failed_assets) * len(one.features)
+    return RequestInfo(
+        one.id, state, one.tenant, one.created, one.features, len(its) + lost, ready, failed + lost
     )
 
 

@@ -13,6 +13,8 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+from amber_ray.core.model.asked import Place, RequestInfo
+from amber_ray.core.model.pages import Told, first
 from amber_ray.core.model.request import RequestView
 from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.model.units import EachRange
@@ -89,6 +91,26 @@ class RequestTracker:
     def running(self) -> list[TrackedRequest]:
         """The requests that are under way."""
         return [r for r in self._requests.values() if isinstance(r, TrackedRequest) and r.running]
+
+    def told(
+        self, tenant: str | None, after: Place | None, most: int, known: Collection[str]
+    ) -> Told[RequestInfo]:
+        """The newest requests that this engine knows and that are not `known` otherwise, after a place.
+
+        One that came to nothing is none.
+        """
+        its = first(
+            (
+                one
+                for one in self._requests.values()
+                if (isinstance(one, Ended) or one.error is None)
+                and tenant in (None, one.tenant)
+                and one.id not in known
+            ),
+            after,
+            most,
+        )
+        return Told(tuple(one.info() for one in its.values), its.end)
 
     def registries(self) -> set[str]:
         """The digests that requests under way name as what they are planned with."""

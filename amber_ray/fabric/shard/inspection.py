@@ -18,13 +18,13 @@ from amber_ray.core.model.request import Failure
 from amber_ray.core.model.stats import CLASSES, HITS_MEMORY, HITS_STORE, series
 from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit
 from amber_ray.core.planning.fanout import Windows
+from amber_ray.core.planning.plan import params_of
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE, State
 from amber_ray.fabric.shard.actor_pools import ActorPools
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.requests import RequestTable
-from amber_ray.fabric.shard.spill import params_of
 from amber_ray.fabric.transport.messages import Foreseen, PartRows, PlanPart
 from amber_ray.store.key_index import hexed
 

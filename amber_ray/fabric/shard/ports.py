@@ -18,7 +18,8 @@ import numpy as np
 from amber_ray.core.deliveries.record import Delivery, Outcome
 from amber_ray.core.deliveries.urls import CallbackUrl
 from amber_ray.core.model.kept import Kept, StoredVersion
-from amber_ray.core.model.provenance import Place, Told
+from amber_ray.core.model.pages import Told
+from amber_ray.core.model.provenance import Place, ValueInfo
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
@@ -33,6 +34,7 @@ Ref: TypeAlias = Any
 """A handle of an object in the object store that this shard owns. Only adapters look inside."""
 TaskResult: TypeAlias = tuple[Sequence[StepResult], Sequence[Ref]]
 """A task's report and the objects that hold its large values."""
+T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
 
 
@@ -194,8 +196,12 @@ class Parts(Protocol):
 
     async def about(
         self, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
-    ) -> Told:
+    ) -> Told[ValueInfo]:
         """What is stored about an asset, or a collection that it is in: the first values after a place."""
+        ...
+
+    async def rows(self, wanted: Wanted) -> list[ValueInfo]:
+        """What is told of some rows beside their values, as far as they are there."""
         ...
 
     async def sweep(self) -> None:
@@ -245,6 +251,14 @@ class Journal(Protocol):
 
     async def unfinished(self) -> list[Mapping[str, Any]]:
         """Records whose `state` is "running"."""
+        ...
+
+    async def told(self, among: Callable[[str], bool], tell: Callable[[Mapping[str, Any]], T]) -> Sequence[T]:
+        """What `tell` makes of each record whose name is `among` those meant, in no order.
+
+        It is kept in memory as long as a record stays as it is, so each is read once. `tell` is always the
+        same function.
+        """
         ...
 
     async def sweep(self, before: float) -> None:

@@ -11,10 +11,11 @@ import asyncio
 import dataclasses
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
+from amber_ray.core.model.asked import Place, RequestInfo, about
 from amber_ray.core.model.naming import assets_of
-from amber_ray.core.model.request import Failure
+from amber_ray.core.model.request import Failure, RequestState
 from amber_ray.core.model.unit_codec import asset_from_json, asset_to_json, unit_from_json, unit_to_json
 from amber_ray.core.model.units import Asset, Collection, EachRange, Segment, Unit
 from amber_ray.core.planning.plan import Target
@@ -108,6 +109,27 @@ class Record:
         more = f" (and {len(wrong) - 1} more)" if len(wrong) > 1 else ""
         head = f"{failed} of {asked} results failed: " if failed else ""
         return head + " ".join(wrong[0].split())[:LONGEST] + more
+
+    @property
+    def place(self) -> Place:
+        """Where it comes in a listing."""
+        return -self.created, self.id
+
+    def info(self, shard: int) -> RequestInfo:
+        """What a listing tells of this shard's part; the first shard's tells of assets not found, too."""
+        features, lost = about({**(self.body or {}), **(self.about or {})}, [t.feature for t in self.targets])
+        lost = lost if shard in (self.shards or (shard,))[:1] else 0
+        failed = sum(answer.failure is not None for answer in self.answers.values())
+        return RequestInfo(
+            self.id,
+            cast("RequestState", self.state),
+            self.tenant,
+            self.created,
+            features,
+            self.known_count() + lost,
+            len(self.answers) - failed,
+            failed + lost,
+        )
 
     def reply(self, progress: tuple[int, int], changes: int, *, full: bool = False) -> Reply:
         """The record as told to an engine; `full` for one that has not seen the request."""

@@ -20,7 +20,9 @@ from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, 
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.asked import Place, RequestInfo, noted
 from amber_ray.core.model.kept import Kept
+from amber_ray.core.model.pages import Told, first
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.unit_codec import asset_from_json
 from amber_ray.core.model.units import Collection as AssetCollection
@@ -589,6 +591,32 @@ class RequestTable:
             if record is not None:
                 found[id] = record.standing(count=record.state != "running" or id in counted)
         return found
+
+    async def told(self, tenant: str | None, after: Place | None, most: int) -> Told[RequestInfo]:
+        """The newest of the requests that are remembered here or on paper, after a place; of one tenant.
+
+        Other shards' questions are none. What is here counts: paper may be a moment behind.
+        """
+        on_paper = await self._journal.told(self._is_here, self._noted)
+        found: dict[str, RequestInfo | Record] = {one.id: one for one in on_paper if one is not None}
+        found |= {record.id: record for record in self._records.values() if not record.internal}
+        its = first((one for one in found.values() if tenant in (None, one.tenant)), after, most)
+        infos = (one.info(self._shard) if isinstance(one, Record) else one for one in its.values)
+        return Told(tuple(infos), its.end)
+
+    def _is_here(self, name: str) -> bool:
+        """Whether a record on paper is of a part that this shard has, or has taken over."""
+        home = name.rpartition(".")[2]
+        if not home.isdecimal():
+            return False
+        return (int(home) if int(home) < self._settings.shards else 0) == self._shard
+
+    def _noted(self, data: Mapping[str, Any]) -> RequestInfo | None:
+        try:
+            return noted(data, self._shard)
+        except (KeyError, TypeError, ValueError) as error:
+            log.warning("the record of request %s is not understood: %r", data.get("id"), error)
+            return None
 
     # --- a new incarnation
 

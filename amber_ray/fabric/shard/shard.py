@@ -25,9 +25,11 @@ from typing import Any
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
+from amber_ray.core.model import asked
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
-from amber_ray.core.model.provenance import EMPTY, Place, Told, first, together
+from amber_ray.core.model.pages import Told, first, together
+from amber_ray.core.model.provenance import Place, ValueInfo, merged
 from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.scheduler.costs import Means
@@ -482,17 +484,29 @@ class Shard:
 
     async def about(
         self, asset: str, feature: str | None, version: str | None, after: Place | None, most: int
-    ) -> Told:
+    ) -> Told[ValueInfo]:
         """What there is about an asset: the first values after a place, and how far that goes.
 
         Every shard tells what it has in memory, the first one what is stored, too.
         """
         await self._up()
-        stored = EMPTY
+        stored: Told[ValueInfo] = Told()
         if self.context.shard == 0:
             stored = await self.context.parts.about(asset, feature, version, after, most)
         held = first(inspection.about(self.context, asset, feature, version), after, most)
-        return together([stored, held])
+        return together([stored, held], merged)
+
+    async def provenance(self, keys: Sequence[str]) -> list[ValueInfo]:
+        """What is known of those values that this shard has, in memory or stored."""
+        await self._up()
+        found = [one for key in keys if (one := inspection.held(self.context, key)) is not None]
+        held = {one.key for one in found}
+        left = [key for key in keys if key not in held]
+        wanted: dict[str, list[tuple[int, str]]] = {}
+        for key, place in zip(left, self.context.index.find_many(left), strict=True):
+            if place is not None:
+                wanted.setdefault(place[0], []).append((place[1], key))
+        return found + (await self.context.parts.rows(wanted) if wanted else [])
 
     async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
         """Forget values in all shards and on disk; returns their keys. Only the first shard is asked this."""
@@ -503,6 +517,13 @@ class Shard:
         """What is stored of each feature and version."""
         await self._up()
         return await self.context.parts.versions()
+
+    async def requests(
+        self, tenant: str | None, after: asked.Place | None, most: int
+    ) -> Told[asked.RequestInfo]:
+        """The newest requests that this shard has a part of, after a place; see `RequestTable.told`."""
+        await self._up()
+        return await self._requests.told(tenant, after, most)
 
     async def failures(self) -> list[Failure]:
         """The failures remembered now."""

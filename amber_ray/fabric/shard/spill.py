@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import asyncio
 import collections
-import functools
-import json
 import logging
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Segment
 from amber_ray.core.planning.fanout import Windows
-from amber_ray.core.planning.plan import Recipe
+from amber_ray.core.planning.plan import Recipe, params_of
 from amber_ray.core.state import events as ev
 from amber_ray.core.state.entry import AVAILABLE
 from amber_ray.errors import Unavailable
@@ -220,17 +217,3 @@ def _unreadable(key: str, part: str, why: str) -> Failure:
 def packed(keys: Sequence[str]) -> np.ndarray:
     """Hex keys as the index takes them: uint8[n, 16]."""
     return np.frombuffer(bytes.fromhex("".join(keys)), dtype=np.uint8).reshape(-1, 16)
-
-
-def params_of(recipe: Recipe) -> str:
-    """A recipe's parameters as its rows have them, in JSON: its own, then its inputs' by `feature.name`."""
-    return _params(recipe.model, recipe.params, recipe.above)
-
-
-@functools.lru_cache(maxsize=1024)
-def _params(
-    model: tuple[tuple[str, Any], ...],
-    params: tuple[tuple[str, Any], ...],
-    above: tuple[tuple[str, Any], ...],
-) -> str:
-    return json.dumps(dict((*sorted((*model, *params)), *sorted(above))))

@@ -57,6 +57,7 @@ def _maybe(schema: Schema) -> Schema:
 TEXT: Schema = {"type": "string"}
 COUNT: Schema = {"type": "integer", "minimum": 0}
 NUMBER: Schema = {"type": "number"}
+STATE: Schema = {"type": "string", "enum": ["running", "done", "failed", "cancelled"]}
 FLAG: Schema = {"type": "boolean"}
 ID: Schema = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 VERSION = "auto-a881ee23ad9653ac"
@@ -171,6 +172,16 @@ EXAMPLES: dict[str, Any] = {
     "KeyList": {"keys": [KEY, "1c6a4d3bae9f801722334455667788a0"]},
     "Progress": {"done": 1, "total": 3},
     "AssetUri": {"uri": "file:///media/a.mp4"},
+    "RequestInfo": {
+        "id": REQUEST,
+        "state": "done",
+        "tenant": "search",
+        "created": 1767225600.0,
+        "features": ["redness"],
+        "results": 3,
+        "ready": 2,
+        "failed": 1,
+    },
     "ValueInfo": {
         "key": KEY,
         "feature": "redness",
@@ -225,6 +236,15 @@ EXAMPLES["Running"] = {
     "results": [PENDING],
 }
 EXAMPLES["Plan"] = {"steps": [EXAMPLES["Step"]], "states": {"missing": 1}, "seconds": 0.8, "unknown": []}
+
+EXAMPLES["Lineage"] = {
+    "key": KEY,
+    "nodes": [
+        {**EXAMPLES["ValueInfo"], "known": True},
+        {"key": EXAMPLES["ValueInfo"]["inputs"][0], "known": False},
+    ],
+    "assets": [EXAMPLES["Asset"]],
+}
 
 _END = r"\Z"
 """How a pattern of `wire` ends; JSON Schema's patterns are ECMA-262's, which write `$`."""
@@ -346,7 +366,7 @@ SCHEMAS: dict[str, Schema] = {
     "Request": _object(
         "id state features progress results",
         id=TEXT,
-        state={"type": "string", "enum": ["running", "done", "failed", "cancelled"]},
+        state=STATE,
         features={**_list(TEXT), "description": "the features asked for, in order"},
         progress=_object("done total", done=COUNT, total=COUNT),
         tenant=TEXT,
@@ -500,6 +520,25 @@ SCHEMAS: dict[str, Schema] = {
         "additionalProperties": False,
     },
     "FailureList": _object("failures", failures=_list(ref("Failure"))),
+    "RequestInfoPage": _page("requests", "RequestInfo"),
+    "RequestInfo": _object(
+        "id state tenant created features results ready failed",
+        id=TEXT,
+        state=STATE,
+        tenant=TEXT,
+        created={**NUMBER, "description": "seconds since 1970"},
+        features={**_list(TEXT), "description": "the features asked for"},
+        results={**COUNT, "description": "how many were asked for; it grows while windows are found"},
+        ready={**COUNT, "description": "how many of them have a value"},
+        failed={**COUNT, "description": "how many of them have none"},
+    ),
+    "Lineage": _object(
+        "key nodes assets",
+        key=ID,
+        nodes=_list({"anyOf": [ref("ValueInfo"), ref("UnknownValue")]}),
+        assets={**_list(ref("Asset")), "description": "the media, once for each place where it was found"},
+    ),
+    "UnknownValue": _object("key known", key=TEXT, known={"type": "boolean", "enum": [False]}),
     "AssetPage": _page("assets", "Asset"),
     "ValueInfoPage": _page("values", "ValueInfo"),
     "ValueInfo": _object(
@@ -519,6 +558,7 @@ SCHEMAS: dict[str, Schema] = {
         },
         asset=_maybe(ID),
         unit=ref("Unit"),
+        known={**FLAG, "description": "of a lineage's node: false if nothing but its key is known"},
         made={**NUMBER, "description": "when, in seconds since 1970"},
         seconds={**NUMBER, "description": "how long it took"},
         device={**TEXT, "description": "where: `cpu`, or the GPU's name"},

@@ -1,8 +1,8 @@
 """The HTTP contract, path by path: each handler is declared with its OpenAPI operation.
 
     compute     POST /v1/compute and /v1/explain
-    values      GET /v1/values/{key}; POST /v1/values, which gives many, and DELETE, which purges
-    requests    GET and DELETE /v1/requests/{id}, and its events
+    values      GET /v1/values/{key}, and its lineage; POST /v1/values, which gives many; DELETE purges
+    requests    GET /v1/requests, by pages; GET and DELETE /v1/requests/{id}, and its events
     assets      GET /v1/assets, by pages, and POST: by URI or as an upload; an asset's values
     features    GET /v1/features, /v1/features/{name} and /v1/versions
     deliveries  GET /v1/deliveries, and POST /v1/deliveries/{id}/replay: callbacks

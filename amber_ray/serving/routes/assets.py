@@ -119,7 +119,7 @@ async def assets(context: AppContext, request: Request) -> Response:
         *PAGED,
     ],
 )
-async def asset_values(context: AppContext, request: Request) -> Response:
+async def about(context: AppContext, request: Request) -> Response:
     """The values that there are about an asset, page by page."""
     id = request.path_params["id"]
     if not KEY.match(id):
@@ -134,7 +134,7 @@ async def asset_values(context: AppContext, request: Request) -> Response:
 
 
 PATHS = [
-    Path("/v1/assets/{id}/values", GET=asset_values),
+    Path("/v1/assets/{id}/values", GET=about),
     Path("/v1/assets", GET=assets, POST=asset),
 ]
 

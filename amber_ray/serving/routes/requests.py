@@ -1,4 +1,4 @@
-"""`GET` and `DELETE /v1/requests/{id}`, and `GET /v1/requests/{id}/events`."""
+"""`GET /v1/requests`, `GET` and `DELETE /v1/requests/{id}`, and `GET /v1/requests/{id}/events`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from amber_ray.serving.described.parts import (
     APPLIED,
     ID,
     OWN_REQUEST,
+    PAGED,
     PREFER,
     RETRY,
     STRING,
     answer,
     header,
+    page,
+    query,
     view,
 )
 from amber_ray.serving.described.schemas import EXAMPLES, ref
@@ -31,7 +34,8 @@ from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.compute import POLL_AFTER
 from amber_ray.serving.routes.endpoint import Path, caller_of, described
 from amber_ray.serving.sse import HEADERS, EventStream, frame
-from amber_ray.wire.views import REQUEST_ID_HEADER, encode_event
+from amber_ray.wire.pages import encode_page, read_query
+from amber_ray.wire.views import REQUEST_ID_HEADER, encode_event, encode_info
 
 EVENTS = b"".join(
     frame(name, encode_json(data))
@@ -114,6 +118,37 @@ async def events(context: AppContext, request: Request) -> ASGIApp:
     return stream
 
 
+@described(
+    "requests",
+    Scope.READ,
+    {"200": page("requests", "RequestInfo")},
+    "400",
+    description="The newest first, without their results: those of the token's tenant, or for a token that "
+    "may operate of all, or of the `tenant` given. An accepted request (202) is remembered for "
+    "`request_seconds` (by default 7 days), one that was answered at once for 5 minutes. A page may have "
+    "fewer than `limit` and be followed by others: go on as long as there is a `cursor`.",
+    parameters=[
+        query("state", "running", "`running`, `done`, `failed` or `cancelled`"),
+        query("tenant", "search", "of this tenant alone"),
+        *PAGED,
+    ],
+)
+async def requests(context: AppContext, request: Request) -> Response:
+    """Requests and what became of them, page by page."""
+    caller = caller_of(request)
+    asked = read_query(request.query_params.multi_items(), ("state", "tenant"))
+    tenant = asked.filters.get("tenant")
+    if not caller.sees_all:
+        tenant = tenant or caller.tenant
+        caller.require_tenant(tenant or "")
+    found = await while_present(
+        request.receive,
+        context.service.list_requests(tenant, asked.filters.get("state"), asked.limit, asked.cursor),
+        context.drain,
+    )
+    return json_response(encode_page("requests", found, encode_info))
+
+
 async def _visible(context: AppContext, request: Request) -> str:
     """The id in the path, of a request that the caller may know of. Raises `UnknownRequest` for another's."""
     id = request_id(request.path_params["id"])
@@ -123,4 +158,8 @@ async def _visible(context: AppContext, request: Request) -> str:
     return id
 
 
-PATHS = [Path("/v1/requests/{id}/events", GET=events), Path("/v1/requests/{id}", GET=request, DELETE=cancel)]
+PATHS = [
+    Path("/v1/requests", GET=requests),
+    Path("/v1/requests/{id}/events", GET=events),
+    Path("/v1/requests/{id}", GET=request, DELETE=cancel),
+]

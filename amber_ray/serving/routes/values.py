@@ -1,4 +1,4 @@
-"""`GET /v1/values/{key}`, and `POST` and `DELETE /v1/values`.
+"""`GET /v1/values/{key}` and its lineage, and `POST` and `DELETE /v1/values`.
 
 A key never changes its meaning, but its value may be made anew (`refresh`). So a cache may keep a copy, and
 has to ask before it uses it (`no-cache`). A caller whose copy is still good is answered 304.
@@ -32,6 +32,7 @@ from amber_ray.serving.value_stream import ValueStream
 from amber_ray.settings import Limits
 from amber_ray.wire.compute import KEY
 from amber_ray.wire.json import describe, loads, members, text
+from amber_ray.wire.provenance import encode_lineage
 from amber_ray.wire.views import ARROW_TYPE, NPY_TYPE
 
 VARY = "Accept, Accept-Encoding"
@@ -171,7 +172,30 @@ async def purge(context: AppContext, request: Request) -> Response:
     return json_response({"purged": await context.service.purge(**filters)})
 
 
-PATHS = [Path("/v1/values/{key}", GET=value), Path("/v1/values", POST=values, DELETE=purge)]
+@described(
+    "values",
+    Scope.READ,
+    {"200": answer("What it was made from", json(ref("Lineage"), EXAMPLES["Lineage"]))},
+    "400 404 413",
+    description="Itself first, then its inputs and theirs, each once; `inputs` are keys of other nodes. What "
+    "is neither stored nor in memory (`stored`, `memory`) is told as today's features plan it, if they make "
+    "the same value; otherwise `known` is false, and only its key is told. No value is read.",
+    parameters=[NAMED],
+)
+async def lineage(context: AppContext, request: Request) -> Response:
+    """A value's provenance, down to the media."""
+    key = request.path_params["key"]
+    if not KEY.match(key):
+        raise BadRequest(f"a key is 32 lower-case hex digits, not {describe(key)}")
+    found = await while_present(request.receive, context.service.lineage(key), context.drain)
+    return json_response(encode_lineage(found))
+
+
+PATHS = [
+    Path("/v1/values/{key}", GET=value),
+    Path("/v1/values/{key}/lineage", GET=lineage),
+    Path("/v1/values", POST=values, DELETE=purge),
+]
 
 
 def _asked(content: bytes, limits: Limits) -> tuple[list[str], bool]:

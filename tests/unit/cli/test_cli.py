@@ -456,6 +456,36 @@ def test_assets_are_listed_by_place(amber: Amber, service: GatedService) -> None
     assert amber("assets", "--limit", "0", *SERVER)[0] == 2
 
 
+def test_requests_are_listed_with_what_became_of_them(amber: Amber, service: GatedService) -> None:
+    amber("get", "size", "/a.mp4", *SERVER)
+    amber("get", "broken", "/a.mp4", *SERVER)
+    told = json.loads(amber("requests", "--format", "json")[1])
+    assert [(one["state"], one["features"], one["ready"], one["failed"]) for one in told] == [
+        ("done", ["size"], 1, 0),
+        ("failed", ["broken"], 0, 1),
+    ]
+    words = amber("requests", "--state", "failed", *SERVER)[1]
+    assert told[1]["id"] in words
+    assert told[0]["id"] not in words
+    assert amber("requests", "--state", "over")[0] == 2
+
+
+def test_a_lineage_is_shown_as_a_tree(amber: Amber, service: GatedService) -> None:
+    amber("get", "size", "/a.mp4", *SERVER)
+    [key] = service.kept
+    asset = service.assets["/a.mp4"].id
+    status, out, err = amber("lineage", key, *SERVER)
+    assert (status, err) == (0, "")
+    assert out.splitlines() == [
+        f"{key}  size@1 of asset {asset}: stored, 250 ms on cpu",
+        f"{asset}  /a.mp4",
+    ]
+    told = json.loads(amber("lineage", key, "--format", "json", *SERVER)[1])
+    assert [(node["key"], node["known"]) for node in told["nodes"]] == [(key, True)]
+    status, _, err = amber("lineage", "0" * 32, *SERVER)
+    assert (status, "0" * 32 in err) == (2, True)
+
+
 # The store
 
 

@@ -180,8 +180,10 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/compute"): {"compute"},
     ("POST", "/v1/explain"): {"compute"},
     ("GET", "/v1/values/{key}"): {"read"},
+    ("GET", "/v1/values/{key}/lineage"): {"read"},
     ("POST", "/v1/values"): {"read"},
     ("DELETE", "/v1/values"): {"operate"},
+    ("GET", "/v1/requests"): {"read"},
     ("GET", "/v1/requests/{id}"): {"read"},
     ("GET", "/v1/requests/{id}/events"): {"read"},
     ("DELETE", "/v1/requests/{id}"): {"compute"},
@@ -262,6 +264,32 @@ def test_the_tenant_is_that_of_the_token_and_a_body_may_not_name_another(watch: 
                         assert "asks for the tenant 'search', not for " in answer.json()["detail"]
             answer = await http.post("/v1/compute", json=compute_body("probe"), headers=headers)
             assert service.requests[answer.json()["id"]].request.tenant == "search"
+
+    run(story)
+
+
+def test_a_tenant_lists_its_own_requests_and_who_operates_lists_all(watch: Watch) -> None:
+    rights = (Scope.READ, Scope.COMPUTE)
+    mine, others = watch.new("ci", *rights, tenant="search"), watch.new("web", *rights, tenant="web")
+    ops = watch.new("ops", Scope.READ, Scope.OPERATE, tenant="ops")
+
+    async def story() -> None:
+        async with client(keyring=watch.keyring()) as http:
+            headers = {token: {"Authorization": f"Bearer {token}"} for token in (mine, others, ops)}
+            for token in (mine, others):
+                await http.post("/v1/compute", json=compute_body("probe"), headers=headers[token])
+
+            async def tenants(token: str, query: str = "") -> Any:
+                answer = await http.get(f"/v1/requests{query}", headers=headers[token])
+                if answer.status_code != 200:
+                    return answer.status_code
+                return sorted(info["tenant"] for info in answer.json()["requests"])
+
+            assert await tenants(mine) == await tenants(mine, "?tenant=search") == ["search"]
+            assert await tenants(mine, "?tenant=web") == await tenants(others, "?tenant=search") == 403
+            assert await tenants(ops) == ["search", "web"]
+            assert await tenants(ops, "?tenant=web") == ["web"]
+            assert await tenants(ops, "?tenant=nobody") == []
 
     run(story)
 

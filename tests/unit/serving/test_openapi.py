@@ -29,6 +29,7 @@ from amber_ray.errors import (
     BadRequest,
     MediaError,
     RequestMismatch,
+    TooLarge,
     Unavailable,
     UnfitCode,
     UnknownFeature,
@@ -136,15 +137,17 @@ class Registrar:
 GOOD = {
     "compute": Case("POST", "/v1/compute", {"json": compute_body("probe")}),
     "explain": Case("POST", "/v1/explain", {"json": compute_body("probe")}),
+    "requests": Case("GET", "/v1/requests?state=done"),
     "request": Case("GET", "/v1/requests/rq-000000"),
     "cancel": Case("DELETE", "/v1/requests/rq-000000"),
     "events": Case("GET", "/v1/requests/rq-000000/events"),
     "value": Case("GET", f"/v1/values/{KEY}"),
+    "lineage": Case("GET", f"/v1/values/{KEY}/lineage"),
     "values": Case("POST", "/v1/values", {"json": {"keys": [KEY]}}),
     "purge": Case("DELETE", "/v1/values?feature=probe"),
     "asset": Case("POST", "/v1/assets", {"json": {"uri": "/m/a.mp4"}}),
     "assets": Case("GET", "/v1/assets?limit=2"),
-    "asset_values": Case("GET", f"/v1/assets/{digest('/m/a.mp4')}/values?feature=probe"),
+    "about": Case("GET", f"/v1/assets/{digest('/m/a.mp4')}/values?feature=probe"),
     "features": Case("GET", "/v1/features"),
     "feature": Case("GET", "/v1/features/embedding"),
     "failures": Case("GET", "/v1/failures"),
@@ -216,11 +219,16 @@ def cases() -> Iterator[tuple[str, str, Case]]:
         yield name, "404", GOOD[name].but(path=GOOD[name].path.replace("rq-000000", "rq-999999"))
     yield "feature", "404", GOOD["feature"].but(path="/v1/features/nope")
     yield "assets", "400", GOOD["assets"].but(path="/v1/assets?kind=film")
-    yield "asset_values", "400", GOOD["asset_values"].but(path="/v1/assets/x/values")
-    yield "asset_values", "404", GOOD["asset_values"].but(path=f"/v1/assets/{NOBODY}/values")
     yield "deliveries", "400", GOOD["deliveries"].but(path="/v1/deliveries?state=lost")
     yield "replay", "400", GOOD["replay"].but(path="/v1/deliveries/end_rq-000000/replay?tenant=@")
     yield "replay", "404", GOOD["replay"].but(path="/v1/deliveries/end_rq-999999/replay")
+    yield "about", "400", GOOD["about"].but(path="/v1/assets/x/values")
+    yield "about", "404", GOOD["about"].but(path=f"/v1/assets/{NOBODY}/values")
+    yield "requests", "400", GOOD["requests"].but(path="/v1/requests?state=over")
+    lineage = GOOD["lineage"]
+    yield "lineage", "400", lineage.but(path="/v1/values/x/lineage")
+    yield "lineage", "404", lineage.but(path=f"/v1/values/{NOBODY}/lineage")
+    yield "lineage", "413", failing(lineage, TooLarge("more than 10,000 values are behind it"))
     yield "purge", "400", GOOD["purge"].but(path="/v1/values")
     value = GOOD["value"]
     yield "value", "304", value.but(options={"headers": {"If-None-Match": "*"}})

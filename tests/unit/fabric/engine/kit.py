@@ -21,9 +21,10 @@ import numpy as np
 
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
-from amber_ray.core.model.pages import AssetFilter, Page, list_assets
-from amber_ray.core.model.provenance import EMPTY, Told
+from amber_ray.core.model.pages import AssetFilter, Page, Told, list_assets
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import home_of
@@ -570,8 +571,14 @@ class MemoryShard:
         self.change(*gone)
         return gone
 
-    async def about(self, *asked: Any) -> Told:
-        return EMPTY
+    async def about(self, *asked: Any) -> Told[ValueInfo]:
+        return Told()
+
+    async def requests(self, *asked: Any) -> Told[RequestInfo]:
+        return Told()
+
+    async def provenance(self, keys: Sequence[str]) -> list[ValueInfo]:
+        return []
 
     async def versions(self) -> list[StoredVersion]:
         return []
@@ -627,6 +634,9 @@ class MemoryAssets:
 
     async def add(self, uri: str) -> Asset:
         return self.by_uri[uri]
+
+    async def places(self, ids: Sequence[str]) -> list[Asset]:
+        return [asset for id in ids for asset in self.by_uri.values() if asset.id == id]
 
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         return list_assets(self.by_uri.values(), only, limit, cursor)

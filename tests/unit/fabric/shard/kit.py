@@ -15,7 +15,8 @@ from amber_ray.core.deliveries.record import Delivery, Outcome
 from amber_ray.core.deliveries.urls import CallbackUrl
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.kept import Kept, StoredVersion
-from amber_ray.core.model.provenance import EMPTY, Told
+from amber_ray.core.model.pages import Told
+from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.plan import Planner, Recipe
 from amber_ray.core.state import events as ev
@@ -129,6 +130,9 @@ class Paper:
     async def unfinished(self) -> list[Mapping[str, Any]]:
         return [d for d in map(json.loads, self.records.values()) if d["state"] == "running"]
 
+    async def told(self, among: Callable[[str], bool], tell: Callable[[Mapping[str, Any]], Any]) -> list[Any]:
+        return [tell(json.loads(text)) for name, text in self.records.items() if among(name)]
+
     async def sweep(self, before: float) -> None:
         self.records = {n: t for n, t in self.records.items() if json.loads(t)["created"] >= before}
 
@@ -161,8 +165,11 @@ class NoParts:
     async def kept(self, feature: str, version: str, units: Collection[str]) -> Kept:
         return Kept()
 
-    async def about(self, *asked: Any) -> Told:
-        return EMPTY
+    async def about(self, *asked: Any) -> Told[ValueInfo]:
+        return Told()
+
+    async def rows(self, wanted: Wanted) -> list[ValueInfo]:
+        return []
 
     async def sweep(self) -> None: ...
 
