@@ -41,6 +41,7 @@ ENVIRONMENT = {
     # As Amber sets it for a Ray of its own (`fabric.adapter.cluster`, which can't be imported before these
     # are set).
     "RAY_num_workers_soft_limit": str((os.cpu_count() or 1) + 6),
+    "RAY_enable_worker_prestart": "0",
 }
 
 

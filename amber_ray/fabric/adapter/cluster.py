@@ -48,6 +48,9 @@ def environment() -> dict[str, str]:
         # Ray ends workers beyond one per CPU after a second without work. Values are written by such workers,
         # and a new one takes most of a second of CPU to import what it needs, while steps are running.
         "RAY_num_workers_soft_limit": str((os.cpu_count() or 1) + WRITERS),
+        # Ray takes that number for the CPUs when it starts workers ahead for tasks that wait, though no more
+        # can run: a third of a second of CPU for each, in the midst of a question about much that is new.
+        "RAY_enable_worker_prestart": "0",
         "RAY_IGNORE_UNHANDLED_ERRORS": "1",  # a lost task is one event here; its other refs say nothing new
         "PYTHONPATH": os.pathsep.join(dict.fromkeys(p for p in (*sys.path, os.getcwd()) if p)),
     }
