@@ -9,6 +9,7 @@
     │   ├── UnknownRequest (404)
     │   ├── UnknownAsset (404)
     │   ├── UnknownDelivery (404)
+    │   ├── UnknownDemand (404)
     │   ├── TooLarge (413)
     │   ├── VersionGone (410)       a value of a version whose code is not here, and that is not stored
     │   ├── NotAcceptable (406)
@@ -77,6 +78,7 @@ __all__ = [
     "UnfitCode",
     "UnknownAsset",
     "UnknownDelivery",
+    "UnknownDemand",
     "UnknownFeature",
     "UnknownKey",
     "UnknownParameter",
@@ -147,6 +149,12 @@ class UnknownAsset(BadRequest):
 
 class UnknownDelivery(BadRequest):
     """No delivery has that id (or it was forgotten after its retention time)."""
+
+    status = 404
+
+
+class UnknownDemand(BadRequest):
+    """No demand has that name."""
 
     status = 404
 

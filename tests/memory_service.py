@@ -33,6 +33,7 @@ from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.model import asked
 from amber_ray.core.model.asked import REQUESTS, RequestInfo, checked_state, info_of
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import Demand, DemandStatus, DemandView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import (
     EVERY_ASSET,
@@ -248,6 +249,7 @@ class MemoryService:
     cancelled: list[str] = field(default_factory=list)
     uploads: list[tuple[bytes, str | None]] = field(default_factory=list)
     kept: dict[str, StoredValue] = field(default_factory=dict)
+    kept_true: dict[str, DemandView] = field(default_factory=dict)
     failed: dict[str, Failure] = field(default_factory=dict)
     requests: dict[str, Held] = field(default_factory=dict)
     runs: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
@@ -946,6 +948,21 @@ class MemoryService:
         for key in keys:
             self.kept.pop(key, None)
             self.failed.pop(key, None)
+
+    async def keep(self, demand: Demand) -> DemandView:
+        self._ask("keep")
+        demand.check()
+        view = DemandView(demand, DemandStatus(), 1.7e9)
+        self.kept_true[demand.name] = view
+        return view
+
+    async def demands(self) -> list[DemandView]:
+        self._ask("demands")
+        return [view for _, view in sorted(self.kept_true.items())]
+
+    async def stop_keeping(self, name: str) -> bool:
+        self._ask("stop_keeping")
+        return self.kept_true.pop(name, None) is not None
 
     async def versions(self) -> list[StoredVersion]:
         self._ask("versions")

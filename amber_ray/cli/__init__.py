@@ -18,6 +18,7 @@ Starting it is cheap: a subcommand's own imports happen when it runs.
     demo          a server and all built-in features on two clips, twice
     get           features of assets: computed where needed, shown or written to files
     backfill      features of a whole catalogue
+    keep          demands: features kept true for everything under prefixes
     export        a training set: Parquet files, and what is missing from it
     look          `features`, `explain`, `status` and `failures`: what computes nothing
     deliveries    callbacks that requests asked for, and sending one again

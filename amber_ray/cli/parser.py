@@ -230,6 +230,12 @@ def build() -> Parser:
     _server(backfill)
     _waiting(backfill, priority="backfill")
 
+    _keep(
+        _command(
+            commands, "keep", "keep features true for all that is under folders and prefixes", "keep:run"
+        )
+    )
+
     export = _command(
         commands, "export", "write features of many assets as a training set of Parquet files", "export:run"
     )
@@ -368,6 +374,49 @@ def _token(command: argparse.ArgumentParser) -> None:
 
     for action in (new, listed, revoke):
         action.add_argument("--store", default=DEFAULT_STORE, metavar="DIR_OR_URL")
+
+
+def _keep(command: argparse.ArgumentParser) -> None:
+    command.epilog = "Whichever server owns the store sees to it from now on, also after a restart."
+    command.add_argument("name", nargs="?", metavar="NAME", help="what the demand is called")
+    command.add_argument("--list", action="store_true", help="list all demands")
+    command.add_argument("--status", metavar="NAME", help="show how one stands (exit status 1: not all true)")
+    command.add_argument("--stop", metavar="NAME", help="keep one no more; what is stored stays")
+    command.add_argument(
+        "--features",
+        dest="wanted",
+        action="append",
+        default=[],
+        metavar="FEATURE[,FEATURE...]",
+        help="what is kept true, as the server's features are called",
+    )
+    command.add_argument(
+        "--assets",
+        action="append",
+        default=[],
+        metavar="PREFIX",
+        help="a folder or file, or a URL; one that ends with / has all below it; any number of times",
+    )
+    _param(command)
+    command.add_argument(
+        "--every", type=float, default=60.0, metavar="S", help="seconds from look to look (default 60)"
+    )
+    command.add_argument(
+        "--gone",
+        choices=("keep", "purge"),
+        default="keep",
+        help="what becomes of values of assets that are nowhere any more (default keep)",
+    )
+    command.add_argument(
+        "--settle",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="how long a local file must have stood still before it is taken (default 5)",
+    )
+    command.add_argument("--tenant", default="default", help="in whose name to ask")
+    _server(command, default=DEFAULT_SERVER)
+    _as_json(command)
 
 
 def _asking(command: argparse.ArgumentParser) -> None:

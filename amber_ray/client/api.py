@@ -27,6 +27,7 @@ from amber_ray.client.names import (
     feature_names,
     named_assets,
     named_callback,
+    prefix_of,
     priority_of,
 )
 from amber_ray.client.params import Params, ParamSet, one_set, param_sets
@@ -41,6 +42,7 @@ from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import EVERY_SECONDS, SETTLE_SECONDS, Demand, DemandView, Gone
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -414,6 +416,52 @@ class AsyncClient:
     async def features(self) -> list[FeatureInfo]:
         """Every registered feature, by name."""
         return await self._features.infos()
+
+    async def keep(
+        self,
+        name: str,
+        features: str | Iterable[str],
+        assets: str | os.PathLike[str] | Iterable[str | os.PathLike[str]],
+        *,
+        params: Params | None = None,
+        every: float = EVERY_SECONDS,
+        gone: Gone = "keep",
+        settle_seconds: float = SETTLE_SECONDS,
+        tenant: str | None = None,
+    ) -> DemandView:
+        """Keep features true for all media under prefixes, from now on and whoever else is there.
+
+        Args:
+            name: what the demand is called; one of this name is replaced.
+            features: names of features that the service has by itself.
+            assets: folders, files, and URLs, of which one that ends with "/" stands for all below it.
+            params: parameters by `"feature.name"`.
+            every: seconds from one look at the prefixes to the next.
+            gone: "purge" forgets the values of an asset that is nowhere any more.
+            settle_seconds: how long a local file must have stood still before it is taken.
+            tenant: whose share of the cluster this is.
+        """
+        places = [assets] if isinstance(assets, str | os.PathLike) else list(assets)
+        demand = Demand(
+            name=name,
+            features=(features,) if isinstance(features, str) else tuple(features),
+            prefixes=tuple(dict.fromkeys(prefix_of(place) for place in places)),
+            params=one_set(params),
+            every=every,
+            gone=gone,
+            tenant=self.tenant if tenant is None else tenant,
+            settle_seconds=settle_seconds,
+        )
+        demand.check()
+        return await self.service.keep(demand)
+
+    async def demands(self) -> list[DemandView]:
+        """All demands and how they stand, by name."""
+        return await self.service.demands()
+
+    async def stop_keeping(self, name: str) -> bool:
+        """Forget a demand; what is stored stays. False if there is none of that name."""
+        return await self.service.stop_keeping(name)
 
     async def versions(self) -> list[StoredVersion]:
         """What is stored of each feature and version, by name; not what is only in memory so far."""

@@ -160,7 +160,7 @@ async def _importing() -> AsyncIterator[None]:
 def _doors(what: str) -> tuple[Any, Any, Any]:
     try:
         from amber_ray.fabric.adapter import cluster
-        from amber_ray.fabric.adapter.engine_ports import start_engine
+        from amber_ray.fabric.adapter.engine_start import start_engine
         from amber_ray.fabric.adapter.registering import EngineRegistrar
     except ModuleNotFoundError as error:
         raise Unavailable(f"{what} needs the package {error.name!r}; install it") from error

@@ -26,6 +26,7 @@ from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.declare.registry import meaning
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import Demand, DemandView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -48,7 +49,7 @@ from amber_ray.errors import (
     UnknownKey,
     UnknownRegistry,
 )
-from amber_ray.wire import pages, provenance, views
+from amber_ray.wire import demands, pages, provenance, views
 from amber_ray.wire.inline import Decoder
 from amber_ray.wire.problems import Reading
 from amber_ray.wire.registry import decode_registry, encode_registering
@@ -337,6 +338,22 @@ class HttpService:
             "DELETE", "/v1/values", params={k: v for k, v in given.items() if v is not None}
         )
         return int(data["purged"])
+
+    async def keep(self, demand: Demand) -> DemandView:
+        """`PUT /v1/demands/{name}`."""
+        path = f"/v1/demands/{quote(demand.name, safe='')}"
+        return demands.decode_view(await self._json("PUT", path, json=demands.encode_demand(demand)))
+
+    async def demands(self) -> list[DemandView]:
+        """`GET /v1/demands`."""
+        data = await self._json("GET", "/v1/demands")
+        with Reading("a demand"):
+            return [demands.decode_view(item) for item in data["demands"]]
+
+    async def stop_keeping(self, name: str) -> bool:
+        """`DELETE /v1/demands/{name}`."""
+        data = await self._json("DELETE", f"/v1/demands/{quote(name, safe='')}")
+        return bool(data["stopped"])
 
     async def versions(self) -> list[StoredVersion]:
         """`GET /v1/versions`."""

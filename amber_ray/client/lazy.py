@@ -24,6 +24,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import Demand, DemandView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -288,6 +289,20 @@ class LazyService:
         """See `Service.lineage`."""
         return await self._asked(lambda service: service.lineage(key))
 
+    async def keep(self, demand: Demand) -> DemandView:
+        """See `Service.keep`. What is to be kept true is to be run."""
+        return await (await self._started()).keep(demand)
+
+    async def demands(self) -> list[DemandView]:
+        """See `Service.demands`. Before Ray runs they stand as they were noted last."""
+        if self._engine is not None:
+            return await self._engine.demands()
+        return await asyncio.to_thread(_noted_demands, self._settings.store)
+
+    async def stop_keeping(self, name: str) -> bool:
+        """See `Service.stop_keeping`."""
+        return await (await self._started()).stop_keeping(name)
+
     async def versions(self) -> list[StoredVersion]:
         """See `Service.versions`."""
         return await self._asked(lambda service: service.versions())
@@ -345,6 +360,12 @@ class LazyService:
                 lease.release()
         except (StoreBusy, StoreError) as error:
             log.info("new assets will be looked at again: %s", error)
+
+
+def _noted_demands(store: str) -> list[DemandView]:
+    from amber_ray.store.demands import DemandBook
+
+    return [DemandView(one.demand, state.status, one.made) for one, state in DemandBook(store).read()]
 
 
 def _certain(result: Result) -> bool:

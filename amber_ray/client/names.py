@@ -131,6 +131,11 @@ def place_of(text: str) -> str:
     return text if "://" in text or not text else os.path.abspath(os.path.expanduser(text))
 
 
+def prefix_of(place: str | os.PathLike[str]) -> str:
+    """Return a folder, file or URL as a demand names it: absolute, since a server has another folder."""
+    return place_of(asset_name(place))
+
+
 def named_assets(assets: AssetLike | Iterable[AssetLike]) -> tuple[Named, ...]:
     """Return one or many assets, each name once, in order. Raises `BadRequest` if there is none."""
     named = {asset_name(a): asset_ref(a) for a in as_list(assets)}

@@ -19,16 +19,13 @@ from amber_ray.client.names import AssetLike, Named, asset_name, named_assets
 from amber_ray.client.results import Results
 from amber_ray.client.selection import Selection
 from amber_ray.client.windows import windows
+from amber_ray.core.model.pace import Pace
 from amber_ray.core.model.request import ComputeRequest
 from amber_ray.core.model.service import Service
 from amber_ray.errors import BadRequest, Expired, TooLarge
 
 REQUESTS_AT_ONCE = 8
 """Requests under way: one that ends leaves the workers the other seven's work until the next has arrived."""
-FIRST = 32
-"""Assets in a request until it is known how long such requests take."""
-SOON_SECONDS, LATE_SECONDS = 2.0, 8.0
-"""A request that took less than this is followed by one of twice as many assets; more, by one of half."""
 
 Told = Callable[[Results], object]
 """Called with the rows of assets that have ended, each asset once."""
@@ -49,7 +46,7 @@ async def swept(
     if window < 1:
         raise BadRequest(f"window must be at least 1 asset, not {window}")
     each = iter(assets)
-    pace = Pace(window)
+    pace = Pace(window, REQUESTS_AT_ONCE)
     running: set[asyncio.Task[None]] = set()
     ended = False
 
@@ -77,21 +74,6 @@ async def swept(
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
         raise
-
-
-class Pace:
-    """How many assets the next request has: as many as a first one, up to its share of the window."""
-
-    def __init__(self, window: int) -> None:
-        self._most = max(1, window // REQUESTS_AT_ONCE)
-        self._least = self.size = min(FIRST, self._most)
-
-    def took(self, assets: int, seconds: float) -> None:
-        """Take in how long a request of so many assets took, its time in line included."""
-        if seconds < SOON_SECONDS:
-            self.size = max(self.size, min(2 * assets, self._most))
-        elif seconds > LATE_SECONDS:
-            self.size = min(self.size, max(assets // 2, self._least))
 
 
 def _take(each: Iterator[AssetLike], most: int) -> tuple[Named, ...]:

@@ -4,6 +4,7 @@
     catalogue   the way in, `Catalogue`: identifies a URI's content by its digest, and remembers it;
     │           content that moved is the same asset, which `core.ledger` then has read where it is now
     ├ locate    the security check: which paths and URLs lie inside the media roots, symbolic links resolved
+    ├ listing   what media lie under a prefix, page by page, and what could not be seen of it
     ├ names     which names stand for media in a folder, the same on every machine
     ├ mounts    which file systems are local, so that a `stat` may be made on an event loop
     ├ facts     media type, duration and streams, read from the content; never from the file's name

@@ -157,7 +157,7 @@ def shutdown() -> None:
 
 
 async def _engine(settings: Settings, code: bytes | None = None) -> Service:
-    from amber_ray.fabric.adapter.engine_ports import start_engine
+    from amber_ray.fabric.adapter.engine_start import start_engine
 
     engine: Service = await start_engine(settings, code=code, reading=False)
     return engine

@@ -54,7 +54,7 @@ def decode_request(data: Any, limits: Limits | None = None, tenant: str = "defau
     return ComputeRequest(
         features=_features(fields.get("features")),
         assets=_assets(fields.get("assets"), limits),
-        params=_given(fields, "params", _params, {}),
+        params=_given(fields, "params", given_params, {}),
         range=_given(fields, "range", _range, None),
         priority=_given(fields, "priority", _priority, Priority.INTERACTIVE),
         tenant=_given(fields, "tenant", decode_tenant, tenant),
@@ -143,7 +143,8 @@ def _shape(value: Any) -> str:
     return "an empty list" if value == [] else "nothing" if value is None else describe(value)
 
 
-def _params(value: Any) -> dict[str, Any]:
+def given_params(value: Any) -> dict[str, Any]:
+    """`feature.name` to a value. Raises `BadRequest`, `BadParameter`."""
     if not isinstance(value, dict):
         raise BadRequest(f'params must be an object such as {{"frames.fps": 2}}, not {describe(value)}')
     for name, given in value.items():

@@ -484,7 +484,7 @@ class RayScene(LoopScene):
         return self._settings
 
     async def start(self) -> None:
-        from amber_ray.fabric.adapter.engine_ports import start_engine
+        from amber_ray.fabric.adapter.engine_start import start_engine
 
         self._engine = await start_engine(self._settings)
 
@@ -517,7 +517,7 @@ class RayScene(LoopScene):
         return self._engine
 
     async def another(self) -> Service:
-        from amber_ray.fabric.adapter.engine_ports import start_engine
+        from amber_ray.fabric.adapter.engine_start import start_engine
 
         self._others.append(await start_engine(self._settings))
         return self._others[-1]

@@ -37,6 +37,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import Demand, DemandView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -484,6 +485,15 @@ class SimulatedService(Service):
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
     ) -> int:
         return await self._ask(lambda engine: engine.purge(asset=asset, feature=feature, version=version))
+
+    async def keep(self, demand: Demand) -> DemandView:
+        return await self._ask(lambda engine: engine.keep(demand))
+
+    async def demands(self) -> list[DemandView]:
+        return await self._ask(lambda engine: engine.demands())
+
+    async def stop_keeping(self, name: str) -> bool:
+        return await self._ask(lambda engine: engine.stop_keeping(name))
 
     async def versions(self) -> list[StoredVersion]:
         return await self._ask(lambda engine: engine.versions())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 
+from amber_ray.core.model.demands import Demand, DemandStatus, DemandView
 from amber_ray.core.model.service import StoredValue
 from amber_ray.core.values.annotations import parse
 from amber_ray.serving.app import create_app
@@ -35,8 +36,10 @@ class App:
         self.statuses: dict[tuple[str, str], set[int]] = {}
 
     def __call__(self, call: Call) -> Answer:
-        # One of the keys that are drawn has a value; a purge may have taken it.
+        # One of the names that are drawn has a value and a demand; a purge, or a stop, may have taken it.
         self.service.put("0" * 32, StoredValue("0" * 32, "embedding", "1", parse(np.ndarray), np.eye(3)))
+        demand = Demand("0" * 32, ("embedding",), ("/m/",))
+        self.service.kept_true[demand.name] = DemandView(demand, DemandStatus(), 0.0)
         answer = self.runner.run(asyncio.wait_for(self._ask(call), BOUND))
         self.statuses.setdefault((call.template, call.method.lower()), set()).add(answer.status)
         return answer

@@ -92,7 +92,7 @@ Start = Callable[..., AbstractAsyncContextManager[Any]]
 @pytest.fixture
 def amber(ray_cluster: Any, traces: Traces, tmp_path: Path) -> Start:
     """`async with amber(...) as engine:` an Amber with a store of its own; settings as keywords."""
-    from amber_ray.fabric.adapter.engine_ports import start_engine
+    from amber_ray.fabric.adapter.engine_start import start_engine
 
     @asynccontextmanager
     async def start(**changes: Any) -> AsyncIterator[Any]:

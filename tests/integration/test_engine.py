@@ -414,7 +414,7 @@ def test_a_reader_of_the_store_tells_what_a_fresh_engine_tells(amber, traces, cl
 def test_an_accepted_request_outlives_its_caller_and_any_engine_can_answer_for_it(
     amber, traces, clip, monkeypatch
 ):
-    from amber_ray.fabric.adapter.engine_ports import start_engine
+    from amber_ray.fabric.adapter.engine_start import start_engine
     from amber_ray.fabric.transport import registry_blob
 
     async def story():
@@ -492,7 +492,7 @@ def test_small_stored_values_are_read_by_whoever_needs_them_and_never_after_a_pu
     amber, traces, many_clips, monkeypatch
 ):
     """Once its cache actor has told which values a part has, an engine reads them while that is stopped."""
-    from amber_ray.fabric.adapter.engine_ports import start_engine
+    from amber_ray.fabric.adapter.engine_start import start_engine
     from amber_ray.fabric.engine import near
 
     # On a busy machine a read may take longer, and the stopped actor would be asked after all.

@@ -45,7 +45,8 @@ LEVELS = {
     "fabric.worker": 42,
     "fabric.shard": 43,
     "fabric.engine": 44,
-    "fabric.adapter": 45,
+    "fabric.demands": 45,
+    "fabric.adapter": 46,
     "serving": 50,
     "client": 50,
     "testing": 55,
@@ -58,7 +59,7 @@ IMPURE = {
     *("socket", "subprocess", "tempfile", "threading", "time", "uuid", "concurrent"),
 }
 # The shell stands on ports: the simulation runs it on virtual time, in one process, and no other way.
-SHELL = ("fabric.shard", "fabric.engine")
+SHELL = ("fabric.shard", "fabric.engine", "fabric.demands")
 PORTED = {"concurrent", "os", "random", "ray", "threading", "time", "uuid"}
 # The command is one too; `client.embedded` is where `connect()` starts a Ray of its own.
 ENTRY_POINTS = ("serving.deployment", "client.embedded")

@@ -12,6 +12,7 @@
     callback     who is to be told of a request's end, and what became of that
     pages        pages of what there is, cursors, which assets are meant
     provenance   what values are of, how they were made, where they are
+    pace         how many assets the next of many requests has
     stats        names of what is counted, with labels
     trust        who asks, and what they may: scopes, callers, tenants
     service      `Service`, the protocol that engine and clients implement; values, events of a request

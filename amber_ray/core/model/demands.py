@@ -88,6 +88,8 @@ class DemandStatus:
     - `oldest`: since when the oldest asset that is not true is not, in Unix seconds; None if all are;
     - `began`, `ended`: the last sweep that came to its end, Unix seconds (0: none has); `seconds` it took, of
       which `listing` for the listing alone; it asked for `asked` assets, `computed` values were not there;
+    - `purged`: values that it purged, of assets that are gone; `held`: gone assets whose values it did not
+      purge, since nothing at all is left under their prefix: that looks like a disk that is not mounted;
     - `sweeps`: how many have ended; `sweeping`: whether one goes on now; the numbers of assets are its own;
     - `error`: why the last one could not be made, empty if it could; `failing`: some assets that fail.
     """
@@ -106,6 +108,7 @@ class DemandStatus:
     asked: int = 0
     computed: int = 0
     purged: int = 0
+    held: int = 0
     sweeps: int = 0
     sweeping: bool = False
     error: str = ""

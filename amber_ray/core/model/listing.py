@@ -79,6 +79,25 @@ def compared(listed: Iterable[Listed], noted: Iterable[Noted], by: str) -> Itera
             now, then = next(there, None), next(known, None)
 
 
+class Comparison:
+    """A comparison that is gone through piece by piece. `same` and `listed` count what was passed so far."""
+
+    def __init__(self, listed: Iterable[Listed], noted: Iterable[Noted], by: str) -> None:
+        self._changes = compared(listed, noted, by)
+        self.same = self.listed = 0
+
+    def next(self, most: int) -> list[Change]:
+        """The next changes, none that is the same; fewer than `most` only at the end. Raises `Unsorted`."""
+        found: list[Change] = []
+        while len(found) < most and (change := next(self._changes, None)) is not None:
+            self.listed += change.listed is not None
+            if change.kind is Kind.SAME:
+                self.same += 1
+            else:
+                found.append(change)
+        return found
+
+
 def _kind(now: Listed, then: Noted, by: str) -> Kind:
     if now.signature != then.signature:
         return Kind.CHANGED

@@ -16,6 +16,7 @@ from typing import Any, Literal, Protocol
 
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import Demand, DemandView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -232,6 +233,21 @@ class Service(Protocol):
         self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
     ) -> int:
         """Forget values that match all the filters given (at least one); returns how many."""
+        ...
+
+    async def keep(self, demand: Demand) -> DemandView:
+        """Keep features true for all media under prefixes, from now on, in place of a demand of its name.
+
+        The same demand again changes nothing. Raises `BadRequest` and kin for what can't be kept.
+        """
+        ...
+
+    async def demands(self) -> list[DemandView]:
+        """All demands and how they stand, by name."""
+        ...
+
+    async def stop_keeping(self, name: str) -> bool:
+        """Forget a demand; what is stored stays. False if there is none of that name."""
         ...
 
     async def versions(self) -> list[StoredVersion]:

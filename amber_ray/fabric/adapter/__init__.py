@@ -4,7 +4,11 @@
     cache_actor    one `Shard` as a detached Ray actor: adds the process, and nothing else
     shard_ports    a shard's ports: Ray tasks and actors, parts, journal, lease, clock
     stored_parts   what a shard only looks at in a store: the half of `Parts` that changes nothing
-    engine_ports   an engine's ports, and `start_engine`, by which every way in gets an engine
+    engine_ports   an engine's ports: cache actors, Ray's object store, the catalogue
+    engine_start   `start_engine`, by which every way in gets an engine
+    introduction   cache actors that are there: found by their names, waited for until they answer
+    steward_actor  the process that sees to demands, as an actor of the first shard's
+    listings       what a steward lists: media of this machine and of object stores, and runs in the store
     registering    features given by a program to the engine in it: pickled as they are then
     sender         callbacks: one POST over a connection whose address was checked
     machine        what this machine is to both: the catalogue's files, time, names; without Ray

@@ -12,24 +12,21 @@ import logging
 import os
 import shutil
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import ray
 from ray._private.node import Node
 
-from amber_ray.errors import AmberError, BadRequest, StoreBusy, Unavailable
+from amber_ray.errors import BadRequest, Unavailable
 from amber_ray.fabric.adapter.cache_actor import CacheActor
+from amber_ray.fabric.adapter.introduction import UP_SECONDS, introduce, named
 from amber_ray.fabric.transport.messages import Hello
 from amber_ray.fabric.transport.names import shard_name
 from amber_ray.settings import MIB, Settings
 from amber_ray.store.files import Files
 
 log = logging.getLogger("amber.cluster")
-
-UP_SECONDS = 120.0
-"""Longest wait for a cache actor to come up: it reads the keys of the whole store first."""
 
 WRITERS = 6
 """Workers that may stay at hand beside one for each CPU."""
@@ -159,65 +156,27 @@ async def shard(
     """
     name = shard_name(number)
     handle: Any
-    try:
-        if create:
-            handle = (
-                ray.remote(CacheActor)
-                .options(
-                    name=name,
-                    namespace=settings.namespace,
-                    lifetime="detached",
-                    max_restarts=-1,
-                    max_task_retries=0,
-                    max_concurrency=100_000,
-                    num_cpus=0,
-                    get_if_exists=True,
-                )
-                .remote(settings.to_json(), number)
+    if create:
+        handle = (
+            ray.remote(CacheActor)
+            .options(
+                name=name,
+                namespace=settings.namespace,
+                lifetime="detached",
+                max_restarts=-1,
+                max_task_retries=0,
+                max_concurrency=100_000,
+                num_cpus=0,
+                get_if_exists=True,
             )
-        else:
-            handle = ray.get_actor(name, namespace=settings.namespace)
-    except ValueError as error:
-        raise Unavailable(
-            f"no Amber runs in namespace {settings.namespace!r} of this cluster; start one with `amber serve`"
-        ) from error
+            .remote(settings.to_json(), number)
+        )
+    else:
+        handle = named(settings, number)
     hello = await introduce(handle, timeout, new=create)
     if create:
         _same(Settings.from_json(hello.settings), settings)
     return handle, hello
-
-
-async def introduce(handle: Any, timeout: float, *, new: bool = False) -> Hello:
-    """Wait until a cache actor answers.
-
-    What keeps a `new` one from coming up ends it and is raised, and so does a busy store. One that comes back
-    after its death is asked again, since what it needs may come back too.
-    """
-    give_up = time.monotonic() + timeout
-    while True:
-        left = give_up - time.monotonic()
-        if left <= 0:
-            raise Unavailable(f"the cache actor did not come up within {timeout:g} s")
-        try:
-            hello: Hello = await asyncio.wait_for(handle.hello.remote(), left)
-            return hello
-        except ray.exceptions.RayTaskError as error:
-            if not (new or isinstance(error.cause, StoreBusy)):
-                log.warning("a cache actor can't come up yet: %s", error.cause)
-                await asyncio.sleep(1.0)
-                continue
-            ray.kill(handle)
-            if isinstance(error.cause, AmberError):
-                raise error.cause from None
-            raise
-        except ray.exceptions.ActorUnavailableError:
-            await asyncio.sleep(0.1)
-        except ray.exceptions.ActorDiedError as error:
-            # Ray's text is the whole traceback of an actor that could not be made, with the error last.
-            reason = str(error).rstrip().rpartition("\n")[2]
-            raise Unavailable(f"the cache actor died while it came up: {reason}") from error
-        except TimeoutError:
-            continue
 
 
 def _same(running: Settings, wanted: Settings) -> None:

@@ -1,7 +1,6 @@
 """The engine's ports in a cluster: cache actors, Ray's object store, and what the machine is (`machine`).
 
-`start_engine` is how every way in gets an engine. What blocks (`ray.get`, the catalogue) runs in threads; all
-else is the event loop's.
+What blocks (`ray.get`, the catalogue) runs in threads; all else is the event loop's.
 
 Must not know: HTTP, how a request is followed.
 """
@@ -12,7 +11,7 @@ import asyncio
 import concurrent.futures
 import contextvars
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,23 @@ import ray
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.errors import AmberError, StoreError, Unavailable
-from amber_ray.fabric.adapter import cluster, machine
+from amber_ray.fabric.adapter import machine
+from amber_ray.fabric.adapter.introduction import introduce
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.engine.ports import Ports, ShardGone
 from amber_ray.fabric.transport import registry_blob
 from amber_ray.fabric.transport.messages import Hello, ReadReport, Wanted
 from amber_ray.fabric.transport.names import shard_name
-from amber_ray.fabric.worker import store_tasks, tasks
+from amber_ray.fabric.worker import store_tasks
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.mounts import is_local
 from amber_ray.settings import Settings
 from amber_ray.store.parquet import ValueStore
 
 log = logging.getLogger("amber.engine_ports")
+
+Find = Callable[[int, float], Awaitable[tuple[Any, Hello]]]
+"""Finds the cache actor of a shard by its number, within so many seconds; see `adapter.introduction`."""
 
 READERS = 2
 """Threads of an engine that read the store."""
@@ -46,36 +49,20 @@ GONE = (
 LOST = (ray.exceptions.ObjectLostError, ray.exceptions.OwnerDiedError)
 
 
-async def start_engine(
+async def opened(
     settings: Settings,
+    registry: Registry,
+    code: bytes,
+    catalogue: Catalogue,
+    find: Find,
     *,
-    features: Sequence[Any] = (),
-    create: bool = True,
-    warm: bool = False,
-    catalogue: Catalogue | None = None,
-    code: bytes | None = None,
-    reading: bool = True,
+    reading: bool,
 ) -> Engine:
-    """An engine over the cache actors of this Ray cluster, which are made if `create`.
+    """An engine over the cache actors that `find` finds; `code` is the pickle of the registry.
 
-    `features` are decorated functions or classes beside those of `settings`. With `create` False the running
-    cluster's settings are adopted. With `warm` a worker imports the features while the cache actors start, as
-    their first step would. `catalogue`: one that this process has of the store already. `code`: the features,
-    as another engine has pickled them (`Engine.code`), in place of those that settings and `features` name.
-    `reading`: see `Ports`. Raises `DeclarationError`, `StoreBusy`, `BadRequest`, `Unavailable`.
+    Raises `StoreBusy`, `BadRequest`, `Unavailable`.
     """
-    if not create:
-        settings = await _adopted(settings)
-    if code is None:
-        registry = await asyncio.to_thread(registry_blob.build, settings, features)
-        registry_blob.remember(registry)
-        blob = await asyncio.to_thread(registry_blob.pack, registry)
-    else:
-        registry, blob = await _unpack(code), code
-    if warm:
-        ray.remote(tasks.get_ready).options(num_cpus=0, max_retries=0).remote(registry.digest, blob)
-    catalogue = catalogue or machine.catalogue(settings)
-    engine = Engine(settings, registry, {registry.digest: blob}, ports(settings, catalogue, create, reading))
+    engine = Engine(settings, registry, {registry.digest: code}, ports(settings, catalogue, find, reading))
     looking = asyncio.create_task(asyncio.to_thread(catalogue.look))  # while other processes are waited for
     try:
         await engine.open()
@@ -84,52 +71,43 @@ async def start_engine(
     return engine
 
 
-def ports(settings: Settings, catalogue: Catalogue, create: bool, reading: bool) -> Ports:
+def ports(settings: Settings, catalogue: Catalogue, find: Find, reading: bool) -> Ports:
     """The ports of an engine in this process."""
     return Ports(
-        shards=[ActorPort(settings, number, create=create) for number in range(settings.shards)],
+        shards=[ActorPort(settings, number, find) for number in range(settings.shards)],
         objects=RayObjects(),
         assets=machine.CatalogueAssets(catalogue),
         clock=machine.MachineClock(),
         identity=machine.RandomIdentity(),
-        unpack=_unpack,
+        unpack=unpack,
         reading=reading,
         parts=parts(settings),
     )
 
 
-async def _unpack(blob: bytes) -> Registry:
+async def unpack(blob: bytes) -> Registry:
+    """The registry that a pickle has, loaded in a thread."""
     return await asyncio.to_thread(registry_blob.unpack, blob)
-
-
-async def _adopted(settings: Settings) -> Settings:
-    """The settings of the Amber that runs here; media roots of the caller's own are added."""
-    _, hello = await cluster.shard(settings, 0, create=False)
-    running = Settings.from_json(hello.settings)
-    roots = tuple(dict.fromkeys((*running.media_roots, *settings.media_roots)))
-    return running.replace(media_roots=roots)
 
 
 class ActorPort:
     """One cache actor, found by its name. Implements `ShardPort`."""
 
-    def __init__(self, settings: Settings, number: int, *, create: bool) -> None:
+    def __init__(self, settings: Settings, number: int, find: Find) -> None:
         self._settings = settings
         self._number = number
-        self._create = create
+        self._find = find
         self._handle: Any = None
 
     async def connect(self, timeout: float) -> Hello:
         """See `ShardPort.connect`. An actor is made only the first time: one that was ended stays ended."""
         if self._handle is None:
-            handle, hello = await cluster.shard(
-                self._settings, self._number, create=self._create, timeout=timeout
-            )
+            handle, hello = await self._find(self._number, timeout)
             self._handle = handle
             return hello
         try:
             handle = ray.get_actor(shard_name(self._number), namespace=self._settings.namespace)
-            hello = await cluster.introduce(handle, timeout)
+            hello = await introduce(handle, timeout)
         except (ValueError, Unavailable, *GONE) as error:
             raise ShardGone(str(error)) from error
         self._handle = handle

@@ -21,6 +21,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import Demand, DemandView
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -43,7 +44,7 @@ from amber_ray.errors import (
     UnknownRegistry,
     UnknownRequest,
 )
-from amber_ray.fabric.adapter.engine_ports import start_engine
+from amber_ray.fabric.adapter.engine_start import start_engine
 from amber_ray.fabric.transport import registry_blob
 from amber_ray.fabric.transport.names import GATEWAY
 from amber_ray.settings import Settings
@@ -372,6 +373,19 @@ class GatewayService:
     ) -> int:
         """See `Service.purge`."""
         return int(await self._call("purge", asset=asset, feature=feature, version=version))
+
+    async def keep(self, demand: Demand) -> DemandView:
+        """See `Service.keep`."""
+        view: DemandView = await self._call("keep", demand)
+        return view
+
+    async def demands(self) -> list[DemandView]:
+        """See `Service.demands`."""
+        return list(await self._call("demands"))
+
+    async def stop_keeping(self, name: str) -> bool:
+        """See `Service.stop_keeping`."""
+        return bool(await self._call("stop_keeping", name))
 
     async def versions(self) -> list[StoredVersion]:
         """See `Service.versions`."""

@@ -17,6 +17,7 @@ from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, TooLarge, UnknownAsset
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
+from amber_ray.media.source import GONE
 from amber_ray.settings import Settings
 
 QUEUED_CHUNKS = 8
@@ -68,6 +69,12 @@ class CatalogueAssets:
             return self._catalogue.get(id)
         except AmberError as error:
             return error
+
+    async def somewhere(self, ids: Sequence[str]) -> frozenset[str]:
+        """See `demands.ports.Naming.somewhere`; all in one thread."""
+        return await asyncio.to_thread(
+            lambda: frozenset(i for i, a in known(self._catalogue, ids).items() if not a.uri.startswith(GONE))
+        )
 
     async def add(self, uri: str) -> Asset:
         """See `Assets.add`."""

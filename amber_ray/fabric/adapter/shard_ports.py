@@ -19,6 +19,7 @@ import ray
 
 from amber_ray.core.deliveries.record import Delivery, Outcome
 from amber_ray.core.deliveries.urls import CallbackUrl
+from amber_ray.core.model.demands import DemandState
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
@@ -26,6 +27,7 @@ from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state import events as ev
 from amber_ray.errors import DamagedRecord, StoreError
 from amber_ray.fabric.adapter import faults, machine
+from amber_ray.fabric.adapter.steward_actor import RayStewards
 from amber_ray.fabric.adapter.stored_parts import StoredParts
 from amber_ray.fabric.shard.ports import (
     CallFailed,
@@ -46,6 +48,7 @@ from amber_ray.fabric.worker.warm import Warm
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.settings import Settings
 from amber_ray.store.deliveries import DeliveryBook
+from amber_ray.store.demands import DemandBook, DemandRecord
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
 from amber_ray.store.parquet import ValueStore
@@ -350,6 +353,29 @@ class LateSender:
         return HttpSender(self._settings)
 
 
+class FileDemands:
+    """The records of demands under the store. Implements `Demands`."""
+
+    def __init__(self, book: DemandBook) -> None:
+        self._book = book
+
+    async def read(self) -> list[tuple[DemandRecord, DemandState]]:
+        """See `Demands.read`."""
+        return await asyncio.to_thread(self._book.read)
+
+    async def write(self, record: DemandRecord, state: DemandState) -> None:
+        """See `Demands.write`."""
+        await asyncio.to_thread(self._book.write, record, state)
+
+    async def note(self, record: DemandRecord, state: DemandState) -> None:
+        """See `Demands.note`."""
+        await asyncio.to_thread(self._book.note, record, state)
+
+    async def remove(self, name: str) -> None:
+        """See `Demands.remove`."""
+        await asyncio.to_thread(self._book.remove, name)
+
+
 class StoreLease:
     """The lease of the store."""
 
@@ -444,6 +470,8 @@ def ports(settings: Settings, shard: int) -> Ports:
         assets=CatalogueAssets(settings, fence),
         clock=machine.MachineClock(),
         process=ThisProcess(),
+        demands=FileDemands(DemandBook(settings.store, fence)) if shard == 0 else None,
+        stewards=RayStewards(settings) if shard == 0 else None,
     )
 
 

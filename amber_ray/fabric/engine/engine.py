@@ -27,6 +27,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model import asked
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.pages import (
     EVERY_ASSET,
@@ -44,6 +45,7 @@ from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
 from amber_ray.core.model.stats import OF_ENGINES, cumulated
 from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.wanted import wanted
 from amber_ray.errors import AmberError, BadRequest, MediaError, UnknownAsset
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
 from amber_ray.fabric.engine.callbacks import Callbacks
@@ -58,6 +60,7 @@ from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.engine.single_flight import SingleFlight
 from amber_ray.fabric.engine.value_reader import ValueReader
 from amber_ray.settings import Settings
+from amber_ray.store.demands import DemandRecord
 
 log = logging.getLogger("amber.engine")
 
@@ -341,6 +344,48 @@ class Engine:
         gone = await self._shards[0].call("purge", asset, feature, version, seconds=PURGE_SECONDS)
         self._requests.forget_values(gone)
         return len(gone)
+
+    # --- demands
+
+    async def keep(self, demand: Demand) -> DemandView:
+        """Keep a demand; see `Service.keep`."""
+        demand.check()
+        self.by(demand)
+        view: DemandView = await self._shards[0].call("keep", demand, self._ports.identity.new_id())
+        return view
+
+    async def demands(self) -> list[DemandView]:
+        """All demands, by name."""
+        return list(await self._shards[0].call("demands"))
+
+    async def stop_keeping(self, name: str) -> bool:
+        """Forget a demand; see `Service.stop_keeping`."""
+        return bool(await self._shards[0].call("stop_keeping", name, self._ports.identity.new_id()))
+
+    def by(self, demand: Demand) -> str:
+        """What a demand asks of an asset, as a digest. Raises `BadRequest` and kin."""
+        return wanted(self.registry, demand, self.settings.segment_seconds)
+
+    async def tend(
+        self, steward: str, live: Mapping[str, DemandStatus]
+    ) -> Sequence[tuple[DemandRecord, DemandState]] | None:
+        """Say as a steward how demands stand; see `DemandDesk.tend` in `fabric.shard`."""
+        told: Sequence[tuple[DemandRecord, DemandState]] | None
+        told = await self._shards[0].call("tend", steward, live)
+        return told
+
+    async def note(self, steward: str, id: str, number: int, state: DemandState) -> bool:
+        """Note as a steward how a demand stands; see `DemandDesk.note` in `fabric.shard`."""
+        return bool(await self._shards[0].call("note_demand", steward, id, number, state))
+
+    def incarnations(self) -> tuple[str, ...]:
+        """The lives that the shards live, as far as is known here, in the order of their numbers."""
+        return tuple(shard.incarnation for shard in self._shards)
+
+    async def stored(self, incarnations: Sequence[str]) -> bool:
+        """Wait until the values that were ready in these lives are stored. False: one of them is over."""
+        calls = (s.call("stored", life) for s, life in zip(self._shards, incarnations, strict=True))
+        return all(await asyncio.gather(*calls))
 
     async def versions(self) -> list[StoredVersion]:
         """See `Service.versions`."""

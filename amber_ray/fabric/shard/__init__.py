@@ -21,6 +21,8 @@
     purging       purges and compaction over all shards: writes held off, parts rewritten, copies called back
 
     deliveries    callbacks, at the first shard: what is promised, when it is sent, what came of it
+    demands       which demands there are and how they stand; names the process that sees to them
+
     maintenance   runs what is due every few seconds or hours; `shard` lists what that is
     inspection    what a request would do, expected costs, failures and counters, as they are told to engines
 

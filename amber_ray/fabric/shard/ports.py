@@ -17,6 +17,7 @@ import numpy as np
 
 from amber_ray.core.deliveries.record import Delivery, Outcome
 from amber_ray.core.deliveries.urls import CallbackUrl
+from amber_ray.core.model.demands import DemandState
 from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.pages import Told
 from amber_ray.core.model.provenance import Place, ValueInfo
@@ -27,6 +28,7 @@ from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.transport.messages import PlanPart, ReadReport, StepResult, Wanted, Work
 from amber_ray.fabric.transport.new_rows import NewRows
+from amber_ray.store.demands import DemandRecord
 from amber_ray.store.part import share_of
 from amber_ray.store.purge_log import Purge
 
@@ -336,6 +338,38 @@ class Assets(Protocol):
         ...
 
 
+class Demands(Protocol):
+    """The records of demands; only the owner of the store has any. Raises `StoreError`."""
+
+    async def read(self) -> list[tuple[DemandRecord, DemandState]]:
+        """All of them, each with how it stands."""
+        ...
+
+    async def write(self, record: DemandRecord, state: DemandState) -> None:
+        """Keep a demand, in place of one of its name; on return it is durable."""
+        ...
+
+    async def note(self, record: DemandRecord, state: DemandState) -> None:
+        """Keep how a demand stands; on return it is durable."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Forget a demand; one that is not there is fine."""
+        ...
+
+
+class Stewards(Protocol):
+    """Processes that see to demands, of which one is wanted at a time."""
+
+    async def start(self, name: str) -> None:
+        """Have one under this name and no other; it is started again when it dies, as long as we live."""
+        ...
+
+    async def stop(self) -> None:
+        """Have none."""
+        ...
+
+
 class Clock(Protocol):
     """Time. Pauses are those of the event loop."""
 
@@ -362,7 +396,7 @@ class Process(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All of a shard's ports."""
+    """All of a shard's ports. Without `demands` and `stewards` it is a shard that keeps no demands."""
 
     cluster: Cluster
     parts: Parts
@@ -374,3 +408,5 @@ class Ports:
     assets: Assets
     clock: Clock
     process: Process
+    demands: Demands | None = None
+    stewards: Stewards | None = None

@@ -27,6 +27,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
 from amber_ray.core.model import asked
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.pages import Told, first, together
 from amber_ray.core.model.provenance import Place, ValueInfo, merged
@@ -34,9 +35,11 @@ from amber_ray.core.model.request import Failure
 from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
+from amber_ray.errors import Unavailable
 from amber_ray.fabric.shard import forwarding, inspection
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.deliveries import LOOK_SECONDS, Deliveries
+from amber_ray.fabric.shard.demands import DemandDesk
 from amber_ray.fabric.shard.dispatch import Dispatcher
 from amber_ray.fabric.shard.listing import Listing
 from amber_ray.fabric.shard.maintenance import Maintenance, PeriodicTask
@@ -63,6 +66,7 @@ from amber_ray.fabric.transport.messages import (
     Values,
 )
 from amber_ray.settings import Settings
+from amber_ray.store.demands import DemandRecord
 from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.purge_log import Purge
 
@@ -70,6 +74,9 @@ log = logging.getLogger("amber.shard")
 
 STRAGGLER_SECONDS = 300.0
 """How long a write may go on whose shard has died: its worker is ended by then."""
+
+STORED_SECONDS, STORED_LOOK = 30.0, 0.05
+"""How long a question whether values are stored may wait, and how often it looks."""
 
 Code = Callable[[], Coroutine[Any, Any, tuple[Registry, bytes]]]
 """Loads the registry that settings name, with its code as a blob."""
@@ -106,6 +113,9 @@ class Shard:
         self._dispatcher = Dispatcher(context)
         self._requests = RequestTable(context)
         self._deliveries = Deliveries(context, self._requests)
+        self._desk: DemandDesk | None = None
+        if shard == 0 and ports.demands is not None and ports.stewards is not None:
+            self._desk = DemandDesk(context, ports.demands, ports.stewards)
         self._background: set[asyncio.Task[None]] = set()
         self._poke = asyncio.Event()
         self._started: asyncio.Task[None] | None = None
@@ -129,6 +139,8 @@ class Shard:
                 PeriodicTask("forget old requests", 3600.0, requests.sweep_journal),
                 PeriodicTask("look after deliveries", LOOK_SECONDS, self._deliveries.look),
             ]
+        if self._desk is not None:
+            tasks.append(PeriodicTask("have the demands seen to", 5.0, self._desk.load, soon=True))
         return tasks
 
     # --- life
@@ -256,6 +268,8 @@ class Shard:
         """Write what is unwritten and let go of everything; True if all was written in time."""
         self._closing = True
         self._upkeep.stop()
+        if self._desk is not None:
+            await self._desk.close()
         if self._lease_upkeep is not None:
             self._lease_upkeep.stop()
         clock, ledger = self.context.clock, self._ledger
@@ -512,6 +526,53 @@ class Shard:
         """Forget values in all shards and on disk; returns their keys. Only the first shard is asked this."""
         await self._up()
         return await self._rewriter.purge(asset, feature, version)
+
+    async def stored(self, incarnation: str) -> bool:
+        """Wait until all values that are in memory now are stored. False: this is another life of the shard.
+
+        Raises `Unavailable` if that takes longer than `STORED_SECONDS`.
+        """
+        await self._up()
+        if incarnation != self.context.incarnation:
+            return False
+        ledger, until = self._ledger, self.context.clock.now() + STORED_SECONDS
+        waiting = {*ledger.unspilled, *ledger.spilling}
+        while waiting := {k for k in waiting if k in ledger.unspilled or k in ledger.spilling}:
+            if self.context.clock.now() >= until:
+                raise Unavailable(f"{len(waiting):,} values could not be stored within {STORED_SECONDS:g} s")
+            await asyncio.sleep(STORED_LOOK)
+        return True
+
+    # --- demands: the first shard alone is asked
+
+    async def _demands(self) -> DemandDesk:
+        await self._up()
+        if self._desk is None:
+            raise Unavailable("no demands are kept here")
+        await self._desk.load()
+        return self._desk
+
+    async def keep(self, demand: Demand, id: str) -> DemandView:
+        """Keep a demand; see `DemandDesk.keep`."""
+        return await (await self._demands()).keep(demand, id)
+
+    async def stop_keeping(self, name: str, id: str) -> bool:
+        """Forget a demand; see `DemandDesk.stop`."""
+        return await (await self._demands()).stop(name, id)
+
+    async def demands(self) -> list[DemandView]:
+        """All demands; see `DemandDesk.views`."""
+        return (await self._demands()).views()
+
+    async def tend(
+        self, steward: str, live: Mapping[str, DemandStatus]
+    ) -> Sequence[tuple[DemandRecord, DemandState]] | None:
+        """A steward says how demands stand; see `DemandDesk.tend`."""
+        return (await self._demands()).tend(steward, live)
+
+    async def note_demand(self, steward: str, id: str, number: int, state: DemandState) -> bool:
+        """A steward has something to note; see `DemandDesk.note`."""
+        return await (await self._demands()).note(steward, id, number, state)
 
     async def versions(self) -> list[StoredVersion]:
         """What is stored of each feature and version."""

@@ -9,6 +9,15 @@ from __future__ import annotations
 from typing import Any, get_args
 
 from amber_ray.core.model.callback import DELIVERY_STATES, EVENTS
+from amber_ray.core.model.demand_codec import status_to_json
+from amber_ray.core.model.demands import (
+    LEAST_EVERY,
+    MOST_EVERY,
+    MOST_NAMED,
+    MOST_SETTLE,
+    DemandStatus,
+    FailingAsset,
+)
 from amber_ray.core.model.request import Priority, StepAction
 from amber_ray.core.model.stats import HITS_REPLICA, HITS_STORE
 from amber_ray.core.model.units import Stream
@@ -218,6 +227,43 @@ EXAMPLES["Registry"] = {
     "features": [EXAMPLES["Feature"]],
     "declared": {"redness": DIGEST},
 }
+EXAMPLES["Demanding"] = {
+    "features": ["redness"],
+    "prefixes": ["/media/films/", "s3://media/new/"],
+    "params": {"frames.fps": 2},
+    "every": 60,
+    "gone": "keep",
+    "tenant": "search",
+    "settle_seconds": 5,
+}
+EXAMPLES["DemandStatus"] = {
+    **status_to_json(
+        DemandStatus(
+            seen=1204,
+            true=1200,
+            running=3,
+            failed=1,
+            oldest=1767225600.0,
+            began=1767225610.0,
+            ended=1767225612.5,
+            seconds=2.5,
+            listing=0.4,
+            asked=12,
+            computed=11,
+            sweeps=7,
+            sweeping=True,
+            failing=(FailingAsset("/media/films/b.mp4", "redness: ValueError: no frames in this segment"),),
+        )
+    ),
+    "all_true": False,
+}
+EXAMPLES["Demand"] = {
+    "name": "films",
+    **EXAMPLES["Demanding"],
+    "made": 1767225600.0,
+    "status": EXAMPLES["DemandStatus"],
+}
+EXAMPLES["Stopped"] = {"stopped": True}
 EXAMPLES["Request"] = {
     "id": REQUEST,
     "state": "done",
@@ -257,6 +303,42 @@ _STREAM: dict[str, Schema] = {
     **dict.fromkeys(("width", "height", "frames", "sample_rate", "channels"), COUNT),
 }
 """Fields of a stream that are not texts; those that don't apply to one are left out."""
+
+_DEMAND: dict[str, Schema] = {
+    "features": _list(_text(MAX_NAME), minItems=1, maxItems=MOST_NAMED),
+    "prefixes": {
+        **_list(_text(MAX_URI), minItems=1, maxItems=MOST_NAMED),
+        "description": "absolute paths of folders and files, and URLs, of which one that ends with / has all "
+        "below it",
+    },
+    "params": ref("Params"),
+    "every": {
+        "type": "number",
+        "minimum": LEAST_EVERY,
+        "maximum": MOST_EVERY,
+        "description": "seconds from one look to the next",
+    },
+    "gone": ref("Gone"),
+    "tenant": {"type": "string", "pattern": f"^{TENANT.pattern.removesuffix(_END)}$"},
+    "settle_seconds": {
+        "type": "number",
+        "minimum": 0,
+        "maximum": MOST_SETTLE,
+        "description": "how long a local file must have stood still before it is taken",
+    },
+}
+_DEMAND_STATUS: dict[str, Schema] = {
+    "oldest": {
+        **_maybe(NUMBER),
+        "description": "since when the oldest asset that is not true is not, in seconds since 1970",
+    },
+    **dict.fromkeys(("began", "ended", "seconds", "listing"), NUMBER),
+    "sweeping": FLAG,
+    "all_true": {**FLAG, "description": "whether a whole look has found, or made, everything true"},
+    "error": {**TEXT, "description": "why the last look could not be made, or not of everything"},
+    "failing": _list(ref("FailingAsset")),
+}
+"""Fields of a demand's status that are no counts."""
 
 SCHEMAS: dict[str, Schema] = {
     "AssetRef": {
@@ -595,6 +677,35 @@ SCHEMAS: dict[str, Schema] = {
             "found in other assets; null of others, and where it has not run yet",
         },
     ),
+    "Demanding": {
+        **_object(
+            "features prefixes",
+            **{
+                name: _maybe(one) if name not in ("features", "prefixes") else one
+                for name, one in _DEMAND.items()
+            },
+        ),
+        "additionalProperties": False,
+    },
+    "Demand": _object(
+        "name features prefixes params every gone tenant settle_seconds made status",
+        name=TEXT,
+        **_DEMAND,
+        made={**NUMBER, "description": "seconds since 1970"},
+        status=ref("DemandStatus"),
+    ),
+    "DemandStatus": _object(
+        " ".join(EXAMPLES["DemandStatus"]),
+        **{name: _DEMAND_STATUS.get(name, COUNT) for name in EXAMPLES["DemandStatus"]},
+    ),
+    "Gone": {
+        "type": "string",
+        "enum": ["keep", "purge"],
+        "description": "what becomes of values of assets that are nowhere any more",
+    },
+    "FailingAsset": _object("uri message", uri=TEXT, message=TEXT),
+    "DemandList": _object("demands", demands=_list(ref("Demand"))),
+    "Stopped": _object("stopped", stopped=FLAG),
     "Problem": {
         **_object(
             "type title status detail",

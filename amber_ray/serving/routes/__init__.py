@@ -6,6 +6,7 @@
     assets      GET /v1/assets, by pages, and POST: by URI or as an upload; an asset's values
     features    GET /v1/features, /v1/features/{name} and /v1/versions
     deliveries  GET /v1/deliveries, and POST /v1/deliveries/{id}/replay: callbacks
+    demands     GET /v1/demands; PUT, GET and DELETE /v1/demands/{name}
     registry    POST /v1/registry: features as source text, where the server takes any
     health      GET /healthz, /readyz, /metrics, /v1/stats and /v1/failures
     page        GET /, /docs and /openapi.json
@@ -16,7 +17,17 @@
 
 from __future__ import annotations
 
-from amber_ray.serving.routes import assets, compute, deliveries, features, health, registry, requests, values
+from amber_ray.serving.routes import (
+    assets,
+    compute,
+    deliveries,
+    demands,
+    features,
+    health,
+    registry,
+    requests,
+    values,
+)
 from amber_ray.serving.routes.endpoint import Path
 
 # The router tries paths in order: the two hot ones are first.
@@ -27,6 +38,7 @@ PATHS: list[Path] = [
     *assets.PATHS,
     *features.PATHS,
     *deliveries.PATHS,
+    *demands.PATHS,
     *registry.PATHS,
     *health.PATHS,
 ]

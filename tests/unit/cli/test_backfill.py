@@ -18,7 +18,7 @@ from amber_ray.cli.progress import CatalogueProgressBar
 from amber_ray.client import AsyncClient
 from amber_ray.client.results import Results
 from amber_ray.client.row import Row
-from amber_ray.client.sweep import Pace
+from amber_ray.core.model.pace import Pace
 from amber_ray.core.model.request import ComputeRequest, Failure
 from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.model.units import Asset, EachRange, Segment
@@ -255,7 +255,7 @@ def test_a_sweep_reads_no_further_than_its_window_and_refills_at_once() -> None:
 def test_requests_of_a_sweep_grow_while_they_end_soon(monkeypatch: pytest.MonkeyPatch) -> None:
     def sizes(soon: float) -> list[int]:
         """How many assets each request has if this is soon."""
-        monkeypatch.setattr("amber_ray.client.sweep.SOON_SECONDS", soon)
+        monkeypatch.setattr("amber_ray.core.model.pace.SOON_SECONDS", soon)
         service = Slow()
         names = [service.put(f"/{i}.mp4").uri for i in range(800)]
 
@@ -273,7 +273,7 @@ def test_requests_of_a_sweep_grow_while_they_end_soon(monkeypatch: pytest.Monkey
 
 
 def test_requests_of_a_sweep_are_a_share_of_the_window() -> None:
-    pace = Pace(1024)
+    pace = Pace(1024, 8)
     sizes = []
     for assets, seconds in ((32, 1.0), (64, 1.0), (128, 1.0), (128, 5.0), (128, 9.0), (64, 9.0), (32, 9.0)):
         pace.took(assets, seconds)
@@ -283,7 +283,7 @@ def test_requests_of_a_sweep_are_a_share_of_the_window() -> None:
     pace.took(128, 1.0)
     pace.took(32, 1.0)
     assert pace.size == 128
-    assert [Pace(window).size for window in (1, 8, 100, 256, 5000)] == [1, 1, 12, 32, 32]
+    assert [Pace(window, 8).size for window in (1, 8, 100, 256, 5000)] == [1, 1, 12, 32, 32]
 
 
 def test_a_sweep_that_is_cancelled_withdraws_and_halves_what_is_too_large() -> None:

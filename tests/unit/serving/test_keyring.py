@@ -199,6 +199,10 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/stats"): {"read"},
     ("GET", "/metrics"): {"read"},
     ("POST", "/v1/registry"): {"operate"},
+    ("GET", "/v1/demands"): {"operate"},
+    ("GET", "/v1/demands/{name}"): {"operate"},
+    ("PUT", "/v1/demands/{name}"): {"operate"},
+    ("DELETE", "/v1/demands/{name}"): {"operate"},
     ("GET", "/openapi.json"): {"read"},
     **{("GET", path): {"read"} for path in FILES},
 }

@@ -154,6 +154,10 @@ GOOD = {
     "deliveries": Case("GET", "/v1/deliveries?state=delivered"),
     "replay": Case("POST", "/v1/deliveries/end_rq-000000/replay"),
     "versions": Case("GET", "/v1/versions"),
+    "demands": Case("GET", "/v1/demands"),
+    "demand": Case("GET", "/v1/demands/films"),
+    "keep": Case("PUT", "/v1/demands/films", {"json": {"features": ["probe"], "prefixes": ["/m/"]}}),
+    "stop": Case("DELETE", "/v1/demands/films"),
     "register": Case(
         "POST",
         "/v1/registry",
@@ -190,7 +194,9 @@ def cases() -> Iterator[tuple[str, str, Case]]:
             yield name, "503", failing(case, Unavailable("the cluster is restarting"))
     yield "register", "412", failing(GOOD["register"], UnknownRegistry("it is not known here"))
     yield "register", "422", failing(GOOD["register"], UnfitCode("mine.py:1: there is no module 'x'"))
-    for name in ("compute", "explain", "asset", "values", "register"):
+    yield "demand", "404", GOOD["demand"].but(path="/v1/demands/songs")
+    yield "keep", "404", GOOD["keep"].but(error=UnknownFeature("there is no feature 'x'"))
+    for name in ("compute", "explain", "asset", "values", "register", "keep"):
         case = GOOD[name]
         yield name, "400", case.but(options={"json": {"wrong": 1}})
         late = {"content": never(), "headers": {"Content-Type": "application/json"}}
@@ -263,6 +269,7 @@ def test_what_is_described_can_be_had(
             features = ("probe", "embedding", "broken")
             called = compute_body(*features, callback={"url": "https://127.0.0.1/"})
             await http.post("/v1/compute", json=called)
+            await http.put("/v1/demands/films", json={"features": ["probe"], "prefixes": ["/m/"]})
         service.error = case.error
         if closed_gate:
             service.gate.clear()
