@@ -17,6 +17,7 @@ from amber_ray.core.model.service import StoredValue
 from amber_ray.core.values.annotations import parse
 from amber_ray.serving.app import create_app
 from amber_ray.settings import Settings
+from amber_ray.wire.views import REQUEST_ID_HEADER
 from tests.fuzz.calls import OPERATIONS, Answer, Call, calls, judge
 from tests.http_app import compute_body
 from tests.memory_service import MemoryService
@@ -93,7 +94,8 @@ def sound(app: App) -> None:
     # The examples' own features are not among those of this service.
     body = json.dumps(compute_body("probe")).encode()
     assert app(Call("POST", "/v1/explain", headers, body, "/v1/explain")).status == 200
-    answer = app(Call("POST", "/v1/compute", headers, body, "/v1/compute"))
+    known = ((REQUEST_ID_HEADER.lower().encode(), b"0" * 32),)
+    answer = app(Call("POST", "/v1/compute", headers + known, body, "/v1/compute"))
     assert (answer.status, json.loads(answer.content)["results"][0]["value"]) == (200, "h264")
     assert app(Call("GET", "/healthz")).status == 200
 
@@ -107,6 +109,9 @@ def test_any_call_is_answered_as_the_contract_says(app: App) -> None:
     @example(Call("GET", "/%0d%0aa", (), b"", ""))
     # Names that are known, which are drawn seldom.
     @example(Call("GET", "/v1/features/probe", (), b"", "/v1/features/{name}"))
+    @example(Call("GET", f"/v1/requests/{'0' * 32}", (), b"", "/v1/requests/{id}"))
+    @example(Call("DELETE", f"/v1/requests/{'0' * 32}", (), b"", "/v1/requests/{id}"))
+    @example(Call("GET", f"/v1/requests/{'0' * 32}/events", (), b"", "/v1/requests/{id}/events"))
     @example(Call("GET", f"/v1/assets/{'0' * 32}/values", (), b"", "/v1/assets/{id}/values"))
     @example(Call("GET", f"/v1/values/{'0' * 32}/lineage", (), b"", "/v1/values/{key}/lineage"))
     def fuzz(call: Call) -> None:
