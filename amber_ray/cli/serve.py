@@ -146,7 +146,8 @@ def _running(
     finally:
         try:
             deployment.shutdown()
-            words.clean = asyncio.run(cluster.close_shards(settings, flush_seconds))
+            if cluster.running():
+                words.clean = asyncio.run(cluster.close_shards(settings, flush_seconds))
         finally:
             cluster.stop()
 

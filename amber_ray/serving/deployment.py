@@ -150,9 +150,11 @@ def submit(config: Mapping[str, Any], dashboard: str) -> None:
 
 def shutdown() -> None:
     """Stop serving: the replicas let go of the engine, HAProxy ends, its files go. Ray goes on."""
+    import ray
     from ray import serve
 
-    serve.shutdown()  # type: ignore[no-untyped-call]
+    if ray.is_initialized():  # otherwise Serve would start a Ray to ask
+        serve.shutdown()  # type: ignore[no-untyped-call]
     front.remove(os.environ.get("RAY_SERVE_HAPROXY_SERVER_STATE_BASE"))
 
 

@@ -87,6 +87,24 @@ class Lease:
             self._claim(record)
         self._record = record
 
+    def look(self) -> None:
+        """Raise `StoreBusy` if a living process of this machine holds the lock; otherwise nothing is known.
+
+        For whoever would start much before `acquire`, and on a directory only: a record in an object store
+        must be watched. Only a living process's lock is tried, so no claimant finds it held by this look.
+        """
+        if not self._files.local:
+            return
+        try:
+            with open(self._files.path(NAME)) as file:
+                held = _parsed(file.read())
+                if held.get("host") == socket.gethostname() and _lives(held):
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise StoreBusy(self._busy(held)) from None
+        except OSError:
+            return  # `acquire` says so, if it is no better then
+
     def renew(self, now: float) -> None:
         """Write the record anew if `RENEW_SECONDS` have passed; a local lock need only be there still.
 
@@ -188,13 +206,7 @@ class Lease:
             return True
         if held.get("host") != socket.gethostname():
             return False
-        try:
-            os.kill(int(held["pid"]), 0)
-        except ProcessLookupError:
-            return True
-        except (PermissionError, KeyError, ValueError):
-            return False
-        return False
+        return not _lives(held)
 
     def _read(self) -> dict[str, Any]:
         """Return the record; empty if there is none. Raises `StoreError` if it can't be read now.
@@ -217,6 +229,17 @@ class Lease:
             f"(host {held.get('host', '?')}, process {held.get('pid', '?')}, since {since}); "
             "stop it, ask it with --server, or choose another --store"
         )
+
+
+def _lives(held: Mapping[str, Any]) -> bool:
+    """Whether a record's process, which is one of this machine, may still live."""
+    try:
+        os.kill(int(held["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, KeyError, ValueError):
+        return True
+    return True
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from amber_ray.fabric.transport.messages import Hello
 from amber_ray.fabric.transport.names import shard_name
 from amber_ray.settings import MIB, Settings
 from amber_ray.store.files import Files
+from amber_ray.store.lease import Lease
 
 log = logging.getLogger("amber.cluster")
 
@@ -57,13 +58,15 @@ def start_local(settings: Settings, **options: Any) -> None:
     """Start a Ray of its own in this machine; it ends with this process or with `stop`.
 
     `options` go to `ray.init`. Raises `Unavailable` if Ray is already running in this process, `StoreError`
-    if the store's folder can't be made: that is found out sooner here than by an actor.
+    if the store's folder can't be made and `StoreBusy` if a process of this machine has it: that is found out
+    sooner here than by an actor.
     """
     if ray.is_initialized():
         raise Unavailable(
             "this process is already connected to a Ray cluster; use connect('auto') to join it"
         )
     Files(settings.store).make("values")
+    Lease(settings.store).look()
     memory = min(
         2 * settings.memory_bytes + 512 * MIB,
         int(0.8 * shutil.disk_usage("/dev/shm").free) if os.path.isdir("/dev/shm") else 512 * MIB,

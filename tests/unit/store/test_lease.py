@@ -58,6 +58,23 @@ def test_a_second_server_is_told_who_holds_the_store(holder: subprocess.Popen[st
     assert "choose another --store" in words
 
 
+def test_a_living_holder_is_seen_without_taking_the_store(
+    holder: subprocess.Popen[str], tmp_path: Path
+) -> None:
+    with pytest.raises(StoreBusy, match=f"in use by the other server .*, process {holder.pid}, since 20"):
+        Lease(str(tmp_path)).look()
+    holder.kill()
+    holder.wait(30)
+    record = (tmp_path / module.NAME).read_text()
+    Lease(str(tmp_path)).look()
+    # Its number may be another process's by now, which holds nothing.
+    (tmp_path / module.NAME).write_text(record.replace(str(holder.pid), str(os.getpid())))
+    Lease(str(tmp_path)).look()
+    Lease(str(tmp_path / "none")).look()
+    Lease(f"memory://{uuid.uuid4().hex}/store").look()
+    Lease(str(tmp_path)).acquire("me")
+
+
 def test_a_killed_holder_holds_nothing(holder: subprocess.Popen[str], tmp_path: Path) -> None:
     holder.kill()
     holder.wait(30)
