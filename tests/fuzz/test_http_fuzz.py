@@ -92,7 +92,7 @@ def sound(app: App) -> None:
     """Fail unless the app answers as it did before."""
     headers = ((b"content-type", b"application/json"),)
     # The examples' own features are not among those of this service.
-    body = json.dumps(compute_body("probe")).encode()
+    body = json.dumps(compute_body("probe", callback={"url": "https://127.0.0.1/"})).encode()
     assert app(Call("POST", "/v1/explain", headers, body, "/v1/explain")).status == 200
     known = ((REQUEST_ID_HEADER.lower().encode(), b"0" * 32),)
     answer = app(Call("POST", "/v1/compute", headers + known, body, "/v1/compute"))
@@ -112,6 +112,7 @@ def test_any_call_is_answered_as_the_contract_says(app: App) -> None:
     @example(Call("GET", f"/v1/requests/{'0' * 32}", (), b"", "/v1/requests/{id}"))
     @example(Call("DELETE", f"/v1/requests/{'0' * 32}", (), b"", "/v1/requests/{id}"))
     @example(Call("GET", f"/v1/requests/{'0' * 32}/events", (), b"", "/v1/requests/{id}/events"))
+    @example(Call("POST", f"/v1/deliveries/end_{'0' * 32}/replay", (), b"", "/v1/deliveries/{id}/replay"))
     @example(Call("GET", f"/v1/assets/{'0' * 32}/values", (), b"", "/v1/assets/{id}/values"))
     @example(Call("GET", f"/v1/values/{'0' * 32}/lineage", (), b"", "/v1/values/{key}/lineage"))
     def fuzz(call: Call) -> None:

@@ -312,7 +312,7 @@ class Deliveries:
         made = self._known.get(id)
         if made is None:
             made = Delivery(id, one.request, one.tenant, one.url, one.on, now, one.failed_assets)
-            made = made.pending(RESULT, _message(RESULT, one, end, now), now)
+            made = made.pending(RESULT, message(RESULT, one, end, now), now)
             self._set(made)
         self._tells(made)
         await self._save(id)
@@ -327,7 +327,7 @@ class Deliveries:
         now = self._context.clock.unix()
         if ("done" if end.state == "done" else "failed") in one.on:
             type = f"request.{end.state}"
-            self._set(one.pending(type, _message(type, one, end, now), now))
+            self._set(one.pending(type, message(type, one, end, now), now))
             await self._save(one.id)
             return
         if "result" in one.on and end.ready + end.failed > self._told.get(one.request, (0, ""))[0]:
@@ -426,7 +426,7 @@ def _state(states: Iterable[str]) -> str:
     return next((state for state in ("running", "cancelled", "done") if state in told), "failed")
 
 
-def _message(type: str, one: Delivery, end: End, now: float) -> str:
+def message(type: str, one: Delivery, end: End, now: float) -> str:
     """The body of a message: what it is of and where to ask, and no values."""
     told = {
         "type": type,

@@ -5,14 +5,31 @@ from __future__ import annotations
 from importlib import metadata
 from typing import Any
 
-from amber_ray.serving.described.parts import HEADERS, refusals
-from amber_ray.serving.described.schemas import schemas
+from amber_ray.serving.described.parts import HEADERS, STRING, Part, body, refusals
+from amber_ray.serving.described.schemas import EXAMPLES, REQUEST, ref, schemas
 from amber_ray.serving.routes import PATHS
 
 TOKEN = {
     "type": "http",
     "scheme": "bearer",
     "description": "An API token. A server without tokens answers its own machine alone, and asks for none.",
+}
+
+
+MESSAGE: Part = {
+    "summary": "What is sent to the URL of a request's callback",
+    "description": "Signed as Standard Webhooks say; sent again until it is taken (any 2xx), or until 410.",
+    "operationId": "ended",
+    "parameters": [
+        {"name": f"webhook-{name}", "in": "header", "required": True, "schema": STRING, "example": example}
+        for name, example in (
+            ("id", f"end_{REQUEST}"),
+            ("timestamp", "1764421200"),
+            ("signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+        )
+    ],
+    "requestBody": body(EXAMPLES["Message"], ref("Message")),
+    "responses": {"2XX": {"description": "It is taken"}, "410": {"description": "Nobody wants it any more"}},
 }
 
 
@@ -40,6 +57,7 @@ def document(bearer: bool, base: str = "") -> dict[str, Any]:
         },
         **({"servers": [{"url": base}]} if base else {}),
         "paths": {path.path: path.operations() for path in PATHS},
+        "webhooks": {"ended": {"post": MESSAGE}},
         "components": components,
     }
     if bearer:

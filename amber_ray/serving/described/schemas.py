@@ -107,6 +107,18 @@ EXAMPLES: dict[str, Any] = {
         "status": 503,
         "error": "the receiver answered 503",
     },
+    "Message": {
+        "type": "request.done",
+        "timestamp": "2026-11-29T13:00:00.000+00:00",
+        "data": {
+            "request": REQUEST,
+            "tenant": "search",
+            "state": "done",
+            "results": {"ready": 3, "failed": 0},
+            "failed_assets": 0,
+            "links": {"request": f"/v1/requests/{REQUEST}"},
+        },
+    },
     "Failure": {
         "kind": "feature",
         "type": "FeatureError",
@@ -584,6 +596,26 @@ SCHEMAS: dict[str, Schema] = {
         status={**_maybe(COUNT), "description": "what the receiver answered last"},
         error={**TEXT, "description": "why it was not taken"},
     ),
+    "Message": _object(
+        "type timestamp data",
+        type={
+            "type": "string",
+            "enum": [f"request.{what}" for what in ("done", "failed", "cancelled", "result")],
+        },
+        timestamp={**TEXT, "format": "date-time"},
+        data=ref("MessageData"),
+    ),
+    "MessageData": _object(
+        "request tenant state results failed_assets links",
+        request=TEXT,
+        tenant=TEXT,
+        state={"type": "string", "enum": ["running", "done", "failed", "cancelled"]},
+        results=ref("MessageResults"),
+        failed_assets={**COUNT, "description": "assets that could not be found"},
+        links=ref("MessageLinks"),
+    ),
+    "MessageResults": _object("ready failed", ready=COUNT, failed=COUNT),
+    "MessageLinks": _object("request", request={**TEXT, "description": "a path of this server"}),
     "DeliveryList": _object("deliveries", deliveries=_list(ref("Delivery"))),
     "Callback": {
         **_object(

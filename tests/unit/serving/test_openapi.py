@@ -7,6 +7,7 @@ other half: whatever is described can happen.
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.deliveries.record import Delivery
 from amber_ray.core.model.request import ExplainedStep
 from amber_ray.core.model.service import RegistryView
 from amber_ray.core.model.units import Asset, Segment
@@ -35,6 +37,7 @@ from amber_ray.errors import (
     UnknownFeature,
     UnknownRegistry,
 )
+from amber_ray.fabric.shard.deliveries import End, message
 from amber_ray.features import BUILTINS
 from amber_ray.serving import incoming
 from amber_ray.serving.app import create_app
@@ -402,6 +405,16 @@ def test_the_examples_are_what_the_code_makes(registry: Registry) -> None:
     assert len(EXAMPLES["Step"]["inputs"]) == len(step.needs)
     place = {name: EXAMPLES["Result"][name] for name in ("asset", "uri", "unit")}
     assert place == {name: EXAMPLES["Step"][name] for name in place}
+
+
+@pytest.mark.parametrize("state", ["running", "done", "failed", "cancelled"])
+def test_what_is_sent_to_a_callback_is_as_described(state: str) -> None:
+    kept = Delivery("end_rq-000000", "rq-000000", "t", "https://hooks.example/", ("done",), 1.0)
+    type = "request.result" if state == "running" else f"request.{state}"
+    told = json.loads(message(type, kept, End(state, 2, 1), 1.7e9))
+    schema = {**closed(DOCUMENT["components"]["schemas"]["Message"]), "components": DOCUMENT["components"]}
+    jsonschema.validate(told, schema, format_checker=jsonschema.FormatChecker())
+    assert set(told["data"]) == set(EXAMPLES["Message"]["data"])
 
 
 def test_the_example_of_a_request_can_be_planned(registry: Registry) -> None:
