@@ -187,6 +187,16 @@ def test_what_is_stored_is_answered_and_nothing_is_started_or_changed(
     assert client.failures() == []
     assert [v.feature for v in client.versions()] == ["boxes", "pixels", "weight"]
     assert client.asset(picture).media_type == "image/png"
+    assert [asset.uri for asset in client.assets(os.path.dirname(picture))] == [os.path.realpath(picture)]
+    assert list(client.assets(kind="video")) == list(client.requests()) == []
+    told = list(client.asset_values(picture))
+    assert [(one.feature, one.stored, one.memory) for one in told if one.feature != "weight"] == [
+        ("boxes", True, True),
+        ("pixels", True, True),
+    ]
+    lineage = client.lineage(next(one.key for one in told if one.feature == "weight"))
+    assert [node.feature for node in lineage.nodes] == ["weight"]
+    assert [asset.uri for asset in lineage.assets] == [os.path.realpath(picture)]
     assert [row.state for row in client.stored("weight", [picture]).rows] == ["ready"]
     with pytest.raises(MediaNotFound):
         client.get("weight", os.path.join(os.path.dirname(picture), "none.png"))
