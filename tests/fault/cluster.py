@@ -98,7 +98,8 @@ class Cluster(Service):
 
     def start(self) -> Cluster:
         """The head, and Amber on it."""
-        self._ray_start(HEAD, "--head", f"--port={self.gcs}", "--include-dashboard=false", "--num-cpus=2")
+        words = ("--head", f"--port={self.gcs}", "--include-dashboard=false", "--no-monitor", "--num-cpus=2")
+        self._ray_start(HEAD, *words)
         self.deploy()
         return self
 

@@ -295,6 +295,7 @@ def head(programs: Programs) -> Iterator[dict[str, str]]:
             *("--node-ip-address=127.0.0.1", f"--port={gcs}", f"--ray-client-server-port={client}"),
             *(f"--{name}={port}" for name, port in zip(names, others, strict=True)),
             *(f"--temp-dir={place}", "--object-store-memory=200000000", "--include-dashboard=false"),
+            *("--no-monitor", "--include-log-monitor=false"),
         ],
         env=programs.environment,
         cwd=programs.folder,
