@@ -107,14 +107,15 @@ class Deliveries:
                 one.failed_assets,
             )
             self._set(known)
-            if one.end is not None:
-                await self._tell_end(known, End(*one.end))
-                return
         elif not known.is_for(one.callback):
             raise RequestMismatch(
                 f"request {one.request!r} was asked for with another callback; "
                 "choose a new id for each request"
             )
+        if one.end is not None and known.state == "waiting":
+            # Also when it is said again: the first time the message may not have come to paper.
+            await self._tell_end(known, End(*one.end))
+            return
         await self._save(id)
 
     def _admit(self, tenant: str) -> None:
@@ -330,8 +331,11 @@ class Deliveries:
             self._set(one.pending(type, message(type, one, end, now), now))
             await self._save(one.id)
             return
-        if "result" in one.on and end.ready + end.failed > self._told.get(one.request, (0, ""))[0]:
+        told, last = self._told.get(one.request, (0, ""))
+        if "result" in one.on and end.ready + end.failed > told:
             await self._make_result(one, end)
+        elif last:
+            await self._save(last)  # nothing else tells of these results
         await self._drop(one.id)
 
     # --- messages are sent

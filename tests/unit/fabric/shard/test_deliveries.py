@@ -84,6 +84,25 @@ def test_what_could_not_be_written_is_written_by_a_look() -> None:
     run(story())
 
 
+@pytest.mark.parametrize("on", [("done",), ("result",)])
+def test_an_end_that_could_not_be_written_is_told_when_it_is_said_again(on: tuple[Any, ...]) -> None:
+    async def story() -> None:
+        at = bench()
+        made, _ = shard(at)
+        at.notes.full = True
+        for _ in range(2):
+            with pytest.raises(StoreError):
+                await made.promise(promise("r1", *on, end=("done", 1, 0)))
+        at.notes.full = False
+        await made.promise(promise("r1", *on, end=("done", 1, 0)))
+        [kept] = at.notes.records.values()
+        assert (kept.state, kept.type) == ("pending", f"request.{on[0]}")
+        await look(made)
+        assert len(at.post.sent) == 1
+
+    run(story())
+
+
 def test_a_message_is_sent_when_the_request_has_ended_and_not_before() -> None:
     async def story() -> None:
         at = bench()
