@@ -25,7 +25,7 @@ from amber_ray.core.state.entry import State
 from amber_ray.errors import AmberError, MediaNotFound, StoreError, UnknownAsset
 from amber_ray.fabric.engine import ports as engine_ports
 from amber_ray.fabric.engine.engine import Engine
-from amber_ray.fabric.shard.ports import CallFailed, Fault, Ports
+from amber_ray.fabric.shard.ports import CallFailed, Demands, Fault, Ports, Stewards
 from amber_ray.fabric.shard.requests import BROKEN
 from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport.messages import Hello, PlanPart
@@ -119,6 +119,10 @@ class World:
         """The catalogue as an engine's process sees it."""
         return SimAssets(self, process)
 
+    def make_demands(self, process: Process, number: int) -> tuple[Demands | None, Stewards | None]:
+        """The records of demands and who sees to them, as a shard's process sees them: mostly none."""
+        return None, None
+
     # --- processes
 
     def _make_shard(self, process: Process, number: int) -> Shard:
@@ -128,6 +132,7 @@ class World:
             await asyncio.sleep(0.05)
             return registry, registry.digest.encode()
 
+        demands, stewards = self.make_demands(process, number)
         ports = Ports(
             cluster=self.make_cluster(process),
             parts=SimParts(self, process, objects(), number),
@@ -139,6 +144,8 @@ class World:
             assets=SimShardAssets(self),
             clock=SimClock(self),
             process=SimProcess(self, process),
+            demands=demands,
+            stewards=stewards,
         )
         shard = Shard(self.settings, number, ports, code)
         shard.context.ledger.expanded_at_once = AT_ONCE[self.scenario.seed % len(AT_ONCE)]

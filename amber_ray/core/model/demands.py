@@ -90,7 +90,8 @@ class DemandStatus:
       which `listing` for the listing alone; it asked for `asked` assets, `computed` values were not there;
     - `purged`: values that it purged, of assets that are gone; `held`: gone assets whose values it did not
       purge, since nothing at all is left under their prefix: that looks like a disk that is not mounted;
-    - `sweeps`: how many have ended; `sweeping`: whether one goes on now; the numbers of assets are its own;
+    - `sweeps`: how many have ended; `sweeping`: whether one goes on now, whose numbers of assets these are
+      if it is the first, or has been asking for some seconds;
     - `error`: why the last one could not be made, empty if it could; `failing`: some assets that fail.
     """
 

@@ -37,6 +37,8 @@ AT_ONCE = 4
 POLL_SECONDS = 30.0
 NOTE_SECONDS, NOTE_ROWS = 5.0, 20_000
 """What is true is noted after so long, or when there are so many."""
+LONG_SECONDS = 10.0
+"""A sweep that asks for things for longer tells its own numbers, and no more those of the last whole one."""
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Between questions to a service that has no time."""
 
@@ -116,7 +118,7 @@ class Sweep:
         finally:
             await look.close()
         ended = dataclasses.replace(
-            self.status,
+            self._counted(),
             sweeping=False,
             began=self._began,
             ended=ports.clock.unix(),
@@ -131,7 +133,18 @@ class Sweep:
 
     @property
     def status(self) -> DemandStatus:
-        """How the demand stands now."""
+        """How the demand stands, while this sweep goes on.
+
+        That is as the last whole one found it, until this one has been asking for some time.
+        """
+        long = self._counts.asked and self._ports.clock.unix() - self._began >= LONG_SECONDS
+        if self.state.status.ended and not long:
+            running = sum(len(part.changes) for part in self._running.values())
+            return dataclasses.replace(self.state.status, running=running, sweeping=True)
+        return self._counted()
+
+    def _counted(self) -> DemandStatus:
+        """How the demand stands by what this sweep has counted so far."""
         counts = self._counts
         underway = [part.oldest for part in self._running.values()]
         oldest = [when for when in (counts.oldest, *underway) if when is not None]

@@ -1,0 +1,393 @@
+"""Worlds with demands: a folder whose media come, change and go, and stewards that die in the middle of it.
+
+The desk of the first shard, the steward, its keepers and sweeps are the real ones, and so is the comparison;
+bound to the world are the records, the runs and what is listed. At the end of a world, whatever has befallen
+it, every demand says that all is true, and it is: the values are stored.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections.abc import Sequence
+from typing import Any
+
+from amber_ray.core.model.demand_codec import (
+    demand_from_json,
+    demand_to_json,
+    state_from_json,
+    state_to_json,
+)
+from amber_ray.core.model.demands import Demand, DemandState, DemandView
+from amber_ray.core.model.listing import Change, Comparison, Listed, Noted, overlaid
+from amber_ray.core.model.request import AssetRef
+from amber_ray.core.model.units import Asset
+from amber_ray.errors import AmberError, MediaNotFound, StoreError
+from amber_ray.fabric.demands import ports as demand_ports
+from amber_ray.fabric.demands.desk import EngineDesk
+from amber_ray.fabric.demands.steward import Steward
+from amber_ray.store.demands import DemandRecord
+from tests.simulation.callers import Broken, connected
+from tests.simulation.loop import Process
+from tests.simulation.network import Node
+from tests.simulation.scenario import SECONDS, Scenario
+from tests.simulation.world import RunningEngine, SimAssets, SimClock, World
+
+FOLDER = "/d/"
+PLACES = 6
+WANTED = ("probe", "look", "mood", "scene", "film")
+TRUE_SECONDS = 300.0
+
+
+class DemandWorld(World):
+    """A world of which some callers are demands."""
+
+    def __init__(self, scenario: Scenario, *, traced: bool = False) -> None:
+        self.rng = random.Random(f"{scenario.seed}/demands")
+        self.folder: dict[str, tuple[int, int]] = {}
+        """What is listed: the number of the asset at a place, and how often the place was written to."""
+        self.written = 0
+        self.records: dict[str, str] = {}
+        self.states: dict[str, str] = {}
+        self.runs: dict[str, dict[str, list[Noted]]] = {}
+        self.stewards: list[Node] = []
+        self.wanted: Node | None = None
+        self.said: dict[str, Demand] = {}
+        super().__init__(scenario, traced=traced)
+        for place in range(PLACES // 2):
+            self.write(place)
+
+    # --- what happens
+
+    def write(self, place: int) -> None:
+        """A file appears, is touched, or has other bytes from now on."""
+        self.written += 1
+        self.folder[f"{FOLDER}{place}"] = self.rng.randrange(self.scenario.assets), self.written
+        self.saw("a medium was written")
+
+    def _happens(self) -> None:
+        kind = self.rng.random()
+        if kind < 0.5:
+            self.write(self.rng.randrange(PLACES))
+        elif kind < 0.75 and self.folder:
+            del self.folder[self.rng.choice(sorted(self.folder))]
+            self.saw("a medium vanished")
+        elif self.wanted is not None and self.wanted.process is not None:
+            self.saw("a steward died")
+            self.wanted.process.kill()
+
+    async def _story(self) -> None:
+        loop = self.loop
+        for _ in range(self.rng.choice((4, 12, 30))):
+            loop.call_later(self.rng.random() * SECONDS, self._happens, context=self._outside.context())
+        for number in range(self.rng.choice((1, 1, 2))):
+            at = self.rng.random() * SECONDS / 3
+            loop.call_later(at, self._say, f"d{number}", context=self._outside.context())
+            if self.rng.random() < 0.4:
+                loop.call_later(at + 10, self._say, f"d{number}", context=self._outside.context())
+            if self.rng.random() < 0.3:
+                loop.call_later(at + 15, self._stop, f"d{number}", context=self._outside.context())
+        await super()._story()
+
+    def _say(self, name: str) -> None:
+        registry = self.media.generations[-1]
+        features = [f for f in WANTED if registry.get(f).store == "parquet"]
+        demand = Demand(
+            name,
+            tuple(self.rng.sample(features, self.rng.randint(1, min(2, len(features))))) or ("probe",),
+            (FOLDER,),
+            every=self.rng.choice((1.0, 3.0)),
+            gone=self.rng.choice(("keep", "keep", "purge")),
+            settle_seconds=0.0,
+        )
+        self.spawn(self._persist("keep", name, demand))
+
+    def _stop(self, name: str) -> None:
+        self.spawn(self._persist("stop_keeping", name, None))
+
+    async def _persist(self, method: str, name: str, demand: Demand | None) -> None:
+        """A user says it until it was heard."""
+        argument = name if demand is None else demand
+        while True:
+            node = self.engines[self.rng.randrange(len(self.engines))]
+            try:
+                await connected(self, node, lambda service: getattr(service, method)(argument))
+            except (Broken, AmberError):
+                await asyncio.sleep(0.5)
+                continue
+            self.said.pop(name, None)
+            if demand is not None:
+                self.said[name] = demand
+            return
+
+    # --- bound to the world
+
+    def make_assets(self, process: Process) -> SimAssets:
+        """The catalogue, which has the folder's places too."""
+        return FolderAssets(self, process)
+
+    def make_demands(self, process: Process, number: int) -> tuple[Any, Any]:
+        """The records of demands, and who sees to them."""
+        return (SimDemands(self), SimStewards(self)) if number == 0 else (None, None)
+
+    def saw_death(self, node: Node) -> None:
+        """Ray ends a steward with the process that owns it, a little later, and starts it again otherwise."""
+        if node in self.stewards:
+            if node is self.wanted:
+                self.later(0.5 + self.draws.unit("restart", node.name), node.start)
+            return
+        super().saw_death(node)
+        if node is self.shards[0]:
+            self.retire(self.wanted)
+            self.wanted = None
+
+    def retire(self, node: Node | None) -> None:
+        """End a steward for good, a little later: two may be there meanwhile."""
+
+        def end() -> None:
+            if node is not None and node is not self.wanted and node.process is not None:
+                node.process.kill()
+
+        self.later(2.0 * self.draws.unit("retire", "steward"), end)
+
+    # --- what must be so in the end
+
+    def _last(self) -> list[asyncio.Task[None]]:
+        if self.wanted is not None and self.wanted.process is not None:
+            self.wanted.process.kill()  # it comes back with the code as it is now
+        return [*super()._last(), asyncio.ensure_future(self._becomes_true())]
+
+    async def _becomes_true(self) -> None:
+        """Every demand says that all is true, within a few sweeps, and the values are stored."""
+        since, give_up = self.unix() + 5.0, self.loop.time() + TRUE_SECONDS
+        while True:
+            await asyncio.sleep(1.0)
+            try:
+                views = await connected(self, self.engines[0], lambda service: service.demands())
+            except (Broken, AmberError):
+                continue
+            late = [v for v in views if not self._true(v, since)]
+            if not late:
+                break
+            assert self.loop.time() < give_up, f"a demand does not become true: {late}"
+        assert {view.demand.name: view.demand for view in views} == self.said
+        # What somebody purged, or a disk has lost, is not noticed by a demand, and need not be back.
+        lost = {"a purge", "a part was damaged", "a part was torn"} & self.seen.keys()
+        stored = {row.key for part in self.store.parts.values() for row in part.rows if not part.damaged}
+        for view in views:
+            assert view.status.seen == len(self.folder), (view, self.folder)
+            for place, (number, _) in self.folder.items():
+                keys = self._keys(view.demand, number)
+                missing = [self.media.names[key] for key in keys if key not in stored]
+                assert not missing or lost or any(map(self._fails, keys)), (
+                    f"{place}: {missing} are not stored"
+                )
+                if not lost:
+                    self.saw("what is said to be true was looked up")
+            self.saw("a demand was true in the end" if view.status.all_true else "all was true that can be")
+
+    def _true(self, view: DemandView, since: float) -> bool:
+        """Whether a sweep that began since has found all true, but for what can have no value."""
+        status = view.status
+        hopeless = sum(any(map(self._fails, self._keys(view.demand, n))) for n, _ in self.folder.values())
+        return status.began > since and not status.error and status.true >= status.seen - hopeless
+
+    def _fails(self, key: str) -> bool:
+        return self.media.doomed(key) or self.media.bad_value(key)
+
+    def _keys(self, demand: Demand, number: int) -> list[str]:
+        planner = self.media.planner(self.media.generations[-1], demand.features, self.scenario.shards)
+        planner.add_asset(self.media.assets[number])
+        return [target.key for target in planner.plan().targets]
+
+
+class FolderAssets(SimAssets):
+    """The catalogue with the folder's places."""
+
+    def __init__(self, world: DemandWorld, process: Process) -> None:
+        super().__init__(world, process)
+        self._folder = world
+
+    def at_hand(self, uri: str) -> Asset | None:
+        """See `Assets.at_hand`."""
+        return None if uri.startswith(FOLDER) else super().at_hand(uri)
+
+    def _resolve(self, ref: AssetRef) -> Asset | AmberError:
+        if ref.uri is None or not ref.uri.startswith(FOLDER):
+            return super()._resolve(ref)
+        if ref.uri not in self._folder.folder:
+            return MediaNotFound(f"there is no {ref.uri}")
+        return self._folder.media.assets[self._folder.folder[ref.uri][0]]
+
+    async def somewhere(self, ids: Sequence[str]) -> frozenset[str]:
+        """See `Naming.somewhere`: these assets have places of their own, outside of the folder."""
+        await asyncio.sleep(0.01)
+        return frozenset(ids) if self._folder.scenario.seed % 2 else frozenset(self._listed(ids))
+
+    def _listed(self, ids: Sequence[str]) -> list[str]:
+        there = {self._folder.media.assets[number].id for number, _ in self._folder.folder.values()}
+        return [id for id in ids if id in there]
+
+
+class SimDemands:
+    """The records of demands in the world's store. Implements `Demands`."""
+
+    def __init__(self, world: DemandWorld) -> None:
+        self._world = world
+
+    async def read(self) -> list[tuple[DemandRecord, DemandState]]:
+        """See `Demands.read`."""
+        await asyncio.sleep(0.02)
+        found = []
+        for name, text in sorted(self._world.records.items()):
+            data = json.loads(text)
+            record = DemandRecord(demand_from_json(data["demand"]), data["id"], data["made"])
+            state = json.loads(self._world.states.get(name, "{}"))
+            known = state.get("id") == record.id
+            found.append((record, state_from_json(state) if known else DemandState()))
+        return found
+
+    async def write(self, record: DemandRecord, state: DemandState) -> None:
+        """See `Demands.write`."""
+        await self.note(record, state)
+        name, data = record.demand.name, record._asdict() | {"demand": demand_to_json(record.demand)}
+        self._world.store.trouble(f"demand {name}")
+        self._world.records[name] = json.dumps(data)
+
+    async def note(self, record: DemandRecord, state: DemandState) -> None:
+        """See `Demands.note`."""
+        name = record.demand.name
+        await asyncio.sleep(0.03 * self._world.draws.unit("demand", name))
+        self._world.store.trouble(f"demand {name}")
+        self._world.states[name] = json.dumps(state_to_json(state) | {"id": record.id})
+        for run in state.runs:
+            assert run in self._world.runs.get(name, {}), f"a state of {name} names a run that is not there"
+        await asyncio.sleep(0.01)
+
+    async def remove(self, name: str) -> None:
+        """See `Demands.remove`."""
+        await asyncio.sleep(0.01)
+        self._world.store.trouble(f"demand {name}")
+        self._world.records.pop(name, None)
+        self._world.states.pop(name, None)
+
+
+class SimStewards:
+    """Starts stewards as processes of the world. Implements `Stewards`."""
+
+    def __init__(self, world: DemandWorld) -> None:
+        self._world = world
+
+    async def start(self, name: str) -> None:
+        """See `Stewards.start`."""
+        await self.stop()
+        world = self._world
+        node = Node(
+            world, f"steward-{len(world.stewards)}", lambda process: RunningSteward(world, process, name)
+        )
+        world.stewards.append(node)
+        world.wanted = node
+        world.later(0.5, node.start)
+
+    async def stop(self) -> None:
+        """See `Stewards.stop`."""
+        before, self._world.wanted = self._world.wanted, None
+        self._world.retire(before)
+
+
+class RunningSteward(RunningEngine):
+    """A steward's process: an engine, and the steward over it."""
+
+    def __init__(self, world: DemandWorld, process: Process, name: str) -> None:
+        self._name = name
+        self._demand_world = world
+        super().__init__(world, process)
+
+    async def _open(self) -> None:
+        await super()._open()
+        world, engine = self._demand_world, self.service
+        ports = demand_ports.Ports(
+            desk=EngineDesk(engine, self._name, world.unix()),
+            service=engine,
+            assets=FolderAssets(world, self._process),
+            listings=SimListings(world),
+            clock=SimClock(world),
+        )
+        try:
+            await Steward(ports, engine.by).run()
+        except Exception as error:  # a steward's process would end with it
+            world.fail(error)
+
+
+class SimLook:
+    """One look at the folder. Implements `Look`."""
+
+    def __init__(self, listed: Sequence[Listed], noted: Sequence[Noted], by: str) -> None:
+        self._comparison = Comparison(listed, noted, by)
+        self.places = len(listed)
+        self.seconds = 0.0
+        self.unseen: Sequence[tuple[str, str]] = ()
+        self.empty: Sequence[str] = () if listed else (FOLDER,)
+
+    @property
+    def same(self) -> int:
+        """See `Look.same`."""
+        return self._comparison.same
+
+    async def changes(self, most: int) -> Sequence[Change]:
+        """See `Look.changes`: few at a time, so that there are several requests."""
+        await asyncio.sleep(0.01)
+        return self._comparison.next(min(most, 2))
+
+    async def close(self) -> None:
+        """See `Look.close`."""
+
+
+class SimListings:
+    """The folder, and runs in the world's store. Implements `Listings`."""
+
+    def __init__(self, world: DemandWorld) -> None:
+        self._world = world
+
+    def _runs(self, demand: str) -> dict[str, list[Noted]]:
+        return self._world.runs.setdefault(demand, {})
+
+    def _noted(self, demand: str, runs: Sequence[str]) -> list[Noted]:
+        kept = self._runs(demand)
+        if gone := [name for name in runs if name not in kept]:
+            raise StoreError(f"the runs {gone} are not there")
+        return list(overlaid([kept[name] for name in runs]))
+
+    async def look(self, demand: Demand, runs: Sequence[str], by: str) -> SimLook:
+        """See `Listings.look`."""
+        await asyncio.sleep(0.1)
+        listed = [
+            Listed(place, f"{number}:{written}", 0.0)
+            for place, (number, written) in sorted(self._world.folder.items())
+        ]
+        return SimLook(listed, self._noted(demand.name, runs), by)
+
+    async def write(self, demand: str, rows: Sequence[Noted]) -> str:
+        """See `Listings.write`."""
+        await asyncio.sleep(0.05)
+        self._world.store.trouble(f"run of {demand}")
+        assert list(rows) == sorted(rows)
+        name = f"run-{len(self._world.runs)}-{self._world.draws.unit('run', demand):.12f}"
+        self._runs(demand)[name] = list(rows)
+        return name
+
+    async def join(self, demand: str, runs: Sequence[str]) -> str:
+        """See `Listings.join`."""
+        return await self.write(demand, self._noted(demand, runs))
+
+    async def crowded(self, demand: str, runs: Sequence[str]) -> bool:
+        """See `Listings.crowded`."""
+        return len(runs) > 2
+
+    async def keep_only(self, demand: str, runs: Sequence[str]) -> None:
+        """See `Listings.keep_only`."""
+        await asyncio.sleep(0.02)
+        kept = self._runs(demand)
+        for name in [name for name in kept if name not in runs]:
+            del kept[name]
