@@ -844,12 +844,12 @@ MUTATIONS = (
     Mutation(
         "promise what is not on paper",
         "fabric/shard/deliveries.py",
-        """            await self._tell_end(known, End(*one.end))
-            return
+        """                await self._tell_end(known, End(*one.end))
+                return
         await self._save(id)
 """,
-        """            await self._tell_end(known, End(*one.end))
-            return
+        """                await self._tell_end(known, End(*one.end))
+                return
 """,
     ),
     Mutation(

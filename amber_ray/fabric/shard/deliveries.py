@@ -80,6 +80,7 @@ class Deliveries:
         self._sending: dict[str, str] = {}
         self._told: dict[str, tuple[int, str]] = {}
         self._lost: dict[str, float] = {}
+        self._ends: dict[str, End] = {}
         self._attempts: Counter[str] = Counter(taken=0, refused=0, unanswered=0)
         self._loaded = False
         self._loading = asyncio.Lock()
@@ -113,9 +114,12 @@ class Deliveries:
                 "choose a new id for each request"
             )
         if one.end is not None and known.state == "waiting":
-            # Also when it is said again: the first time the message may not have come to paper.
-            await self._tell_end(known, End(*one.end))
-            return
+            self._ends[id] = End(*one.end)
+            if id in self._unsaved:
+                # Also when it is said again: the first time the message may not have come to paper. One that
+                # is on paper was promised while its request went on: then the shards know better.
+                await self._tell_end(known, End(*one.end))
+                return
         await self._save(id)
 
     def _admit(self, tenant: str) -> None:
@@ -198,6 +202,7 @@ class Deliveries:
             self._known.pop(id, None)
             self._unsaved.pop(id, None)
             self._lost.pop(id, None)
+            self._ends.pop(id, None)
             for ids in self._open.values():
                 ids.pop(id, None)
         self._saving.pop(id, None)
@@ -253,9 +258,11 @@ class Deliveries:
     async def _settle_one(self, one: Delivery, end: End | None, all_heard: bool) -> None:
         if self._known.get(one.id) is not one:
             return
-        if end is None:
-            if all_heard:
+        if end is None and all_heard:
+            end = self._ends.get(one.id)  # no shard has a part of it
+            if end is None:
                 await self._is_lost(one)
+        if end is None:
             return
         self._lost.pop(one.id, None)
         if end.state == "running":
