@@ -13,6 +13,7 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.demand_codec import (
     demand_from_json,
     demand_to_json,
@@ -23,12 +24,15 @@ from amber_ray.core.model.demands import Demand, DemandState, DemandView
 from amber_ray.core.model.listing import Change, Comparison, Listed, Noted, overlaid
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
+from amber_ray.core.planning.wanted import wanted
 from amber_ray.errors import AmberError, MediaNotFound, StoreError
 from amber_ray.fabric.demands import ports as demand_ports
 from amber_ray.fabric.demands.desk import EngineDesk
-from amber_ray.fabric.demands.steward import Steward
+from amber_ray.fabric.demands.steward import Steward, remembering_nothing
+from amber_ray.settings import Settings
 from amber_ray.store.demands import DemandRecord
 from tests.simulation.callers import Broken, connected
+from tests.simulation.features import SEGMENT_SECONDS
 from tests.simulation.loop import Process
 from tests.simulation.network import Node
 from tests.simulation.scenario import SECONDS, Scenario
@@ -187,6 +191,26 @@ class DemandWorld(World):
                     self.saw("what is said to be true was looked up")
             self.saw("a demand was true in the end" if view.status.all_true else "all was true that can be")
 
+    def noted(self, name: str, rows: Sequence[Noted]) -> None:
+        """What is noted as true is stored by then: a crash of everything would lose none of it."""
+        if (
+            name not in self.records
+            or {"a purge", "a part was damaged", "a part was torn"} & self.seen.keys()
+        ):
+            return
+        demand = demand_from_json(json.loads(self.records[name])["demand"])
+        stored = {row.key for part in self.store.parts.values() for row in part.rows}
+        numbers = {asset.id: number for number, asset in enumerate(self.media.assets)}
+        for registry in self.media.generations:
+            by = wanted(registry, demand, SEGMENT_SECONDS)
+            for row in rows:
+                if row.by == by and row.asset:
+                    missing = [k for k in self._keys(demand, numbers[row.asset], registry) if k not in stored]
+                    assert not missing, (
+                        f"{row.uri} was noted, and {self.media.names[missing[0]]} is not stored"
+                    )
+                    self.saw("what was noted was looked up")
+
     def _true(self, view: DemandView, since: float) -> bool:
         """Whether a sweep that began since has found all true, but for what can have no value."""
         status = view.status
@@ -196,8 +220,10 @@ class DemandWorld(World):
     def _fails(self, key: str) -> bool:
         return self.media.doomed(key) or self.media.bad_value(key)
 
-    def _keys(self, demand: Demand, number: int) -> list[str]:
-        planner = self.media.planner(self.media.generations[-1], demand.features, self.scenario.shards)
+    def _keys(self, demand: Demand, number: int, registry: Registry | None = None) -> list[str]:
+        planner = self.media.planner(
+            registry or self.media.generations[-1], demand.features, self.scenario.shards
+        )
         planner.add_asset(self.media.assets[number])
         return [target.key for target in planner.plan().targets]
 
@@ -304,6 +330,10 @@ class RunningSteward(RunningEngine):
         self._demand_world = world
         super().__init__(world, process)
 
+    def settings(self) -> Settings:
+        """See `steward.remembering_nothing`."""
+        return remembering_nothing(self._demand_world.settings)
+
     async def _open(self) -> None:
         await super()._open()
         world, engine = self._demand_world, self.service
@@ -373,6 +403,7 @@ class SimListings:
         await asyncio.sleep(0.05)
         self._world.store.trouble(f"run of {demand}")
         assert list(rows) == sorted(rows)
+        self._world.noted(demand, rows)
         name = f"run-{len(self._world.runs)}-{self._world.draws.unit('run', demand):.12f}"
         self._runs(demand)[name] = list(rows)
         return name

@@ -471,6 +471,10 @@ class RunningEngine:
         self._registry = world.media.generations[-1]
         process.start(self._open())
 
+    def settings(self) -> Settings:
+        """The engine's settings."""
+        return self._world.settings
+
     def _engine(self) -> Engine:
         world, digest = self._world, self._registry.digest
         ports = engine_ports.Ports(
@@ -482,7 +486,7 @@ class RunningEngine:
             reading=True,
             parts=EngineParts(world, world.settings.inline_bytes) if world.scenario.local else None,
         )
-        return Engine(world.settings, self._registry, {digest: digest.encode()}, ports)
+        return Engine(self.settings(), self._registry, {digest: digest.encode()}, ports)
 
     async def _open(self) -> None:
         while True:

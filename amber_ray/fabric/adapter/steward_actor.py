@@ -24,7 +24,7 @@ from amber_ray.fabric.adapter.introduction import introduce, named
 from amber_ray.fabric.adapter.listings import StoreListings
 from amber_ray.fabric.demands.desk import EngineDesk
 from amber_ray.fabric.demands.ports import Ports
-from amber_ray.fabric.demands.steward import Steward
+from amber_ray.fabric.demands.steward import Steward, remembering_nothing
 from amber_ray.fabric.transport import registry_blob
 from amber_ray.fabric.transport.messages import Hello
 from amber_ray.settings import Settings
@@ -48,7 +48,7 @@ class StewardActor:
     async def run(self) -> None:
         """Follow the demands until another steward is named."""
         try:
-            settings = self._settings
+            settings = remembering_nothing(self._settings)
             catalogue = machine.catalogue(settings)
             registry = await asyncio.to_thread(registry_blob.build, settings)
             registry_blob.remember(registry)

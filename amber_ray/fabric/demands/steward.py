@@ -13,11 +13,21 @@ from amber_ray.core.model.demands import Demand, DemandState
 from amber_ray.errors import AmberError
 from amber_ray.fabric.demands.keeper import Keeper
 from amber_ray.fabric.demands.ports import Ports
+from amber_ray.settings import Settings
 from amber_ray.store.demands import DemandRecord
 
 log = logging.getLogger("amber.demands")
 
 TEND_SECONDS = 1.0
+
+
+def remembering_nothing(settings: Settings) -> Settings:
+    """The settings of a steward's engine, which answers nothing from its own memory.
+
+    What it had heard in a life of a shard that ended before the value was stored is right, and is nowhere:
+    an engine may answer it again, and a steward may not note it.
+    """
+    return settings.replace(replica_cache_bytes=0)
 
 
 class Steward:

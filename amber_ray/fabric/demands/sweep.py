@@ -243,8 +243,9 @@ class Sweep:
     async def _asked(self, part: Part, pace: Pace) -> None:
         began = self._ports.clock.now()
         self._counts.asked += len(part.changes)
-        verdicts = await self._verdicts(part)
+        # Before the question: some of its answers may be of a life that is over when the last one comes.
         lives = self._ports.service.incarnations()
+        verdicts = await self._verdicts(part)
         for verdict in verdicts:
             change = verdict.change
             if verdict.asset is None:
