@@ -93,6 +93,8 @@ class Receiver:
         if data["state"] == "cancelled":
             assert ask.cancels is not None, f"{ask.id} was cancelled by nobody"
             return
+        if data["failed_assets"] and not any(data["results"].values()):
+            return  # nothing is asked of shards; what is in the journal is of an attempt that was withdrawn
         for shard in range(world.scenario.shards):
             if f"{ask.id}.{shard}" in world.store.journal:
                 assert world.oracle.has_ended(ask.id, shard), f"{id} came before {ask.id} ended at {shard}"
@@ -125,12 +127,8 @@ class Receiver:
             if not ask.called or view is None:
                 continue
             world.saw("a caller was to be told")
-            # A part that is resumed, as its end could not be journaled, may come to another end.
-            parts = [t for name, t in world.store.journal.items() if name.startswith(f"{ask.id}.")]
-            ends = [json.loads(text)["state"] for text in parts]
-            state = view.state if not ends else "done" if "done" in ends else "failed"
-            if state != ("done" if view.state == "done" else "failed"):
-                continue
+            if world.scenario.dangerous and not {"done", "failed"} <= set(ask.called):
+                continue  # a part that is resumed, as its end could not be journaled, may come to another end
             if ("done" if view.state == "done" else "failed") in ask.called:
                 assert f"end_{ask.id}" in self.answers, f"nobody was told that {ask.id} is {view.state}"
             elif "result" in ask.called and any(r.state in ("ready", "failed") for r in view.results):
