@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from amber_ray.client.sweep import FIRST, REQUESTS_AT_ONCE, swept
+from amber_ray.client.sweep import REQUESTS_AT_ONCE, swept
+from amber_ray.core.model.pace import FIRST
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority
 from tests.media import flat, write_video
 
