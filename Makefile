@@ -54,7 +54,7 @@ bench: $(STAMP) ## run the benchmarks and write benchmarks/RESULTS.md
 # An environment of their own: what the peers need must not change what the project runs with.
 bench-peers: $(STAMP) ## run the same graph with Pixeltable, Hamilton, joblib, Daft and Ray Data beside Amber
 	@test -x .venv-peers/bin/python || $(BIN)/python -m venv .venv-peers
-	@.venv-peers/bin/python -m pip install --quiet --editable '.[dev,models]' -r benchmarks/peers/requirements.txt
+	@.venv-peers/bin/python -m pip install --quiet --editable '.[models]' -r benchmarks/peers/requirements.txt
 	@.venv-peers/bin/python -m benchmarks.peers.run_all
 
 lint: $(STAMP) ## ruff: format and lint, changing nothing

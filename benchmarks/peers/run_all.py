@@ -159,10 +159,17 @@ def served(folder: Path, clips: Sequence[dict[str, Any]]) -> Iterator[None]:
 
 def write_leaves(folder: Path, rounds: int) -> None:
     """The user's own function, in one of its states."""
-    (folder / "leaf.py").write_text(LEAF.format(rounds=rounds))
-    (folder / "hamilton_leaf.py").write_text(LEAF.format(rounds=rounds))
-    (folder / "amber_leaf.py").write_text(AMBER_LEAF.format(rounds=rounds))
-    (folder / "pixeltable_leaf.py").write_text(PIXELTABLE_LEAF.format(rounds=rounds))
+    # Python takes what it compiled before for the file's own if the length and the second are the same.
+    at = time.time() + 10 * rounds
+    for name, text in (
+        ("leaf", LEAF),
+        ("hamilton_leaf", LEAF),
+        ("amber_leaf", AMBER_LEAF),
+        ("pixeltable_leaf", PIXELTABLE_LEAF),
+    ):
+        path = folder / f"{name}.py"
+        path.write_text(text.format(rounds=rounds))
+        os.utime(path, (at, at))
 
 
 def page(outcomes: dict[str, list[Outcome]], count: int, clip_seconds: int, small: bool) -> str:
