@@ -1,8 +1,7 @@
 """A catalogue's way through a service: a sliding window of requests over assets read as needed.
 
 Nothing waits for the slowest request of a batch: whenever one ends, the next one is sent. What is held is
-one window of assets, whatever the catalogue's length. Requests grow while they end soon: each costs messages
-and a record in the journal, which is much beside a few small pictures and nothing beside a film. Must not
+one window of assets, whatever the catalogue's length. How many a request has is `core.model.pace`'s. Must not
 know: where assets come from.
 """
 

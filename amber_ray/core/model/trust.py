@@ -62,6 +62,14 @@ class Caller:
                 f"{self.name} asks for the tenant {self.tenant!r}, not for {tenant!r}; leave the tenant out"
             )
 
+    def chosen(self, named: str | None) -> str | None:
+        """Whose requests are meant, a tenant being named or not; None: anybody's. Raises `Forbidden`."""
+        if self.sees_all:
+            return named
+        if named is not None:
+            self.require_tenant(named)
+        return self.tenant
+
     @property
     def sees_all(self) -> bool:
         """Whether it may know of every tenant's requests."""

@@ -325,9 +325,8 @@ class Engine:
         asked = asset, feature, version, after, limit + 1
         several = await asyncio.gather(*(shard.call("about", *asked) for shard in self._shards))
         told: Told[ValueInfo] = together(several, merged)
-        if (
-            not told.values and after is None
-        ):  # also where the rest of a large store is not looked through yet
+        if not told.values and after is None:
+            # Also where the rest of a large store is not looked through yet.
             [found] = await self._ports.assets.resolve([AssetRef(id=asset)])
             if isinstance(found, UnknownAsset):
                 raise found

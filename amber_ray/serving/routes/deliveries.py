@@ -71,14 +71,8 @@ async def replay(context: AppContext, request: Request) -> Response:
 
 def _tenant(request: Request) -> str | None:
     """Whose deliveries are meant; None: anybody's. Raises `Forbidden` for another tenant's."""
-    caller = caller_of(request)
     named = request.query_params.get("tenant")
-    if named is None:
-        return None if caller.sees_all else caller.tenant
-    tenant = decode_tenant(named)
-    if not caller.sees_all:
-        caller.require_tenant(tenant)
-    return tenant
+    return caller_of(request).chosen(None if named is None else decode_tenant(named))
 
 
 PATHS = [Path("/v1/deliveries", GET=deliveries), Path("/v1/deliveries/{id}/replay", POST=replay)]

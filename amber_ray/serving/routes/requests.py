@@ -135,12 +135,8 @@ async def events(context: AppContext, request: Request) -> ASGIApp:
 )
 async def requests(context: AppContext, request: Request) -> Response:
     """Requests and what became of them, page by page."""
-    caller = caller_of(request)
     asked = read_query(request.query_params.multi_items(), ("state", "tenant"))
-    tenant = asked.filters.get("tenant")
-    if not caller.sees_all:
-        tenant = tenant or caller.tenant
-        caller.require_tenant(tenant or "")
+    tenant = caller_of(request).chosen(asked.filters.get("tenant"))
     found = await while_present(
         request.receive,
         context.service.list_requests(tenant, asked.filters.get("state"), asked.limit, asked.cursor),
