@@ -210,7 +210,8 @@ class KeyIndex:
             number = self._numbers[part] = len(self._names)
             self._names.append(part)
         keys = np.ascontiguousarray(keys)
-        if len(self._new) + len(keys) > FRESH:
+        # Where keys wait already, nobody has looked since: at a start, or between two parts of one spill.
+        if self._waiting or len(self._new) + len(keys) > FRESH:
             self._flush()
             self._waiting.append(_batch(keys, number, rows))
             return

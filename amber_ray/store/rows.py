@@ -145,25 +145,27 @@ def slots(table: pa.Table) -> np.ndarray:
 
     Needs the columns `asset` and, where that is missing in a row, which is a collection's, `unit`.
     """
-    found = [np.empty(0, np.int64)]
-    for chunk in table.column("asset").chunks:
-        names = chunk.dictionary_encode()
-        known = np.append(_slots_of(names.dictionary), 0)
-        found.append(known[names.indices.fill_null(len(known) - 1).to_numpy(zero_copy_only=False)])
-    its = np.concatenate(found)
-    if table.column("asset").null_count:
-        for i in np.flatnonzero(np.asarray(table.column("asset").is_null(), bool)):
-            its[i] = slot_of(table.column("unit")[int(i)].as_py())
-    return its
+    column = table.column("asset")
+    found = np.concatenate([np.empty(0, np.int64), *map(_slots_of, column.chunks)])
+    if column.null_count:
+        for i in np.flatnonzero(np.asarray(column.is_null(), bool)):
+            found[i] = slot_of(table.column("unit")[int(i)].as_py())
+    return found
 
 
 def _slots_of(names: pa.StringArray) -> np.ndarray:
-    """Return the slot of each text; those of one length are hashed together, as ids of assets are."""
+    """Return the slot of each text; those of one length are hashed together, as ids of assets are.
+
+    What stands for a missing one means nothing.
+    """
     _, ends, text = names.buffers()
     ends = np.frombuffer(ends, np.int32, len(names) + 1, names.offset * 4)
-    lengths, found = np.diff(ends), np.empty(len(names), np.int64)
     letters = np.frombuffer(text or b"", np.uint8)
-    for length in np.unique(lengths).tolist():
+    lengths, found = np.diff(ends), np.empty(len(names), np.int64)
+    several = np.unique(lengths)
+    if len(several) == 1:  # nothing but ids: they stand side by side
+        return slots_of(letters[ends[0] : ends[-1]].reshape(-1, int(several[0])))
+    for length in several.tolist():
         which = np.flatnonzero(lengths == length)
         found[which] = slots_of(letters[ends[which][:, None] + np.arange(length)])
     return found
