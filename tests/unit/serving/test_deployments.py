@@ -9,6 +9,7 @@ import importlib.metadata
 import json
 import os
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import kubernetes_validate
 import pytest
 import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
@@ -25,6 +27,7 @@ from ray.serve.schema import ServeDeploySchema
 from amber_ray.cli.parser import build as parser
 from amber_ray.core.model.stats import family
 from amber_ray.errors import BadRequest
+from amber_ray.fabric.adapter import cluster as own_cluster
 from amber_ray.serving import front
 from amber_ray.settings import Settings
 
@@ -240,7 +243,9 @@ def test_kuberay_holds_no_secret() -> None:
     assert not [name for name in objects if name.startswith("Secret/")]
     variables = [v for o in objects.values() for k, e in walk(o) if k == "env" for v in e]
     assert variables
-    assert all("value" not in v and "secretKeyRef" in v["valueFrom"] for v in variables)
+    plain = {v["name"]: v["value"] for v in variables if "value" in v}
+    assert plain == {"RAY_num_workers_soft_limit": "14"}
+    assert all("secretKeyRef" in v["valueFrom"] for v in variables if "value" not in v)
 
 
 def test_kuberay_pods_share_media_store_and_code() -> None:
@@ -261,6 +266,71 @@ def test_kuberay_pods_share_media_store_and_code() -> None:
             claim = objects[f"PersistentVolumeClaim/{volume['persistentVolumeClaim']['claimName']}"]
             assert claim["spec"]["accessModes"] == ["ReadWriteMany"]
         assert paths["shm"] == "/dev/shm"
+
+
+def native(objects: dict[str, dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What Kubernetes itself knows: each object, and each template of a pod inside the operator's object."""
+    for name, one in objects.items():
+        if not name.startswith("RayService/"):
+            yield one
+            continue
+        cluster = one["spec"]["rayClusterConfig"]
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            yield {"apiVersion": "v1", "kind": "PodTemplate", "metadata": {}, "template": group["template"]}
+
+
+def test_kubernetes_knows_every_field() -> None:
+    version = kubernetes_validate.latest_version()
+    objects = list(native(kuberay()))
+    assert len(objects) == 3 + len(kuberay()) - 1
+    for one in objects:
+        kubernetes_validate.validate(one, version, strict=True)
+    wrong = copy.deepcopy(objects[0])
+    wrong["template"]["spec"]["terminationGracePeriod"] = 45
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(wrong, version, strict=True)
+
+
+def test_kuberay_lets_callers_end() -> None:
+    service = kuberay()["RayService/amber"]["spec"]
+    args = yaml.safe_load(service["serveConfigV2"])["applications"][0]["args"]
+    compose = load("deployments/compose.yaml")["services"]["amber"]
+    cluster = service["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        grace = group["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert grace == int(compose["stop_grace_period"].removesuffix("s"))
+        assert grace > 2 * Settings.from_mapping(args).drain_seconds
+    assert args["log_format"] == parser().parse_args(compose["command"][1:]).log_format
+
+
+ELSEWHERE = {
+    "PYTHONPATH": "the image has the modules",
+    "RAY_AUTH_MODE": "the operator sets it",
+    "RAY_IGNORE_UNHANDLED_ERRORS": "there Ray tells of lost tasks in its own logs",
+}
+"""What a Ray of Amber's own is started with and a cluster's is not."""
+
+
+def test_every_ray_is_started_as_ambers_own_is() -> None:
+    wanted = {name: value for name, value in own_cluster.environment().items() if name not in ELSEWHERE}
+    limit = wanted.pop("RAY_num_workers_soft_limit")
+    dockerfile = (ROOT / "deployments/Dockerfile").read_text()
+    options = load("cluster.yaml")["docker"]["run_options"]
+    for name, value in wanted.items():
+        assert f" {name}={value} " in dockerfile, name
+        assert f"--env {name}={value}" in options, name
+    # So many workers more than there are CPUs may stay; in a pod, than the largest group has.
+    writers = int(limit) - (os.cpu_count() or 1)
+    start = load("cluster.yaml")
+    for key in ("head_start_ray_commands", "worker_start_ray_commands"):
+        assert f"RAY_num_workers_soft_limit=$(($(nproc) + {writers})) ray start" in start[key][-1]
+    cluster = kuberay()["RayService/amber"]["spec"]["rayClusterConfig"]
+    cpus = max(
+        int(c["resources"]["limits"]["cpu"]) for g in cluster["workerGroupSpecs"] for c in containers(g)
+    )
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        [container] = containers(group)
+        assert {"name": "RAY_num_workers_soft_limit", "value": str(cpus + writers)} in container["env"]
 
 
 def test_kuberay_fences_the_ports() -> None:
@@ -359,6 +429,23 @@ def test_the_dashboard_and_the_alerts_ask_for_series_that_there_are(asked: str) 
         assert {*LABELS.findall(matched)} <= labels
     for group in BY.findall(asked):
         assert {label.strip() for label in group.split(",")} <= labels
+
+
+def test_compose_is_what_its_specification_says(tmp_path: Path) -> None:
+    def said(file: Path) -> tuple[int, str]:
+        command = ["-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(file)]
+        done = subprocess.run(
+            [sys.executable, *command], capture_output=True, text=True, timeout=60, check=False
+        )
+        return done.returncode, done.stdout
+
+    file = ROOT / "deployments" / "compose.yaml"
+    assert said(file) == (0, "ok -- validation done\n")
+    wrong = tmp_path / "compose.yaml"
+    wrong.write_text(file.read_text().replace("stop_grace_period:", "stop_grace:"))
+    code, text = said(wrong)
+    assert code == 1
+    assert "stop_grace" in text
 
 
 def test_compose_starts_what_there_is() -> None:
