@@ -102,7 +102,8 @@ class Listing:
 
 
 def _read(path: Path) -> Iterator[Listed]:
-    with pa.memory_map(str(path)) as source, pa.ipc.open_file(source) as file:
+    # Not mapped: pages of a map that were looked at count as memory of this process, at the end all of it.
+    with pa.OSFile(str(path)) as source, pa.ipc.open_file(source) as file:
         for number in range(file.num_record_batches):
             columns = (column.to_pylist() for column in file.get_batch(number).columns)
             yield from map(Listed._make, zip(*columns, strict=True))
