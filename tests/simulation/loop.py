@@ -35,7 +35,8 @@ class Stuck(AssertionError):
 class Process:
     """What runs together and dies together.
 
-    `dies_after`: callbacks it has left, if it is doomed; `dies_writing`: its next write is the last.
+    `dies_after`: callbacks it has left, if it is doomed; `dies_writing`: its next write is the last;
+    `priority` draws the next number in [0, 1) of this process's own.
     """
 
     def __init__(self, loop: VirtualLoop, name: str, number: int) -> None:
@@ -46,7 +47,7 @@ class Process:
         self.dies_writing = False
         self.died: list[Callable[[], None]] = []
         self._loop = loop
-        self._random = random.Random(f"{loop.seed}/{name}/{number}")
+        self.priority = random.Random(f"{loop.seed}/{name}/{number}").random
         self._context = contextvars.copy_context()
         self._context.run(_PROCESS.set, self)
 
@@ -69,12 +70,20 @@ class Process:
             for told in self.died:
                 told()
 
-    def priority(self) -> float:
-        """The next number in [0, 1) of this process's own."""
-        return self._random.random()
-
     def __repr__(self) -> str:
         return f"<{self.name} {self.number}>"
+
+
+class _Due(float):
+    """When a timer is due, and the timer; compared as numbers are, without a call of Python."""
+
+    __slots__ = ("timer",)
+    timer: Any
+
+    def __new__(cls, timer: asyncio.TimerHandle) -> _Due:
+        due = super().__new__(cls, timer.when())
+        due.timer = timer
+        return due
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
@@ -86,7 +95,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.turns = 0
         self.after_turn: Callable[[Process | None], None] = lambda process: None
         self._now = start
-        self._random = random.Random(f"{seed}/loop")
+        self._draw = random.Random(f"{seed}/loop").random
+        self._timers: list[_Due] = []
         self._waiting: list[tuple[float, int, asyncio.Handle]] = []
         self._numbers = itertools.count()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -114,27 +124,48 @@ class VirtualLoop(asyncio.BaseEventLoop):
         if isinstance(error, Exception) and not quiet:
             self.failures.append(f"{context.get('message')}: {type(error).__name__}: {error}")
 
+    # --- callbacks: as `BaseEventLoop` has them, but with an order of their own, and little else for each
+
+    def call_soon(
+        self, callback: Any, *arguments: Any, context: contextvars.Context | None = None
+    ) -> asyncio.Handle:
+        """See `AbstractEventLoop.call_soon`."""
+        self._check_closed()  # type: ignore[attr-defined]
+        handle = asyncio.Handle(callback, arguments, self, context)
+        self._is_ready(handle)
+        return handle
+
+    call_soon_threadsafe = call_soon
+    """There is no other thread. Python closes generators that nobody ended by it."""
+
+    def call_at(
+        self, when: float, callback: Any, *arguments: Any, context: contextvars.Context | None = None
+    ) -> asyncio.TimerHandle:
+        """See `AbstractEventLoop.call_at`."""
+        self._check_closed()  # type: ignore[attr-defined]
+        timer = asyncio.TimerHandle(when, callback, arguments, self, context)
+        heapq.heappush(self._timers, _Due(timer))
+        return timer
+
+    def _is_ready(self, handle: Any) -> None:
+        process = handle._context.get(_PROCESS)
+        draw = self._draw() if process is None else process.priority()
+        heapq.heappush(self._waiting, (self.turns + draw * DISORDER, next(self._numbers), handle))
+
     def _run_once(self) -> None:
-        ready: Any = self._ready  # type: ignore[attr-defined]
-        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
+        timers, waiting = self._timers, self._waiting
         while True:
-            while timers and (timers[0].when() <= self._now or timers[0].cancelled()):
-                timer = heapq.heappop(timers)
-                timer._scheduled = False  # type: ignore[attr-defined]
-                if not timer.cancelled():
-                    ready.append(timer)
-            while ready:
-                handle = ready.popleft()
-                process = handle._context.get(_PROCESS)
-                draw = self._random.random() if process is None else process.priority()
-                heapq.heappush(self._waiting, (self.turns + draw * DISORDER, next(self._numbers), handle))
-            if self._waiting:
+            while timers and (timers[0] <= self._now or timers[0].timer._cancelled):
+                timer = heapq.heappop(timers).timer
+                if not timer._cancelled:
+                    self._is_ready(timer)
+            if waiting:
                 break
             if not timers:
                 raise Stuck("nothing is left that could happen")
-            self._now = max(self._now, timers[0].when())
-        _, _, handle = heapq.heappop(self._waiting)
-        if handle.cancelled():
+            self._now = max(self._now, float(timers[0]))
+        handle: Any = heapq.heappop(waiting)[2]
+        if handle._cancelled:
             return
         process = handle._context.get(_PROCESS)
         if process is not None:
@@ -152,9 +183,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def _process_events(self, event_list: Any) -> None:
         """There are no files or sockets."""
-
-    def _write_to_self(self) -> None:
-        """There is no other thread."""
 
     def end(self) -> None:
         """Close what is left: tasks of dead processes, and of living ones that wait for ever.
@@ -175,4 +203,5 @@ class VirtualLoop(asyncio.BaseEventLoop):
         finally:
             asyncio._set_running_loop(None)
         self._waiting.clear()
+        self._timers.clear()
         self.close()

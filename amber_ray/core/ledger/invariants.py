@@ -11,6 +11,16 @@ from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.scheduler.capacity import charged
 from amber_ray.core.state.entry import AVAILABLE, LIVE, Entry, State
 
+# Names of this module: to look up a member of an enumeration takes five times as long.
+_ABSENT = State.ABSENT
+_COLD = State.COLD
+_FAILED = State.FAILED
+_HOT = State.HOT
+_KEPT = State.KEPT
+_QUEUED = State.QUEUED
+_RUNNING = State.RUNNING
+_WAITING = State.WAITING
+
 
 class Broken(AssertionError):
     """An invariant does not hold."""
@@ -36,9 +46,9 @@ def _attempts(ledger: Ledger) -> None:
     """I1: a RUNNING key is a step of one live task; the resources held are those of the live tasks."""
     for key, entry in ledger.entries.items():
         state = entry.state
-        if key != entry.key or state is State.ABSENT or state is State.COLD:
+        if key != entry.key or state is _ABSENT or state is _COLD:
             raise _broken("nothing to say", entry)
-        if (state is State.RUNNING) != bool(entry.task):
+        if (state is _RUNNING) != bool(entry.task):
             raise _broken("task and state disagree", entry, entry.task)
         if entry.task:
             task = ledger.tasks.get(entry.task)
@@ -46,7 +56,7 @@ def _attempts(ledger: Ledger) -> None:
                 raise _broken("runs in a task that is not live", entry, entry.task)
             if sum(s.key == key for s in task.steps) != 1:
                 raise _broken("is not a step of its task", entry, entry.task)
-        if (state is State.FAILED) != (entry.failure is not None):
+        if (state is _FAILED) != (entry.failure is not None):
             raise _broken("failure and state differ", entry)
     held: dict[str, float] = {}
     calls: dict[object, int] = {}
@@ -95,7 +105,7 @@ def _edges(ledger: Ledger) -> None:
     """Each step on its way is registered with its inputs and counts those without a value."""
     entries = ledger.entries
     for entry in entries.values():
-        if entry.state is State.WAITING or entry.state is State.QUEUED:
+        if entry.state is _WAITING or entry.state is _QUEUED:
             if entry.step.home == ledger.shard or entry.step.is_template:
                 if not entry.paused:
                     _counted(entry, entries)
@@ -103,7 +113,7 @@ def _edges(ledger: Ledger) -> None:
                 raise _broken("nobody was asked for it", entry)
         if not entry.dependents:
             continue
-        if entry.state is State.FAILED:
+        if entry.state is _FAILED:
             raise _broken("steps wait for a failed one", entry)
         for key, user in entry.dependents.items():
             if entries.get(key) is not user:
@@ -112,7 +122,7 @@ def _edges(ledger: Ledger) -> None:
                 raise _broken("a dependent that is not on its way", entry, user)
             if entry.key not in user.needs:
                 raise _broken("a dependent that does not need it", entry, user)
-            running = user.state is State.RUNNING
+            running = user.state is _RUNNING
             if running and entry.state not in AVAILABLE and entry.task != user.task:
                 raise _broken("runs without its input", user, entry)
 
@@ -127,9 +137,9 @@ def _counted(entry: Entry, entries: Mapping[str, Entry]) -> None:
         if below.dependents.get(entry.key) is not entry:
             raise _broken("not registered with its input", entry, below)
         missing += below.state not in AVAILABLE
-    if (missing == 0) != (entry.state is State.QUEUED) and not entry.step.is_template:
+    if (missing == 0) != (entry.state is _QUEUED) and not entry.step.is_template:
         raise _broken("ready and not queued, or unready", entry)
-    if missing != (entry.missing if entry.state is State.WAITING else 0):
+    if missing != (entry.missing if entry.state is _WAITING else 0):
         raise _broken(f"counts {entry.missing} missing inputs, not {missing}", entry)
 
 
@@ -153,7 +163,7 @@ def _memory(ledger: Ledger) -> None:
         evictable = key in memory.budget
         written_here = entry.step.home == ledger.shard and entry.step.recipe.store == "parquet"
         to_write = key in memory.unspilled or key in writing
-        if to_write != (written_here and entry.state is State.HOT):
+        if to_write != (written_here and entry.state is _HOT):
             raise _broken("written for nothing, or never", entry)
         if entry.state in AVAILABLE:
             held += entry.bytes + OVERHEAD
@@ -162,7 +172,7 @@ def _memory(ledger: Ledger) -> None:
                 raise _broken("a value that can never leave memory", entry)
             if evictable and wanted:
                 raise _broken("evictable while a step is about to read it", entry)
-            if evictable and written_here and entry.state is not State.KEPT:
+            if evictable and written_here and entry.state is not _KEPT:
                 raise _broken("evictable before it is written", entry)
         elif evictable:
             raise _broken("evictable without a value", entry)
@@ -184,17 +194,17 @@ def _interest(ledger: Ledger) -> None:
     alarms = {(what, about) for _, _, what, about in ledger.graph.alarms.pending()}
     for entry in ledger.entries.values():
         state = entry.state
-        if state is State.WAITING or state is State.QUEUED:
+        if state is _WAITING or state is _QUEUED:
             if not entry.wanted:
                 raise _broken("waits for nobody", entry)
-        elif state is State.FAILED:
+        elif state is _FAILED:
             if ("forget", entry.key) not in alarms:
                 raise _broken("failed for ever", entry)
-        elif state is State.RUNNING and not entry.wanted:
+        elif state is _RUNNING and not entry.wanted:
             mates = list(ledger.attempts.held_by(ledger.tasks[entry.task]))
             if not any(mate.wanted or ("grace", mate.key) in alarms for mate in mates):
                 raise _broken("runs for nobody", entry)
-        if entry.paused and (state is not State.WAITING or ("retry", entry.key) not in alarms):
+        if entry.paused and (state is not _WAITING or ("retry", entry.key) not in alarms):
             raise _broken("paused for ever", entry)
     for request in ledger.requests.values():
         if request.deadline is not None and ("deadline", request.id) not in alarms:
@@ -206,7 +216,7 @@ def _queue(ledger: Ledger) -> None:
     scheduler = ledger.scheduler
     queued = lookers = 0
     for entry in ledger.entries.values():
-        ready = entry.state is State.QUEUED
+        ready = entry.state is _QUEUED
         if ready != bool(entry.ticket):
             raise _broken("lost from the queue, or left in it", entry)
         queued += ready
@@ -233,9 +243,11 @@ def _fan_outs(ledger: Ledger) -> None:
     """A template waits for its finder and nothing else, and is expanded as soon as the windows are there."""
     segments: dict[str, set[str]] = {}
     for entry in ledger.entries.values():
-        if isinstance(entry.step.unit, Segment):
-            segments.setdefault(entry.step.unit.asset.id, set()).add(entry.key)
-    if segments != {id: set(keys) for id, keys in ledger.graph.windows.items()}:
+        unit = entry.step.unit
+        if isinstance(unit, Segment):
+            segments.setdefault(unit.asset.id, set()).add(entry.key)
+    windows = ledger.graph.windows
+    if segments.keys() != windows.keys() or any(windows[id].keys() != segments[id] for id in segments):
         raise _broken("segments are not noted by their asset", segments)
     to_expand = ledger.graph.to_expand
     if to_expand and ledger.wake_at() != float("-inf"):
@@ -244,17 +256,17 @@ def _fan_outs(ledger: Ledger) -> None:
         step = entry.step
         if entry.windows is not None and entry.state not in AVAILABLE:
             raise _broken("windows without a value", entry)
-        if entry.opening is not None and entry.state is not State.WAITING:
+        if entry.opening is not None and entry.state is not _WAITING:
             raise _broken("runs before all that it gathers is known", entry)
-        if entry.unrolling is not None and not (step.is_template and entry.state is State.WAITING):
+        if entry.unrolling is not None and not (step.is_template and entry.state is _WAITING):
             raise _broken("comes to units of windows that it does not wait for", entry)
         if not step.is_template:
             if len(set(entry.needs)) < len(entry.needs):
                 raise _broken("needs an input twice", entry)
             continue
-        if entry.state is not State.WAITING and entry.state is not State.FAILED:
+        if entry.state is not _WAITING and entry.state is not _FAILED:
             raise _broken("a template has a state of a step", entry)
-        due = entry.state is State.WAITING and not entry.missing
+        due = entry.state is _WAITING and not entry.missing
         if due and to_expand.get(entry.key) is not entry:
             raise _broken("windows are there and nobody expands", entry)
         if len(step.needs) != 1 or entry.paused or entry.task:
