@@ -62,12 +62,13 @@ class Settings:
     (`RetryLater`); `revision` any text: with another one `serve deploy` starts new replicas, which read the
     features' code anew; `drain_seconds` how long callers who wait are given when a server or a replica stops.
     Of requests, those that fail or take `slow_seconds` are logged, with `access_log` every one, as "text" or
-    "json" (`log_format`); `console` is the socket that lines go to, which `amber serve` sets. The hosts
-    that requests may have called when they have ended are `callback_hosts` (`hooks.example`,
-    `hooks.example:8443`, `http://hooks.example`), `callback_secrets` is what these calls are signed with
-    (`whsec_...`; several while one is replaced), and `callback_addresses` are addresses and networks that may
-    be called though they are not of the public internet. With `gpu_decoding` steps that hold a GPU have films
-    decoded by it (NVDEC).
+    "json" (`log_format`); `console` is the socket that lines go to, which `amber serve` sets. Traces are sent
+    by OTLP to `trace_endpoint` (`http://collector:4318`); of those that begin here, and that no caller
+    brings, the share `trace_share` is. The hosts that requests may have called when they have ended are
+    `callback_hosts` (`hooks.example`, `hooks.example:8443`, `http://hooks.example`), `callback_secrets` is
+    what these calls are signed with (`whsec_...`; several while one is replaced), and `callback_addresses`
+    are addresses and networks that may be called though they are not of the public internet. With
+    `gpu_decoding` steps that hold a GPU have films decoded by it (NVDEC).
     """
 
     store: str = "amber-store"
@@ -111,6 +112,8 @@ class Settings:
     slow_seconds: float = 10.0
     log_format: str = "text"
     console: str = ""
+    trace_endpoint: str = ""
+    trace_share: float = 1.0
     gpu_decoding: bool = False
     callback_hosts: tuple[str, ...] = ()
     callback_secrets: tuple[str, ...] = ()
@@ -126,6 +129,12 @@ class Settings:
             )
         if self.log_format not in ("text", "json"):
             raise BadRequest(f'log_format must be "text" or "json", not {self.log_format!r}')
+        if self.trace_endpoint and not self.trace_endpoint.startswith(("http://", "https://")):
+            raise BadRequest(
+                f"trace_endpoint must be the http or https URL of a collector, not {self.trace_endpoint!r}"
+            )
+        if not 0 <= self.trace_share <= 1:
+            raise BadRequest(f"trace_share must be from 0 to 1, not {self.trace_share}")
         if self.overtakes < 1:
             raise BadRequest(f"overtakes must be at least 1, not {self.overtakes}")
         if self.shards < 1 or self.replicas < 1:

@@ -112,6 +112,14 @@ def build() -> Parser:
         "--slow-seconds", type=float, metavar="N", help="log requests that take this long (default 10)"
     )
     serve.add_argument("--log-format", choices=("text", "json"), help="lines of the log (default text)")
+    serve.add_argument(
+        "--trace-endpoint",
+        metavar="URL",
+        help="send traces there, by OTLP over HTTP (default OTEL_EXPORTER_OTLP_ENDPOINT)",
+    )
+    serve.add_argument(
+        "--trace-share", type=float, metavar="N", help="record so many of new traces, from 0 to 1 (default 1)"
+    )
 
     deploy = _command(commands, "deploy", "deploy on a running Ray; notices changed code", "deploy:run")
     deploy.add_argument("config", metavar="FILE", help="a Serve config file, such as deployments/serve.yaml")

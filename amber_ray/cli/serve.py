@@ -26,6 +26,7 @@ from amber_ray.cli.terminal import note
 from amber_ray.client.embedded import launch, prepare
 from amber_ray.client.version_lock import record
 from amber_ray.core.model.service import FeatureInfo
+from amber_ray.fabric.adapter import tracing
 from amber_ray.serving import deployment, front
 from amber_ray.serving.console import Console
 from amber_ray.serving.drain import LATE_SECONDS
@@ -37,13 +38,13 @@ CHOICES = ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")
 
 FLUSH_SECONDS, HURRIED_SECONDS = 30.0, 1.0
 """How long values may be written at the end, and after a second signal."""
-TOLD = ("drain_seconds", "slow_seconds", "log_format")
+TOLD = ("drain_seconds", "slow_seconds", "log_format", "trace_endpoint", "trace_share")
 """Settings that are as they are unless an option says otherwise."""
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until SIGINT or SIGTERM; then flush, stop Ray and return 0."""
-    settings = served_settings(args)
+    settings = tracing.from_environment(served_settings(args), os.environ)
     tell = teller(settings)
     began = time.monotonic()
     served = deployment.environment(settings)

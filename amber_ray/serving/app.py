@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from amber_ray.core.model.service import Service
+from amber_ray.core.model.trace import UNTRACED, Tracer
 from amber_ray.errors import AmberError
 from amber_ray.serving.answers import error_response
 from amber_ray.serving.app_context import AppContext, TextRegistrar
@@ -47,6 +48,7 @@ def create_app(
     drain: Drain | None = None,
     keyring: Keyring | None = None,
     registrar: TextRegistrar | None = None,
+    tracer: Tracer = UNTRACED,
     new_id: Callable[[], str] = _random_id,
 ) -> Starlette:
     """Return an ASGI app with the whole HTTP contract over `service`, and the page.
@@ -60,6 +62,7 @@ def create_app(
         drain: by which the app is told that it is about to end.
         keyring: the tokens that are good; by default those of the settings alone.
         registrar: takes features as source text, if `settings.register` says that any are taken.
+        tracer: records requests.
         new_id: makes a name for a compute request whose caller chose none.
 
     Raises:
@@ -81,6 +84,7 @@ def create_app(
                 own=own,
                 ongoing=ongoing,
                 echo=echo,
+                tracer=tracer,
             ),
             Middleware(Compression),
         ],

@@ -58,8 +58,11 @@ def environment(settings: Settings) -> dict[str, str]:
     Raises `BadRequest` for an open host without tokens and for callbacks that can't be made as they are set,
     `Unavailable` if the port is taken.
     """
+    from amber_ray.fabric.adapter import tracing
+
     _refuse_unsafe(settings)
     Policy.of(settings)
+    tracing.refuse_impossible(settings)
     front.refuse_taken(settings)
     return front.environment(settings)
 
@@ -68,14 +71,16 @@ def build(args: dict[str, Any]) -> serve.Application:
     """The application for a Serve config file; `args` are fields of `Settings`. Raises `BadRequest`.
 
     Tokens and the secrets of callbacks may come by the environment instead (`AMBER_TOKENS`,
-    `AMBER_CALLBACK_SECRETS`).
+    `AMBER_CALLBACK_SECRETS`), and so may what OpenTelemetry's own variables say of traces.
     """
     settings = Settings.from_mapping(args)
     if not settings.tokens:
         settings = settings.replace(tokens=_listed(TOKENS))
     if not settings.callback_secrets:
         settings = settings.replace(callback_secrets=_listed(CALLBACK_SECRETS))
-    return application(settings)
+    from amber_ray.fabric.adapter import tracing
+
+    return application(tracing.from_environment(settings, os.environ))
 
 
 def _listed(variable: str) -> tuple[str, ...]:
@@ -95,8 +100,11 @@ def application(
     from ray.serve.config import BackpressureConfig
     from ray.serve.schema import LoggingConfig
 
+    from amber_ray.fabric.adapter import tracing
+
     _refuse_unsafe(settings)
     Policy.of(settings)
+    tracing.refuse_impossible(settings)
     deployed: Any = serve.deployment(
         name="http",
         num_replicas=settings.replicas,
@@ -351,6 +359,8 @@ class Replica:
         second time, for a label of its metrics.
         """
         assert self._service is not None
+        from amber_ray.fabric.adapter import tracing
+
         # Serve echoes X-Request-Id itself.
         app = create_app(
             self._service,
@@ -359,6 +369,7 @@ class Replica:
             drain=self._drain,
             keyring=self._keyring,
             registrar=_registrar(self._service),
+            tracer=tracing.tracer(self._settings),
         )
         from amber_ray.fabric import heap
 
@@ -386,5 +397,8 @@ class Replica:
         """Called by Serve when the replica is told to stop, also one that could not start."""
         if self._service is None:
             return
+        from amber_ray.fabric.adapter import tracing
+
         async with asyncio.timeout(CLOSE_SECONDS):
             await self._service.aclose()
+            await tracing.flush()

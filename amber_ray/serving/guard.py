@@ -18,9 +18,10 @@ import time
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from amber_ray.core.model.trace import UNTRACED, Span, Tracer
 from amber_ray.core.model.trust import THIS_MACHINE
 from amber_ray.errors import AmberError, Forbidden, Overloaded, Unauthorized
-from amber_ray.serving.access import AccessLog
+from amber_ray.serving.access import AccessLog, one_line
 from amber_ray.serving.allowances import Allowances
 from amber_ray.serving.answers import ASK_PEOPLE, error_response
 from amber_ray.serving.drain import Drain, stopping
@@ -33,7 +34,9 @@ OPEN = frozenset({"/healthz", "/readyz"})
 """Paths that are answered without a token, for probes."""
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 FORWARDED = frozenset({b"forwarded", b"x-forwarded-for", b"x-real-ip"})
-WANTED = Origins.WANTED | FORWARDED | {b"authorization", b"x-request-id", b"sec-fetch-mode"}
+UNTOLD = OPEN | {"/metrics"}
+"""Paths that machines ask for all the time, and that no trace begins at."""
+WANTED = Origins.WANTED | FORWARDED | {b"authorization", b"x-request-id", b"sec-fetch-mode", b"traceparent"}
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}\Z")
 SECURITY = (
     (b"x-content-type-options", b"nosniff"),
@@ -46,7 +49,7 @@ class Guard:
 
     `ongoing` bounds the requests under way here; one more gets 429. Once `drain` says so, each new one gets
     503. `echo` adds `X-Request-Id` to every
-    answer (off where the server in front does that itself).
+    answer (off where the server in front does that itself). A `tracer` records each request.
     """
 
     def __init__(
@@ -59,8 +62,10 @@ class Guard:
         own: Locals | None = None,
         ongoing: int = 2048,
         echo: bool = True,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         self.app = app
+        self._tracer = tracer
         self._keyring = keyring
         self._origins = Origins(settings.allow_origins)
         self._own = own or Locals()
@@ -89,6 +94,7 @@ class Guard:
         head = scope["method"] == "HEAD"
         told = self._origins.telling(scope, send)
         began = time.perf_counter()
+        span = self._span(scope, found) if self._tracer.on else None
         status: int | None = None
 
         async def answer(message: Message) -> None:
@@ -113,12 +119,12 @@ class Guard:
             if isinstance(error, Unauthorized) and found.get(b"sec-fetch-mode") == b"navigate":
                 refusal.headers.append("WWW-Authenticate", ASK_PEOPLE)
             await refusal(scope, receive, answer)
-            self._access.ended(scope, status, time.perf_counter() - began)
+            self._ended(scope, status, time.perf_counter() - began, span)
             return
         if asks is not None:
             told = send  # it says all that there is to say
             await asks(scope, receive, answer)
-            self._access.ended(scope, status, time.perf_counter() - began)
+            self._ended(scope, status, time.perf_counter() - began, span)
             return
         self._drain.ongoing += 1
         try:
@@ -137,7 +143,39 @@ class Guard:
             if "amber.caller" in scope:
                 self._allowances.left(scope["amber.caller"])
             self._drain.left()
-            self._access.ended(scope, status, time.perf_counter() - began)
+            self._ended(scope, status, time.perf_counter() - began, span)
+
+    def _span(self, scope: Scope, found: dict[bytes, bytes]) -> Span | None:
+        if scope["path"].removeprefix(scope.get("root_path", "")) in UNTOLD:
+            return None
+        span = self._tracer.begin(found.get(b"traceparent", b"").decode("latin-1"), scope["method"])
+        if span is not None:
+            scope["amber.trace"] = span.text
+        return span
+
+    def _ended(self, scope: Scope, status: int | None, seconds: float, span: Span | None) -> None:
+        """A request has been answered; its caller hung up first if there is no status."""
+        self._access.ended(scope, status, seconds)
+        if span is None:
+            return
+        path = scope.get("amber.path", "")
+        span.name = f"{scope['method']} {path}".rstrip()
+        span.attributes |= {
+            "http.request.method": scope["method"],
+            "url.path": scope["path"],
+            "amber.request_id": scope["amber.request_id"],
+        }
+        for name, value in (
+            ("http.route", path),
+            ("http.response.status_code", status),
+            ("amber.request", scope.get("amber.request")),
+        ):
+            if value:
+                span.attributes[name] = value
+        broken = status is not None and status >= 500
+        self._tracer.end(
+            span, one_line(str(scope.get("amber.bug") or scope.get("amber.why") or status)) if broken else ""
+        )
 
     def _admit(self, scope: Scope, found: dict[bytes, bytes], *, shown: bool) -> None:
         """Raise for a request that must not be answered.

@@ -6,6 +6,7 @@ Must not know: routes, the service.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import hashlib
 import json
@@ -110,7 +111,8 @@ async def compute_request(request: Request, limits: Limits) -> ComputeRequest:
     decode = functools.partial(_decode, body, limits, caller.tenant or "default")
     asked = await asyncio.to_thread(decode) if len(body) > IN_LOOP else decode()
     caller.require_tenant(asked.tenant)
-    return asked
+    trace = request.scope.get("amber.trace")
+    return asked if trace is None else dataclasses.replace(asked, trace=trace)
 
 
 def _decode(body: bytes, limits: Limits, tenant: str) -> ComputeRequest:

@@ -536,11 +536,11 @@ class SimPeers:
         self._world = world
         self._process = process
 
-    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> PeerCall:
+    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str, trace: str) -> PeerCall:
         """See `Peers.fetch`."""
         began = self._world.loop.time()
         return PeerCall(
-            Message(self._world, self._world.shards[shard], "fetch", (id, part, priority, tenant)),
+            Message(self._world, self._world.shards[shard], "fetch", (id, part, priority, tenant, trace)),
             lambda fetched: self._world.oracle.borrows(self._process, fetched, began),
         )
 

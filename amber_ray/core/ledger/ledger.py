@@ -7,7 +7,9 @@ Must not know: Ray, files, what a value is.
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import itertools
 import reprlib
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from typing import Any
@@ -53,6 +55,8 @@ EXPANDED_AT_ONCE = 5_000
 That takes some 20 ms. Whoever waits is handed all of a template's at once: a hundred thousand take 0.6 s."""
 _INPUTS = 5
 """Most inputs of a key of which a message says all that is known."""
+LOOKED_AT = 256
+"""Most keys that are looked at to tell who waits for a task, or what runs for a request."""
 _REPR = reprlib.Repr()
 _REPR.maxother = 160
 
@@ -163,6 +167,20 @@ class Ledger:
         """Return whether a value that this task made is the one that the key waits for (I1)."""
         entry = self.entries.get(key)
         return task in self.tasks and entry is not None and entry.task == task
+
+    def wanted_by(self, keys: Iterable[str]) -> list[str]:
+        """Return requests that wait for these keys or for what is made of them, by id: those found near."""
+        found = _near(map(self.entries.get, keys), lambda entry: entry.dependents.values())
+        return list(dict.fromkeys(id for entry in found for id in entry.waiters))
+
+    def working_for(self, id: str) -> list[int]:
+        """Return the numbers of tasks that run for a live request: those found near."""
+        request = self.requests.get(id)
+        found = _near(() if request is None else request.pending.values(), self._awaited)
+        return list(dict.fromkeys(entry.task for entry in found if entry.task))
+
+    def _awaited(self, entry: Entry) -> Iterable[Entry | None]:
+        return map(self.entries.get, entry.needs) if entry.state is WAITING and not entry.task else ()
 
     @property
     def hot_bytes(self) -> int:
@@ -549,6 +567,21 @@ class Ledger:
         while (draft := self.scheduler.take(self.entries, now)) is not None:
             self.attempts.submit(draft.entries, draft.needs, threads=draft.threads)
         self._opens_at = self.scheduler.opens_at(now)
+
+
+def _near(
+    entries: Iterable[Entry | None], onward: Callable[[Entry], Iterable[Entry | None]]
+) -> Iterable[Entry]:
+    """Yield entries and those that they lead on to, nearest first, no more than `LOOKED_AT`."""
+    found = {entry.key: entry for entry in itertools.islice(entries, LOOKED_AT) if entry is not None}
+    waiting = collections.deque(found.values())
+    while waiting:
+        entry = waiting.popleft()
+        yield entry
+        for other in itertools.islice(onward(entry), LOOKED_AT - len(found)):
+            if other is not None and other.key not in found:
+                found[other.key] = other
+                waiting.append(other)
 
 
 def _instead(request: Request, template: str, steps: Mapping[str, None]) -> None:

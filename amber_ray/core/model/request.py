@@ -48,7 +48,8 @@ class ComputeRequest:
     - `expect` maps features to the digests (`FeatureInfo.digest`) that they must have, or nothing is run;
     - `registry` is the digest of the registry to plan with, which a caller brought before; empty: the
       service's own;
-    - `callback` is who is to be told of its end: it is accepted at once, and outlives its caller.
+    - `callback` is who is to be told of its end: it is accepted at once, and outlives its caller;
+    - `trace` is the span that it belongs to (`core.model.trace`), empty if none is recorded.
     """
 
     features: tuple[str, ...]
@@ -62,6 +63,7 @@ class ComputeRequest:
     expect: Mapping[str, str] = field(default_factory=dict)
     registry: str = ""
     callback: Callback | None = None
+    trace: str = ""
 
 
 @dataclass(frozen=True, slots=True)

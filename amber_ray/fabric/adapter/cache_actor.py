@@ -12,7 +12,7 @@ import ray
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.fabric import heap
-from amber_ray.fabric.adapter import logs, shard_ports
+from amber_ray.fabric.adapter import logs, shard_ports, tracing
 from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport import registry_blob
 from amber_ray.fabric.transport.messages import Hello
@@ -43,6 +43,12 @@ class CacheActor(Shard):
             self._settled_heap = True
             heap.settle()
         return hello
+
+    async def close(self, timeout: float) -> bool:
+        """See `Shard.close`."""
+        closed = await super().close(timeout)
+        await tracing.flush()
+        return closed
 
     async def pid(self) -> int:
         """This shard's process, on its node."""

@@ -19,7 +19,7 @@ import ray
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.errors import AmberError, StoreError, Unavailable
-from amber_ray.fabric.adapter import machine
+from amber_ray.fabric.adapter import machine, tracing
 from amber_ray.fabric.adapter.introduction import introduce
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.engine.ports import Ports, ShardGone
@@ -82,6 +82,7 @@ def ports(settings: Settings, catalogue: Catalogue, find: Find, reading: bool) -
         unpack=unpack,
         reading=reading,
         parts=parts(settings),
+        tracer=tracing.tracer(settings),
     )
 
 

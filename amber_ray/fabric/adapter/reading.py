@@ -340,7 +340,7 @@ class _NoLease:
 class _NoPeers:
     """Implements `Peers`: there is one shard."""
 
-    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> NoReturn:
+    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str, trace: str) -> NoReturn:
         raise NotImplementedError(f"there is no shard {shard} here")
 
     async def call(self, shard: int, method: str, *arguments: Any) -> NoReturn:

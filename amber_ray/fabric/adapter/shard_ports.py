@@ -26,7 +26,7 @@ from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state import events as ev
 from amber_ray.errors import DamagedRecord, StoreError
-from amber_ray.fabric.adapter import faults, machine
+from amber_ray.fabric.adapter import faults, machine, tracing
 from amber_ray.fabric.adapter.steward_actor import RayStewards
 from amber_ray.fabric.adapter.stored_parts import StoredParts
 from amber_ray.fabric.shard.ports import (
@@ -401,9 +401,12 @@ class RayPeers:
     def __init__(self, namespace: str) -> None:
         self._namespace = namespace
 
-    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> RayCall[Any]:
+    def fetch(
+        self, shard: int, id: str, part: PlanPart, priority: int, tenant: str, trace: str
+    ) -> RayCall[Any]:
         """See `Peers.fetch`."""
-        return RayCall(self._handle(shard).fetch.remote(id, part, priority, tenant), lambda fetched: fetched)
+        ref = self._handle(shard).fetch.remote(id, part, priority, tenant, trace)
+        return RayCall(ref, lambda fetched: fetched)
 
     async def call(self, shard: int, method: str, *arguments: Any) -> Any:
         """See `Peers.call`."""
@@ -472,6 +475,7 @@ def ports(settings: Settings, shard: int) -> Ports:
         process=ThisProcess(),
         demands=FileDemands(DemandBook(settings.store, fence)) if shard == 0 else None,
         stewards=RayStewards(settings) if shard == 0 else None,
+        tracer=tracing.tracer(settings),
     )
 
 

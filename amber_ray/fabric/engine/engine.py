@@ -103,6 +103,7 @@ class Engine:
             ports.clock,
             self._spawn,
             counts,
+            ports.tracer,
             told=settings.replicas > 1,
             reading=ports.reading,
         )

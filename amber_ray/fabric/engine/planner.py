@@ -205,6 +205,7 @@ class RequestPlanner:
             "callback": None if request.callback is None else asdict(request.callback),
             "assets": {a.id: asset_to_json(a) for a in assets},
             "failed_assets": failures_to_json(failed),
+            "trace": request.trace,
         }
 
 

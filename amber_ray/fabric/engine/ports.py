@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.pages import AssetFilter, Page
 from amber_ray.core.model.request import AssetRef
+from amber_ray.core.model.trace import UNTRACED, Tracer
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, UnknownRegistry
 from amber_ray.fabric.transport.messages import Hello, ReadReport, Wanted
@@ -145,3 +146,4 @@ class Ports:
     unpack: Unpack = no_code
     reading: bool = False
     parts: Parts | None = None
+    tracer: Tracer = UNTRACED

@@ -27,6 +27,7 @@ from collections.abc import Sequence
 
 from amber_ray.core.model.request import AssetFailure, ComputeRequest, RequestView
 from amber_ray.core.model.stats import CLASSES, HITS_REPLICA, HITS_STORE, observe, series
+from amber_ray.core.model.trace import Tracer
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Unavailable
 from amber_ray.fabric.engine.planner import Planned, RequestPlanner
@@ -62,6 +63,7 @@ class SingleFlight:
         clock: Clock,
         spawn: Spawn,
         counts: Counter[str],
+        tracer: Tracer,
         *,
         told: bool,
         reading: bool,
@@ -72,6 +74,7 @@ class SingleFlight:
         self._clock = clock
         self._spawn = spawn
         self._counts = counts
+        self._tracer = tracer
         self._told = told
         self._reading = reading
         self._attempts = itertools.count(1)
@@ -123,7 +126,8 @@ class SingleFlight:
         planned: Planned | None = None
         refused: tuple[AssetFailure, ...] = ()
         if assets is not None:
-            planned, refused = self._planner.plan(request, assets)
+            with self._tracer.during(request.trace, "plan"):
+                planned, refused = self._planner.plan(request, assets)
             known = None if _by_shards(request) else self._tracker.known(planned.plan.targets)
             if known is not None:
                 return self._from_memory(request, id, planned, refused, known)
@@ -196,11 +200,13 @@ class SingleFlight:
         """Find out what a request is about, and send it."""
         request = interest.request
         try:
-            assets, failed = await self._planner.resolve(request.assets)
-            kept = await self._planner.kept(request, assets) if self._planner.looks_back(request) else None
-            if tracked.interest is not interest or tracked.cancelled:
-                return
-            planned, refused = self._planner.plan(request, assets, kept)
+            with self._tracer.during(request.trace, "plan"):
+                assets, failed = await self._planner.resolve(request.assets)
+                looks_back = self._planner.looks_back(request)
+                kept = await self._planner.kept(request, assets) if looks_back else None
+                if tracked.interest is not interest or tracked.cancelled:
+                    return
+                planned, refused = self._planner.plan(request, assets, kept)
             failed = (*failed, *refused)
             known = None
             read: int | None = 0
@@ -412,6 +418,7 @@ def _submission(
         about={"features": list(request.features), "failed_assets": failures_to_json(failed)},
         attempt=attempt,
         answered=answered,
+        trace="" if answered else request.trace,
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.state import events as ev
 from amber_ray.fabric.shard.ports import Clock, Cluster, Parts, Ports, Process
+from amber_ray.fabric.shard.traces import Traces
 from amber_ray.fabric.transport.messages import OWN, Found, Handle, Inline, Slot, StepResult
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
@@ -29,7 +30,8 @@ class ShardContext:
     - `changes`: how many times values were purged or made anew; see `Updates.changes`;
     - `feed`: the one way into the ledger; performs the commands that come back before it returns;
     - `spawn`: run a coroutine beside; an exception that nobody handles is logged;
-    - `changed`: tell every session that these keys' values are others now; None: that values were purged.
+    - `changed`: tell every session that these keys' values are others now; None: that values were purged;
+    - `traces`: the spans of what goes on.
     """
 
     settings: Settings
@@ -45,6 +47,10 @@ class ShardContext:
     registries: dict[str, bytes] = field(default_factory=dict)
     refreshing: set[str] = field(default_factory=set)
     changes: int = 0
+    traces: Traces = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.traces = Traces(self.ports.tracer, self.ledger, self.shard)
 
     @property
     def clock(self) -> Clock:

@@ -44,6 +44,7 @@ class Dispatcher:
         What it reads is taken hold of now: by its first turn on the loop a value could be purged or evicted.
         """
         self._running.add(task.id)
+        self._context.traces.submitted(task)
         body: Coroutine[Any, Any, TaskResult]
         if task.home is not None:
             body = self._ask(task, task.home, forwarding.part_of(self._context, task))
@@ -96,9 +97,12 @@ class Dispatcher:
             self._cancelled.discard(task.id)
         hung = self._timed_out.pop(task.id, None)
         if fault is None:
+            self._context.traces.ended(task, results, "")
             self._finish(task, results, refs)
         else:
-            self._lost(task, fault if hung is None else self._timeout(task, hung))
+            fault = fault if hung is None else self._timeout(task, hung)
+            self._context.traces.ended(task, (), fault.message)
+            self._lost(task, fault)
 
     def _timeout(self, task: ev.Task, key: str) -> Fault:
         """The fault of a task whose process ended itself because of one of its steps."""
@@ -174,6 +178,7 @@ class Dispatcher:
             apart=0.0 if rate is None else rate.apart * context.settings.shards,
             threads=max(task.threads, int(task.needs.get("CPU", 0.0))),
             gpu=context.settings.gpu_decoding and task.needs.get("GPU", 0.0) > 0,
+            traced=bool(context.traces.of(task.id)),
         )
         if task.pool:
             return await self.pools.run(task, work, slots)

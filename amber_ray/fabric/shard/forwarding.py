@@ -47,7 +47,8 @@ def part_of(context: ShardContext, task: ev.Task) -> PlanPart:
 def ask(context: ShardContext, task: ev.Task, home: int, part: PlanPart) -> Call[Fetched]:
     """Send a foreign task to the shard that owns its steps."""
     id = f"{context.shard}-{context.incarnation[:8]}-{task.id}"
-    return context.ports.peers.fetch(home, id, part, task.priority, task.tenant)
+    trace = context.traces.of(task.id)
+    return context.ports.peers.fetch(home, id, part, task.priority, task.tenant, trace)
 
 
 def borrowed(context: ShardContext, fetched: Fetched) -> TaskResult:
@@ -69,7 +70,13 @@ def borrowed(context: ShardContext, fetched: Fetched) -> TaskResult:
 
 
 async def fetch(
-    context: ShardContext, requests: RequestTable, id: str, part: PlanPart, priority: int, tenant: str
+    context: ShardContext,
+    requests: RequestTable,
+    id: str,
+    part: PlanPart,
+    priority: int,
+    tenant: str,
+    trace: str,
 ) -> Fetched:
     """The owner's side: wait until all steps are answered, and hand over their values.
 
@@ -80,7 +87,7 @@ async def fetch(
             # An engine brings it: this shard was restarted, and the engine has not noticed yet.
             raise AmberError(f"registry {step.recipe.registry} is not known to shard {context.shard} yet")
         break
-    end = requests.begin_for_peer(id, part, priority, tenant)
+    end = requests.begin_for_peer(id, part, priority, tenant, trace)
     record = requests.record(id)
     assert record is not None
     try:

@@ -21,6 +21,7 @@ from amber_ray.core.model.demands import DemandState
 from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.pages import Told
 from amber_ray.core.model.provenance import Place, ValueInfo
+from amber_ray.core.model.trace import UNTRACED, Tracer
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import Share
 from amber_ray.core.planning.plan import Recipe
@@ -314,7 +315,7 @@ class Lease(Protocol):
 class Peers(Protocol):
     """The other shards."""
 
-    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> Call[Any]:
+    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str, trace: str) -> Call[Any]:
         """Call `Shard.fetch` of another shard; its result is a `Fetched`."""
         ...
 
@@ -410,3 +411,4 @@ class Ports:
     process: Process
     demands: Demands | None = None
     stewards: Stewards | None = None
+    tracer: Tracer = UNTRACED

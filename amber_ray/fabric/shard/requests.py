@@ -203,6 +203,7 @@ class RequestTable:
         if record.state != "cancelled" and not record.internal and (trouble := record.trouble(self._shard)):
             log.warning("%s", trouble, extra={"id": id})
         self._count(record, -1)
+        self._context.traces.answered(id, record.state)
         if (end := self._ends.pop(id, None)) is not None:
             end.set()
         record.ended = self._context.clock.now()
@@ -291,7 +292,12 @@ class RequestTable:
             if record.accepted:
                 self._context.spawn(self._journal_again(record))
             self._tell_replaced(record, session)
-        if record is None:
+        if record is not None:
+            context = self._context
+            if record.state == "running":
+                context.traces.asked(one.id, one.trace, record.tenant, len(record.targets))
+                context.traces.joined(one.id)
+        else:
             refused = self._refused(one.tenant)
             if refused and old is None:
                 return Reply(one.id, "failed", [], refused=refused)
@@ -322,6 +328,7 @@ class RequestTable:
                 load=one.load,
                 located=one.created,
                 answered=one.answered,
+                trace=one.trace,
             )
             if old is not None:
                 self._tell_replaced(record, session)
@@ -357,7 +364,9 @@ class RequestTable:
                 box.updates.replaced.append(record.id)
                 box.wake.set()
 
-    def begin_for_peer(self, id: str, part: PlanPart, priority: int, tenant: str) -> asyncio.Event:
+    def begin_for_peer(
+        self, id: str, part: PlanPart, priority: int, tenant: str, trace: str = ""
+    ) -> asyncio.Event:
         """Take in another shard's question; the event is set when it has its answers, or was abandoned.
 
         The work was admitted where it came in, so no bound of a tenant applies. A question that arrives twice
@@ -376,7 +385,7 @@ class RequestTable:
                 internal=True,
             )
             self._records[id] = record
-            self._begin(record, part, priority=priority, load=True)
+            self._begin(record, part, priority=priority, load=True, trace=trace)
         return end
 
     def forget(self, id: str) -> None:
@@ -395,6 +404,7 @@ class RequestTable:
         load: bool,
         located: float = 0.0,
         answered: bool = False,
+        trace: str = "",
     ) -> None:
         """Make a record's targets the ledger's business; `answered`: they are no hits (see `Submission`)."""
         context = self._context
@@ -406,6 +416,7 @@ class RequestTable:
         if record.refresh and keys:
             context.refreshing.update(keys)
             context.changed(keys)
+        context.traces.asked(record.id, trace, record.tenant, len(keys))
         context.feed(
             ev.Requested(
                 id=record.id,
@@ -420,6 +431,7 @@ class RequestTable:
                 counted=not (record.internal or answered),
             )
         )
+        context.traces.joined(record.id)
 
     def _progress(self, record: Record) -> tuple[int, int]:
         ledger = self._context.ledger
@@ -654,8 +666,15 @@ class RequestTable:
         record.state = "running"
         self._records[record.id] = record
         try:
-            priority = int((record.body or {}).get("priority_rank", 2))
-            self._begin(record, part, priority=priority, load=False, located=self._context.clock.unix())
+            body = record.body or {}
+            self._begin(
+                record,
+                part,
+                priority=int(body.get("priority_rank", 2)),
+                load=False,
+                located=self._context.clock.unix(),
+                trace=str(body.get("trace", "")),
+            )
         except Exception:
             log.critical("request %s stops Amber; it is set aside as failed", record.id, exc_info=True)
             await self._journal.write(str(data["id"]), {**data, "state": "failed"})
@@ -742,7 +761,8 @@ def _outlives(record: Record) -> bool:
 def _promise(record: Record, body: Mapping[str, Any]) -> None:
     """A request is about to be accepted, by what it is about now. Asked again, it stays as it is on paper."""
     known = record.saved or record.body
-    if known is None or {**known, "created": 0.0} != {**body, "created": 0.0}:
+    others = {"created": 0.0, "trace": ""}
+    if known is None or {**known, **others} != {**body, **others}:
         record.body = body
     record.accepted = True
 

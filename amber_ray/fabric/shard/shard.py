@@ -617,10 +617,12 @@ class Shard:
 
     # --- what other shards ask
 
-    async def fetch(self, id: str, part: PlanPart, priority: int, tenant: str) -> forwarding.Fetched:
+    async def fetch(
+        self, id: str, part: PlanPart, priority: int, tenant: str, trace: str
+    ) -> forwarding.Fetched:
         """Another shard needs steps of this one; see `forwarding.fetch`."""
         await self._up()
-        return await forwarding.fetch(self.context, self._requests, id, part, priority, tenant)
+        return await forwarding.fetch(self.context, self._requests, id, part, priority, tenant, trace)
 
     async def crowded_writes(self, least: int) -> list[str]:
         """The first shard looks for parts to join; see `Rewriter.crowded`."""

@@ -107,13 +107,17 @@ class Spiller:
     async def _write(self, recipe: Recipe, keys: list[str], rows: NewRows, slots: list[Ref]) -> None:
         """Write one part of a recipe's registry, feature and version."""
         context = self._context
+        traces = context.traces
+        span = traces.writing(recipe.feature, keys)
         try:
             async with self._writers:
                 part = await context.parts.write(recipe, rows, slots)
+            traces.written(span, part)
             self._listing.add(PartKeys(part, packed(keys)))
             context.feed(ev.Stored(keys))
         except Exception as error:  # noqa: BLE001 - any failure leaves the values in memory and is told
             # The values are still in memory; the ledger will ask for them again.
+            traces.written(span, "", f"{type(error).__name__}: {error}")
             log.error("%d values of %s could not be written: %s", len(keys), recipe.feature, error)
             if isinstance(error, CallFailed) and error.fault.inputs_lost:
                 context.feed(ev.Lost([k for k in keys if context.in_object_store(k)]))

@@ -16,6 +16,7 @@ import numpy as np
 from amber_ray.core.ledger.foresight import Fate
 from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.trace import Ran
 from amber_ray.core.model.units import EachRange, Segment
 from amber_ray.core.planning.codec import Packed, pack, unpack
 from amber_ray.core.planning.fanout import Windows
@@ -37,7 +38,8 @@ class Made(NamedTuple):
 class StepResult(NamedTuple):
     """One step of a finished task. `inline` is the pickled value, else `slot` and `place` say where it is.
 
-    `later`: it asked to be tried again, see `StepReport`. `windows`: those of a list of ranges.
+    `later`: it asked to be tried again, see `StepReport`. `windows`: those of a list of ranges. `ran`: when
+    and where it ran, if that was asked for (`Work.traced`).
     """
 
     key: str
@@ -49,6 +51,7 @@ class StepResult(NamedTuple):
     failure: Failure | None = None
     later: float | None = None
     windows: Windows | None = None
+    ran: Ran | None = None
 
 
 class Standing(NamedTuple):
@@ -114,7 +117,7 @@ class Work:
     """A task as the worker gets it. Values of `slots` are (argument, place).
 
     `apart`: seconds between the starts of two calls, for features with a rate. `threads` may decode,
-    and with `gpu` the GPU that the task holds.
+    and with `gpu` the GPU that the task holds. `traced`: results tell when and where each step ran.
     """
 
     task: int
@@ -131,6 +134,7 @@ class Work:
     apart: float = 0.0
     threads: int = 1
     gpu: bool = False
+    traced: bool = False
 
     def __reduce__(self) -> tuple[Any, ...]:
         """See `core.planning.codec`."""
@@ -164,7 +168,8 @@ class Submission:
     `attempt` is the sender's number for this interest in the request: a withdrawal names it, so one that is
     late ends nothing newer. `record`, when given, is journaled before the reply: the request is then accepted
     for good. `answered`: the sender has answered it from its own memory, and only tells of it. `reading`: its
-    caller reads all values, so places of large ones come with the answers (`Reply.places`).
+    caller reads all values, so places of large ones come with the answers (`Reply.places`). `trace`: the span
+    that it belongs to (`core.model.trace`).
     """
 
     id: str
@@ -182,6 +187,7 @@ class Submission:
     attempt: int = 0
     answered: bool = False
     reading: bool = False
+    trace: str = ""
 
 
 KEPT_STEPS = 4096

@@ -25,6 +25,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.naming import assets_of, unnamed
 from amber_ray.core.model.request import Failure
+from amber_ray.core.model.trace import Ran
 from amber_ray.core.planning.fanout import Windows, windows_of
 from amber_ray.core.planning.plan import Nested, Step, leaves
 from amber_ray.errors import AmberError
@@ -75,6 +76,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
             if blocked is None:
                 _run_step(registry.get(step.recipe.feature), work, step, values, passes, box)
             else:
+                box.begin()
                 values.fail(step, blocked)
                 box.failed(step, blocked)
             passes.left(step)
@@ -83,6 +85,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
 
 def _run_step(spec: FeatureSpec, work: Work, step: Step, values: Inputs, passes: Passes, box: Outbox) -> None:
     """Run one step all of whose inputs have values."""
+    box.begin()
     started = time.perf_counter()
     try:
         with deadline(work, step) as decoding:
@@ -249,9 +252,20 @@ class Outbox:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._began = 0.0
         self._results: list[StepResult] = []
         self._slots: list[list[Any]] = [[] for _ in range(work.returns)]
         self._next = 0
+
+    def begin(self) -> None:
+        """A step begins, or several together: what is told of next."""
+        self._began = time.time()
+
+    def _ran(self) -> Ran | None:
+        if not self._work.traced:
+            return None
+        now = time.time()
+        return Ran(self._began or now, now, os.getpid(), os.uname().nodename)
 
     def made(
         self, step: Step, value: Snapshot, seconds: float, device: str, windows: Windows | None = None
@@ -259,9 +273,10 @@ class Outbox:
         """A step has a value; `seconds` is its own share."""
         made = Made(seconds, device, time.time())
         if step.key not in self._work.outputs:
-            self._results.append(StepResult(step.key, made=made))
+            self._results.append(StepResult(step.key, made=made, ran=self._ran()))
             return
-        self._results.append(self.place(step.key, value, made, windows))
+        placed = self.place(step.key, value, made, windows)
+        self._results.append(placed._replace(ran=self._ran()) if self._work.traced else placed)
 
     def place(self, key: str, value: Snapshot, made: Made, windows: Windows | None = None) -> StepResult:
         """Send a value: inline if it is small, else in the emptiest slot."""
@@ -275,7 +290,7 @@ class Outbox:
 
     def failed(self, step: Step, failure: Failure, later: float | None = None) -> None:
         """A step has no value. `later`: it asked to be tried again, see `StepReport`."""
-        self._results.append(StepResult(step.key, failure=failure, later=later))
+        self._results.append(StepResult(step.key, failure=failure, later=later, ran=self._ran()))
 
     def raised(self, spec: FeatureSpec, step: Step, error: BaseException) -> Failure:
         """A step's feature raised: return that as a failure."""

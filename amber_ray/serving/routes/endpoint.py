@@ -87,17 +87,18 @@ def caller_of(request: Request) -> Caller:
 
 def route(path: str, context: AppContext, **handlers: Guarded) -> Route:
     """A route for a path that OpenAPI says nothing of, its handlers named by their methods."""
-    return Route(path, Endpoint(context, handlers), methods=None)
+    return Route(path, Endpoint(context, handlers, path), methods=None)
 
 
 class Endpoint:
     """Calls the handler of the request's method, if its caller may.
 
-    HEAD is answered by GET's, its body dropped by the guard.
+    HEAD is answered by GET's, its body dropped by the guard. `path` is what traces call the route.
     """
 
-    def __init__(self, context: AppContext, handlers: dict[str, Guarded]) -> None:
+    def __init__(self, context: AppContext, handlers: dict[str, Guarded], path: str = "") -> None:
         self._context = context
+        self._path = path
         self._handlers = dict(handlers)
         if "GET" in handlers:
             self._handlers.setdefault("HEAD", handlers["GET"])
@@ -105,6 +106,7 @@ class Endpoint:
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        scope["amber.path"] = self._path
         guarded = self._handlers.get(scope["method"])
         if guarded is not None:
             if guarded.scopes is not None and scope["amber.caller"].scopes.isdisjoint(guarded.scopes):

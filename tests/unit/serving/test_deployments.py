@@ -81,7 +81,8 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def test_every_import_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    light = [*PROJECT["dependencies"], *extras["models"], *extras["notebooks"], *extras["s3"]]
+    kinds = ("models", "notebooks", "otel", "s3")
+    light = [*PROJECT["dependencies"], *(one for kind in kinds for one in extras[kind])]
     assert undeclared(ROOT / "amber_ray", light) == {}
     assert undeclared(ROOT / "tests", [*light, *extras["dev"]]) == {}
     # The peers have an environment of their own, and read a function that the benchmark writes for them.

@@ -233,7 +233,7 @@ class Owned:
 class NoPeers:
     """There is no other shard. Implements `Peers`."""
 
-    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str) -> Pending:
+    def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str, trace: str) -> Pending:
         return Pending()
 
     async def call(self, shard: int, method: str, *arguments: Any) -> Any:
