@@ -27,6 +27,7 @@ from PIL import Image
 
 import amber_ray as amber
 from amber_ray.serving.front import free_ports
+from tests.collector import Collector, Received
 from tests.server import Server, running
 
 pytestmark = pytest.mark.timeout(240)
@@ -37,8 +38,15 @@ CONNECTIONS = 6
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    yield from running(tmp_path_factory.mktemp("names"), "--shards", "3", "--replicas", "2")
+def collector() -> Iterator[Collector]:
+    with Collector().running() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Server]:
+    options = ("--shards", "3", "--replicas", "2", "--trace-endpoint", collector.url)
+    yield from running(tmp_path_factory.mktemp("names"), *options)
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +166,70 @@ def test_every_answer_counts_once_whichever_replica_gave_it(
     assert hits(server) == before + 300
     asked(10)
     assert hits(server) == before + 400
+
+
+def test_a_callers_trace_goes_through_every_process_to_the_writing_of_the_values(
+    server: Server, pictures: dict[str, float], collector: Collector
+) -> None:
+    trace, caller = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+    body = {
+        "features": ["brightness", "gated"],
+        "assets": [{"uri": path} for path in list(pictures)[:4]],
+        "params": {"gated.name": "traced"},
+        "refresh": True,
+    }
+
+    def ask(traceparent: str, **more: Any) -> dict[str, Any]:
+        headers = {"traceparent": traceparent, "Prefer": "wait=0"}
+        answer = again(server, lambda http: http.post("/v1/compute", json=body | more, headers=headers))
+        view: dict[str, Any] = answer.json()
+        return view
+
+    before = server.runs("gated")
+    first = ask(f"00-{trace}-{caller}-01")
+    server.until(lambda: server.runs("gated") > before)
+    # Others ask for the same while it runs: in a trace of their own, in one that is not to be recorded,
+    # and in one that can't be read.
+    second = ask(f"00-{'b' * 32}-{caller}-01", refresh=False)
+    third = ask(f"00-{'c' * 32}-{caller}-00", refresh=False)
+    ask(f"00-{'d' * 32}-{caller}-01-too-much", refresh=False)
+    server.open("traced")
+    for view in (first, second, third):
+        assert asked_about(server, view["id"])["state"] == "done"
+
+    def named(name: str, trace: str = trace) -> list[Received]:
+        return [span for span in collector.of(trace) if span.name == name]
+
+    def all_there() -> bool:
+        waits = named("wait") + named("wait", "b" * 32)
+        written = {span.attributes["amber.feature"] for span in named("write")}
+        return len(named("gated")) == 4 and written == {"brightness", "gated"} and len(waits) >= 2
+
+    collector.until(all_there)
+    spans = {span.span: span for span in collector.of(trace)}
+    [request] = named("POST /v1/compute")
+    assert request.parent == caller
+    assert request.attributes["http.response.status_code"] == 202
+    for span in spans.values():
+        assert span is request or span.parent in spans, span
+    below = {
+        "plan": request.name,
+        "wait": request.name,
+        "gated": "task",
+        "brightness": "task",
+        "write": "task",
+    }
+    for name, above in below.items():
+        assert {spans[span.parent].name for span in named(name)} == {above}
+    lines = server.processes()
+    for name, words in (("plan", "ServeReplica"), ("wait", "CacheActor"), ("gated", "ray::")):
+        assert all(words in lines.get(span.pid, words) for span in named(name)), (name, lines)
+    assert len({one.pid for name in ("plan", "wait", "gated") for one in named(name)[:1]}) == 3
+    joined = {link for span in named("wait", "b" * 32) for link in span.links}
+    assert joined
+    assert {spans[link].name for link in joined} == {"task"}
+    assert not collector.of("c" * 32)
+    assert not collector.of("d" * 32)
 
 
 def asked_about(server: Server, id: str) -> Any:

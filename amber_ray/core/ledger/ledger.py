@@ -573,7 +573,9 @@ def _near(
     entries: Iterable[Entry | None], onward: Callable[[Entry], Iterable[Entry | None]]
 ) -> Iterable[Entry]:
     """Yield entries and those that they lead on to, nearest first, no more than `LOOKED_AT`."""
-    found = {entry.key: entry for entry in itertools.islice(entries, LOOKED_AT) if entry is not None}
+    # Half of them at most, or of a task of many steps none of those who wait would be found.
+    first = itertools.islice(entries, LOOKED_AT // 2)
+    found = {entry.key: entry for entry in first if entry is not None}
     waiting = collections.deque(found.values())
     while waiting:
         entry = waiting.popleft()

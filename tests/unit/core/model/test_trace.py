@@ -85,9 +85,7 @@ def test_spans_hang_together_and_end_once() -> None:
     ("share", "digits", "recorded"),
     [(0.0, "f", False), (0.25, "b", False), (0.25, "c", True), (1.0, "0", True)],
 )
-def test_a_share_of_the_traces_that_begin_here_is_recorded(
-    share: float, digits: str, recorded: bool
-) -> None:
+def test_a_share_of_the_traces_that_begin_here_is_recorded(share: float, digits: str, recorded: bool) -> None:
     tracer, _ = made(share, "1" * 24 + digits * 8)
     assert (tracer.begin("", "GET") is not None) is recorded
     assert tracer.begin(GOOD, "GET") is not None  # its caller has decided
