@@ -99,6 +99,7 @@ class Caller:
             callback=Callback(f"https://hooks.example/{self.ask.id}", self.ask.called)
             if self.ask.called
             else None,
+            trace=self.world.traced(self.ask.id),
         )
 
     # --- its life

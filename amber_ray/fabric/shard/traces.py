@@ -34,6 +34,11 @@ class Traces:
         self._tasks: dict[int, Span] = {}
         self._makers: dict[str, TraceContext] = {}  # by key, of values that are to be written
 
+    @property
+    def open(self) -> list[Span]:
+        """Spans that have not ended."""
+        return [*(span for waits in self._waits.values() for span in waits.values()), *self._tasks.values()]
+
     # --- requests
 
     def asked(self, id: str, parent: str, tenant: str, targets: int) -> None:

@@ -123,7 +123,7 @@ def test_what_fails_is_told_and_is_not_written() -> None:
     story.traces.answered("r1", "failed")
     [wait] = story.named("wait")
     assert (wait.error, wait.attributes["amber.state"]) == ("failed", "failed")
-    assert not (story.traces._waits or story.traces._tasks)
+    assert story.traces.open == []
 
 
 def test_a_request_that_comes_again_is_one_and_another_caller_of_it_has_a_link() -> None:
