@@ -246,6 +246,9 @@ def test_prometheus_finds_every_series_of_the_dashboard(
     server: Server, pictures: dict[str, float], tmp_path: Path
 ) -> None:
     server.compute("brightness,size", *list(pictures)[:2])
+    server.compute("doubler", range=[0, 5])  # a warm actor's
+    demand = {"features": ["size"], "assets": [str(server.media)], "every": 3600}
+    assert again(server, lambda http: http.put("/v1/demands/pictures", json=demand)).is_success
     text = again(server, lambda http: http.get("/metrics")).text
     deployed = Path(__file__).parents[2] / "deployments"
     for words, given in (("check metrics", text), (f"check rules {deployed}/prometheus/alerts.yaml", "")):

@@ -324,6 +324,10 @@ class SimParts:
         """See `Parts.costs`."""
         return {feature_and_version(name): Means(1.0, 100.0) for name in self._store.names()}
 
+    async def size(self) -> tuple[int, int]:
+        """See `Parts.size`."""
+        return len(self._store.parts), 0
+
     async def versions(self) -> list[StoredVersion]:
         """See `Parts.versions`."""
         await self._takes("versions", "parts")

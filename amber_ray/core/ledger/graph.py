@@ -94,7 +94,8 @@ class Graph:
     become commands at the end of the event; templates whose windows are there (`to_expand`) become steps when
     its handler is through, or in later events if they have many. `places`: where each asset was found last,
     and when. Steps are looked at for it only of those that were found at two places, or may have been.
-    `windows`: the keys of segments by their asset's id, since no plan names those that were found.
+    `windows`: the keys of segments by their asset's id, since no plan names those that were found. `now`: the
+    time of the event.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Graph:
         self._forgotten = False
         self._loose: dict[str, Entry] = {}
         self.newest = 0
+        self.now = 0.0
         self.alarms = Alarms()
         self.story = Story()
 
@@ -313,6 +315,7 @@ class Graph:
             self.to_expand[entry.key] = entry
         else:
             entry.move(READY)
+            entry.ready = self.now
             self.scheduler.push(entry)
 
     def widen(self, entry: Entry, template: str, found: Expansion, now: float) -> None:

@@ -133,6 +133,7 @@ class Ledger:
         note = self.graph.story.note
         note(type(event))
         note(now)
+        self.graph.now = now
         self._handlers[type(event)](event, now)
         self._expand_some(now)
         self.graph.collect(now)
@@ -564,7 +565,11 @@ class Ledger:
         self._opens_at = float("inf")
         if memory.choked(settings):
             return
+        waited = graph.tally.waited
         while (draft := self.scheduler.take(self.entries, now)) is not None:
+            for entry in draft.entries:
+                if entry.state is QUEUED:  # else an input of it is made by the same task
+                    waited(entry.rank[0], now - entry.ready)
             self.attempts.submit(draft.entries, draft.needs, threads=draft.threads)
         self._opens_at = self.scheduler.opens_at(now)
 

@@ -14,6 +14,8 @@
     provenance   what values are of, how they were made, where they are
     pace         how many assets the next of many requests has
     stats        names of what is counted, with labels
+    demand_stats how demands stand, under such names
+    trace        spans: what a request's are, whichever process they are measured in
     trust        who asks, and what they may: scopes, callers, tenants
     service      `Service`, the protocol that engine and clients implement; values, events of a request
 

@@ -41,11 +41,35 @@ def _gauge(about: str, *labels: str) -> Family:
 FAMILIES: Final[Mapping[str, Family]] = {
     "hits": _counter("Answers that were there already, by the tier that they came from", "tier"),
     "reads": _counter("Values read by their key, by the tier that they came from", "tier"),
-    "requests": _counter("Requests for features that have ended", "class", "outcome"),
+    "requests": _counter("Requests for features that have ended", "class", "outcome", "tenant"),
     "request_seconds": Family("histogram", "From a request for features to its end", ("class",)),
     "steps": _counter("Steps that have run or failed", "feature", "outcome"),
     "step_seconds": Family("histogram", "How long steps ran that gave a value", ("feature",)),
+    "wait_seconds": Family(
+        "histogram", "How long steps waited that could run, until they were begun", ("class",)
+    ),
     "queued": _gauge("Steps that could run and wait for their turn", "class"),
+    "queue_oldest_seconds": _gauge("How long that of them waits which has waited longest", "class"),
+    "batches": _counter("Batches given to warm actors", "feature"),
+    "batch_items": _counter("Steps in the batches given to warm actors", "feature"),
+    "batch_places": _counter("Steps that the batches given to warm actors had room for", "feature"),
+    "resources_held": _gauge("What tasks and warm actors hold of the cluster", "resource"),
+    "resources_total": _gauge("What the cluster has", "resource"),
+    "held_bytes": _gauge("Values held, by tier: replicas, the shards' memory, the store", "tier"),
+    "store_parts": _gauge("Files of values in the store"),
+    "demands": _gauge("Demands that are kept"),
+    "demand_assets": _gauge(
+        "Assets of a demand: seen by its last look, those of them that are true, running, failed, settling",
+        *("demand", "state"),
+    ),
+    "demand_untrue_seconds": _gauge(
+        "For how long an asset is not true that has not been for longest", "demand"
+    ),
+    "demand_swept_timestamp_seconds": _gauge(
+        "When the last whole look of a demand ended; 0: none has", "demand"
+    ),
+    "demand_sweep_seconds": _gauge("How long the last whole look of a demand took", "demand"),
+    "demand_broken": _gauge("Whether the last look of a demand could not be made", "demand"),
     "computed": _counter("Steps that have run and given a value"),
     "joined": _counter("Answers that another caller's work brings"),
     "failed": _counter("Steps that have come to a failure, those above a failed one included"),
@@ -112,12 +136,36 @@ HITS_STORE: Final = series("hits_total", tier="store")
 READS_REPLICA: Final = series("reads_total", tier="replica")
 READS_MEMORY: Final = series("reads_total", tier="memory")
 READS_STORE: Final = series("reads_total", tier="store")
+BYTES_REPLICA: Final = series("held_bytes", tier="replica")
+BYTES_MEMORY: Final = series("held_bytes", tier="memory")
 OF_ENGINES: Final = (HITS_REPLICA, HITS_STORE, READS_REPLICA, READS_MEMORY, READS_STORE)
 """What engines count by themselves: no shard sees it, or each of them sees a part.
 
 Hits of the store are those that they have read there themselves; shards count theirs too. Requests that
 have ended are engines' as well.
 """
+
+
+MOST_TENANTS: Final = 50
+"""Tenants that have series of their own; the others share those of `OTHERS`."""
+OTHERS: Final = "(others)"
+"""No tenant has this name."""
+
+
+class Named:
+    """The first tenants that are seen have series of their own: no caller can make ever more of them."""
+
+    def __init__(self, most: int = MOST_TENANTS) -> None:
+        self._most = most
+        self._tenants: set[str] = set()
+
+    def of(self, tenant: str) -> str:
+        """The tenant as a label."""
+        if tenant not in self._tenants:
+            if len(self._tenants) >= self._most or tenant == OTHERS:
+                return OTHERS
+            self._tenants.add(tenant)
+        return tenant
 
 
 @functools.lru_cache(maxsize=4096)
@@ -190,11 +238,17 @@ def cumulated(stats: Mapping[str, float]) -> dict[str, float]:
 
 
 def plain(stats: Mapping[str, float]) -> dict[str, float]:
-    """What people look at: without histograms, and without what is counted for each feature."""
+    """What people look at: without histograms, and without what is told of each feature, tenant and demand.
+
+    Series that differ in their tenants alone are added up.
+    """
     kept: dict[str, float] = {}
     for one, value in stats.items():
         name, labels = split(one)
         _, found = family(name)
-        if "feature" not in labels and (found is None or found.kind != "histogram"):
+        if labels.pop("tenant", None) is not None:
+            one = series(name, **labels)
+            kept[one] = kept.get(one, 0.0) + value
+        elif not labels.keys() & {"feature", "demand"} and (found is None or found.kind != "histogram"):
             kept[one] = value
     return kept

@@ -45,6 +45,11 @@ class Capacity:
                 self._total[name] = self._total.get(name, 0.0) + amount
         return True
 
+    @property
+    def total(self) -> Mapping[str, float]:
+        """What all nodes have together."""
+        return self._total
+
     def copied(self) -> Capacity:
         """Return the same cluster, whose resources are held and released apart from this one's."""
         made = copy.copy(self)

@@ -147,6 +147,7 @@ class Entry:
     - `missing`: how many inputs have no value in memory, while it is WAITING and not paused.
     - `opening`: of a step on its way that gathers templates, once some have come to keys and not all.
     - `unrolling`: of a template whose windows are known, the steps that it has come to so far.
+    - `ready`: since when it could run, while it is QUEUED;
     - `seq`: its sequence number among the shard's entries.
     - `task`: the number of the task that runs it, or 0; `ticket`: its place in the queue, or 0.
     - `tries`: system faults of its own so far; `input_losses`: how often it could not read its inputs.
@@ -174,6 +175,7 @@ class Entry:
         "paused",
         "put_off",
         "rank",
+        "ready",
         "seconds",
         "seq",
         "state",
@@ -218,6 +220,7 @@ class Entry:
         self.paused = False
         self.asked = False
         self.until = 0.0
+        self.ready = 0.0
         self.bytes = 0
         self.seconds: float | None = None
         self.failure: Failure | None = None

@@ -41,6 +41,11 @@ class StoredParts:
         """See `Parts.costs`."""
         return await asyncio.to_thread(self._store.costs)
 
+    async def size(self) -> tuple[int, int]:
+        """See `Parts.size`."""
+        sizes = await asyncio.to_thread(self._store.sizes)
+        return len(sizes), sum(sizes.values())
+
     async def versions(self) -> list[StoredVersion]:
         """See `Parts.versions`."""
         return await asyncio.to_thread(self._store.versions)

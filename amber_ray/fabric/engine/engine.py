@@ -43,7 +43,7 @@ from amber_ray.core.model.pages import (
 from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, ValueLineage, merged
 from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
-from amber_ray.core.model.stats import OF_ENGINES, cumulated
+from amber_ray.core.model.stats import BYTES_REPLICA, OF_ENGINES, cumulated
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.wanted import wanted
 from amber_ray.errors import AmberError, BadRequest, MediaError, UnknownAsset
@@ -122,6 +122,7 @@ class Engine:
                 ports.clock,
                 self._requests,
                 {} if number else counts,
+                dict if number else lambda: {BYTES_REPLICA: self._cache.bytes},
             )
             for number, port in enumerate(ports.shards)
         ]

@@ -21,7 +21,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -146,6 +146,7 @@ class ShardClient:
         clock: Clock,
         listener: Listener,
         counts: Mapping[str, int],
+        measured: Callable[[], Mapping[str, int]] = dict,
     ) -> None:
         self.number = number
         self._port = port
@@ -154,6 +155,7 @@ class ShardClient:
         self._clock = clock
         self._listener = listener
         self._counts = counts
+        self._measured = measured
         self._counted_for = ""  # the incarnation that is told what was counted since `_counted_before`
         self._counted_before: dict[str, int] = {}
         self._told: dict[str, int] = {}
@@ -378,7 +380,7 @@ class ShardClient:
         """What this engine has counted since the shard began, as far as it is known to have."""
         before = self._counted_before
         totals = {name: total - before.get(name, 0) for name, total in self._counts.items()}
-        return Counts(self._counted_for, totals)
+        return Counts(self._counted_for, totals, self._measured())
 
     def _is_counted(self, counted: Counts, incarnation: str) -> None:
         """The shard has heard this. One that started over begins at nought, as all its counters do."""

@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from amber_ray.core.model.request import AssetFailure, ComputeRequest, RequestView
-from amber_ray.core.model.stats import CLASSES, HITS_REPLICA, HITS_STORE, observe, series
+from amber_ray.core.model.stats import CLASSES, HITS_REPLICA, HITS_STORE, Named, observe, series
 from amber_ray.core.model.trace import Tracer
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Unavailable
@@ -77,6 +77,7 @@ class SingleFlight:
         self._tracer = tracer
         self._told = told
         self._reading = reading
+        self._tenants = Named()
         self._attempts = itertools.count(1)
         self._closed = False
 
@@ -186,7 +187,7 @@ class SingleFlight:
 
     def _count_ended(self, request: ComputeRequest, outcome: str, seconds: float) -> None:
         name = CLASSES[request.priority]
-        self._counts[_ended(name, outcome)] += 1
+        self._counts[_ended(name, outcome, self._tenants.of(request.tenant))] += 1
         observe(self._counts, "request_seconds", seconds, **{"class": name})
 
     def _join(self, tracked: TrackedRequest, request: ComputeRequest) -> Interest:
@@ -376,9 +377,9 @@ class SingleFlight:
             tracked.notify()
 
 
-@functools.lru_cache(maxsize=64)
-def _ended(name: str, outcome: str) -> str:
-    return series("requests_total", **{"class": name, "outcome": outcome})
+@functools.lru_cache(maxsize=1024)
+def _ended(name: str, outcome: str, tenant: str) -> str:
+    return series("requests_total", **{"class": name, "outcome": outcome, "tenant": tenant})
 
 
 def _by_shards(request: ComputeRequest) -> bool:

@@ -25,6 +25,8 @@
 
     maintenance   runs what is due every few seconds or hours; `shard` lists what that is
     inspection    what a request would do, expected costs, failures and counters, as they are told to engines
+    ├ store_size  how much the store holds, measured while somebody asks
+    └ traces      spans of requests that wait, of tasks and their steps, of writing
 
 Who decides is always the ledger (`core.ledger`): what runs next, what is retried, written, evicted.
 

@@ -14,10 +14,12 @@ Must not know: the ledger, values, Ray.
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from amber_ray.core.model.stats import series
 from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state.events import Task
@@ -110,9 +112,32 @@ class ActorPools:
         self._total: Mapping[str, float] = {}
         self._running: dict[int, tuple[Pool, Worker, Call[TaskResult]]] = {}
         self.counters = {"warm_batches": 0, "warm_items": 0, "warm_starts": 0}
+        self._batches: Counter[str] = Counter()
+        self._items: Counter[str] = Counter()
+        self._places: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return sum(len(p.workers) for p in self._pools.values())
+
+    def stats(self) -> dict[str, float]:
+        """What was counted, of all features and of each."""
+        told = {f"{name}_total": float(n) for name, n in self.counters.items()}
+        for name, counts in (
+            ("batches_total", self._batches),
+            ("batch_items_total", self._items),
+            ("batch_places_total", self._places),
+        ):
+            told |= {series(name, feature=feature): float(n) for feature, n in counts.items()}
+        return told
+
+    @property
+    def held(self) -> Mapping[str, float]:
+        """What actors hold as long as they live."""
+        held: dict[str, float] = {}
+        for _, worker in self._workers():
+            for name, amount in _kept(worker.needs).items():
+                held[name] = held.get(name, 0.0) + amount
+        return held
 
     def set_total(self, total: Mapping[str, float]) -> None:
         """The cluster's resources, summed over nodes."""
@@ -137,6 +162,11 @@ class ActorPools:
             self._running[task.id] = (pool, worker, call)
             self.counters["warm_batches"] += 1
             self.counters["warm_items"] += len(task.steps)
+            if not pool.concurrency:
+                feature = task.recipe.feature
+                self._batches[feature] += 1
+                self._items[feature] += len(task.steps)
+                self._places[feature] += max(task.recipe.batch, len(task.steps))
             return await call.result()
         except CallFailed as failed:
             if not failed.fault.gone:

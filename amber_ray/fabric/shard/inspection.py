@@ -15,7 +15,7 @@ from amber_ray.core.model.kept import Kept, KeptRow, unit_per
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import Failure
-from amber_ray.core.model.stats import CLASSES, HITS_MEMORY, HITS_STORE, series
+from amber_ray.core.model.stats import BYTES_MEMORY, CLASSES, HITS_MEMORY, HITS_STORE, series
 from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit
 from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.planning.plan import params_of
@@ -44,6 +44,8 @@ AS_STORED = frozenset({State.ABSENT, State.KEPT, State.COLD, State.RESTORING})
 """Of a key that is in a part, what is there is what counts."""
 TOLD_ROWS = 1 << 14
 """Most rows of a part that an engine is told of, in several milliseconds of the shard's loop."""
+SHOWN = ("CPU", "GPU")
+"""Resources of which it is told how much is held."""
 HITS: Mapping[str, str] = {"hits_memory": HITS_MEMORY, "hits_store": HITS_STORE}
 """The ledger's counters that have labels."""
 
@@ -210,17 +212,19 @@ def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> d
     found: dict[str, float] = {
         HITS.get(name, f"{name}_total"): float(n) for name, n in ledger.counters.items()
     }
-    found |= {f"{name}_total": float(n) for name, n in pools.counters.items()}
+    found |= pools.stats()
     found |= {f"keys_{s.name.lower()}": float(by_state[s]) for s in State if s is not State.ABSENT}
     found |= ledger.graph.tally.told()
     for name, tenants in zip(CLASSES, ledger.scheduler.tenants, strict=True):
         found[series("queued", **{"class": name})] = float(tenants.steps)
+    found |= _oldest(ledger, context.clock.now()) | _held(context, pools)
     put_off = sum(1 for e in ledger.entries.values() if e.paused and e.laters)
     return found | {
         "keys_put_off": float(put_off),  # wait for the time at which they asked to be tried again
         "keys_indexed": float(len(context.index)),
         "index_bytes": float(context.index.nbytes),
         "hot_bytes": float(ledger.hot_bytes),
+        BYTES_MEMORY: float(ledger.hot_bytes),
         "memory_budget_bytes": float(context.settings.memory_bytes),
         "unspilled_bytes": float(ledger.unspilled_bytes),
         "spilling_keys": float(len(ledger.spilling)),
@@ -230,3 +234,33 @@ def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> d
         "sessions": float(requests.sessions),
         "warm_actors": float(len(pools)),
     }
+
+
+def _oldest(ledger: Ledger, now: float) -> dict[str, float]:
+    """How long the step of each class waits that has waited longest."""
+    since = [now] * len(CLASSES)
+    if any(tenants.waiting for tenants in ledger.scheduler.tenants):
+        for entry in ledger.entries.values():
+            if entry.ticket:
+                since[entry.rank[0]] = min(since[entry.rank[0]], entry.ready)
+    return {
+        series("queue_oldest_seconds", **{"class": name}): now - when
+        for name, when in zip(CLASSES, since, strict=True)
+    }
+
+
+def _held(context: ShardContext, pools: ActorPools) -> dict[str, float]:
+    """CPUs and GPUs that this shard's tasks and actors hold. What there is, the first shard tells for all.
+
+    A batch's GPU is held by its actor, also between batches; calls of services hold nothing.
+    """
+    held = {**dict.fromkeys(SHOWN, 0.0), **pools.held}
+    for task in context.ledger.tasks.values():
+        if task.home is None and not task.recipe.calls.concurrency:
+            for name in SHOWN:
+                held[name] += task.needs.get(name, 0.0) if name == "CPU" or not task.pool else 0.0
+    told = {series("resources_held", resource=name): held[name] for name in SHOWN}
+    if context.shard == 0:
+        total = context.ledger.scheduler.capacity.total
+        told |= {series("resources_total", resource=name): total.get(name, 0.0) for name in SHOWN}
+    return told

@@ -189,6 +189,10 @@ class Parts(Protocol):
         """What a value of each (feature, version) costs in the mean."""
         ...
 
+    async def size(self) -> tuple[int, int]:
+        """How many parts there are, and their bytes. Raises `StoreError`."""
+        ...
+
     async def versions(self) -> list[StoredVersion]:
         """What is stored of each feature and version."""
         ...

@@ -737,6 +737,7 @@ class RequestTable:
     def end(self, session: str, counts: Counts = NO_COUNTS) -> None:
         """A session is over: its requests that were not accepted have nobody left to answer."""
         self._tallies.note(session, counts)
+        self._tallies.gone(session)
         box = self._sessions.pop(session, None)
         if box is not None:
             box.heard.set()

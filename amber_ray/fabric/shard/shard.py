@@ -27,6 +27,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
 from amber_ray.core.model import asked
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
+from amber_ray.core.model.demand_stats import demand_stats
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.pages import Told, first, together
@@ -49,6 +50,7 @@ from amber_ray.fabric.shard.purging import Rewriter
 from amber_ray.fabric.shard.requests import BROKEN, RequestTable
 from amber_ray.fabric.shard.restore import RestoreReader
 from amber_ray.fabric.shard.spill import Spiller
+from amber_ray.fabric.shard.store_size import StoreSize
 from amber_ray.fabric.transport.messages import (
     NO_COUNTS,
     Counts,
@@ -113,6 +115,7 @@ class Shard:
         self._dispatcher = Dispatcher(context)
         self._requests = RequestTable(context)
         self._deliveries = Deliveries(context, self._requests)
+        self._size = StoreSize(context)
         self._desk: DemandDesk | None = None
         if shard == 0 and ports.demands is not None and ports.stewards is not None:
             self._desk = DemandDesk(context, ports.demands, ports.stewards)
@@ -603,7 +606,9 @@ class Shard:
         counted = await self._requests.counted(session, counts) if session else {}
         stats = inspection.stats(self.context, self._requests, self._dispatcher.pools)
         if self.context.shard == 0:
-            stats |= self._deliveries.stats()
+            stats |= self._deliveries.stats() | await self._size.stats()
+        if self._desk is not None:
+            stats |= demand_stats(self._desk.views(), self.context.clock.unix())
         return stats | {name: total + stats.get(name, 0.0) for name, total in counted.items()}
 
     @property

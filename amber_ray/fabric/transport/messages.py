@@ -342,11 +342,13 @@ class Updates:
 class Counts(NamedTuple):
     """What an engine has counted by itself, by name (`core.model.stats`), since that incarnation began.
 
-    Totals and not differences: told twice, or late, they are counted once.
+    Totals and not differences: told twice, or late, they are counted once. `now`: what it measures, which
+    counts for as long as it is heard from.
     """
 
     incarnation: str
     totals: Mapping[str, int]
+    now: Mapping[str, int] = {}
 
 
 NO_COUNTS = Counts("", {})

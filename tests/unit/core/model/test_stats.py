@@ -10,11 +10,15 @@ from hypothesis import strategies as st
 
 from amber_ray.core.ledger.graph import COUNTERS
 from amber_ray.core.ledger.tally import Tally
+from amber_ray.core.model.demand_stats import demand_stats
+from amber_ray.core.model.demands import Demand, DemandStatus, DemandView
 from amber_ray.core.model.request import Priority
 from amber_ray.core.model.stats import (
     BOUNDS,
     CLASSES,
     HITS_MEMORY,
+    OTHERS,
+    Named,
     cumulated,
     family,
     observe,
@@ -75,3 +79,44 @@ def test_people_are_told_neither_buckets_nor_features() -> None:
         HITS_MEMORY: 3.0,
         "hot_bytes": 1.0,
     }
+
+
+def test_people_are_told_of_all_tenants_together_and_not_of_each_demand() -> None:
+    counts = {series("requests_total", outcome="done", tenant=tenant): 2.0 for tenant in "ab"}
+    counts[series("demand_assets", demand="films", state="true")] = 7.0
+    assert plain({**counts, "demands": 1.0}) == {
+        series("requests_total", outcome="done"): 4.0,
+        "demands": 1.0,
+    }
+
+
+def test_no_more_than_some_tenants_have_series_of_their_own() -> None:
+    named = Named(2)
+    assert [named.of(tenant) for tenant in ("a", OTHERS, "b", "c", "a", "d", "b")] == [
+        *("a", OTHERS, "b", OTHERS, "a", OTHERS, "b")
+    ]
+
+
+def test_a_demand_is_told_by_its_name_and_all_of_it_is_in_the_table() -> None:
+    status = DemandStatus(
+        seen=9, true=5, running=2, failed=1, settling=1, oldest=70.0, ended=90.0, seconds=3.0
+    )
+    broken = DemandStatus(error="the disk is gone")
+    views = [
+        DemandView(Demand("films", ("shots",), ("/films",)), status, 1.0),
+        DemandView(Demand("sounds", ("speech",), ("/sounds",)), broken, 1.0),
+    ]
+    told = demand_stats(views, 100.0)
+    assert told["demands"] == 2
+    states = {"seen": 9, "true": 5, "running": 2, "failed": 1, "settling": 1}
+    assert {state: told[series("demand_assets", demand="films", state=state)] for state in states} == states
+    assert told[series("demand_untrue_seconds", demand="films")] == 30
+    assert told[series("demand_swept_timestamp_seconds", demand="films")] == 90
+    assert told[series("demand_sweep_seconds", demand="films")] == 3
+    assert [told[series("demand_broken", demand=name)] for name in ("films", "sounds")] == [0, 1]
+    assert told[series("demand_untrue_seconds", demand="sounds")] == 0
+    for one in told:
+        name, labels = split(one)
+        its = family(name)[1]
+        assert its is not None, one
+        assert set(its.labels) == set(labels), one

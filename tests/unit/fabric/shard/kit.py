@@ -159,6 +159,9 @@ class NoParts:
     async def costs(self) -> Mapping[tuple[str, str], tuple[float, float]]:
         return {}
 
+    async def size(self) -> tuple[int, int]:
+        return 0, 0
+
     async def versions(self) -> list[StoredVersion]:
         return []
 

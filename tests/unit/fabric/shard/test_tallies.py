@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from amber_ray.core.model.stats import MOST_TENANTS, OTHERS, series
 from amber_ray.fabric.shard import requests, tallies
 from amber_ray.fabric.shard.requests import RequestTable
 from amber_ray.fabric.shard.tallies import Tallies
@@ -105,3 +106,24 @@ def test_an_engine_that_leaves_says_what_it_counted_last() -> None:
         assert await made.counted("a", told(hits=1)) == {"hits": 6}
 
     run(story())
+
+
+def test_what_an_engine_measures_goes_with_it_and_what_it_has_counted_stays() -> None:
+    made: Any = RequestTable(Bench().context)
+    tallies = made._tallies
+    tallies.note("a", Counts(made._context.incarnation, {"hits": 3}, {"bytes": 70}))
+    tallies.note("b", Counts(made._context.incarnation, {"hits": 1}, {"bytes": 5}))
+    tallies.note("a", Counts(made._context.incarnation, {"hits": 3}, {"bytes": 60}))  # less than it was
+    assert tallies.total() == {"hits": 4, "bytes": 65}
+    made.end("a")
+    assert tallies.total() == {"hits": 4, "bytes": 5}
+
+
+def test_engines_that_come_and_go_name_no_more_tenants_than_a_bound_says() -> None:
+    made = Tallies("one")
+    for number in range(500):
+        made.note(f"e{number}", Counts("one", {series("requests_total", tenant=f"t{number}"): 1}))
+        assert sum(made.total().values()) == number + 1
+    told = made.total()
+    assert len(told) == 2 * MOST_TENANTS + 1
+    assert told[series("requests_total", tenant=OTHERS)] == 500 - 2 * MOST_TENANTS
