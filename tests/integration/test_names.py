@@ -200,10 +200,15 @@ def test_a_callers_trace_goes_through_every_process_to_the_writing_of_the_values
     def named(name: str, trace: str = trace) -> list[Received]:
         return [span for span in collector.of(trace) if span.name == name]
 
-    def all_there() -> bool:
-        waits = named("wait") + named("wait", "b" * 32)
+    def all_there() -> bool:  # each process sends its own
+        known = {caller, *(span.span for span in collector.of(trace))}
         written = {span.attributes["amber.feature"] for span in named("write")}
-        return len(named("gated")) == 4 and written == {"brightness", "gated"} and len(waits) >= 2
+        return (
+            len(named("gated")) == 4
+            and written == {"brightness", "gated"}
+            and bool(named("plan") and named("wait", "b" * 32))
+            and all(span.parent in known for span in collector.of(trace))
+        )
 
     collector.until(all_there)
     spans = {span.span: span for span in collector.of(trace)}
