@@ -33,7 +33,7 @@ from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.model import asked
 from amber_ray.core.model.asked import REQUESTS, RequestInfo, checked_state, info_of
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
-from amber_ray.core.model.demands import Demand, DemandStatus, DemandView
+from amber_ray.core.model.demands import Demand, DemandStatus, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import (
     EVERY_ASSET,
@@ -46,6 +46,7 @@ from amber_ray.core.model.pages import (
     read_cursor,
     told_page,
 )
+from amber_ray.core.model.places import place_named
 from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, ValueLineage
 from amber_ray.core.model.request import (
     MISSING,
@@ -963,6 +964,12 @@ class MemoryService:
     async def stop_keeping(self, name: str) -> bool:
         self._ask("stop_keeping")
         return self.kept_true.pop(name, None) is not None
+
+    async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
+        self._ask("notify")
+        kept = [v.demand for v in self.kept_true.values() if tenant in (None, v.demand.tenant)]
+        covered = sum(any(demand.covers(place_named(uri)) for demand in kept) for uri in uris)
+        return Noticed(covered, len(uris) - covered)
 
     async def versions(self) -> list[StoredVersion]:
         self._ask("versions")

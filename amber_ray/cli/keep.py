@@ -16,12 +16,18 @@ from amber_ray.errors import BadRequest, UnknownDemand
 
 
 def run(args: argparse.Namespace) -> int:
-    """Say a demand, list them, show one, or stop one. Showing one that is not true is 1."""
-    asked = [args.name is not None, args.list, args.status is not None, args.stop is not None]
+    """Say a demand, list them, show or stop one, or tell what changed. Showing one that is not true is 1."""
+    asked = [
+        args.name is not None,
+        args.list,
+        args.status is not None,
+        args.stop is not None,
+        bool(args.changed),
+    ]
     if sum(asked) != 1:
         raise BadRequest(
             "say one of: keep NAME --features F --assets PREFIX, keep --list, keep --status NAME, "
-            "keep --stop NAME"
+            "keep --stop NAME, keep --changed PLACE"
         )
     with connect(args.server, token=token_of(args), tenant=args.tenant) as client:
         if args.list:
@@ -33,6 +39,8 @@ def run(args: argparse.Namespace) -> int:
             client.stop_keeping(args.stop)
             say(f"{args.stop} is not kept any more; what is stored stays")
             return 0
+        if args.changed:
+            return _changed(client, args)
         return _keep(client, args)
 
 
@@ -57,6 +65,18 @@ def _keep(client: Client, args: argparse.Namespace) -> int:
         )
         if not args.quiet:
             note(f"amber keep --status {view.demand.name} tells how it stands")
+    return 0
+
+
+def _changed(client: Client, args: argparse.Namespace) -> int:
+    noticed = client.notify(args.changed)
+    if args.format == "json":
+        say(json.dumps(noticed._asdict()))
+    else:
+        say(
+            f"{count(noticed.taken, 'place')} looked at, {noticed.uncovered:,} not covered by any demand, "
+            f"{noticed.dropped:,} left to the next look"
+        )
     return 0
 
 

@@ -391,6 +391,13 @@ def _keep(command: argparse.ArgumentParser) -> None:
     command.add_argument("--status", metavar="NAME", help="show how one stands (exit status 1: not all true)")
     command.add_argument("--stop", metavar="NAME", help="keep one no more; what is stored stays")
     command.add_argument(
+        "--changed",
+        action="append",
+        default=[],
+        metavar="PLACE",
+        help="tell that a file, folder or URL appeared, changed or went: look now; any number of times",
+    )
+    command.add_argument(
         "--features",
         dest="wanted",
         action="append",

@@ -42,7 +42,7 @@ from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
-from amber_ray.core.model.demands import EVERY_SECONDS, SETTLE_SECONDS, Demand, DemandView, Gone
+from amber_ray.core.model.demands import EVERY_SECONDS, SETTLE_SECONDS, Demand, DemandView, Gone, Noticed
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -462,6 +462,15 @@ class AsyncClient:
     async def stop_keeping(self, name: str) -> bool:
         """Forget a demand; what is stored stays. False if there is none of that name."""
         return await self.service.stop_keeping(name)
+
+    async def notify(self, places: str | os.PathLike[str] | Iterable[str | os.PathLike[str]]) -> Noticed:
+        """Tell that media at these places appeared, changed or went, so that demands look there at once.
+
+        Without it the next look of each demand finds the same. Returns how many of these are looked at, how
+        many no demand covers, and how many were dropped since too many wait.
+        """
+        found = [places] if isinstance(places, str | os.PathLike) else list(places)
+        return await self.service.notify([prefix_of(place) for place in found])
 
     async def versions(self) -> list[StoredVersion]:
         """What is stored of each feature and version, by name; not what is only in memory so far."""

@@ -26,7 +26,7 @@ from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.declare.registry import meaning
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
-from amber_ray.core.model.demands import Demand, DemandView
+from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -50,6 +50,7 @@ from amber_ray.errors import (
     UnknownRegistry,
 )
 from amber_ray.wire import demands, pages, provenance, views
+from amber_ray.wire.events import decode_noticed, encode_events
 from amber_ray.wire.inline import Decoder
 from amber_ray.wire.problems import Reading
 from amber_ray.wire.registry import decode_registry, encode_registering
@@ -354,6 +355,10 @@ class HttpService:
         """`DELETE /v1/demands/{name}`."""
         data = await self._json("DELETE", f"/v1/demands/{quote(name, safe='')}")
         return bool(data["stopped"])
+
+    async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
+        """`POST /v1/events`; the tenant is the token's."""
+        return decode_noticed(await self._json("POST", "/v1/events", json=encode_events(uris)))
 
     async def versions(self) -> list[StoredVersion]:
         """`GET /v1/versions`."""

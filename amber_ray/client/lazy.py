@@ -24,7 +24,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
-from amber_ray.core.model.demands import Demand, DemandView
+from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -302,6 +302,10 @@ class LazyService:
     async def stop_keeping(self, name: str) -> bool:
         """See `Service.stop_keeping`."""
         return await (await self._started()).stop_keeping(name)
+
+    async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
+        """See `Service.notify`."""
+        return await (await self._started()).notify(uris, tenant)
 
     async def versions(self) -> list[StoredVersion]:
         """See `Service.versions`."""

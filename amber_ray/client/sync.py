@@ -111,6 +111,7 @@ class Client(Facade[AsyncClient]):
     keep = blocking(AsyncClient.keep)
     demands = blocking(AsyncClient.demands)
     stop_keeping = blocking(AsyncClient.stop_keeping)
+    notify = blocking(AsyncClient.notify)
     versions = blocking(AsyncClient.versions)
     register = blocking(AsyncClient.register)
     features = blocking(AsyncClient.features)

@@ -130,13 +130,13 @@ def is_json(request: Request) -> bool:
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
 
 
-async def json_body(request: Request, limits: Limits) -> bytes:
+async def json_body(request: Request, limits: Limits, *, as_text: bool = False) -> bytes:
     """The body of a request that says it is JSON, at most `limits.body_bytes` of it.
 
     The type is required because a page of another site can make a browser post text or a form here without
-    asking, but not JSON.
+    asking, but not JSON. `as_text`: it may say what it likes, as something else shows that no page sent it.
     """
-    if not is_json(request):
+    if not (as_text or is_json(request)):
         raise HTTPException(415, "the body must be JSON, with 'Content-Type: application/json'")
     refuse_coded(request, "the body")
     most = limits.body_bytes

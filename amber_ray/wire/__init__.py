@@ -2,6 +2,7 @@
 
     compute    the body of compute and explain calls: each field checked, and written by the client
     demands    standing requests, and how they stand
+    events     what senders of events say has happened, and where
     registry   features as source text, and what a registry has
     views      answers: requests as they stand, results, events, features, explained steps
     value_rows many values as rows of an Arrow stream, each key with its value or why it has none

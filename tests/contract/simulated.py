@@ -37,7 +37,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
-from amber_ray.core.model.demands import Demand, DemandView
+from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -494,6 +494,9 @@ class SimulatedService(Service):
 
     async def stop_keeping(self, name: str) -> bool:
         return await self._ask(lambda engine: engine.stop_keeping(name))
+
+    async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
+        return await self._ask(lambda engine: engine.notify(uris, tenant))
 
     async def versions(self) -> list[StoredVersion]:
         return await self._ask(lambda engine: engine.versions())

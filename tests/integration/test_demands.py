@@ -14,7 +14,7 @@ from PIL import Image
 from amber_ray import connect
 from amber_ray.cli import main
 from amber_ray.client.sync import Client
-from amber_ray.core.model.demands import DemandStatus
+from amber_ray.core.model.demands import DemandStatus, Noticed
 from amber_ray.errors import BadRequest
 from tests.server import Server
 
@@ -112,6 +112,18 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
         assert main(["keep", "--list", "--format", "json", "--server", server.url]) == 0
         [told] = json.loads(capsys.readouterr().out)
         assert (told["name"], told["gone"], told["status"]["seen"]) == ("films", "purge", 54)
+
+        # Told of, it is seen at once, long before the next look; what nobody keeps is counted.
+        client.keep("films", "size", server.media, every=3600, settle_seconds=0)
+        becomes_true(server, client, 54)
+        new = picture(server.media, 70)
+        assert client.notify([new, "/elsewhere/a.png"]) == Noticed(1, 1, 0)
+        server.until(lambda: stands(client).all_true and stands(client).seen == 55, BOUND)
+        assert server.runs("size") == 58
+        new.unlink()
+        assert main(["keep", "--changed", str(new), "--server", server.url]) == 0
+        server.until(lambda: stands(client).all_true and stands(client).seen == 54, BOUND)
+        assert client.stats()['events_total{outcome="uncovered"}'] == 1
         assert main(["keep", "--stop", "films", "--server", server.url]) == 0
         assert client.demands() == []
         server.until(lambda: not any("StewardActor" in p for p in server.processes().values()), BOUND)

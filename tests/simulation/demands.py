@@ -8,6 +8,7 @@ it, every demand says that all is true, and it is: the values are stored.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 from collections.abc import Sequence
@@ -49,6 +50,7 @@ class DemandWorld(World):
 
     def __init__(self, scenario: Scenario, *, traced: bool = False) -> None:
         self.rng = random.Random(f"{scenario.seed}/demands")
+        self.told = random.Random(f"{scenario.seed}/events")
         self.folder: dict[str, tuple[int, int]] = {}
         """What is listed: the number of the asset at a place, and how often the place was written to."""
         self.written = 0
@@ -73,13 +75,34 @@ class DemandWorld(World):
     def _happens(self) -> None:
         kind = self.rng.random()
         if kind < 0.5:
-            self.write(self.rng.randrange(PLACES))
+            place = self.rng.randrange(PLACES)
+            self.write(place)
+            self._event(f"{FOLDER}{place}")
         elif kind < 0.75 and self.folder:
-            del self.folder[self.rng.choice(sorted(self.folder))]
+            gone = self.rng.choice(sorted(self.folder))
+            del self.folder[gone]
             self.saw("a medium vanished")
+            self._event(gone)
         elif self.wanted is not None and self.wanted.process is not None:
             self.saw("a steward died")
             self.wanted.process.kill()
+
+    def _event(self, place: str) -> None:
+        """Half of all events are lost, each other comes twice, some so late that they overtake each other."""
+        if self.told.random() < 0.5:
+            self.saw("an event was dropped")
+            return
+        for _ in range(2):
+            late = self.told.choice((0.0, 0.1, 5.0))
+            self.loop.call_later(late, lambda: self.spawn(self._tell(place)), context=self._outside.context())
+
+    async def _tell(self, place: str) -> None:
+        """A sender says it once, whether it is heard or not; some of what it says is about nothing."""
+        node = self.engines[self.told.randrange(len(self.engines))]
+        with contextlib.suppress(Broken, AmberError):
+            noticed = await connected(self, node, lambda s: s.notify([place, "/elsewhere", FOLDER + "never"]))
+            if noticed.taken:
+                self.saw("an event was taken")
 
     async def _story(self) -> None:
         loop = self.loop

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from amber_ray.core.model.places import is_under
 from amber_ray.errors import BadRequest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -68,6 +69,10 @@ class Demand:
             raise BadRequest(f"settle_seconds must be 0 to {MOST_SETTLE:g}, not {self.settle_seconds:g}")
         if self.gone not in ("keep", "purge"):
             raise BadRequest(f"gone must be keep or purge, not {self.gone!r}")
+
+    def covers(self, place: str) -> bool:
+        """Whether a place, see `places.place_named`, is one of those that this demand looks at."""
+        return any(is_under(place, prefix) for prefix in self.prefixes)
 
 
 class FailingAsset(NamedTuple):
@@ -132,6 +137,18 @@ class DemandState(NamedTuple):
     by: str = ""
     since: float = 0.0
     status: DemandStatus = DemandStatus()
+
+
+class Noticed(NamedTuple):
+    """What became of events, in numbers of them.
+
+    `taken` are looked at; `uncovered` are of places that no demand covers; `dropped` were too many, since
+    others wait already: what they tell of is found by the next sweep.
+    """
+
+    taken: int = 0
+    uncovered: int = 0
+    dropped: int = 0
 
 
 class DemandView(NamedTuple):

@@ -16,7 +16,7 @@ from typing import Any, Literal, Protocol
 
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
-from amber_ray.core.model.demands import Demand, DemandView
+from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -248,6 +248,14 @@ class Service(Protocol):
 
     async def stop_keeping(self, name: str) -> bool:
         """Forget a demand; what is stored stays. False if there is none of that name."""
+        ...
+
+    async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
+        """Tell that something has happened at these places, so that demands look at them at once.
+
+        It only makes sooner what a sweep would find: an event that is lost costs time, one that is told twice
+        a look. With `tenant` only that tenant's demands are told.
+        """
         ...
 
     async def versions(self) -> list[StoredVersion]:

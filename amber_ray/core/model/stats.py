@@ -102,6 +102,8 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "warm_actors": _gauge("Warm actors"),
     "deliveries": _gauge("Callbacks that are known, by what became of them", "state"),
     "delivery_attempts": _counter("Callbacks sent, by whether the receiver has taken them", "outcome"),
+    "events": _counter("Events that callers told of, by what became of them", "outcome"),
+    "events_waiting": _gauge("Places that wait to be looked at because of events"),
     "shards": _gauge("Shards of the service"),
     "replica_cache_bytes": _gauge("Values in the memory of the replica that answers this"),
 }

@@ -21,7 +21,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
-from amber_ray.core.model.demands import Demand, DemandView
+from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
@@ -386,6 +386,11 @@ class GatewayService:
     async def stop_keeping(self, name: str) -> bool:
         """See `Service.stop_keeping`."""
         return bool(await self._call("stop_keeping", name))
+
+    async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
+        """See `Service.notify`."""
+        noticed: Noticed = await self._call("notify", tuple(uris), tenant)
+        return noticed
 
     async def versions(self) -> list[StoredVersion]:
         """See `Service.versions`."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from amber_ray.core.model.demands import DemandState, DemandStatus
 from amber_ray.fabric.engine.engine import Engine
-from amber_ray.store.demands import DemandRecord
+from amber_ray.fabric.transport.messages import Tended
 
 
 class EngineDesk:
@@ -22,11 +22,9 @@ class EngineDesk:
         self._steward = steward
         self._number = int(began * 1e6)
 
-    async def tend(
-        self, live: Mapping[str, DemandStatus]
-    ) -> Sequence[tuple[DemandRecord, DemandState]] | None:
+    async def tend(self, live: Mapping[str, DemandStatus], wait: float) -> Tended | None:
         """See `Desk.tend`."""
-        return await self._engine.tend(self._steward, live)
+        return await self._engine.tend(self._steward, live, wait)
 
     async def note(self, id: str, state: DemandState) -> bool:
         """See `Desk.note`."""

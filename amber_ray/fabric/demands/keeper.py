@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus
 from amber_ray.errors import AmberError
@@ -38,17 +38,24 @@ class Keeper:
         self._sweep: Sweep | None = None
         self._failed = 0
         self._tidy = self._soon = False
+        self._woken = asyncio.Event()
 
     @property
     def status(self) -> DemandStatus:
         """How the demand stands now."""
         return self._state.status if self._sweep is None else self._sweep.status
 
+    def happened(self, places: Sequence[str]) -> None:
+        """Look at once: something has happened at these places, if they are this demand's."""
+        if any(self.record.demand.covers(place) for place in places):
+            self._woken.set()
+
     async def run(self) -> None:
         """Sweep for ever; ends when somebody else keeps the demand."""
         clock = self._ports.clock
         while True:
             began = clock.now()
+            self._woken.clear()
             try:
                 await self._once()
             except Superseded:
@@ -60,7 +67,16 @@ class Keeper:
                 self._end(status)
             else:
                 self._failed = 0
-            await asyncio.sleep(max(0.0, began + self._pause() - clock.now()))
+            await self._rest(began + self._pause() - clock.now(), clock.now() - began)
+
+    async def _rest(self, seconds: float, least: float) -> None:
+        """Wait so long, or until something happened: then no less than `least`, so that not all is sweeps."""
+        await asyncio.sleep(min(least, seconds))
+        try:
+            async with asyncio.timeout(max(0.0, seconds - least)):
+                await self._woken.wait()
+        except TimeoutError:
+            return
 
     async def _once(self) -> None:
         name = self.record.demand.name

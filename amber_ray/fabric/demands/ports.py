@@ -11,18 +11,16 @@ from amber_ray.core.model.listing import Change, Noted
 from amber_ray.core.model.request import AssetRef, ComputeRequest, RequestView
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError
-from amber_ray.store.demands import DemandRecord
+from amber_ray.fabric.transport.messages import Tended
 
 
 class Desk(Protocol):
     """The first shard, which keeps the records of demands. Raises `Unavailable`, `StoreError`."""
 
-    async def tend(
-        self, live: Mapping[str, DemandStatus]
-    ) -> Sequence[tuple[DemandRecord, DemandState]] | None:
-        """Tell how demands stand, by their records' ids; returns all there are.
+    async def tend(self, live: Mapping[str, DemandStatus], wait: float) -> Tended | None:
+        """Tell how demands stand, by their records' ids; returns all there are, and where something happened.
 
-        None: another steward was named, and this one is to end.
+        With nothing new after `wait` seconds. None: another steward was named, and this one is to end.
         """
         ...
 

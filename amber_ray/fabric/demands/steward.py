@@ -1,15 +1,16 @@
 """Follows all demands of a store: starts a keeper for each, and ends those of demands that are no more.
 
-It asks the desk every second what is wanted, and says how it stands. Must not know: what a keeper does.
+It asks the desk what is wanted and where something happened, and says how demands stand: twice a second,
+and as soon as there is news of either. Must not know: what a keeper does.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
-from amber_ray.core.model.demands import Demand, DemandState
+from amber_ray.core.model.demands import Demand, DemandState, DemandStatus
 from amber_ray.errors import AmberError
 from amber_ray.fabric.demands.keeper import Keeper
 from amber_ray.fabric.demands.ports import Ports
@@ -18,7 +19,8 @@ from amber_ray.store.demands import DemandRecord
 
 log = logging.getLogger("amber.demands")
 
-TEND_SECONDS = 1.0
+TEND_SECONDS, NEWS_SECONDS = 0.5, 0.2
+"""Between two words to the desk, and while demands stand otherwise each time."""
 
 
 def remembering_nothing(settings: Settings) -> Settings:
@@ -40,18 +42,22 @@ class Steward:
 
     async def run(self) -> None:
         """Go on until another steward has been named. What a keeper did not expect is raised."""
+        said: Mapping[str, DemandStatus] = {}
         try:
             while True:
                 live = {id: keeper.status for id, (keeper, _) in self._keepers.items()}
+                wait, said = TEND_SECONDS if live == said else NEWS_SECONDS, live
                 try:
-                    told = await self._ports.desk.tend(live)
+                    told = await self._ports.desk.tend(live, wait)
                 except AmberError as error:
                     log.warning("the demands can't be asked for now: %s", error)
+                    await asyncio.sleep(TEND_SECONDS)
                 else:
                     if told is None:
                         return
-                    await self._follow(told)
-                await asyncio.sleep(TEND_SECONDS)
+                    await self._follow(told.demands)
+                    for keeper, _ in self._keepers.values():
+                        keeper.happened(told.places)
         finally:
             await self._end(list(self._keepers))
 

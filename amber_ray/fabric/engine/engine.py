@@ -27,7 +27,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model import asked
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
-from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView
+from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView, Noticed
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.pages import (
     EVERY_ASSET,
@@ -40,6 +40,7 @@ from amber_ray.core.model.pages import (
     together,
     told_page,
 )
+from amber_ray.core.model.places import place_named
 from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, ValueLineage, merged
 from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
@@ -59,8 +60,8 @@ from amber_ray.fabric.engine.requests import RequestTracker
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.engine.single_flight import SingleFlight
 from amber_ray.fabric.engine.value_reader import ValueReader
+from amber_ray.fabric.transport.messages import Tended
 from amber_ray.settings import Settings
-from amber_ray.store.demands import DemandRecord
 
 log = logging.getLogger("amber.engine")
 
@@ -365,16 +366,19 @@ class Engine:
         """Forget a demand; see `Service.stop_keeping`."""
         return bool(await self._shards[0].call("stop_keeping", name, self._ports.identity.new_id()))
 
+    async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
+        """Tell that something has happened at these places; see `Service.notify`."""
+        places = tuple(place_named(uri) for uri in uris)
+        noticed: Noticed = await self._shards[0].call("notify", places, tenant)
+        return noticed
+
     def by(self, demand: Demand) -> str:
         """What a demand asks of an asset, as a digest. Raises `BadRequest` and kin."""
         return wanted(self.registry, demand, self.settings.segment_seconds)
 
-    async def tend(
-        self, steward: str, live: Mapping[str, DemandStatus]
-    ) -> Sequence[tuple[DemandRecord, DemandState]] | None:
+    async def tend(self, steward: str, live: Mapping[str, DemandStatus], wait: float) -> Tended | None:
         """Say as a steward how demands stand; see `DemandDesk.tend` in `fabric.shard`."""
-        told: Sequence[tuple[DemandRecord, DemandState]] | None
-        told = await self._shards[0].call("tend", steward, live)
+        told: Tended | None = await self._shards[0].call("tend", steward, live, wait)
         return told
 
     async def note(self, steward: str, id: str, number: int, state: DemandState) -> bool:

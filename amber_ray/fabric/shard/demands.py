@@ -1,12 +1,16 @@
 """The desk of the first shard: which demands there are, how they stand, and which process sees to them.
 
     caller ─ keep, stop_keeping, demands ─→ desk ─ records ─→ store
+    caller ─ notify ──────────────────────→ desk ─ places ──→ steward, as what its `tend` returns
     steward ─ tend (every second), note ──→ desk ─ states ──→ store
 
 One steward is started while there are demands, under a name of its own. It says with each `tend` how they
 stand; if it has not been heard for `SILENCE_SECONDS`, another one is started under another name, and whatever
 the earlier one still says is refused. So no note of it can undo one of its successor's. What is changed is
-changed under one lock, in the store first. Must not know: how a demand becomes true.
+changed under one lock, in the store first.
+
+Events wait in memory, each place once and some thousands at most, and are handed to the steward once: one
+that is lost is made good by the next sweep. Must not know: how a demand becomes true.
 """
 
 from __future__ import annotations
@@ -16,10 +20,12 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 
-from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView
+from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView, Noticed
+from amber_ray.core.model.stats import series
 from amber_ray.errors import BadRequest
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.ports import Demands, Stewards
+from amber_ray.fabric.transport.messages import Tended
 from amber_ray.store.demands import DemandRecord
 
 log = logging.getLogger("amber.demands")
@@ -28,6 +34,8 @@ SILENCE_SECONDS = 30.0
 """A steward that was not heard for so long is taken for dead. Ray starts one anew within a few seconds."""
 MOST = 100
 """Demands of a store."""
+WAITING = 10_000
+"""Places that wait for the steward because of events."""
 
 
 class DemandDesk:
@@ -45,6 +53,9 @@ class DemandDesk:
         self._loaded = self._closed = False
         self._steward = ""
         self._heard = 0.0
+        self._places: dict[str, None] = {}
+        self._news = asyncio.Event()
+        self._noticed = Noticed()
 
     async def load(self) -> None:
         """Read what there is, and have it seen to. Raises `StoreError`."""
@@ -105,6 +116,7 @@ class DemandDesk:
                 await self._demands.write(record, state)
                 self._records[demand.name] = record, state
             self._done[id] = True
+            self._news.set()
         await self.watch()
         return self._now(demand)
 
@@ -122,6 +134,7 @@ class DemandDesk:
                     await self._demands.remove(name)
                     record, _ = self._records.pop(name)
                     self._live.pop(record.id, None)
+                    self._news.set()
                 self._done[id] = there
             return self._done[id]
 
@@ -133,17 +146,53 @@ class DemandDesk:
         noted = dataclasses.replace(state.status, running=0, sweeping=False)
         return DemandView(record.demand, self._live.get(record.id, noted), record.made)
 
+    def notify(self, places: Sequence[str], tenant: str | None) -> Noticed:
+        """Have the steward look at places, those that a demand covers: of a tenant, or of any."""
+        demands = [r.demand for r, _ in self._records.values() if tenant in (None, r.demand.tenant)]
+        taken = uncovered = dropped = 0
+        for place in places:
+            if place in self._places:
+                taken += 1
+            elif not any(demand.covers(place) for demand in demands):
+                uncovered += 1
+            elif len(self._places) >= WAITING:
+                dropped += 1
+            else:
+                self._places[place] = None
+                taken += 1
+        if taken:
+            self._news.set()
+        noticed = Noticed(taken, uncovered, dropped)
+        self._noticed = Noticed(*(a + b for a, b in zip(self._noticed, noticed, strict=True)))
+        return noticed
+
+    def stats(self) -> dict[str, float]:
+        """Counters of events, by what became of them."""
+        return {
+            series("events_total", outcome=name): float(n) for name, n in self._noticed._asdict().items()
+        } | {"events_waiting": float(len(self._places))}
+
     # --- what the steward says
 
-    def tend(
-        self, steward: str, live: Mapping[str, DemandStatus]
-    ) -> Sequence[tuple[DemandRecord, DemandState]] | None:
-        """How demands stand; returns all there are. None: the steward is not the present one."""
+    async def tend(self, steward: str, live: Mapping[str, DemandStatus], wait: float) -> Tended | None:
+        """How demands stand; returns all there are, and where something happened since the last time.
+
+        With nothing new that is after `wait` seconds. None: the steward is not the present one.
+        """
         if steward != self._steward:
             return None
         self._heard = self._context.clock.now()
         self._live = dict(live)
-        return list(self._records.values())
+        try:
+            async with asyncio.timeout(wait):
+                await self._news.wait()
+        except TimeoutError:
+            pass
+        if steward != self._steward:
+            return None
+        self._news.clear()
+        places, self._places = tuple(self._places), {}
+        return Tended(tuple(self._records.values()), places)
 
     async def note(self, steward: str, id: str, number: int, state: DemandState) -> bool:
         """Keep how a demand stands. False, if another steward or another demand has taken its place.

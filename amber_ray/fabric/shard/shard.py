@@ -28,7 +28,7 @@ from amber_ray.core.ledger.ledger import Ledger, shown
 from amber_ray.core.model import asked
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demand_stats import demand_stats
-from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView
+from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView, Noticed
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
 from amber_ray.core.model.pages import Told, first, together
 from amber_ray.core.model.provenance import Place, ValueInfo, merged
@@ -64,11 +64,11 @@ from amber_ray.fabric.transport.messages import (
     Reply,
     Standing,
     Submission,
+    Tended,
     Updates,
     Values,
 )
 from amber_ray.settings import Settings
-from amber_ray.store.demands import DemandRecord
 from amber_ray.store.key_index import KeyIndex
 from amber_ray.store.purge_log import Purge
 
@@ -569,11 +569,13 @@ class Shard:
         """All demands; see `DemandDesk.views`."""
         return (await self._demands()).views()
 
-    async def tend(
-        self, steward: str, live: Mapping[str, DemandStatus]
-    ) -> Sequence[tuple[DemandRecord, DemandState]] | None:
+    async def notify(self, places: Sequence[str], tenant: str | None) -> Noticed:
+        """Something has happened at these places; see `DemandDesk.notify`."""
+        return (await self._demands()).notify(places, tenant)
+
+    async def tend(self, steward: str, live: Mapping[str, DemandStatus], wait: float) -> Tended | None:
         """A steward says how demands stand; see `DemandDesk.tend`."""
-        return (await self._demands()).tend(steward, live)
+        return await (await self._demands()).tend(steward, live, wait)
 
     async def note_demand(self, steward: str, id: str, number: int, state: DemandState) -> bool:
         """A steward has something to note; see `DemandDesk.note`."""
@@ -608,7 +610,7 @@ class Shard:
         if self.context.shard == 0:
             stats |= self._deliveries.stats() | await self._size.stats()
         if self._desk is not None:
-            stats |= demand_stats(self._desk.views(), self.context.clock.unix())
+            stats |= demand_stats(self._desk.views(), self.context.clock.unix()) | self._desk.stats()
         return stats | {name: total + stats.get(name, 0.0) for name, total in counted.items()}
 
     @property

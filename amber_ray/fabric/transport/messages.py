@@ -15,6 +15,7 @@ import numpy as np
 
 from amber_ray.core.ledger.foresight import Fate
 from amber_ray.core.model.callback import Callback
+from amber_ray.core.model.demands import DemandState
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.trace import Ran
 from amber_ray.core.model.units import EachRange, Segment
@@ -22,6 +23,7 @@ from amber_ray.core.planning.codec import Packed, pack, unpack
 from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.planning.plan import Step, Target
 from amber_ray.settings import Limits
+from amber_ray.store.demands import DemandRecord
 
 Wanted: TypeAlias = Mapping[str, Sequence[tuple[int, str]]]
 """Rows to read: (row, key) pairs by part."""
@@ -401,6 +403,13 @@ class PartRows(NamedTuple):
 
     keys: np.ndarray
     rows: np.ndarray
+
+
+class Tended(NamedTuple):
+    """What a steward is told: all demands with how they stand, and places at which something happened."""
+
+    demands: Sequence[tuple[DemandRecord, DemandState]]
+    places: Sequence[str] = ()
 
 
 @dataclass(slots=True)

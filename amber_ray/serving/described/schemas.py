@@ -276,6 +276,15 @@ EXAMPLES["Demand"] = {
     "status": EXAMPLES["DemandStatus"],
 }
 EXAMPLES["Stopped"] = {"stopped": True}
+EXAMPLES["Events"] = {
+    "Records": [
+        {
+            "eventName": "ObjectCreated:Put",
+            "s3": {"bucket": {"name": "media"}, "object": {"key": "new/red+flower.png"}},
+        }
+    ]
+}
+EXAMPLES["Noticed"] = {"taken": 1, "uncovered": 0, "dropped": 0, "ignored": 0}
 EXAMPLES["Request"] = {
     "id": REQUEST,
     "state": "done",
@@ -738,6 +747,24 @@ SCHEMAS: dict[str, Schema] = {
     "FailingAsset": _object("uri message", uri=TEXT, message=TEXT),
     "DemandList": _object("demands", demands=_list(ref("Demand"))),
     "Stopped": _object("stopped", stopped=FLAG),
+    "Events": {
+        "type": "object",
+        "description": "where something happened: one uri, or uris, or what S3 or MinIO sends, as it comes "
+        "or by SNS, SQS or EventBridge",
+        "properties": {
+            "uri": _text(MAX_URI),
+            "uris": _list(_text(MAX_URI)),
+            "Records": _list({"type": "object"}),
+            "Messages": _list({"type": "object"}),
+        },
+    },
+    "Noticed": _object(
+        "taken uncovered dropped ignored",
+        taken={**COUNT, "description": "places that are looked at"},
+        uncovered={**COUNT, "description": "places that no demand covers"},
+        dropped={**COUNT, "description": "too many wait already; the next look of a demand finds the same"},
+        ignored={**COUNT, "description": "events after which everything is as it was"},
+    ),
     "Problem": {
         **_object(
             "type title status detail",

@@ -7,6 +7,7 @@
     features    GET /v1/features, /v1/features/{name} and /v1/versions
     deliveries  GET /v1/deliveries, and POST /v1/deliveries/{id}/replay: callbacks
     demands     GET /v1/demands; PUT, GET and DELETE /v1/demands/{name}
+    events      POST /v1/events: what has happened to media
     registry    POST /v1/registry: features as source text, where the server takes any
     health      GET /healthz, /readyz, /metrics, /v1/stats and /v1/failures
     page        GET /, /docs and /openapi.json
@@ -22,6 +23,7 @@ from amber_ray.serving.routes import (
     compute,
     deliveries,
     demands,
+    events,
     features,
     health,
     registry,
@@ -39,6 +41,7 @@ PATHS: list[Path] = [
     *features.PATHS,
     *deliveries.PATHS,
     *demands.PATHS,
+    *events.PATHS,
     *registry.PATHS,
     *health.PATHS,
 ]

@@ -203,6 +203,7 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/demands/{name}"): {"operate"},
     ("PUT", "/v1/demands/{name}"): {"operate"},
     ("DELETE", "/v1/demands/{name}"): {"operate"},
+    ("POST", "/v1/events"): {"compute", "upload"},
     ("GET", "/openapi.json"): {"read"},
     **{("GET", path): {"read"} for path in FILES},
 }

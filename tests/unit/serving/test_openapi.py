@@ -161,6 +161,7 @@ GOOD = {
     "demand": Case("GET", "/v1/demands/films"),
     "keep": Case("PUT", "/v1/demands/films", {"json": {"features": ["probe"], "prefixes": ["/m/"]}}),
     "stop": Case("DELETE", "/v1/demands/films"),
+    "notify": Case("POST", "/v1/events", {"json": {"uri": "/m/a.mp4"}}),
     "register": Case(
         "POST",
         "/v1/registry",
@@ -199,7 +200,7 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "register", "422", failing(GOOD["register"], UnfitCode("mine.py:1: there is no module 'x'"))
     yield "demand", "404", GOOD["demand"].but(path="/v1/demands/songs")
     yield "keep", "404", GOOD["keep"].but(error=UnknownFeature("there is no feature 'x'"))
-    for name in ("compute", "explain", "asset", "values", "register", "keep"):
+    for name in ("compute", "explain", "asset", "values", "register", "keep", "notify"):
         case = GOOD[name]
         yield name, "400", case.but(options={"json": {"wrong": 1}})
         late = {"content": never(), "headers": {"Content-Type": "application/json"}}
