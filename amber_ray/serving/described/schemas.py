@@ -754,8 +754,8 @@ SCHEMAS: dict[str, Schema] = {
         "properties": {
             "uri": _text(MAX_URI),
             "uris": _list(_text(MAX_URI)),
-            "Records": _list({"type": "object"}),
-            "Messages": _list({"type": "object"}),
+            "Records": _list({"type": "object", "additionalProperties": True}),
+            "Messages": _list({"type": "object", "additionalProperties": True}),
         },
     },
     "Noticed": _object(
