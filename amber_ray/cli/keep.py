@@ -126,6 +126,8 @@ def _status(view: DemandView, form: str) -> int:
             f"{seconds(status.seconds)}: {count(status.asked, 'asset')} asked for, "
             f"{count(status.computed, 'value')} computed"
         )
+    if status.unwatched:
+        say(status.unwatched)
     for failing in status.failing:
         say(f"  {failing.uri}: {failing.message}")
     return 0 if status.all_true else 1

@@ -117,6 +117,7 @@ class Catalogue:
         self._etag_identity = etag_identity
         self._packs = AssetPacks(store_url, FORMAT, fence)
         self._uploads = Uploads(store_url, self._limits)
+        self._given = locator
         self._locator = locator.including(self._uploads.root)
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
@@ -124,6 +125,11 @@ class Catalogue:
         self._holding = False
         # One digest of one file at a time; 64 stripes let different files run side by side.
         self._stripes = [threading.Lock() for _ in range(64)]
+
+    def admit(self, prefixes: Sequence[str]) -> None:
+        """Raise `Forbidden` for a prefix outside the media roots; uploads are nobody's to list."""
+        for prefix in prefixes:
+            self._given.admit(prefix)
 
     def look(self) -> None:
         """Read now what the first question would wait for: where the store has what it knows of assets.

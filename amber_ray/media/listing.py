@@ -53,14 +53,12 @@ def pages(prefix: str, locator: Locator, unseen: Unseen) -> Iterator[list[Listed
 
 
 def _files(path: str, locator: Locator, unseen: Unseen) -> Iterator[Listed]:
-    real = os.path.realpath(path)
-    if not _inside(real, locator):
-        unseen(
-            path, f"{path!r} is outside the media roots; move it into one or add its folder as a media root"
-        )
-        return
     try:
+        locator.admit(path)
         status = os.stat(path)
+    except AmberError as error:
+        unseen(path, str(error))
+        return
     except OSError as error:
         unseen(path, f"{path!r} can't be read: {_reason(error)}")
         return
@@ -68,10 +66,6 @@ def _files(path: str, locator: Locator, unseen: Unseen) -> Iterator[Listed]:
         yield from _below(path.rstrip("/") or "/", locator, unseen, {(status.st_dev, status.st_ino)})
     elif is_media(path) and status.st_size and stat.S_ISREG(status.st_mode):
         yield _listed(path, status)
-
-
-def _inside(real: str, locator: Locator) -> bool:
-    return any(real == root or real.startswith(root.rstrip("/") + "/") for root in locator.roots)
 
 
 def _below(folder: str, locator: Locator, unseen: Unseen, walked: set[tuple[int, int]]) -> Iterator[Listed]:
@@ -112,7 +106,7 @@ def _below(folder: str, locator: Locator, unseen: Unseen, walked: set[tuple[int,
             unseen(path, f"{path!r} can't be read: {_reason(error)}")
             continue
         this = status.st_dev, status.st_ino
-        if this in walked or (linked and not _inside(os.path.realpath(path), locator)):
+        if this in walked or (linked and not locator.holds(path)):
             continue
         walked.add(this)
         yield from _below(path, locator, unseen, walked)

@@ -90,6 +90,19 @@ class Locator:
         kind, target = self.parse(uri)
         return self._remote(uri, target) if kind == "remote" else self._local(uri, target)
 
+    def admit(self, prefix: str) -> None:
+        """Raise `Forbidden` for a folder, file or URL outside the roots. It need not be there yet."""
+        kind, place = self.parse(prefix)
+        if kind == "local" and not self.holds(place):
+            raise Forbidden(
+                f"{prefix!r} is outside the media roots; move it into one or add its folder as a media root"
+            )
+
+    def holds(self, path: str) -> bool:
+        """Whether a path of this machine leads into one of the roots, links resolved."""
+        real = os.path.realpath(path)
+        return any(real == root or real.startswith(root.rstrip("/") + "/") for root in self.roots)
+
     def parse(self, uri: str) -> tuple[str, str]:
         """Split into ("local", absolute path as written) or ("remote", URL), touching nothing."""
         if not uri:

@@ -15,7 +15,7 @@ from amber_ray import connect
 from amber_ray.cli import main
 from amber_ray.client.sync import Client
 from amber_ray.core.model.demands import DemandStatus, Noticed
-from amber_ray.errors import BadRequest
+from amber_ray.errors import BadRequest, Forbidden
 from tests.server import Server
 
 pytestmark = pytest.mark.timeout(300)
@@ -113,16 +113,23 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
         [told] = json.loads(capsys.readouterr().out)
         assert (told["name"], told["gone"], told["status"]["seen"]) == ("films", "purge", 54)
 
-        # Told of, it is seen at once, long before the next look; what nobody keeps is counted.
-        client.keep("films", "size", server.media, every=3600, settle_seconds=0)
+        # What happens in a folder is seen long before the next look, also when whoever watches was killed.
+        client.keep("films", "size", server.media, every=3600, settle_seconds=0.2)
         becomes_true(server, client, 54)
         new = picture(server.media, 70)
-        assert client.notify([new, "/elsewhere/a.png"]) == Noticed(1, 1, 0)
         server.until(lambda: stands(client).all_true and stands(client).seen == 55, BOUND)
-        assert server.runs("size") == 58
+        assert (server.runs("size"), stands(client).unwatched) == (58, "")
+        server.kill("StewardActor")
+        becomes_true(server, client, 55)
         new.unlink()
-        assert main(["keep", "--changed", str(new), "--server", server.url]) == 0
         server.until(lambda: stands(client).all_true and stands(client).seen == 54, BOUND)
+        # What nobody keeps is counted, and what is outside the roots can't be kept.
+        assert client.notify([new, "/elsewhere/a.png"]) == Noticed(1, 1, 0)
+        assert main(["keep", "--changed", str(new), "--server", server.url]) == 0
+        with pytest.raises(Forbidden, match="'/elsewhere' is outside the media roots"):
+            client.keep("others", "size", "/elsewhere")
+        with pytest.raises(Forbidden, match="the scheme 's3', which is switched off"):
+            client.keep("others", "size", "s3://bucket/new/")
         assert client.stats()['events_total{outcome="uncovered"}'] == 1
         assert main(["keep", "--stop", "films", "--server", server.url]) == 0
         assert client.demands() == []

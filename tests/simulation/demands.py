@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from amber_ray.core.declare.registry import Registry
@@ -26,7 +26,7 @@ from amber_ray.core.model.listing import Change, Comparison, Listed, Noted, over
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.wanted import wanted
-from amber_ray.errors import AmberError, MediaNotFound, StoreError
+from amber_ray.errors import AmberError, MediaNotFound, StoreError, Unavailable
 from amber_ray.fabric.demands import ports as demand_ports
 from amber_ray.fabric.demands.desk import EngineDesk
 from amber_ray.fabric.demands.steward import Steward, remembering_nothing
@@ -57,6 +57,7 @@ class DemandWorld(World):
         self.records: dict[str, str] = {}
         self.states: dict[str, str] = {}
         self.runs: dict[str, dict[str, list[Noted]]] = {}
+        self.watchers: list[asyncio.Queue[Sequence[str]]] = []
         self.stewards: list[Node] = []
         self.wanted: Node | None = None
         self.said: dict[str, Demand] = {}
@@ -94,7 +95,11 @@ class DemandWorld(World):
             return
         for _ in range(2):
             late = self.told.choice((0.0, 0.1, 5.0))
-            self.loop.call_later(late, lambda: self.spawn(self._tell(place)), context=self._outside.context())
+            if self.told.random() < 0.5:
+                self.later(late, lambda: [queue.put_nowait((place,)) for queue in self.watchers])
+            else:
+                say = lambda: self.spawn(self._tell(place))  # noqa: E731
+                self.loop.call_later(late, say, context=self._outside.context())
 
     async def _tell(self, place: str) -> None:
         """A sender says it once, whether it is heard or not; some of what it says is about nothing."""
@@ -322,6 +327,24 @@ class SimDemands:
         self._world.states.pop(name, None)
 
 
+class SimWatching:
+    """What a machine tells of the folder, until it can't any more. Implements `Watching`."""
+
+    def __init__(self, world: DemandWorld) -> None:
+        self._world = world
+
+    async def places(self, prefixes: Sequence[str]) -> AsyncGenerator[Sequence[str], None]:
+        """See `Watching.places`."""
+        queue: asyncio.Queue[Sequence[str]] = asyncio.Queue()
+        self._world.watchers.append(queue)
+        try:
+            for _ in range(5):
+                yield await queue.get()
+        finally:
+            self._world.watchers.remove(queue)
+        raise Unavailable("no more can be watched")
+
+
 class SimStewards:
     """Starts stewards as processes of the world. Implements `Stewards`."""
 
@@ -365,6 +388,7 @@ class RunningSteward(RunningEngine):
             service=engine,
             assets=FolderAssets(world, self._process),
             listings=SimListings(world),
+            watching=SimWatching(world),
             clock=SimClock(world),
         )
         try:

@@ -24,7 +24,7 @@ from amber_ray.core.model.trace import Span, TraceContext, Tracer
 from amber_ray.core.model.units import Asset, Collection
 from amber_ray.core.planning.plan import Planner
 from amber_ray.core.state.entry import State
-from amber_ray.errors import AmberError, MediaNotFound, StoreError, UnknownAsset
+from amber_ray.errors import AmberError, Forbidden, MediaNotFound, StoreError, UnknownAsset
 from amber_ray.fabric.engine import ports as engine_ports
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.shard.ports import CallFailed, Demands, Fault, Ports, Stewards
@@ -640,6 +640,11 @@ class SimAssets:
         self._known.add(asset.uri)
         self._world.places[asset.uri] = asset
         return asset
+
+    async def admit(self, prefixes: Sequence[str]) -> None:
+        """See `Assets.admit`: one that says so is elsewhere."""
+        if any(prefix.startswith("/outside") for prefix in prefixes):
+            raise Forbidden("'/outside' is outside the media roots")
 
     async def add(self, uri: str) -> Asset:
         """See `Assets.add`."""

@@ -97,7 +97,8 @@ class DemandStatus:
       purge, since nothing at all is left under their prefix: that looks like a disk that is not mounted;
     - `sweeps`: how many have ended; `sweeping`: whether one goes on now, whose numbers of assets these are
       if it is the first, or has been asking for some seconds;
-    - `error`: why the last one could not be made, empty if it could; `failing`: some assets that fail.
+    - `error`: why the last one could not be made, empty if it could; `failing`: some assets that fail;
+    - `unwatched`: why what changes in a folder is found by sweeps alone; empty if the machine tells it.
     """
 
     seen: int = 0
@@ -119,6 +120,7 @@ class DemandStatus:
     sweeping: bool = False
     error: str = ""
     failing: tuple[FailingAsset, ...] = ()
+    unwatched: str = ""
 
     @property
     def all_true(self) -> bool:

@@ -9,6 +9,7 @@
     introduction   cache actors that are there: found by their names, waited for until they answer
     steward_actor  the process that sees to demands, as an actor of the first shard's
     listings       what a steward lists: media of this machine and of object stores, and runs in the store
+    watching       where something happens in folders, as the operating system tells it
     registering    features given by a program to the engine in it: pickled as they are then
     sender         callbacks: one POST over a connection whose address was checked
     machine        what this machine is to both: the catalogue's files, time, names; without Ray

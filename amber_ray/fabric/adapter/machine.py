@@ -80,6 +80,10 @@ class CatalogueAssets:
         """See `Assets.add`."""
         return await asyncio.to_thread(self._catalogue.add, uri)
 
+    async def admit(self, prefixes: Sequence[str]) -> None:
+        """See `Assets.admit`; a link may have to be followed, which takes a thread."""
+        await asyncio.to_thread(self._catalogue.admit, prefixes)
+
     async def places(self, ids: Sequence[str]) -> list[Asset]:
         """See `Assets.places`."""
         return await asyncio.to_thread(lambda: [asset for id in ids for asset in self._catalogue.places(id)])

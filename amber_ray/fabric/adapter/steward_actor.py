@@ -22,6 +22,7 @@ from amber_ray.fabric.adapter import logs, machine
 from amber_ray.fabric.adapter.engine_ports import opened
 from amber_ray.fabric.adapter.introduction import introduce, named
 from amber_ray.fabric.adapter.listings import StoreListings
+from amber_ray.fabric.adapter.watching import FolderWatching
 from amber_ray.fabric.demands.desk import EngineDesk
 from amber_ray.fabric.demands.ports import Ports
 from amber_ray.fabric.demands.steward import Steward, remembering_nothing
@@ -59,6 +60,7 @@ class StewardActor:
                 service=engine,
                 assets=machine.CatalogueAssets(catalogue),
                 listings=StoreListings(settings),
+                watching=FolderWatching(settings),
                 clock=machine.MachineClock(),
             )
             await Steward(ports, engine.by).run()

@@ -10,9 +10,10 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus
-from amber_ray.errors import AmberError
+from amber_ray.errors import AmberError, Unavailable
 from amber_ray.fabric.demands.ports import Ports
 from amber_ray.fabric.demands.sweep import Superseded, Sweep
 from amber_ray.store.demands import DemandRecord
@@ -21,6 +22,8 @@ log = logging.getLogger("amber.demands")
 
 HASTE_SECONDS = 1.0
 """The shortest pause after a sweep that found files that still change."""
+WATCH_AGAIN_SECONDS = 30.0
+"""Before folders that can't be watched, or are not there, are tried again."""
 PATIENCE = 3
 """Sweeps that can't read what was noted, one after the other, before it is given up and noted anew."""
 
@@ -39,11 +42,13 @@ class Keeper:
         self._failed = 0
         self._tidy = self._soon = False
         self._woken = asyncio.Event()
+        self._unwatched = ""
 
     @property
     def status(self) -> DemandStatus:
         """How the demand stands now."""
-        return self._state.status if self._sweep is None else self._sweep.status
+        status = self._state.status if self._sweep is None else self._sweep.status
+        return dataclasses.replace(status, unwatched=self._unwatched)
 
     def happened(self, places: Sequence[str]) -> None:
         """Look at once: something has happened at these places, if they are this demand's."""
@@ -52,6 +57,26 @@ class Keeper:
 
     async def run(self) -> None:
         """Sweep for ever; ends when somebody else keeps the demand."""
+        async with asyncio.TaskGroup() as group:
+            watching = group.create_task(self._watch())
+            await self._sweep_for_ever()
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        """Hear what the machine tells of its folders; where it can't, sweeps find the same later."""
+        while True:
+            try:
+                async with aclosing(self._ports.watching.places(self.record.demand.prefixes)) as told:
+                    async for places in told:
+                        self._unwatched = ""
+                        self.happened(places)
+            except Unavailable as error:
+                if str(error) != self._unwatched:
+                    log.warning("the demand %r is not told of changes: %s", self.record.demand.name, error)
+                self._unwatched = str(error)
+            await asyncio.sleep(WATCH_AGAIN_SECONDS)
+
+    async def _sweep_for_ever(self) -> None:
         clock = self._ports.clock
         while True:
             began = clock.now()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -128,6 +128,17 @@ class Listings(Protocol):
         ...
 
 
+class Watching(Protocol):
+    """What the machine tells of its folders."""
+
+    def places(self, prefixes: Sequence[str]) -> AsyncGenerator[Sequence[str], None]:
+        """Where something happens, first perhaps nowhere; raises `Unavailable` when it can't be told.
+
+        Ends at once if none of the prefixes is a folder of this machine. Some of what happens may be missing.
+        """
+        ...
+
+
 class Clock(Protocol):
     """Time. Pauses are those of the event loop."""
 
@@ -148,4 +159,5 @@ class Ports:
     service: Asking
     assets: Naming
     listings: Listings
+    watching: Watching
     clock: Clock

@@ -355,6 +355,7 @@ class Engine:
         """Keep a demand; see `Service.keep`."""
         demand.check()
         self.by(demand)
+        await self._ports.assets.admit(demand.prefixes)
         view: DemandView = await self._shards[0].call("keep", demand, self._ports.identity.new_id())
         return view
 

@@ -83,6 +83,10 @@ class Assets(Protocol):
         """Identify and probe the media at a URI. Raises `MediaError` and kin."""
         ...
 
+    async def admit(self, prefixes: Sequence[str]) -> None:
+        """Raise `Forbidden` if media below one of these may not be read."""
+        ...
+
     async def places(self, ids: Sequence[str]) -> list[Asset]:
         """Assets at their latest places, one for each place; nothing for those that are not known."""
         ...

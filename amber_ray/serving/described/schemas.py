@@ -358,6 +358,10 @@ _DEMAND_STATUS: dict[str, Schema] = {
     "all_true": {**FLAG, "description": "whether a whole look has found, or made, everything true"},
     "error": {**TEXT, "description": "why the last look could not be made, or not of everything"},
     "failing": _list(ref("FailingAsset")),
+    "unwatched": {
+        **TEXT,
+        "description": "why what changes in a folder is found by the next look, not at once",
+    },
 }
 """Fields of a demand's status that are no counts."""
 
