@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
+from moto.server import ThreadedMotoServer
 from PIL import Image
+from s3fs import S3FileSystem
 
 from amber_ray import connect
 from amber_ray.cli import main
@@ -23,15 +27,34 @@ BOUND = 90.0
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path).start()
+def s3() -> Iterator[str]:
+    """The address of a local S3 with a bucket."""
+    made = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    made.start()
+    host, port = made.get_host_and_port()
+    httpx.post(f"http://{host}:{port}/moto-api/reset").raise_for_status()
+    yield f"http://{host}:{port}"
+    made.stop()
+
+
+@pytest.fixture
+def server(tmp_path: Path, s3: str) -> Iterator[Server]:
+    keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+    env = {"AWS_ENDPOINT_URL": s3, **keys}
+    made = Server(tmp_path, "--media-root", "s3://films/new", env=env).start()
     yield made
     made.kill_everything()
 
 
+def pixels(number: int, colour: int = 0) -> bytes:
+    written = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), (number, colour, 7), np.uint8)).save(written, "png")
+    return written.getvalue()
+
+
 def picture(folder: Path, number: int, colour: int = 0) -> Path:
     path = folder / f"{number:03}.png"
-    Image.fromarray(np.full((8, 8, 3), (number, colour, 7), np.uint8)).save(path)
+    path.write_bytes(pixels(number, colour))
     return path
 
 
@@ -57,7 +80,7 @@ def becomes_true(server: Server, client: Client, seen: int) -> DemandStatus:
 
 
 def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
-    server: Server, capsys: pytest.CaptureFixture[str]
+    server: Server, s3: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(40):
         picture(server.media, number)
@@ -128,9 +151,50 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
         assert main(["keep", "--changed", str(new), "--server", server.url]) == 0
         with pytest.raises(Forbidden, match="'/elsewhere' is outside the media roots"):
             client.keep("others", "size", "/elsewhere")
-        with pytest.raises(Forbidden, match="the scheme 's3', which is switched off"):
-            client.keep("others", "size", "s3://bucket/new/")
+        with pytest.raises(Forbidden, match="'s3://films/old/' is outside the media roots"):
+            client.keep("others", "size", "s3://films/old/")
         assert client.stats()['events_total{outcome="uncovered"}'] == 1
         assert main(["keep", "--stop", "films", "--server", server.url]) == 0
         assert client.demands() == []
         server.until(lambda: not any("StewardActor" in p for p in server.processes().values()), BOUND)
+        keep_a_bucket(server, client, s3)
+
+
+def keep_a_bucket(server: Server, client: Client, s3: str) -> None:
+    """Objects appear, change and vanish; events tell of half of that, each twice, or of nothing."""
+    bucket = S3FileSystem(endpoint_url=s3, key="key", secret="secret", skip_instance_cache=True)
+    bucket.mkdir("films")
+    ran = server.runs("size")
+
+    def put(number: int, colour: int) -> str:
+        bucket.pipe_file(f"films/new/red flower+{number}.png", pixels(number, colour))
+        return f"new/red+flower%2B{number}.png"
+
+    def told(*keys: str) -> None:
+        """As S3 says it by SNS, and as SNS does: perhaps once more."""
+        records = [
+            {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "films"}, "object": {"key": key}}}
+            for key in keys
+        ]
+        message = {"Type": "Notification", "Message": json.dumps({"Records": records})}
+        with server.client() as http:
+            for _ in range(2):
+                assert http.post("/v1/events", json=message).json()["taken"] == len(keys)
+
+    for number in range(40):
+        put(number, 100)
+    client.keep("objects", "size", "s3://films/new/", every=0.5)
+    becomes_true(server, client, 40)
+    assert server.runs("size") == ran + 40
+
+    client.keep("objects", "size", "s3://films/new/", every=3600)
+    becomes_true(server, client, 40)
+    keys = [put(number, 101) for number in range(30, 50)]
+    bucket.rm_file("films/new/red flower+0.png")
+    told(*keys[1::2], "new/red+flower%2B0.png")
+    server.until(lambda: server.runs("size") >= ran + 50, BOUND)
+
+    client.keep("objects", "size", "s3://films/new/", every=0.5)
+    becomes_true(server, client, 49)
+    assert server.runs("size") == ran + 60
+    assert client.stop_keeping("objects")

@@ -24,6 +24,8 @@ HASTE_SECONDS = 1.0
 """The shortest pause after a sweep that found files that still change."""
 WATCH_AGAIN_SECONDS = 30.0
 """Before folders that can't be watched, or are not there, are tried again."""
+RESTS = 4
+"""How much longer than its listing the pause after a sweep is at least, whatever happens."""
 PATIENCE = 3
 """Sweeps that can't read what was noted, one after the other, before it is given up and noted anew."""
 
@@ -92,11 +94,12 @@ class Keeper:
                 self._end(status)
             else:
                 self._failed = 0
-            await self._rest(began + self._pause() - clock.now(), clock.now() - began)
+            await self._rest(began + self._pause() - clock.now())
 
-    async def _rest(self, seconds: float, least: float) -> None:
-        """Wait so long, or until something happened: then no less than `least`, so that not all is sweeps."""
-        await asyncio.sleep(min(least, seconds))
+    async def _rest(self, seconds: float) -> None:
+        """Wait so long, or until something happened, but not so briefly that all would be listing."""
+        least = max(0.0, min(seconds, RESTS * self._state.status.listing))
+        await asyncio.sleep(least)
         try:
             async with asyncio.timeout(max(0.0, seconds - least)):
                 await self._woken.wait()
