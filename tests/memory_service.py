@@ -953,9 +953,17 @@ class MemoryService:
     async def keep(self, demand: Demand) -> DemandView:
         self._ask("keep")
         demand.check()
-        view = DemandView(demand, DemandStatus(), 1.7e9)
-        self.kept_true[demand.name] = view
-        return view
+        for name in demand.features:
+            if name not in self.made:
+                raise UnknownFeature(f"there is no feature {name!r}")
+            if self.made[name].per == "collection":
+                raise errors.BadRequest(f"{name!r} is a feature of a collection")
+        if "/outside" in demand.prefixes:
+            raise errors.Forbidden("'/outside' is outside the media roots")
+        before = self.kept_true.get(demand.name)
+        if before is None or before.demand != demand:
+            self.kept_true[demand.name] = DemandView(demand, DemandStatus(), 1.7e9 + len(self.kept_true))
+        return self.kept_true[demand.name]
 
     async def demands(self) -> list[DemandView]:
         self._ask("demands")
@@ -968,7 +976,8 @@ class MemoryService:
     async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
         self._ask("notify")
         kept = [v.demand for v in self.kept_true.values() if tenant in (None, v.demand.tenant)]
-        covered = sum(any(demand.covers(place_named(uri)) for demand in kept) for uri in uris)
+        covers = [demand.cover() for demand in kept]
+        covered = sum(any(cover.has(place_named(uri)) for cover in covers) for uri in uris)
         return Noticed(covered, len(uris) - covered)
 
     async def versions(self) -> list[StoredVersion]:

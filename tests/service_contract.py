@@ -45,6 +45,7 @@ import pytest
 from amber_ray import errors
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import Callback
+from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.pages import AssetFilter, Page, write_cursor
 from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, RequestView, Result
@@ -1753,6 +1754,85 @@ class ServiceContract:
                 name for film in films for name in windows(scene, film, *RANGES)
             ]
         assert [scene.runs("bounds", film) for film in films] == [1] * 3
+
+    # --- demands
+
+    @case
+    async def test_a_demand_is_kept_once_replaced_listed_and_stopped(self, scene: Scene) -> None:
+        service, name = scene.service, f"d-{scene.tenant}"
+        [picture] = scene.pictures(1)
+        wanted = Demand(name, ("label",), (picture,), every=3600.0, tenant=scene.tenant)
+
+        async def listed() -> list[DemandView]:
+            return [view for view in await service.demands() if view.demand.name == name]
+
+        view = await service.keep(wanted)
+        assert view.demand == wanted
+        [same] = await listed()
+        assert (same.demand, same.made) == (wanted, view.made)
+        assert (await service.keep(wanted)).made == view.made
+        other = dataclasses.replace(wanted, gone="purge", every=7200.0)
+        assert (await service.keep(other)).demand == other
+        assert [view.demand for view in await listed()] == [other]
+        assert await service.stop_keeping(name)
+        assert not await service.stop_keeping(name)
+        assert await listed() == []
+
+    @case
+    async def test_a_demand_becomes_true_and_asks_for_each_asset_once(self, scene: Scene) -> None:
+        service, name = scene.service, f"d-{scene.tenant}"
+        pictures = scene.pictures(2)
+        wanted = Demand(name, ("label",), tuple(pictures), every=1.0, settle_seconds=0.0, tenant=scene.tenant)
+        await service.keep(wanted)
+
+        async def is_true() -> bool:
+            [status] = [view.status for view in await service.demands() if view.demand.name == name]
+            return status.all_true and status.seen == 2
+
+        await scene.eventually(is_true)
+        assert [scene.runs("label", picture) for picture in pictures] == [1, 1]
+        await done(service, scene.ask("label", *pictures))
+        assert [scene.runs("label", picture) for picture in pictures] == [1, 1]
+        assert await service.stop_keeping(name)
+
+    @case
+    async def test_a_demand_that_can_not_be_kept_is_refused_and_not_listed(self, scene: Scene) -> None:
+        service, name = scene.service, f"d-{scene.tenant}"
+        [picture] = scene.pictures(1)
+        good = Demand(name, ("label",), (picture,), tenant=scene.tenant)
+        for wrong, error, said in (
+            ({"name": ".hidden"}, errors.BadRequest, "name"),
+            ({"name": "n" * 65}, errors.BadRequest, "name"),
+            ({"features": ()}, errors.BadRequest, "feature"),
+            ({"features": ("lable",)}, errors.UnknownFeature, "lable"),
+            ({"features": ("whole",)}, errors.BadRequest, "'whole' is a feature of a collection"),
+            ({"prefixes": ("films",)}, errors.BadRequest, "'films' is relative"),
+            ({"prefixes": (picture, "/outside")}, errors.Forbidden, "'/outside' is outside the media roots"),
+            ({"every": 0.0}, errors.BadRequest, "every"),
+        ):
+            with pytest.raises(error, match=said):
+                await service.keep(dataclasses.replace(good, **wrong))
+        assert name not in [view.demand.name for view in await service.demands()]
+        assert not await service.stop_keeping(name)
+
+    @case
+    async def test_an_event_is_taken_where_a_demand_covers_its_place(self, scene: Scene) -> None:
+        service, name = scene.service, f"d-{scene.tenant}"
+        picture, other = scene.pictures(2)
+        await service.keep(Demand(name, ("label",), (picture,), every=3600.0, tenant=scene.tenant))
+        assert await service.notify([picture, other, picture]) == Noticed(2, 1, 0)
+        assert await service.notify([]) == Noticed()
+        await service.stop_keeping(name)
+        assert await service.notify([picture]) == Noticed(0, 1, 0)
+
+    @case
+    async def test_an_event_of_another_tenant_is_of_what_no_demand_covers(self, scene: Scene) -> None:
+        service, name = scene.service, f"d-{scene.tenant}"
+        [picture] = scene.pictures(1)
+        await service.keep(Demand(name, ("label",), (picture,), every=3600.0, tenant=scene.tenant))
+        assert await service.notify([picture], "nobody") == Noticed(0, 1, 0)
+        assert await service.notify([picture], scene.tenant) == Noticed(1, 0, 0)
+        await service.stop_keeping(name)
 
     # --- deadlines and cancelling
 

@@ -39,6 +39,7 @@ from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.listing import Noted
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
@@ -55,6 +56,7 @@ from tests.contract import features
 from tests.service_contract import Scene
 from tests.simulation.callers import connected
 from tests.simulation.cluster import Run, SimCluster
+from tests.simulation.demands import SimDemands
 from tests.simulation.features import SEGMENT_SECONDS, Media
 from tests.simulation.loop import Process
 from tests.simulation.network import Message, Node
@@ -295,6 +297,16 @@ class ContractOracle(Oracle):
 # --- the world and the way in
 
 
+class NoStewards:
+    """Starts nobody. Implements `Stewards`."""
+
+    async def start(self, name: str) -> None:
+        """See `Stewards.start`."""
+
+    async def stop(self) -> None:
+        """See `Stewards.stop`."""
+
+
 class ContractWorld(World):
     """A world without faults in which one case runs. The oracle checks the ledgers as in every world."""
 
@@ -302,6 +314,9 @@ class ContractWorld(World):
 
     def __init__(self, seed: int, shards: int, engines: int) -> None:
         self.shop = Workshop()
+        self.records: dict[str, str] = {}
+        self.states: dict[str, str] = {}
+        self.runs: dict[str, dict[str, list[Noted]]] = {}
         super().__init__(
             Scenario(
                 seed=seed,
@@ -329,6 +344,10 @@ class ContractWorld(World):
     def make_oracle(self) -> ContractOracle:
         """See `World.make_oracle`."""
         return ContractOracle(self.shop, self)
+
+    def make_demands(self, process: Process, number: int) -> tuple[Any, Any]:
+        """See `World.make_demands`: the records alone; `tests/simulation/demands` has who sees to them."""
+        return (SimDemands(self), NoStewards()) if number == 0 else (None, None)
 
     def make_cluster(self, process: Process) -> GatedCluster:
         """See `World.make_cluster`."""

@@ -16,6 +16,8 @@ from tests.unit.cli.test_export import StoredService
 from tests.unit.gated_service import GatedService
 
 ONE = "it is one object, which shares its memory with no other"
+BY_TOKEN = {"test_an_event_of_another_tenant_is_of_what_no_demand_covers": "the tenant is the token's"}
+SEES_TO_NOTHING = {"test_a_demand_becomes_true_and_asks_for_each_asset_once": "nobody sees to demands in it"}
 NO_STORE = "what it has ends with its process"
 BY_ANOTHER = {
     "test_another_engine_tells_each_value_under_its_own_asset": ONE,
@@ -44,7 +46,7 @@ OVER_A_RESTART = {
 
 
 class TestMemory(ServiceContract):
-    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART | SEES_TO_NOTHING
 
     @pytest.fixture
     def scene(self) -> Iterator[Scene]:
@@ -67,7 +69,7 @@ class GatedScene(MemoryScene):
 
 
 class TestGated(ServiceContract):
-    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART | SEES_TO_NOTHING
 
     @pytest.fixture
     def scene(self) -> Iterator[Scene]:
@@ -76,7 +78,7 @@ class TestGated(ServiceContract):
 
 
 class TestStored(ServiceContract):
-    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART | SEES_TO_NOTHING
 
     @pytest.fixture
     def scene(self) -> Iterator[Scene]:
@@ -85,7 +87,7 @@ class TestStored(ServiceContract):
 
 
 class TestTold(ServiceContract):
-    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART | SEES_TO_NOTHING
 
     @pytest.fixture
     def scene(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Scene]:
@@ -103,7 +105,7 @@ class Opened(Slow):
 
 
 class TestSlow(ServiceContract):
-    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART
+    NOT_APPLICABLE = BY_ANOTHER | OVER_A_RESTART | SEES_TO_NOTHING
 
     @pytest.fixture
     def scene(self) -> Iterator[Scene]:
@@ -112,7 +114,7 @@ class TestSlow(ServiceContract):
 
 
 class TestHttpMemory(ServiceContract):
-    NOT_APPLICABLE = OVER_A_RESTART
+    NOT_APPLICABLE = OVER_A_RESTART | SEES_TO_NOTHING | BY_TOKEN
 
     @pytest.fixture(scope="class")
     @classmethod

@@ -12,7 +12,7 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncGenerator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.demand_codec import (
@@ -33,10 +33,12 @@ from amber_ray.fabric.demands.steward import Steward, remembering_nothing
 from amber_ray.settings import Settings
 from amber_ray.store.demands import DemandRecord
 from tests.simulation.callers import Broken, connected
+from tests.simulation.draws import Draws
 from tests.simulation.features import SEGMENT_SECONDS
 from tests.simulation.loop import Process
 from tests.simulation.network import Node
 from tests.simulation.scenario import SECONDS, Scenario
+from tests.simulation.store import Store
 from tests.simulation.world import RunningEngine, SimAssets, SimClock, World
 
 FOLDER = "/d/"
@@ -284,10 +286,20 @@ class FolderAssets(SimAssets):
         return [id for id in ids if id in there]
 
 
+class Records(Protocol):
+    """A world that has records of demands: their texts and states by name, and the runs that states name."""
+
+    store: Store
+    draws: Draws
+    records: dict[str, str]
+    states: dict[str, str]
+    runs: dict[str, dict[str, list[Noted]]]
+
+
 class SimDemands:
     """The records of demands in the world's store. Implements `Demands`."""
 
-    def __init__(self, world: DemandWorld) -> None:
+    def __init__(self, world: Records) -> None:
         self._world = world
 
     async def read(self) -> list[tuple[DemandRecord, DemandState]]:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-from amber_ray.core.model.places import is_under
+from amber_ray.core.model.places import Cover
 from amber_ray.errors import BadRequest
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -70,9 +70,9 @@ class Demand:
         if self.gone not in ("keep", "purge"):
             raise BadRequest(f"gone must be keep or purge, not {self.gone!r}")
 
-    def covers(self, place: str) -> bool:
-        """Whether a place, see `places.place_named`, is one of those that this demand looks at."""
-        return any(is_under(place, prefix) for prefix in self.prefixes)
+    def cover(self) -> Cover:
+        """The places that this demand looks at."""
+        return Cover(self.prefixes)
 
 
 class FailingAsset(NamedTuple):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import posixpath
 import urllib.parse
+from collections.abc import Iterable
 
 _FILE = "file:"
 
@@ -28,13 +29,29 @@ def place_named(uri: str) -> str:
     return posixpath.normpath("/" + uri.lstrip("/"))
 
 
-def is_under(place: str, prefix: str) -> bool:
-    """Whether a place is a prefix, or lies below it. Of URLs only those that end with "/" have a below.
+class Cover:
+    """All that lies under some prefixes. A look at one place takes as long as its path is deep.
 
-    >>> is_under("/films/new/a.mp4", "/films"), is_under("/films2/a.mp4", "/films"), is_under("s3://b/a", "s3://b")
-    (True, False, False)
+    A path of this machine covers itself and what is below it, a URL that ends with "/" what is below it, and
+    any other URL itself.
+
+    >>> films = Cover(["/films", "s3://b/new/"])
+    >>> films.has("/films/new/a.mp4"), films.has("/films2/a.mp4"), films.has("s3://b/new/a.mp4")
+    (True, False, True)
     """
-    if not prefix.startswith("/") and prefix[: len(_FILE)].lower() != _FILE:
-        return place.startswith(prefix) if prefix.endswith("/") else place == prefix
-    folder = place_named(prefix)
-    return place == folder or place.startswith(folder.rstrip("/") + "/")
+
+    def __init__(self, prefixes: Iterable[str]) -> None:
+        """`prefixes` as demands name them."""
+        self._prefixes = frozenset(map(place_named, prefixes))
+
+    def has(self, place: str) -> bool:
+        """Whether a place, as `place_named` gives it, lies under one of the prefixes."""
+        if place in self._prefixes or (place.startswith("/") and "/" in self._prefixes):
+            return True
+        local = place.startswith("/")
+        at = place.find("/", 1)
+        while at >= 0:
+            if place[: at if local else at + 1] in self._prefixes:
+                return True
+            at = place.find("/", at + 1)
+        return False

@@ -45,6 +45,7 @@ class Keeper:
         self._tidy = self._soon = False
         self._woken = asyncio.Event()
         self._unwatched = ""
+        self._cover = record.demand.cover()
 
     @property
     def status(self) -> DemandStatus:
@@ -54,7 +55,7 @@ class Keeper:
 
     def happened(self, places: Sequence[str]) -> None:
         """Look at once: something has happened at these places, if they are this demand's."""
-        if any(self.record.demand.covers(place) for place in places):
+        if any(map(self._cover.has, places)):
             self._woken.set()
 
     async def run(self) -> None:

@@ -21,6 +21,7 @@ import logging
 from collections.abc import Mapping, Sequence
 
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView, Noticed
+from amber_ray.core.model.places import Cover
 from amber_ray.core.model.stats import series
 from amber_ray.errors import BadRequest
 from amber_ray.fabric.shard.context import ShardContext
@@ -149,12 +150,13 @@ class DemandDesk:
     def notify(self, places: Sequence[str], tenant: str | None) -> Noticed:
         """Have the steward look at places, those that a demand covers: of a tenant, or of any."""
         demands = [r.demand for r, _ in self._records.values() if tenant in (None, r.demand.tenant)]
+        cover = Cover(prefix for demand in demands for prefix in demand.prefixes)
         taken = uncovered = dropped = 0
         for place in places:
-            if place in self._places:
-                taken += 1
-            elif not any(demand.covers(place) for demand in demands):
+            if not cover.has(place):
                 uncovered += 1
+            elif place in self._places:
+                taken += 1
             elif len(self._places) >= WAITING:
                 dropped += 1
             else:

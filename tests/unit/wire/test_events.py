@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from amber_ray.core.model.demands import Demand, Noticed
-from amber_ray.core.model.places import is_under, place_named
+from amber_ray.core.model.places import Cover, place_named
 from amber_ray.errors import BadRequest
 from amber_ray.settings import Limits
 from amber_ray.wire.events import DEEPEST, decode_events, decode_noticed, encode_events, encode_noticed
@@ -169,8 +169,11 @@ def test_a_uri_means_the_place_that_a_listing_calls_so(uri: str, place: str) -> 
         ("s3://b/new/a.mp4", "s3://b/new", False),
         ("s3://b/new2/a.mp4", "s3://b/new/", False),
         ("s3://b/a.mp4", "s3://b/a.mp4", True),
+        ("s3://b/a//b.mp4", "s3://b/a//", True),
+        ("s3://b/a", "/", False),
+        ("/films/a.mp4", "/films//new/..", True),
     ],
 )
 def test_a_demand_covers_what_is_below_its_prefixes(place: str, prefix: str, covered: bool) -> None:
-    assert is_under(place, prefix) == covered
-    assert Demand("d", ("size",), ("/elsewhere", prefix)).covers(place) == covered
+    assert Cover([prefix]).has(place) == covered
+    assert Demand("d", ("size",), ("/elsewhere", prefix)).cover().has(place) == covered

@@ -59,6 +59,7 @@ def test_events_of_another_tenant_are_of_what_no_demand_covers(tmp_path: Path) -
         made, _ = await desk(tmp_path)
         assert made.notify(["/films/a"], "other") == Noticed(0, 1, 0)
         assert made.notify(["/films/a"], "mine") == Noticed(1, 0, 0)
+        assert made.notify(["/films/a"], "other") == Noticed(0, 1, 0)
 
     run(story())
 
