@@ -52,6 +52,63 @@ def pages(prefix: str, locator: Locator, unseen: Unseen) -> Iterator[list[Listed
         yield page
 
 
+class Unclear(Exception):
+    """What is at a place can't be told by a look at it alone: it is a folder, or behind a link to one."""
+
+
+def look_at(place: str, cover: Iterable[str], locator: Locator, unseen: Unseen) -> Listed | None:
+    """What a listing of the prefixes of `cover` would tell of one place below them; None: nothing.
+
+    Raises `Unclear` where only the whole listing can tell.
+    """
+    if "://" in place:
+        return _object(place, unseen)
+    for prefix in cover:
+        if place == prefix or place.startswith(prefix.rstrip("/") + "/"):
+            return _file(place, prefix, locator, unseen)
+    return None
+
+
+def _file(path: str, prefix: str, locator: Locator, unseen: Unseen) -> Listed | None:
+    below = path[len(prefix) :].strip("/").split("/")
+    if any(part.startswith(".") for part in below):
+        return None
+    folder = prefix
+    for part in below[:-1]:
+        folder = os.path.join(folder, part)
+        if os.path.islink(folder):
+            raise Unclear(path)
+    try:
+        locator.admit(prefix)
+        os.stat(prefix)  # a disk that is not mounted has no files that are gone
+        status = os.stat(path)
+    except AmberError as error:
+        unseen(path, str(error))
+        return None
+    except OSError as error:
+        if not (isinstance(error, FileNotFoundError | NotADirectoryError) and os.path.isdir(prefix)):
+            unseen(path, f"{path!r} can't be read: {_reason(error)}")
+        return None
+    if stat.S_ISDIR(status.st_mode):
+        raise Unclear(path)
+    fits = stat.S_ISREG(status.st_mode) and status.st_size and is_media(path) and _utf8(path)
+    return _listed(path, status) if fits else None
+
+
+def _object(url: str, unseen: Unseen) -> Listed | None:
+    import fsspec
+
+    scheme, _, place = url.partition("://")
+    try:
+        info = fsspec.filesystem(scheme, use_listings_cache=False).info(place)
+    except FileNotFoundError:
+        return None
+    except Exception as error:  # noqa: BLE001
+        unseen(url, f"{plain(url)!r} can't be looked at: {type(error).__name__}: {error}")
+        return None
+    return _listed_object(scheme, info)
+
+
 def _files(path: str, locator: Locator, unseen: Unseen) -> Iterator[Listed]:
     try:
         locator.admit(path)
@@ -142,13 +199,19 @@ def _objects(url: str, unseen: Unseen) -> Iterator[Listed]:
         else:
             infos = _walked(filesystem, place)
         for info in infos:
-            if info["type"] == "file" and info["size"] and is_media(info["name"]):
-                changed = _changed(info)
-                told = str(info.get("ETag") or info.get("etag") or changed)
-                yield Listed(f"{scheme}://{info['name'].lstrip('/')}", f"{info['size']}:{told}", changed)
+            if (row := _listed_object(scheme, info)) is not None:
+                yield row
     except Exception as error:  # noqa: BLE001
         # fsspec's back ends raise whatever their client library does (botocore, aiohttp, ...).
         unseen(url, f"{plain(url)!r} can't be listed: {type(error).__name__}: {error}")
+
+
+def _listed_object(scheme: str, info: Any) -> Listed | None:
+    if not (info["type"] == "file" and info["size"] and is_media(info["name"])):
+        return None
+    changed = _changed(info)
+    told = str(info.get("ETag") or info.get("etag") or changed)
+    return Listed(f"{scheme}://{info['name'].lstrip('/')}", f"{info['size']}:{told}", changed)
 
 
 def _s3(filesystem: Any, prefix: str) -> Iterator[Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -150,6 +151,24 @@ class Runs:
                     columns = (column.to_pylist() for column in batch.columns)
                     yield from map(Noted._make, zip(*columns, strict=True))
 
+    def among(self, name: str, places: Sequence[str]) -> Iterator[Noted]:
+        """The rows of a run at some places, and below those that are folders; `places` are sorted.
+
+        Only row groups that may have one are read, of which each place meets one or two. Raises `StoreError`.
+        """
+        with self._files.translated("read"):
+            try:
+                source = self._files.open(self._name(name))
+            except FileNotFoundError as error:
+                raise OSError(f"the run {self._name(name)} is not there") from error
+            with source, pq.ParquetFile(source) as file:
+                for number in range(file.num_row_groups):
+                    if not _may_have(file.metadata.row_group(number).column(0).statistics, places):
+                        continue
+                    columns = (column.to_pylist() for column in file.read_row_group(number).columns)
+                    rows = map(Noted._make, zip(*columns, strict=True))
+                    yield from (row for row in rows if _is_at(row.uri, places))
+
     def count(self, name: str) -> int:
         """How many rows a run has. Raises `StoreError`."""
         with self._files.translated("read"), self._files.open(self._name(name)) as source:
@@ -167,3 +186,28 @@ class Runs:
 
     def _name(self, name: str) -> str:
         return f"{self._folder}/{name}.parquet"
+
+
+def _may_have(statistics: pq.Statistics | None, places: Sequence[str]) -> bool:
+    """Whether a row group may have one of these places, or one below: those sort between "p" and "p0"."""
+    if statistics is None or not statistics.has_min_max:
+        return True
+    first, last = statistics.min, statistics.max
+    return any(place <= last and first < place + "0" for place in places)
+
+
+def _is_at(uri: str, places: Sequence[str]) -> bool:
+    """Whether a place is one of these, which are sorted, or below one."""
+    if _has(places, uri):
+        return True
+    at = uri.find("/", 1)
+    while at >= 0:
+        if _has(places, uri[:at]):
+            return True
+        at = uri.find("/", at + 1)
+    return False
+
+
+def _has(places: Sequence[str], place: str) -> bool:
+    at = bisect_left(places, place)
+    return at < len(places) and places[at] == place

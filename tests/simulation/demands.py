@@ -22,13 +22,14 @@ from amber_ray.core.model.demand_codec import (
     state_to_json,
 )
 from amber_ray.core.model.demands import Demand, DemandState, DemandView
-from amber_ray.core.model.listing import Change, Comparison, Listed, Noted, overlaid
+from amber_ray.core.model.listing import Change, Comparison, Listed, Noted, compared, overlaid
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.wanted import wanted
 from amber_ray.errors import AmberError, MediaNotFound, StoreError, Unavailable
 from amber_ray.fabric.demands import ports as demand_ports
 from amber_ray.fabric.demands.desk import EngineDesk
+from amber_ray.fabric.demands.ports import Glance
 from amber_ray.fabric.demands.steward import Steward, remembering_nothing
 from amber_ray.settings import Settings
 from amber_ray.store.demands import DemandRecord
@@ -412,10 +413,10 @@ class RunningSteward(RunningEngine):
 class SimLook:
     """One look at the folder. Implements `Look`."""
 
-    def __init__(self, listed: Sequence[Listed], noted: Sequence[Noted], by: str) -> None:
+    def __init__(self, listed: Sequence[Listed], noted: Sequence[Noted], by: str, seconds: float) -> None:
         self._comparison = Comparison(listed, noted, by)
         self.places = len(listed)
-        self.seconds = 0.0
+        self.seconds = seconds
         self.unseen: Sequence[tuple[str, str]] = ()
         self.empty: Sequence[str] = () if listed else (FOLDER,)
 
@@ -450,12 +451,25 @@ class SimListings:
 
     async def look(self, demand: Demand, runs: Sequence[str], by: str) -> SimLook:
         """See `Listings.look`."""
-        await asyncio.sleep(0.1)
-        listed = [
-            Listed(place, f"{number}:{written}", 0.0)
-            for place, (number, written) in sorted(self._world.folder.items())
-        ]
-        return SimLook(listed, self._noted(demand.name, runs), by)
+        seconds = self._world.told.choice((0.1, 0.4))
+        await asyncio.sleep(seconds)
+        return SimLook(self._listed(), self._noted(demand.name, runs), by, seconds)
+
+    def _listed(self) -> list[Listed]:
+        folder = sorted(self._world.folder.items())
+        return [Listed(place, f"{number}:{written}", 0.0) for place, (number, written) in folder]
+
+    async def glance(
+        self, demand: Demand, places: Sequence[str], runs: Sequence[str], by: str
+    ) -> Glance | None:
+        """See `Listings.glance`."""
+        await asyncio.sleep(0.05)
+        if self._world.told.random() < 0.1:
+            return None
+        self._world.saw("a demand was glanced at")
+        listed = [row for row in self._listed() if row.uri in places]
+        noted = [row for row in self._noted(demand.name, runs) if row.uri in places]
+        return Glance(list(compared(listed, noted, by)), (), () if self._world.folder else (FOLDER,))
 
     async def write(self, demand: str, rows: Sequence[Noted]) -> str:
         """See `Listings.write`."""

@@ -11,8 +11,10 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 
 from amber_ray.core.model.demands import Demand
-from amber_ray.core.model.listing import Change, Comparison, Listed, Noted, overlaid
-from amber_ray.media.listing import Unseen, pages
+from amber_ray.core.model.listing import Change, Comparison, Kind, Listed, Noted, compared, overlaid
+from amber_ray.core.model.places import place_named
+from amber_ray.fabric.demands.ports import Glance
+from amber_ray.media.listing import Unclear, Unseen, look_at, pages
 from amber_ray.media.locate import Locator
 from amber_ray.settings import Settings
 from amber_ray.store.files import Files
@@ -93,6 +95,33 @@ class StoreListings:
             raise
         look.unseen, look.empty = unseen, empty
         return look
+
+    async def glance(
+        self, demand: Demand, places: Sequence[str], runs: Sequence[str], by: str
+    ) -> Glance | None:
+        """See `Listings.glance`."""
+        return await asyncio.to_thread(self._glance, demand, sorted(set(places)), runs, by)
+
+    def _glance(self, demand: Demand, places: Sequence[str], runs: Sequence[str], by: str) -> Glance | None:
+        local = [place for place in map(place_named, demand.prefixes) if place.startswith("/")]
+        if not {prefix.rstrip("/") or "/" for prefix in demand.prefixes if "://" not in prefix} <= set(local):
+            return None  # a listing tells places by the prefix as it was said, with ".." in it
+        unseen: list[str] = []
+        reader = self._runs(demand.name)
+        noted = list(overlaid([reader.among(name, places) for name in runs]))
+        if not {row.uri for row in noted} <= set(places):
+            return None  # a folder is gone, or was moved
+        try:
+            found = [look_at(p, local, self._locator, lambda at, _: unseen.append(at)) for p in places]
+        except Unclear:
+            return None
+        changes = list(compared([row for row in found if row is not None], noted, by))
+        gone = any(change.kind is Kind.GONE for change in changes)
+        empty = [prefix for prefix in demand.prefixes if gone and self._is_empty(prefix)]
+        return Glance(changes, unseen, empty)
+
+    def _is_empty(self, prefix: str) -> bool:
+        return next(iter(self.pages(prefix, lambda *_: None)), None) is None
 
     def _runs(self, demand: str) -> Runs:
         return Runs(self._files, demand)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus
 from amber_ray.core.model.listing import Change, Noted
@@ -104,8 +104,25 @@ class Look(Protocol):
         ...
 
 
+class Glance(NamedTuple):
+    """A look at some places alone: how each compares with what was noted, `Kind.SAME` too.
+
+    `unseen` as of `Look`, without the reasons; `empty`: told if something is gone.
+    """
+
+    changes: Sequence[Change]
+    unseen: Sequence[str]
+    empty: Sequence[str]
+
+
 class Listings(Protocol):
     """Media that are there, and runs of notes in the store, by a demand's name."""
+
+    async def glance(
+        self, demand: Demand, places: Sequence[str], runs: Sequence[str], by: str
+    ) -> Glance | None:
+        """Look at some places that a demand covers. None: only a whole look can tell. Raises `StoreError`."""
+        ...
 
     async def look(self, demand: Demand, runs: Sequence[str], by: str) -> Look:
         """List what is there now."""

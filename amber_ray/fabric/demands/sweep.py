@@ -5,6 +5,8 @@
          ├─→ gone ──────────→ purged, if that is wanted and it is nowhere else ──→ noted
          └─→ same: nothing
 
+A glance does the same with some places at which something happened, and looks at no others.
+
 Assets are asked for in requests of growing size, several side by side; one that ends makes room for the next.
 What is true is noted every few seconds, so that a crash repeats seconds of questions and no work. Must not
 know: how media are listed, where notes are kept.
@@ -15,9 +17,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from amber_ray.core.model.demands import FAILING_SHOWN, DemandState, DemandStatus, FailingAsset
 from amber_ray.core.model.listing import Change, Kind, Noted
@@ -37,6 +39,8 @@ AT_ONCE = 4
 POLL_SECONDS = 30.0
 NOTE_SECONDS, NOTE_ROWS = 5.0, 20_000
 """What is true is noted after so long, or when there are so many."""
+REMEMBERED = 10_000
+"""Places that are not true, remembered from a sweep to the glances after it."""
 LONG_SECONDS = 10.0
 """A sweep that asks for things for longer tells its own numbers, and no more those of the last whole one."""
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
@@ -66,6 +70,13 @@ class Verdict:
     failing: str = ""
 
 
+class Untrue(NamedTuple):
+    """Why a place is not true: since when, and with what failure; none for a file that has not settled."""
+
+    since: float
+    failing: str
+
+
 @dataclass(slots=True)
 class Counts:
     """What a sweep has counted so far; see `DemandStatus`."""
@@ -83,10 +94,24 @@ class Counts:
 
 
 class Sweep:
-    """One sweep. `state` is what is known of the demand, kept in step with what was noted."""
+    """One sweep, or one glance.
 
-    def __init__(self, ports: Ports, record: DemandRecord, state: DemandState, by: str) -> None:
+    `state` is what is known of the demand, kept in step with what was noted; `untrue` are places that were
+    seen and are not true, as many as are remembered.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        record: DemandRecord,
+        state: DemandState,
+        by: str,
+        untrue: Mapping[str, Untrue] | None = None,
+    ) -> None:
+        """`untrue`: of a glance, what the one before it has left."""
         self._ports = ports
+        self._glancing = untrue is not None
+        self.untrue = dict(untrue or {})
         self._record = record
         self._demand = record.demand
         self.state = state
@@ -131,12 +156,63 @@ class Sweep:
         if moved:
             await self._keep(self.state)
 
+    async def glance(self, places: Sequence[str]) -> bool:
+        """Look at some places alone. False: only a sweep can tell what is there. Raises as `run` does."""
+        look = await self._ports.listings.glance(self._demand, places, self.state.runs, self.state.by)
+        if look is None:
+            return False
+        before, asked = self.untrue, set(places) - set(look.unseen)
+        self.untrue = {uri: why for uri, why in before.items() if uri not in asked}
+        left = [change for change in look.changes if change.kind is not Kind.SAME]
+
+        async def changes(most: int) -> Sequence[Change]:
+            some, left[:] = left[:most], left[most:]
+            return some
+
+        await self._go(changes, look.unseen, look.empty)
+        await self._note()
+        await self._join()
+        compared = {change.uri: change for change in look.changes}
+        ended = self._counted_at({place: compared.get(place) for place in asked}, before)
+        if ended != self.state.status:
+            await self._keep(self.state._replace(status=ended))
+        return True
+
+    def _counted_at(self, places: Mapping[str, Change | None], before: Mapping[str, Untrue]) -> DemandStatus:
+        """The status after a glance: what was told of each place is replaced by what is so now."""
+        status = self.state.status
+        seen, true, failed, settling = status.seen, status.true, status.failed, status.settling
+        for place, change in places.items():
+            noted = change is not None and change.noted is not None
+            listed = change is not None and change.listed is not None
+            was, why = before.get(place), self.untrue.get(place)
+            seen += listed - (noted or was is not None)
+            true += (listed and why is None) - (noted and was is None)
+            failed += (why is not None and bool(why.failing)) - (was is not None and bool(was.failing))
+            settling += (why is not None and not why.failing) - (was is not None and not was.failing)
+        since = [why.since for why in self.untrue.values()]
+        if seen - true > len(since) and status.oldest is not None:
+            since.append(status.oldest)
+        failing = [FailingAsset(uri, why.failing) for uri, why in self.untrue.items() if why.failing]
+        return dataclasses.replace(
+            status,
+            seen=seen,
+            true=true,
+            failed=failed,
+            settling=settling,
+            oldest=min(since, default=None),
+            failing=tuple(failing[:FAILING_SHOWN]),
+        )
+
     @property
     def status(self) -> DemandStatus:
         """How the demand stands, while this sweep goes on.
 
         That is as the last whole one found it, until this one has been asking for some time.
         """
+        if self._glancing:
+            running = sum(len(part.changes) for part in self._running.values())
+            return dataclasses.replace(self.state.status, running=running)
         long = self._counts.asked and self._ports.clock.unix() - self._began >= LONG_SECONDS
         if self.state.status.ended and not long:
             running = sum(len(part.changes) for part in self._running.values())
@@ -168,8 +244,13 @@ class Sweep:
 
     @property
     def soon(self) -> bool:
-        """Whether the next sweep need not wait long: a file still changes, or values were lost meanwhile."""
-        return bool(self._counts.settling or self._lost)
+        """Whether the next sweep need not wait long: values were lost, or too many files still change."""
+        return bool(self._lost or self._counts.settling > len(self.settling))
+
+    @property
+    def settling(self) -> list[str]:
+        """Files that have not settled, as many as are remembered."""
+        return [uri for uri, why in self.untrue.items() if not why.failing]
 
     # --- what is to be done
 
@@ -222,7 +303,7 @@ class Sweep:
                 fresh.append(change)
             else:
                 self._counts.settling += 1
-                self._untrue(change)
+                self._untrue(change, "")
         return [
             Part(some, priority, min(map(self._since, some)))
             for some, priority in ((fresh, Priority.INGEST), (stale, Priority.BACKFILL))
@@ -234,9 +315,14 @@ class Sweep:
         asked = self.state.since if change.kind is Kind.STALE else self._record.made
         return max(asked, change.listed.changed if change.listed is not None else 0.0)
 
-    def _untrue(self, change: Change) -> None:
+    def _untrue(self, change: Change, why: str) -> None:
         since = self._since(change)
+        self._remember(change.uri, Untrue(since, why))
         self._counts.oldest = since if self._counts.oldest is None else min(since, self._counts.oldest)
+
+    def _remember(self, uri: str, why: Untrue) -> None:
+        if len(self.untrue) < REMEMBERED:
+            self.untrue[uri] = why
 
     # --- asking
 
@@ -250,7 +336,7 @@ class Sweep:
             change = verdict.change
             if verdict.asset is None:
                 self._counts.failed += 1
-                self._untrue(change)
+                self._untrue(change, verdict.failing)
                 if len(self._counts.failing) < FAILING_SHOWN:
                     self._counts.failing.append(FailingAsset(change.uri, verdict.failing))
                 continue
@@ -377,6 +463,10 @@ class Sweep:
             else:
                 self._counts.true -= len(some)
                 self._lost += len(some)
+                for row in some:
+                    self._remember(
+                        row.uri, Untrue(self._ports.clock.unix(), "its values were lost; asked again")
+                    )
         rows.sort()
         if rows:
             name = await self._ports.listings.write(self._demand.name, rows)
