@@ -148,7 +148,7 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
 
         # What happens in a folder is seen long before the next look, also when whoever watches was killed.
         client.keep("films", "size", server.media, every=3600, settle_seconds=0.2)
-        becomes_true(server, client, 54)
+        is_told(server, client, 54)
         new = picture(server.media, 70)
         is_told(server, client, 55)
         assert (server.runs("size"), stands(client).unwatched) == (58, "")
@@ -198,7 +198,7 @@ def keep_a_bucket(server: Server, client: Client, s3: str) -> None:
     assert server.runs("size") == ran + 40
 
     client.keep("objects", "size", "s3://films/new/", every=3600)
-    becomes_true(server, client, 40)
+    is_told(server, client, 40)
     keys = [put(number, 101) for number in range(30, 50)]
     bucket.rm_file("films/new/red flower+0.png")
     told(*keys[1::2], "new/red+flower%2B0.png")
