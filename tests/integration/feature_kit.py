@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import time
 from dataclasses import dataclass
@@ -209,6 +210,7 @@ class Unloadable:
 @feature(version="1")
 def raises(asset: Asset) -> int:
     ran("raises")
+    logging.getLogger("a.library").warning("clouds\ncome up")
     raise ValueError("the moon is full")
 
 

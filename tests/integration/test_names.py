@@ -252,7 +252,7 @@ def test_prometheus_finds_every_series_of_the_dashboard(
 ) -> None:
     server.compute("brightness,size", *list(pictures)[:2])
     server.compute("doubler", range=[0, 5])  # a warm actor's
-    demand = {"features": ["size"], "assets": [str(server.media)], "every": 3600}
+    demand = {"features": ["size"], "prefixes": [f"{server.media}/"], "every": 3600}
     assert again(server, lambda http: http.put("/v1/demands/pictures", json=demand)).is_success
     text = again(server, lambda http: http.get("/metrics")).text
     deployed = Path(__file__).parents[2] / "deployments"

@@ -109,22 +109,43 @@ def test_whoever_waits_is_answered_and_what_was_accepted_goes_on(
         server.kill_everything()
 
 
-def test_a_second_signal_ends_it_at_once(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
-    server = Server(tmp_path, "--drain-seconds", "3600", "--log-format", "json").start()
+def test_each_process_logs_a_line_for_an_event_with_its_request_and_a_second_signal_ends_all(
+    tmp_path: Path, threads: ThreadPoolExecutor
+) -> None:
+    options = ("--drain-seconds", "3600", "--log-format", "json", "--access-log")
+    server = Server(tmp_path, *options).start()
+
+    def lines() -> list[str]:
+        return (server.folder / "serve.log").read_text().splitlines()
+
+    def told_of(id: str) -> dict[str, dict[str, object]]:
+        every = [json.loads(line) for line in lines() if id in line]
+        return {one["logger"]: one for one in every if id in (one.get("id"), one.get("request"))}
+
     try:
+        failed = server.compute("raises", CLIP).json()["id"]
+        by = ("a.library", "amber.http", "amber.requests")  # a worker, a replica, a cache actor
+        server.until(lambda: told_of(failed).keys() >= set(by))
+        worker, replica, actor = map(told_of(failed).__getitem__, by)
+        assert (worker["message"], worker["feature"]) == ("clouds\ncome up", "raises")
+        assert (replica["status"], replica["path"]) == (200, "/v1/compute")
+        assert "the moon is full" in str(actor["message"])
         caller = waiting(server, threads, "never")
         server.until(lambda: server.runs("gated") == 1)
         assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         server.until(lambda: "stopping" in server.log())
+        with server.client() as http:
+            stopping = http.get("/readyz")
+        assert (stopping.status_code, "stop" in stopping.text) == (503, True), stopping.text
         began = time.monotonic()
         server.process.send_signal(signal.SIGINT)
         assert server.process.wait(BOUND) == 130
         assert time.monotonic() - began < BOUND
         assert isinstance(caller.exception(BOUND), httpx.TransportError)
-        *lines, last = server.log().splitlines()
+        *others, last = lines()
         assert last == "amber: interrupted"  # what the command says of itself, not of the server
-        told = [json.loads(line) for line in lines]
+        told = [json.loads(line) for line in others]
         assert {one["level"] for one in told} <= {"INFO", "WARNING", "ERROR"}
         assert [one["logger"] for one in told if one["message"].startswith("stopping;")] == ["amber.serve"]
         server.until(lambda: not server.processes())

@@ -54,7 +54,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "batch_items": _counter("Steps in the batches given to warm actors", "feature"),
     "batch_places": _counter("Steps that the batches given to warm actors had room for", "feature"),
     "resources_held": _gauge("What tasks and warm actors hold of the cluster", "resource"),
-    "resources_total": _gauge("What the cluster has", "resource"),
+    "cluster_resources": _gauge("What the cluster has", "resource"),
     "held_bytes": _gauge("Values held, by tier: replicas, the shards' memory, the store", "tier"),
     "store_parts": _gauge("Files of values in the store"),
     "demands": _gauge("Demands that are kept"),

@@ -9,6 +9,7 @@ Must not know: who reads.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import logging.handlers
@@ -17,13 +18,14 @@ import socket
 import time
 from typing import Any
 
+from amber_ray.fabric.worker.now import RUNNING
 from amber_ray.settings import Settings
 
 GREETING = b"lines\n"
 """What a sender of lines says first."""
 WAITING = 10_000
 """Lines that wait to be sent; then those to come are dropped."""
-FIELDS = ("id", "method", "path", "status", "seconds", "request")
+FIELDS = ("id", "method", "path", "status", "seconds", "request", "feature")
 """What a record may carry beside its message, in the order in which a line shows it."""
 
 
@@ -44,8 +46,9 @@ class Lines(logging.Formatter):
             return json.dumps({**head, **fields, "message": message}, default=str)
         if "seconds" in fields:
             fields["seconds"] = f"{fields['seconds']:.3f}s"
-        if "request" in fields:
-            fields["request"] = f"request={fields['request']}"
+        for name in ("request", "feature"):
+            if name in fields:
+                fields[name] = f"{name}={fields[name]}"
         shown = [str(value) for value in fields.values()] or [record.name]
         lines = "\n    ".join(message.splitlines())
         return " ".join(filter(None, (when, record.levelname, *shown, lines)))
@@ -68,18 +71,44 @@ class _Queue(logging.handlers.QueueHandler):
         """The queue is full: the line is dropped."""
 
 
+def _handler(console: str, log_format: str, stream: Any = None) -> logging.Handler:
+    handler: logging.Handler
+    sends = console and stream is None
+    handler = _Sender(console, None) if sends else logging.StreamHandler(stream)
+    handler.setFormatter(Lines(as_json=log_format == "json"))
+    if not sends:
+        return handler
+    waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
+    logging.handlers.QueueListener(waiting, handler).start()
+    return _Queue(waiting)
+
+
+class _Steps(logging.Filter):
+    """Lets through what is said while a step runs, with the step's feature and request, and Amber's own."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Say whose a record is."""
+        now = RUNNING.get()
+        if now is not None:
+            record.feature, record.request = now.feature, now.request or None
+        return now is not None or record.name.partition(".")[0] == "amber"
+
+
+@functools.cache
+def attach_worker(lines: tuple[str, str]) -> None:
+    """Have a worker's process say what its steps do: warnings and worse, whoever logs them.
+
+    `lines` as of `Work`. Once for each process; what is said while no step runs stays in Ray's log files.
+    """
+    handler = _handler(*lines)
+    handler.addFilter(_Steps())
+    handler.setLevel(logging.WARNING)
+    logging.getLogger().addHandler(handler)
+
+
 def attach(settings: Settings, stream: Any = None) -> None:
     """Have this process say what happens in it: to the console, else on `stream`, by default its stderr."""
-    handler: logging.Handler
-    if settings.console and stream is None:
-        handler = _Sender(settings.console, None)
-    else:
-        handler = logging.StreamHandler(stream)
-    handler.setFormatter(Lines(as_json=settings.log_format == "json"))
-    if settings.console and stream is None:
-        waiting: queue.Queue[logging.LogRecord] = queue.Queue(WAITING)
-        logging.handlers.QueueListener(waiting, handler).start()
-        handler = _Queue(waiting)
+    handler = _handler(settings.console, settings.log_format, stream)
     root = logging.getLogger("amber")
     root.handlers[:] = [handler]
     root.propagate = False

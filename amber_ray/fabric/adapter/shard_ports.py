@@ -26,7 +26,7 @@ from amber_ray.core.planning.plan import Recipe
 from amber_ray.core.scheduler.calls import slots
 from amber_ray.core.state import events as ev
 from amber_ray.errors import DamagedRecord, StoreError
-from amber_ray.fabric.adapter import faults, machine, tracing
+from amber_ray.fabric.adapter import faults, machine, tracing, worker_main
 from amber_ray.fabric.adapter.steward_actor import RayStewards
 from amber_ray.fabric.adapter.stored_parts import StoredParts
 from amber_ray.fabric.shard.ports import (
@@ -42,9 +42,7 @@ from amber_ray.fabric.transport.messages import PlanPart, ReadReport, Wanted, Wo
 from amber_ray.fabric.transport.names import shard_name
 from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.fabric.transport.pickled import bundled
-from amber_ray.fabric.worker import store_tasks, tasks
-from amber_ray.fabric.worker.calls import Calling
-from amber_ray.fabric.worker.warm import Warm
+from amber_ray.fabric.worker import store_tasks
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.settings import Settings
 from amber_ray.store.deliveries import DeliveryBook
@@ -128,7 +126,7 @@ class RayCluster:
         function = self._functions.get(kind)
         if function is None:
             # Ray's own retries are off: an attempt repeated in silence is one the ledger does not know.
-            function = self._functions[kind] = ray.remote(tasks.run).options(
+            function = self._functions[kind] = ray.remote(worker_main.run).options(
                 num_returns=1 + returns, max_retries=0, **ray_options(task.needs, task.recipe)
             )
         return function
@@ -136,9 +134,9 @@ class RayCluster:
     def start_actor(self, recipe: Recipe, needs: Mapping[str, float]) -> RayWarmActor:
         """See `Cluster.start_actor`. It holds no Ray CPUs; the scheduler admits its batches and calls."""
         options = ray_options(needs, recipe) | {"num_cpus": 0}
-        kind: Any = Warm
+        kind: Any = worker_main.Warm
         if recipe.calls.concurrency:
-            kind, options["max_concurrency"] = Calling, slots(recipe.calls.concurrency)
+            kind, options["max_concurrency"] = worker_main.Calling, slots(recipe.calls.concurrency)
         warm = ray.remote(kind).options(max_restarts=0, max_task_retries=0, **options)
         blob = self._blobs[recipe.registry]
         return RayWarmActor(warm.remote(blob, recipe.registry, recipe.feature, recipe.model))

@@ -355,7 +355,7 @@ class ShardClient:
             async with asyncio.timeout(PROGRESS_SECONDS):
                 known: Mapping[str, tuple[int, int]] = await self._port.call("progress", [id])
         except (ShardGone, AmberError, TimeoutError) as error:
-            log.info("shard %d does not say how far request %s is: %s", self.number, id, error)
+            log.info("shard %d does not say how far it is: %s", self.number, error, extra={"id": id})
             return None
         sent = self._requests.get(id)
         if id not in known and sent is not None and sent.taken.is_set() and epoch == self._epoch:
@@ -748,7 +748,7 @@ class ShardClient:
         except ShardGone:
             raise
         except Exception as error:  # noqa: BLE001 - the store, say, can't be read now
-            log.warning("shard %d does not tell of request %s: %s", self.number, sent.id, error)
+            log.warning("shard %d does not tell of it: %s", self.number, error, extra={"id": sent.id})
             self._resend_later(sent)
             return
         if self._requests.get(sent.id) is not sent:

@@ -274,7 +274,7 @@ class Deliveries:
         """Every shard was asked, and none knows all of a request: give it up if that goes on for long."""
         now = self._context.clock.unix()
         if now - self._lost.setdefault(one.id, now) > LOST_SECONDS:
-            log.error("request %s is not known any more; nobody can be told of its end", one.request)
+            log.error("it is not known any more; nobody can be told of its end", extra={"id": one.request})
             self._set(one.given_up(UNKNOWN, now))
             await self._save(one.id)
 
@@ -375,10 +375,13 @@ class Deliveries:
                 return
             tried = known.attempted(outcome, self._context.clock.unix())
             self._set(tried)
+            about = {"request": one.request}
             if tried.state == "failed":
-                log.error("delivery %s to %s is given up: %s", one.id, one.url, tried.error)
+                log.error("delivery %s to %s is given up: %s", one.id, one.url, tried.error, extra=about)
             elif tried.state == "pending":
-                log.warning("delivery %s to %s will be sent again: %s", one.id, one.url, tried.error)
+                log.warning(
+                    "delivery %s to %s will be sent again: %s", one.id, one.url, tried.error, extra=about
+                )
             try:
                 await self._save(one.id)
             except StoreError as error:

@@ -117,7 +117,13 @@ class Dispatcher:
             forwarding.tell_lost(context, lost)
             context.feed(ev.Lost(lost))
         if not fault.cancelled:
-            log.warning("task %d (%s) was lost: %s", task.id, ", ".join(_names(task.steps)), fault.message)
+            log.warning(
+                "task %d (%s) was lost: %s",
+                task.id,
+                ", ".join(_names(task.steps)),
+                fault.message,
+                extra={"request": self._for(task)},
+            )
         context.feed(
             ev.TaskLost(
                 task.id,
@@ -149,6 +155,10 @@ class Dispatcher:
             context.changed(anew)
         context.feed(ev.Reported(task.id, reports))
 
+    def _for(self, task: ev.Task) -> str:
+        """A request that a task is for, as lines of the log name it."""
+        return next(iter(self._context.ledger.wanted_by([task.steps[0].key])), "")
+
     async def _ask(self, task: ev.Task, home: int, part: PlanPart) -> TaskResult:
         """Have another shard make steps; its call can be cancelled like a task."""
         call = self._calls[task.id] = forwarding.ask(self._context, task, home, part)
@@ -179,6 +189,8 @@ class Dispatcher:
             threads=max(task.threads, int(task.needs.get("CPU", 0.0))),
             gpu=context.settings.gpu_decoding and task.needs.get("GPU", 0.0) > 0,
             traced=bool(context.traces.of(task.id)),
+            request=self._for(task),
+            lines=(context.settings.console, context.settings.log_format),
         )
         if task.pool:
             return await self.pools.run(task, work, slots)

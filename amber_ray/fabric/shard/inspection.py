@@ -262,5 +262,5 @@ def _held(context: ShardContext, pools: ActorPools) -> dict[str, float]:
     told = {series("resources_held", resource=name): held[name] for name in SHOWN}
     if context.shard == 0:
         total = context.ledger.scheduler.capacity.total
-        told |= {series("resources_total", resource=name): total.get(name, 0.0) for name in SHOWN}
+        told |= {series("cluster_resources", resource=name): total.get(name, 0.0) for name in SHOWN}
     return told

@@ -231,7 +231,7 @@ class RequestTable:
             async with record.saving:  # one after the other: an older word must not replace a newer one
                 await self._write(record)
         except AmberError as error:
-            log.error("what became of request %s could not be journaled: %s", record.id, error)
+            log.error("what became of it could not be journaled: %s", error, extra={"id": record.id})
 
     async def _write(self, record: Record) -> None:
         name = f"{record.id}.{self._context.shard}"
@@ -627,7 +627,7 @@ class RequestTable:
         try:
             return noted(data, self._shard)
         except (KeyError, TypeError, ValueError) as error:
-            log.warning("the record of request %s is not understood: %r", data.get("id"), error)
+            log.warning("the request's record is not understood: %r", error, extra={"id": data.get("id")})
             return None
 
     # --- a new incarnation
@@ -652,7 +652,7 @@ class RequestTable:
         try:
             part, positions, shards = await self._plan_again(registry, record)
         except (AmberError, KeyError, ValueError, TypeError) as error:
-            log.error("request %s can't be resumed: %s", record.id, error)
+            log.error("the request can't be resumed: %s", error, extra={"id": record.id})
             record.state = "failed"
             record.answers = {}
             self._records.setdefault(record.id, record)
@@ -676,7 +676,9 @@ class RequestTable:
                 trace=str(body.get("trace", "")),
             )
         except Exception:
-            log.critical("request %s stops Amber; it is set aside as failed", record.id, exc_info=True)
+            log.critical(
+                "the request stops Amber; it is set aside as failed", exc_info=True, extra={"id": record.id}
+            )
             await self._journal.write(str(data["id"]), {**data, "state": "failed"})
             self._context.process.end(BROKEN)
 
@@ -689,7 +691,9 @@ class RequestTable:
         try:
             moved = await self._context.ports.assets.current(list(assets))
         except AmberError as error:
-            log.warning("request %s goes on with its assets as they were: %s", record.id, error)
+            log.warning(
+                "the request goes on with its assets as they were: %s", error, extra={"id": record.id}
+            )
             moved = {}
         assets.update({i: asset for i, asset in moved.items() if i in assets})
         units = [*assets, AssetCollection.of(assets.values()).unit_id] if assets else []

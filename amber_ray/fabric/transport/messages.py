@@ -120,6 +120,8 @@ class Work:
 
     `apart`: seconds between the starts of two calls, for features with a rate. `threads` may decode,
     and with `gpu` the GPU that the task holds. `traced`: results tell when and where each step ran.
+    `request`: one that it is for, as lines of the log name it; `lines`: where those go and how
+    (`Settings.console`, `Settings.log_format`).
     """
 
     task: int
@@ -137,6 +139,8 @@ class Work:
     threads: int = 1
     gpu: bool = False
     traced: bool = False
+    request: str = ""
+    lines: tuple[str, str] = ("", "text")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """See `core.planning.codec`."""

@@ -65,7 +65,7 @@ class CallMaker:
         for step in work.steps:
             async with self._turns:
                 await self._paced(work.apart)
-                box.begin()
+                box.begin(step)
                 started = time.perf_counter()
                 try:
                     value, windows = await self._call(work, step, values)

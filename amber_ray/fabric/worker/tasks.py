@@ -33,6 +33,7 @@ from amber_ray.fabric.transport import pickled, registry_blob
 from amber_ray.fabric.transport.messages import Made, StepResult, Work
 from amber_ray.fabric.worker import snapshot
 from amber_ray.fabric.worker.later import wish_of
+from amber_ray.fabric.worker.now import RUNNING, Now
 from amber_ray.fabric.worker.snapshot import Snapshot
 from amber_ray.fabric.worker.watchdog import Watchdog
 from amber_ray.media import bounds
@@ -76,7 +77,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
             if blocked is None:
                 _run_step(registry.get(step.recipe.feature), work, step, values, passes, box)
             else:
-                box.begin()
+                box.begin(step)
                 values.fail(step, blocked)
                 box.failed(step, blocked)
             passes.left(step)
@@ -85,7 +86,7 @@ def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tup
 
 def _run_step(spec: FeatureSpec, work: Work, step: Step, values: Inputs, passes: Passes, box: Outbox) -> None:
     """Run one step all of whose inputs have values."""
-    box.begin()
+    box.begin(step)
     started = time.perf_counter()
     try:
         with deadline(work, step) as decoding:
@@ -257,9 +258,10 @@ class Outbox:
         self._slots: list[list[Any]] = [[] for _ in range(work.returns)]
         self._next = 0
 
-    def begin(self) -> None:
-        """A step begins, or several together: what is told of next."""
+    def begin(self, step: Step) -> None:
+        """A step begins, or several of its feature together: what is told of next."""
         self._began = time.time()
+        RUNNING.set(Now(step.recipe.feature, self._work.request))
 
     def _ran(self) -> Ran | None:
         if not self._work.traced:
@@ -310,6 +312,7 @@ class Outbox:
 
     def close(self) -> tuple[Any, ...]:
         """What the Ray task returns."""
+        RUNNING.set(None)
         return (self._results, *self._slots)
 
 

@@ -50,7 +50,7 @@ class WarmModel:
         box = Outbox(work)
         values = Inputs(work, slots, repeated=True)
         steps = list(work.steps)
-        box.begin()
+        box.begin(steps[0])
         try:
             with deadline(work, *steps):
                 if self._model is None:
@@ -69,7 +69,7 @@ class WarmModel:
 
     def _run(self, work: Work, steps: list[Step], values: Inputs, box: Outbox) -> list[list[Step]]:
         """One call for all of these steps. What it could not answer is returned, as it is to be tried now."""
-        box.begin()
+        box.begin(steps[0])
         started = time.perf_counter()
         try:
             with deadline(work, *steps) as decoding:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from amber_ray.fabric.adapter import logs
+from amber_ray.fabric.worker.now import RUNNING, Now
 from amber_ray.serving.console import Console
 from amber_ray.settings import Settings
 
@@ -91,3 +92,30 @@ def test_a_console_that_does_not_read_holds_up_nobody(folder: Path, monkeypatch:
         for _ in range(20_000):
             logging.getLogger("amber.shard").warning("x" * 1000)
         stuck.set()
+
+
+def test_a_worker_tells_what_is_said_while_a_step_runs_and_whose_it_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    logs.attach_worker.cache_clear()
+    root = logging.getLogger()
+    before = list(root.handlers)
+    try:
+        logs.attach_worker(("", "json"))
+        logs.attach_worker(("", "json"))  # once for each process
+        library = logging.getLogger("a.library")
+        library.warning("between steps")
+        RUNNING.set(Now("shots", "rq-1"))
+        library.warning("dark %s", "frames")
+        library.info("too little")
+        RUNNING.set(Now("shots", ""))
+        library.error("for nobody any more")
+    finally:
+        RUNNING.set(None)
+        root.handlers[:] = before
+        logs.attach_worker.cache_clear()
+    told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [(one["message"], one["feature"], one.get("request")) for one in told] == [
+        ("dark frames", "shots", "rq-1"),
+        ("for nobody any more", "shots", None),
+    ]

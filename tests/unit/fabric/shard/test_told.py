@@ -38,7 +38,7 @@ def test_the_queue_tells_who_waits_longest_and_how_long_those_waited_who_began()
     assert told[series("queue_oldest_seconds", **{"class": "ingest"})] == 100
     assert told[series("queue_oldest_seconds", **{"class": "interactive"})] == 0
     assert told[series("resources_held", resource="CPU")] == 2
-    assert told[series("resources_total", resource="GPU")] == 1
+    assert told[series("cluster_resources", resource="GPU")] == 1
     began = 6 - queued
     assert told[series("wait_seconds_count", **{"class": "ingest"})] == began
     bench.feed(ev.Reported(first.task.id, [ev.StepReport(step.key, 8) for step in first.task.steps]))
