@@ -15,6 +15,7 @@ import pytest
 import s3fs
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
+from amber_ray.store import lease
 from tests.server import CLIP, Server
 
 pytestmark = pytest.mark.timeout(600)
@@ -52,6 +53,7 @@ def test_disks_fail_and_parts_are_damaged(server: Server, told: Told) -> None:
     a_read_only_store(server, clips, told)
     a_part_that_can_not_be_read(server, clips, told)
     damaged_parts(server, clips, told)
+    a_server_says_whether_it_is_ready(server)
     assert server.stop() == 0
     server.until(lambda: not server.processes(), 15)
 
@@ -151,6 +153,30 @@ def damaged_parts(server: Server, clips: list[Path], told: Told) -> None:
         written(server)
         told(name, seconds, again)
     assert len(list((server.store / "quarantine").iterdir())) == bad
+
+
+def a_server_says_whether_it_is_ready(server: Server) -> None:
+    """Not while its lock is gone from its place, nor while its cache actor says nothing."""
+
+    def ready() -> tuple[int, str]:
+        with server.client() as client:
+            assert client.get("/healthz").status_code == 200
+            answer = client.get("/readyz")
+        return answer.status_code, answer.text
+
+    server.until(lambda: ready()[0] == 200)
+    lock = server.store / lease.NAME
+    lock.rename(lock.with_suffix(".aside"))
+    server.until(lambda: ready()[0] == 503)
+    assert "could not renew the lease of the store" in ready()[1]
+    lock.with_suffix(".aside").rename(lock)
+    server.until(lambda: ready()[0] == 200)
+    [actor] = [pid for pid, line in server.processes().items() if "CacheActor" in line]
+    os.kill(actor, signal.SIGSTOP)
+    status, words = ready()
+    os.kill(actor, signal.SIGCONT)
+    assert (status, "shard 0" in words) == (503, True), words
+    server.until(lambda: ready()[0] == 200)
 
 
 def test_two_servers_in_one_bucket(tmp_path: Path, told: Told) -> None:

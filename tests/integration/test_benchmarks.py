@@ -29,6 +29,7 @@ def test_every_benchmark_runs_and_is_reported(tmp_path: Path) -> None:
     for benchmark in (
         "stampede",
         "hot read",
+        "telemetry: hot compute",
         "get_many",
         "no-op graph",
         "spill",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import doctest
+import shutil
+import subprocess
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as classic
 
 from amber_ray.core.ledger.tally import Tally
-from amber_ray.core.model.stats import HITS_MEMORY, HITS_STORE, cumulated
+from amber_ray.core.model.stats import FAMILIES, HITS_MEMORY, HITS_STORE, cumulated, series
 from amber_ray.serving import metrics
 from amber_ray.serving.metrics import render
 
@@ -49,3 +51,22 @@ def test_a_parser_finds_every_series_with_its_type_and_help(accept, parse, media
 
 def test_the_example() -> None:
     assert doctest.testmod(metrics).failed == 0
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="no promtool here: apt-get install prometheus")
+def test_every_family_is_named_and_told_as_promtool_wants_it() -> None:
+    stats: dict[str, float] = {}
+    for name, its in FAMILIES.items():
+        labels = dict.fromkeys(its.labels, "a")
+        if its.kind == "histogram":
+            stats[series(f"{name}_bucket", **labels, le="+Inf")] = 1.0
+        else:
+            stats[series(f"{name}_total" if its.kind == "counter" else name, **labels)] = 1.0
+    done = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=render(cumulated(stats))[0],
+        capture_output=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.decode()) == (0, "")
