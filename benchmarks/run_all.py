@@ -42,12 +42,24 @@ def run(session: Session) -> list[Measured]:
         spill_restore,
         stampede,
         start,
+        telemetry,
         volume,
         warm,
     )
 
     measured: list[Measured] = []
-    small_things = (stampede, hot_read, get_many, export, arrays, noop_graph, volume, found_units, calls)
+    small_things = (
+        stampede,
+        hot_read,
+        telemetry,
+        get_many,
+        export,
+        arrays,
+        noop_graph,
+        volume,
+        found_units,
+        calls,
+    )
     large_things = (
         spill_restore,
         bulk_write,
