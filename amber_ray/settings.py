@@ -67,7 +67,8 @@ class Settings:
     brings, the share `trace_share` is. The hosts that requests may have called when they have ended are
     `callback_hosts` (`hooks.example`, `hooks.example:8443`, `http://hooks.example`), `callback_secrets` is
     what these calls are signed with (`whsec_...`; several while one is replaced), and `callback_addresses`
-    are addresses and networks that may be called though they are not of the public internet. With
+    are addresses and networks that may be called though they are not of the public internet. Lines
+    of the audit log are kept for `audit_seconds`, the newest ones up to `audit_bytes` in all. With
     `gpu_decoding` steps that hold a GPU have films decoded by it (NVDEC).
     """
 
@@ -106,6 +107,8 @@ class Settings:
     quarantine_seconds: float = 600.0
     idle_actor_seconds: float = 60.0
     request_seconds: float = 7 * 86_400.0
+    audit_seconds: float = 400 * 86_400.0
+    audit_bytes: int = 256 * MIB
     revision: str = ""
     drain_seconds: float = 10.0
     access_log: bool = False

@@ -32,6 +32,9 @@ from amber_ray import errors
 from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.model import asked
 from amber_ray.core.model.asked import REQUESTS, RequestInfo, checked_state, info_of
+from amber_ray.core.model.audit import AUDIT, EVERY_LINE, AuditFilter, AuditLine, Change, actor, line
+from amber_ray.core.model.audit import PLACE as AUDIT_PLACE
+from amber_ray.core.model.audit import checked_filter as checked_lines
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandStatus, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
@@ -251,6 +254,7 @@ class MemoryService:
     uploads: list[tuple[bytes, str | None]] = field(default_factory=list)
     kept: dict[str, StoredValue] = field(default_factory=dict)
     kept_true: dict[str, DemandView] = field(default_factory=dict)
+    changes: list[AuditLine] = field(default_factory=list)
     failed: dict[str, Failure] = field(default_factory=dict)
     requests: dict[str, Held] = field(default_factory=dict)
     runs: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
@@ -326,7 +330,9 @@ class MemoryService:
     async def add_asset(self, uri: str) -> Asset:
         self._ask("add_asset", uri)
         await self.gate.wait()
-        return self._find(AssetRef(uri=uri))
+        asset = self._find(AssetRef(uri=uri))
+        self._changed("asset.added", asset.id)
+        return asset
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         self._ask("upload", media_type)
@@ -336,6 +342,7 @@ class MemoryService:
         uri = f"{UPLOADS}{asset.id}"
         self.known[asset.id] = asset = replace(asset, uri=uri, media_type=media_type or asset.media_type)
         self.places[asset.uri] = asset
+        self._changed("asset.uploaded", asset.id)
         return asset
 
     async def list_assets(
@@ -369,7 +376,9 @@ class MemoryService:
             self.left(held)
             raise
         held.callers -= 1
-        held.accepted = held.accepted or held.state == "running" or request.callback is not None
+        if not held.accepted and (held.state == "running" or request.callback is not None):
+            held.accepted = True
+            self._changed("request.accepted", held.id, request.tenant)
         return self.view(held)
 
     def _admit(self, id: str, request: ComputeRequest) -> Held:
@@ -411,6 +420,7 @@ class MemoryService:
             if one.id == id:
                 if one.state == "waiting":
                     raise errors.BadRequest(f"delivery {id!r} has no message yet")
+                self._changed("delivery.replayed", id, one.tenant)
                 return replace(one, state="pending", next_at=one.created)
         raise errors.UnknownDelivery(f"no delivery has the id {id!r}")
 
@@ -459,6 +469,7 @@ class MemoryService:
         if held.state == "running":
             self.cancelled.append(id)
             self._end(held, "cancelled")
+        self._changed("request.cancelled", id, held.request.tenant)
         return self.view(held)
 
     def view(self, held: Held) -> RequestView:
@@ -941,6 +952,8 @@ class MemoryService:
             about = asset is None or (key in self._units and asset in _asset_ids(self._units[key]))
             return about and feature in (None, name) and version in (None, "1")
 
+        named = {"asset": asset, "feature": feature, "version": version}
+        self._changed("values.purged", " ".join(f"{k} {v}" for k, v in named.items() if v is not None))
         gone = {key for key, stored in self.kept.items() if matches(key, stored.feature)}
         self._forget(gone | {key for key, failure in self.failed.items() if matches(key, failure.step)})
         return len(gone)
@@ -963,6 +976,7 @@ class MemoryService:
         before = self.kept_true.get(demand.name)
         if before is None or before.demand != demand:
             self.kept_true[demand.name] = DemandView(demand, DemandStatus(), 1.7e9 + len(self.kept_true))
+        self._changed("demand.kept", demand.name, demand.tenant)
         return self.kept_true[demand.name]
 
     async def demands(self) -> list[DemandView]:
@@ -971,6 +985,7 @@ class MemoryService:
 
     async def stop_keeping(self, name: str) -> bool:
         self._ask("stop_keeping")
+        self._changed("demand.stopped", name)
         return self.kept_true.pop(name, None) is not None
 
     async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
@@ -979,6 +994,18 @@ class MemoryService:
         covers = [demand.cover() for demand in kept]
         covered = sum(any(cover.has(place_named(uri)) for cover in covers) for uri in uris)
         return Noticed(covered, len(uris) - covered)
+
+    def _changed(self, what: Change, subject: str, tenant: str = "") -> None:
+        id = f"line-{len(self.changes):06d}"
+        self.changes.append(line(id, 1.7e9 + len(self.changes), what, subject, actor(), tenant))
+
+    async def audit(
+        self, only: AuditFilter = EVERY_LINE, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[AuditLine]:
+        self._ask("audit", only)
+        checked_limit(limit), checked_lines(only)
+        after = read_cursor(AUDIT, cursor, *AUDIT_PLACE)
+        return told_page(first(filter(only.fits, self.changes), after, limit + 1), limit, AUDIT)
 
     async def versions(self) -> list[StoredVersion]:
         self._ask("versions")

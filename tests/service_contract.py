@@ -44,6 +44,7 @@ import pytest
 
 from amber_ray import errors
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import AuditFilter
 from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.pages import AssetFilter, Page, write_cursor
@@ -2148,6 +2149,43 @@ class ServiceContract:
         assert (await listed()) == [replace(before, state="done", results=4, ready=4)]
         other = await scene.another()
         assert [*await other.list_requests(scene.tenant)] == await listed()
+        [line] = await other.audit(AuditFilter(tenant=scene.tenant))
+        assert (line.what, line.subject) == ("request.accepted", id)
+
+    @case
+    async def test_what_is_changed_is_in_the_log_as_soon_as_it_is_answered(self, scene: Scene) -> None:
+        one, other = scene.pictures(2)
+        await done(scene.service, scene.ask("label", other))
+        scene.close("fresh")
+        id = await accepted(scene.service, scene.ask("fresh", one))
+        await accepted(scene.service, scene.ask("fresh", one), id)
+        await scene.service.cancel(id)
+        scene.open("fresh")
+        version = f"none-of-{scene.tenant}"
+        assert await scene.service.purge(feature="label", version=version) == 0
+
+        async def lines(**only: Any) -> list[tuple[str, str]]:
+            page = await scene.service.audit(AuditFilter(**only), 1)
+            found = [*page]
+            while page.cursor is not None and len(found) < 10:
+                page = await scene.service.audit(AuditFilter(**only), 1, page.cursor)
+                found += page
+            assert all(found[n].time >= found[n + 1].time > 0 for n in range(len(found) - 1))
+            assert all(line.caller and line.outcome == "done" for line in found)
+            return [(line.what, line.subject) for line in found]
+
+        its = [("request.cancelled", id), ("request.accepted", id)]
+        assert await lines(tenant=scene.tenant) == its
+        assert await lines(tenant=scene.tenant, what="request.accepted") == its[1:]
+        assert (await lines(what="values.purged"))[0] == ("values.purged", f"feature label version {version}")
+        assert await lines(tenant=f"{scene.tenant}-other") == await lines(since=4e9) == []
+        for wrong, limit, cursor in (
+            (AuditFilter(what="all"), 1, None),
+            (AuditFilter(), 0, None),
+            (AuditFilter(), 1, "x"),
+        ):
+            with pytest.raises(errors.BadRequest):
+                await scene.service.audit(wrong, limit, cursor)
 
     @case
     async def test_a_value_tells_what_it_was_made_from_down_to_the_media(self, scene: Scene) -> None:

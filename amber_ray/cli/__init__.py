@@ -22,7 +22,7 @@ Starting it is cheap: a subcommand's own imports happen when it runs.
     export        a training set: Parquet files, and what is missing from it
     look          `features`, `explain`, `status` and `failures`: what computes nothing
     deliveries    callbacks that requests asked for, and sending one again
-    known         `assets`, `requests` and `lineage`: what is known of media, requests and values
+    known         `assets`, `requests`, `lineage` and `audit`: what is known of media, requests, values
     graph         the graph of features, drawn
     store         `purge` and `check`
     versions      `stale` and `prune`: versions in the store that the code does not make

@@ -1,18 +1,24 @@
-"""`amber assets`, `requests` and `lineage`: what a server or a store knows, without computing anything."""
+"""`amber assets`, `requests`, `lineage` and `audit`: what a server or a store knows, computing nothing."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import TypeVar
 
-from amber_ray.cli.options import client_of
+from amber_ray.cli.options import client_of, there
 from amber_ray.cli.summary import size
 from amber_ray.cli.terminal import cell, console, note, say, seconds, table
+from amber_ray.cli.token import UNITS, seconds_of
+from amber_ray.core.model.audit import AuditFilter, checked_filter
 from amber_ray.core.model.pages import MOST, Page
 from amber_ray.core.model.provenance import ValueInfo
+from amber_ray.errors import BadRequest
+from amber_ray.store.audit import AuditBook
 from amber_ray.wire import views
 from amber_ray.wire.provenance import encode_lineage
 
@@ -89,6 +95,55 @@ def lineage(args: argparse.Namespace) -> int:
     return 0
 
 
+def audit(args: argparse.Namespace) -> int:
+    """List who changed what, the newest first; of a store without any server."""
+    if args.server is not None and args.store is not None:
+        raise BadRequest("--store and --server exclude each other: a server has its store")
+    since = None if args.since is None else _since(args.since, time.time())
+    only = checked_filter(AuditFilter(since, args.tenant, args.what))
+    if args.server is not None:
+        with client_of(args) as client:
+            found = _up_to(
+                args.limit,
+                lambda limit, cursor: client.audit(
+                    since=since, tenant=args.tenant, what=args.what, limit=limit, cursor=cursor
+                ),
+            )
+    else:
+        told = AuditBook(there(args.store)).read(only, None, args.limit)
+        found = list(told.values)
+        if told.end is not None:
+            _more(found)
+    if args.format == "json":
+        say(json.dumps([views.encode_line(line) for line in found], indent=1))
+        return 0
+    rows = table("time", "what", "subject", "by", "tenant", "outcome", "detail")
+    for line in found:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(line.time))
+        detail = ", ".join(f"{name} {_short(value)}" for name, value in line.detail.items())
+        told_ = (line.subject, line.caller, line.tenant, line.outcome, detail)
+        rows.add_row(at, line.what, *map(cell, told_))
+    console().print(rows)
+    return 0
+
+
+def _short(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _since(text: str, now: float) -> float:
+    """`7d` ago, or a local date and time, as a Unix time. Raises `BadRequest`."""
+    if text[-1:] in UNITS:
+        with contextlib.suppress(BadRequest):
+            return now - seconds_of(text)
+    try:
+        return datetime.fromisoformat(text).timestamp()
+    except (ValueError, OverflowError) as error:
+        raise BadRequest(
+            f"--since takes a time such as 90m, 12h, 7d, 2026-11-29 or 2026-11-29T13:00, not {text!r}"
+        ) from error
+
+
 def _told(node: ValueInfo) -> str:
     """One value in a line."""
     where = "stored" if node.stored else "in memory" if node.memory else "not there"
@@ -107,5 +162,9 @@ def _up_to(most: int, page: Callable[[int, str | None], Page[T]]) -> list[T]:
         cursor = some.cursor
         if cursor is None:
             return found
-    note(f"amber: there may be more than these {len(found):,}; --limit says how many are shown")
+    _more(found)
     return found
+
+
+def _more(found: list[T]) -> None:
+    note(f"amber: there may be more than these {len(found):,}; --limit says how many are shown")

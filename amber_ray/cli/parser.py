@@ -216,6 +216,17 @@ def build() -> Parser:
     _server(deliveries, default=DEFAULT_SERVER)
     _as_json(deliveries)
 
+    audit = _command(commands, "audit", "list who changed what, the newest first", "known:audit")
+    audit.add_argument(
+        "--since", metavar="TIME", help="only from then on: 90m, 12h, 7d ago, or 2026-11-29, 2026-11-29T13:00"
+    )
+    audit.add_argument("--tenant", help="only changes of this tenant")
+    audit.add_argument("--what", metavar="CHANGE", help="only this, such as values.purged or demand.kept")
+    _limit(audit)
+    audit.add_argument("--store", metavar="DIR_OR_URL", help=f"the store (default {DEFAULT_STORE})")
+    _server(audit)
+    _as_json(audit)
+
     backfill = _command(
         commands, "backfill", "compute features of many assets, least urgent first", "backfill:run"
     )

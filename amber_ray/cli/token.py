@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import getpass
 import json
 import re
 import time
+import uuid
+from typing import Any
 
 from amber_ray.cli.options import absolute, there
 from amber_ray.cli.terminal import cell, console, note, say, table
+from amber_ray.core.model.audit import Actor, Change, detail_of, line
 from amber_ray.core.model.trust import Scope
-from amber_ray.errors import BadRequest
+from amber_ray.errors import BadRequest, StoreError
 from amber_ray.serving.keyring import BOUND_SECONDS
+from amber_ray.store.audit import AuditBook
 from amber_ray.store.tokens import TokenBook, TokenRecord
 
 UNITS = {"m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 7 * 86_400.0}
@@ -25,10 +31,13 @@ def new(args: argparse.Namespace) -> int:
     for word, given in (("--rate", args.rate), ("--at-once", args.at_once)):
         if given is not None and not (0 < given < float("inf")):
             raise BadRequest(f"{word} takes a number above 0, not {given}")
-    book = TokenBook(absolute(args.store))
+    store = absolute(args.store)
+    book = TokenBook(store)
     first = not book.read().any
     limits = {"rate": args.rate, "at_once": args.at_once}
-    say(book.add(args.name, args.tenant, scopes, now, expires, **limits))
+    made = book.add(args.name, args.tenant, scopes, now, expires, **limits)
+    _noted(store, "token.made", args.name, args.tenant, scopes=sorted(scopes), expires=expires, **limits)
+    say(made)
     if not args.quiet:
         note("keep it now: the store has its hash alone, so it can't be shown again")
         if first:
@@ -67,9 +76,26 @@ def listed(args: argparse.Namespace) -> int:
 
 def revoke(args: argparse.Namespace) -> int:
     """Revoke a token: servers that run refuse it within seconds."""
-    TokenBook(there(args.store)).revoke(args.name, time.time())
+    store = there(args.store)
+    book = TokenBook(store)
+    book.revoke(args.name, time.time())
+    tenants = {one.tenant for one in book.read().records if one.name == args.name and one.revoked}
+    _noted(store, "token.revoked", args.name, min(tenants) if len(tenants) == 1 else "")
     say(f"{args.name} is revoked; servers refuse it within {BOUND_SECONDS:g} s")
     return 0
+
+
+def _noted(store: str, what: Change, name: str, tenant: str, **detail: Any) -> None:
+    """Have the audit log tell of it. It is done by then: a log that can't be written is said, no more."""
+    try:
+        who = f"{getpass.getuser()} at the command line"
+    except (KeyError, OSError):  # a user without a name
+        who = "the command line"
+    told = line(uuid.uuid4().hex, round(time.time(), 6), what, name, Actor(who), tenant)
+    try:
+        AuditBook(store).write([dataclasses.replace(told, detail=detail_of(detail))])
+    except StoreError as error:
+        note(f"amber: the audit log does not tell of it: {error}")
 
 
 def scopes_of(text: str) -> frozenset[Scope]:

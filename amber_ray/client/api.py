@@ -41,6 +41,7 @@ from amber_ray.client.stored import FOUND_AT_ONCE, load, look_up
 from amber_ray.client.sweep import swept
 from amber_ray.client.windows import Window, windows
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import AuditFilter, AuditLine
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import EVERY_SECONDS, SETTLE_SECONDS, Demand, DemandView, Gone, Noticed
 from amber_ray.core.model.kept import StoredVersion
@@ -491,6 +492,26 @@ class AsyncClient:
     async def replay(self, id: str) -> DeliveryView:
         """Have a callback made again, whatever came of it; by its delivery's id."""
         return await self.service.replay(id)
+
+    async def audit(
+        self,
+        *,
+        since: float | None = None,
+        tenant: str | None = None,
+        what: str | None = None,
+        limit: int = USUAL,
+        cursor: str | None = None,
+    ) -> Page[AuditLine]:
+        """A page of what was changed and by whom, the newest first.
+
+        Args:
+            since: the Unix time from which on; by default as far back as the log goes.
+            tenant: whose; by default everybody's.
+            what: a change such as "values.purged" or "demand.kept".
+            limit: how many, up to 1,000. A page may have fewer, and be followed by others.
+            cursor: `cursor` of the page before. It is None on the last page.
+        """
+        return await self.service.audit(AuditFilter(since, tenant, what), limit, cursor)
 
     async def stats(self) -> dict[str, float]:
         """Counters and gauges by name."""

@@ -25,6 +25,7 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.declare.registry import meaning
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import EVERY_LINE, AuditFilter, AuditLine
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
@@ -246,6 +247,14 @@ class HttpService:
         query = pages.write_query({"tenant": tenant, "state": state}, limit, cursor)
         data = await self._json("GET", "/v1/requests", params=query)
         return pages.decode_page("requests", data, views.decode_info)
+
+    async def audit(
+        self, only: AuditFilter = EVERY_LINE, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[AuditLine]:
+        """`GET /v1/audit`."""
+        query = pages.write_query(pages.write_audit_filter(only), limit, cursor)
+        data = await self._json("GET", "/v1/audit", params=query)
+        return pages.decode_page("audit", data, views.decode_line)
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """`POST /v1/explain`."""

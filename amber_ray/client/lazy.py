@@ -23,6 +23,7 @@ from amber_ray.client.version_lock import remember
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import EVERY_LINE, AuditFilter, AuditLine
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
@@ -242,6 +243,12 @@ class LazyService:
         return (
             Page() if self._engine is None else await self._engine.list_requests(tenant, state, limit, cursor)
         )
+
+    async def audit(
+        self, only: AuditFilter = EVERY_LINE, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[AuditLine]:
+        """See `Service.audit`."""
+        return await self._asked(lambda service: service.audit(only, limit, cursor))
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:
         """See `Service.explain`."""

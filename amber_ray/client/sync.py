@@ -118,6 +118,7 @@ class Client(Facade[AsyncClient]):
     failures = blocking(AsyncClient.failures)
     deliveries = blocking(AsyncClient.deliveries)
     replay = blocking(AsyncClient.replay)
+    audit = blocking(AsyncClient.audit)
     stats = blocking(AsyncClient.stats)
     purge = blocking(AsyncClient.purge)
     asset = blocking(AsyncClient.asset)

@@ -144,6 +144,7 @@ def _caller(record: TokenRecord) -> Caller:
         brings_code=True,
         rate=record.rate,
         at_once=record.at_once,
+        token=record.name,
     )
 
 

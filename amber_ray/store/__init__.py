@@ -20,6 +20,7 @@
     │            `requests` and `records` there
     purge_log    purges of the last day; repeated by `fabric.shard.purging`   <store>/purges/
     deliveries   webhooks to be sent, and those that were; by `fabric.shard`    <store>/deliveries/
+    audit        who changed what: lines in Parquet                             <store>/audit/
     demands      what is wanted of which media, and how that stands             <store>/demands/
     ├ runs       what a demand is true of: long sorted tables; listings         <store>/demands/runs/
     tokens       hashes of API tokens; `amber token` alone writes them          <store>/tokens/
@@ -30,7 +31,7 @@
 When to write and what to evict is decided by `core.ledger.memory`; `fabric.shard.spill` has it done, by
 `fabric.worker.store_tasks`.
 
-`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `TokenBook`, `DemandBook`, `DeliveryBook`, `Runs`, `Lease`
-and `KeyIndex` are what other rooms use. They raise `StoreError` for whatever can't be read or written now,
-and a subclass of it for what is known to be damaged.
+`ValueStore`, `AssetPacks`, `Journal`, `PurgeLog`, `TokenBook`, `DemandBook`, `DeliveryBook`, `AuditBook`,
+`Runs`, `Lease` and `KeyIndex` are what other rooms use. They raise `StoreError` for whatever can't be read or
+written now, and a subclass of it for what is known to be damaged.
 """

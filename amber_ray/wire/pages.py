@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
+from amber_ray.core.model.audit import AuditFilter
+from amber_ray.core.model.audit import checked_filter as checked_lines
 from amber_ray.core.model.pages import (
     USUAL,
     AssetFilter,
@@ -25,6 +27,7 @@ T = TypeVar("T")
 
 MAX_CURSOR = 4 * MAX_URI
 """Characters of a cursor: it may hold a URI, of several bytes a character, in base64."""
+AUDIT_FILTERS = ("since", "tenant", "what")
 ASSET_FILTERS = ("prefix", "kind", "min_duration", "max_duration", "uploads")
 
 
@@ -81,6 +84,20 @@ def write_asset_filter(only: AssetFilter) -> dict[str, Any]:
         "min_duration": only.min_duration,
         "max_duration": only.max_duration,
         "uploads": None if only.uploads else False,
+    }
+
+
+def read_audit_filter(filters: Mapping[str, str], tenant: str | None) -> AuditFilter:
+    """Read which lines of the audit log are meant, of a tenant or of any. Raises `BadRequest`."""
+    return checked_lines(AuditFilter(_seconds(filters, "since"), tenant, filters.get("what")))
+
+
+def write_audit_filter(only: AuditFilter) -> dict[str, Any]:
+    """Write which lines of the audit log are meant, for a query."""
+    return {
+        "since": None if only.since is None else repr(only.since),
+        "tenant": only.tenant,
+        "what": only.what,
     }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import AuditLine
 from amber_ray.core.model.callback import DeliveryView
 from amber_ray.core.model.request import MISSING, AssetFailure, AssetRef, ExplainedStep, RequestView, Result
 from amber_ray.core.model.service import FeatureInfo, RequestEvent
@@ -36,6 +37,7 @@ __all__ = [
     "decode_failure",
     "decode_feature",
     "decode_info",
+    "decode_line",
     "decode_request",
     "decode_result",
     "decode_step",
@@ -47,6 +49,7 @@ __all__ = [
     "encode_failure",
     "encode_feature",
     "encode_info",
+    "encode_line",
     "encode_request",
     "encode_result",
     "encode_step",
@@ -84,6 +87,17 @@ def decode_delivery(data: Mapping[str, Any]) -> DeliveryView:
     """Read what `encode_delivery` wrote."""
     with Reading("a delivery"):
         return DeliveryView(**{field.name: data[field.name] for field in dataclasses.fields(DeliveryView)})
+
+
+def encode_line(line: AuditLine) -> dict[str, Any]:
+    """Encode a line of the audit log."""
+    return dataclasses.asdict(line)
+
+
+def decode_line(data: Mapping[str, Any]) -> AuditLine:
+    """Read what `encode_line` wrote."""
+    with Reading("a line of the audit log"):
+        return AuditLine(**{field.name: data[field.name] for field in dataclasses.fields(AuditLine)})
 
 
 # Results and requests

@@ -36,6 +36,7 @@ import numpy as np
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import EVERY_LINE, AuditFilter, AuditLine
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
@@ -459,6 +460,11 @@ class SimulatedService(Service):
 
     async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
         return await self._ask(lambda engine: engine.replay(id, tenant=tenant))
+
+    async def audit(
+        self, only: AuditFilter = EVERY_LINE, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[AuditLine]:
+        return await self._ask(lambda engine: engine.audit(only, limit, cursor))
 
     async def list_requests(
         self,

@@ -19,10 +19,11 @@ T = TypeVar("T")
 
 
 class Faults:
-    """Does to the world what a scenario says."""
+    """Does to the world what a scenario says. `purges` are under way: what they are told may be old."""
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self.purges = 0
 
     def happen(self, it: Happening) -> None:
         """Let it happen; the rest is the cluster's business."""
@@ -103,6 +104,11 @@ class Faults:
 
     async def _purge(self, it: Happening) -> None:
         """Somebody purges an asset or a feature, and asks again until it is done."""
+        self.purges += 1
+        await self._purged(it)
+        self.purges -= 1
+
+    async def _purged(self, it: Happening) -> None:
         world = self._world
         asset = feature = None
         if it.much < 0.5:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from amber_ray.core.deliveries.record import Delivery
+from amber_ray.core.model.audit import AuditFilter, AuditLine, LinePlace
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion, unit_per
 from amber_ray.core.model.pages import Told, first
 from amber_ray.core.model.provenance import Place, ValueInfo, merged
@@ -97,6 +98,7 @@ class Store:
         self.quarantine: list[str] = []
         self.journal: dict[str, str] = {}
         self.deliveries: dict[str, str] = {}
+        self.audit: dict[str, AuditLine] = {}
         self.purges: list[Purge] = []
         self.rewritten: set[str] = set()
         self.writers: dict[Process, RewriteWatch] = {}
@@ -575,6 +577,30 @@ class SimDeliveries:
         if self._world.chance("restore", "deliveries"):
             raise StoreError("the deliveries can't be read now")
         return [Delivery.from_json(json.loads(text)) for text in self._records.values()]
+
+
+class SimAudit:
+    """The audit log of the store, as the first shard's process sees it."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._lines = world.store.audit
+
+    async def write(self, lines: Sequence[AuditLine]) -> None:
+        """See `Audit.write`."""
+        await asyncio.sleep(0.02 * self._world.draws.unit("audit", lines[0].id))
+        self._world.store.trouble("the audit log")
+        for line in lines:
+            self._lines.setdefault(line.id, line)
+        await asyncio.sleep(0.01 * self._world.draws.unit("audit", lines[0].id))
+
+    async def read(self, only: AuditFilter, after: LinePlace | None, most: int) -> Told[AuditLine]:
+        """See `Audit.read`."""
+        await asyncio.sleep(0.02)
+        return first((line for line in self._lines.values() if only.fits(line)), after, most)
+
+    async def tidy(self, now: float) -> None:
+        """See `Audit.tidy`."""
 
 
 class SimLease:

@@ -42,7 +42,7 @@ from tests.simulation.network import Gone, Message, Node
 from tests.simulation.oracle import NEWS_SECONDS, Oracle
 from tests.simulation.receiver import HOST, SECRETS, Receiver
 from tests.simulation.scenario import CALLED, FEATURES, FOUND, GATHERED, SMALL_GPU, Ask, Read, Scenario
-from tests.simulation.store import EngineParts, SimDeliveries, SimJournal, SimLease, SimParts, Store
+from tests.simulation.store import EngineParts, SimAudit, SimDeliveries, SimJournal, SimLease, SimParts, Store
 
 START = 1000.0
 REST_SECONDS = 400.0
@@ -162,6 +162,7 @@ class World:
             demands=demands,
             stewards=stewards,
             tracer=self.tracer,
+            audit=SimAudit(self) if number == 0 else None,
         )
         shard = Shard(self.settings, number, ports, code)
         shard.context.ledger.expanded_at_once = AT_ONCE[self.scenario.seed % len(AT_ONCE)]
@@ -327,7 +328,7 @@ class World:
             states = {e.state for e in ledger.entries.values()}
             if not states <= {State.HOT, State.KEPT, State.FAILED}:
                 return f"steps of {node.name}: {states}"
-        return ""
+        return "a purge" if self.faults.purges else ""
 
     async def _read_all(self) -> None:
         """Somebody reads all that is stored by its keys."""

@@ -17,6 +17,7 @@
     stats        names of what is counted, with labels
     demand_stats how demands stand, under such names
     trace        spans: what a request's are, whichever process they are measured in
+    audit        who acts, and the lines that say what was changed
     trust        who asks, and what they may: scopes, callers, tenants
     service      `Service`, the protocol that engine and clients implement; values, events of a request
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import EVERY_LINE, AuditFilter, AuditLine
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
@@ -255,6 +256,15 @@ class Service(Protocol):
 
         It only makes sooner what a sweep would find: an event that is lost costs time, one that is told twice
         a look. With `tenant` only that tenant's demands are told.
+        """
+        ...
+
+    async def audit(
+        self, only: AuditFilter = EVERY_LINE, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[AuditLine]:
+        """A page of what was changed and by whom, the newest first; see `core.model.audit`.
+
+        Whatever was answered by now is in it. Raises `BadRequest` for a filter, limit or cursor that is none.
         """
         ...
 

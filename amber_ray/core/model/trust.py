@@ -32,7 +32,8 @@ EVERY_SCOPE = frozenset(Scope)
 class Caller:
     """Who asks.
 
-    - `name`: of the token, or what stands for one, for messages and the log;
+    - `name`: of the token, or what stands for one, for messages and the log; `token`: the token's name alone,
+      empty without one;
     - `tenant`: the only one that it asks for; None: any that it names;
     - `scopes`: what it may do;
     - `brings_code`: whether it may register features, if the server takes any;
@@ -46,6 +47,7 @@ class Caller:
     brings_code: bool
     rate: float | None = None
     at_once: int | None = None
+    token: str = ""
 
     def require(self, *scopes: Scope) -> None:
         """Raise `Forbidden` unless the caller has one of the scopes."""

@@ -20,6 +20,7 @@ import ray
 from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.lineage import Lineage
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import EVERY_LINE, AuditFilter, AuditLine
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
@@ -329,6 +330,13 @@ class GatewayService:
     ) -> Page[RequestInfo]:
         """See `Service.list_requests`."""
         page: Page[RequestInfo] = await self._call("list_requests", tenant, state, limit, cursor)
+        return page
+
+    async def audit(
+        self, only: AuditFilter = EVERY_LINE, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[AuditLine]:
+        """See `Service.audit`."""
+        page: Page[AuditLine] = await self._call("audit", only, limit, cursor)
         return page
 
     async def explain(self, request: ComputeRequest) -> list[ExplainedStep]:

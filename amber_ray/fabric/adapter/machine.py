@@ -11,7 +11,8 @@ import time
 import uuid
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 
-from amber_ray.core.model.pages import AssetFilter, Page
+from amber_ray.core.model.audit import AuditFilter, AuditLine, LinePlace
+from amber_ray.core.model.pages import AssetFilter, Page, Told
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, TooLarge, UnknownAsset
@@ -19,6 +20,7 @@ from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
 from amber_ray.media.source import GONE
 from amber_ray.settings import Settings
+from amber_ray.store.audit import AuditBook
 
 QUEUED_CHUNKS = 8
 """Upload chunks held between the network and the disk."""
@@ -151,3 +153,33 @@ class RandomIdentity:
     def new_id(self) -> str:
         """See `Identity.new_id`."""
         return uuid.uuid4().hex
+
+
+class AuditFiles:
+    """The audit log under the store. Implements `fabric.shard.ports.Audit`."""
+
+    def __init__(self, settings: Settings, fence: Callable[[], None] | None) -> None:
+        self._settings = settings
+        self._fence = fence
+        self._made: AuditBook | None = None
+
+    async def write(self, lines: Sequence[AuditLine]) -> None:
+        """See `Audit.write`."""
+        await asyncio.to_thread(lambda: self._book().write(lines))
+
+    async def read(self, only: AuditFilter, after: LinePlace | None, most: int) -> Told[AuditLine]:
+        """See `Audit.read`."""
+        return await asyncio.to_thread(lambda: self._book().read(only, after, most))
+
+    async def tidy(self, now: float) -> None:
+        """See `Audit.tidy`."""
+        await asyncio.to_thread(lambda: self._book().tidy(now))
+
+    def _book(self) -> AuditBook:
+        """Made when it is needed first: the store may not be ours before, and mostly nothing is changed."""
+        if self._made is None:
+            settings = self._settings
+            self._made = AuditBook(
+                settings.store, self._fence, seconds=settings.audit_seconds, most_bytes=settings.audit_bytes
+            )
+        return self._made

@@ -55,6 +55,7 @@ class StoreReader:
     def __init__(self, settings: Settings, registry: Registry, catalogue: Catalogue) -> None:
         settings = settings.replace(shards=1, replicas=1)
         self.wanting = asyncio.Event()
+        self._settings = settings
         self._gpus = _gpus(settings)
         self._store = ValueStore(settings.store, self._fence, make=False)
         self._parts: list[str] = []
@@ -140,6 +141,7 @@ class StoreReader:
             assets=_Assets(catalogue),
             clock=machine.MachineClock(),
             process=_ThisProcess(self.wanting),
+            audit=machine.AuditFiles(self._settings, self._fence),
         )
 
 

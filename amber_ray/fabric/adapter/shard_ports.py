@@ -474,6 +474,7 @@ def ports(settings: Settings, shard: int) -> Ports:
         demands=FileDemands(DemandBook(settings.store, fence)) if shard == 0 else None,
         stewards=RayStewards(settings) if shard == 0 else None,
         tracer=tracing.tracer(settings),
+        audit=machine.AuditFiles(settings, fence) if shard == 0 else None,
     )
 
 

@@ -17,6 +17,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from amber_ray.core.model.audit import Actor, acting
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus
 from amber_ray.errors import AmberError, Unavailable
 from amber_ray.fabric.demands.ports import Ports
@@ -80,10 +81,12 @@ class Keeper:
 
     async def run(self) -> None:
         """Sweep for ever; ends when somebody else keeps the demand."""
-        async with asyncio.TaskGroup() as group:
-            watching = group.create_task(self._watch())
-            await self._sweep_for_ever()
-            watching.cancel()
+        demand = self.record.demand
+        with acting(Actor(f"the demand {demand.name!r}", demand.tenant)):
+            async with asyncio.TaskGroup() as group:
+                watching = group.create_task(self._watch())
+                await self._sweep_for_ever()
+                watching.cancel()
 
     async def _watch(self) -> None:
         """Hear what the machine tells of its folders; where it can't, sweeps find the same later."""

@@ -3,6 +3,7 @@
     engine         `Engine`: each method of `Service`, and which of the modules below answers it
     single_flight  starts, joins, accepts and gives up requests; where a caller's hang-up withdraws one
     callbacks      requests whose end somebody is to be told of: both are kept before either is answered
+    audit          has what is changed here written down before it is answered
     registries     what is planned with: the service's own registry, and those that callers brought
     planner        assets resolved, the plan made, and split into each shard's part
     requests       which requests are tracked, their answers and events (progress, result, done); tells shards

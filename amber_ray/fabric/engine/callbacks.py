@@ -15,8 +15,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from amber_ray.core.deliveries.policy import Policy
+from amber_ray.core.model.audit import host_of
 from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import ComputeRequest, RequestView
+from amber_ray.fabric.engine.audit import Auditor
 from amber_ray.fabric.engine.requests import RequestTracker
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.fabric.engine.single_flight import SingleFlight
@@ -33,11 +35,13 @@ class Callbacks:
         flight: SingleFlight,
         tracker: RequestTracker,
         shards: Sequence[ShardClient],
+        auditor: Auditor,
     ) -> None:
         self._policy = Policy.of(settings)
         self._flight = flight
         self._tracker = tracker
         self._shards = shards
+        self._auditor = auditor
 
     async def compute(self, request: ComputeRequest, callback: Callback, wait: float, id: str) -> RequestView:
         """See `Service.compute`. Raises `BadRequest` for a URL that may not be called."""
@@ -45,7 +49,10 @@ class Callbacks:
         request = dataclasses.replace(request, callback=callback)
         view = await self._flight.compute(request, 0.0, id)
         promise = Promise(view.id, view.tenant, callback, len(view.failed_assets), _end(view))
-        await self._shards[0].call("promise", promise)
+        async with self._auditor.change(
+            "callback.promised", view.id, view.tenant, host=host_of(callback.url), on=callback.on
+        ):
+            await self._shards[0].call("promise", promise)
         if view.state == "running" and wait > 0:
             view = await self._tracker.status(view.id, wait)
         return view

@@ -26,6 +26,16 @@ from amber_ray.core.declare.feature import FeatureSpec
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model import asked
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import (
+    AUDIT,
+    EVERY_LINE,
+    AuditFilter,
+    AuditLine,
+    checked_filter,
+    host_of,
+    without_secrets,
+)
+from amber_ray.core.model.audit import PLACE as AUDIT_PLACE
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView, Noticed
 from amber_ray.core.model.kept import Kept, StoredVersion, joined
@@ -48,6 +58,7 @@ from amber_ray.core.model.stats import BYTES_REPLICA, OF_ENGINES, cumulated
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.wanted import wanted
 from amber_ray.errors import AmberError, BadRequest, MediaError, UnknownAsset
+from amber_ray.fabric.engine.audit import Auditor
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
 from amber_ray.fabric.engine.callbacks import Callbacks
 from amber_ray.fabric.engine.explaining import explained
@@ -67,6 +78,8 @@ log = logging.getLogger("amber.engine")
 
 PURGE_SECONDS = 3600.0
 """Longest wait for a purge: it may rewrite much of the store."""
+CLOSE_SECONDS = 5.0
+"""Longest wait for lines of the audit log that are on their way, at the end."""
 TROUBLES_SECONDS = 3.0
 """A shard that says nothing for so long is in trouble."""
 
@@ -97,6 +110,7 @@ class Engine:
         )
         # The first shard adds up those of all engines.
         counts = Counter(dict.fromkeys(OF_ENGINES, 0))
+        self._auditor = Auditor(self._shards, ports.clock, ports.identity, self._spawn)
         self._flight = SingleFlight(
             self._planner,
             self._requests,
@@ -105,10 +119,11 @@ class Engine:
             self._spawn,
             counts,
             ports.tracer,
+            self._auditor,
             told=settings.replicas > 1,
             reading=ports.reading,
         )
-        self._callbacks = Callbacks(settings, self._flight, self._requests, self._shards)
+        self._callbacks = Callbacks(settings, self._flight, self._requests, self._shards, self._auditor)
         self._reader = ValueReader(
             self._registries, self._shards, ports.objects, self._cache, answers, places, near, counts
         )
@@ -158,6 +173,7 @@ class Engine:
         if self._sweeping is not None:
             self._sweeping.cancel()
         await self._flight.close()
+        await self._auditor.close(CLOSE_SECONDS)
         await asyncio.gather(*(shard.close() for shard in self._shards))
         for task in list(self._background):
             task.cancel()
@@ -191,7 +207,9 @@ class Engine:
         if specs:
             registry = self._registries.derive(base, specs, code, self._requests.registries())
             blob = self._registries.blobs[registry.digest]
-            await asyncio.gather(*(s.call("publish", registry.digest, blob) for s in self._shards))
+            names = [spec.name for spec in specs]
+            async with self._auditor.change("features.registered", registry.digest, features=names):
+                await asyncio.gather(*(s.call("publish", registry.digest, blob) for s in self._shards))
         return registry.view()
 
     async def _find(self, digest: str) -> None:
@@ -210,7 +228,10 @@ class Engine:
 
     async def add_asset(self, uri: str) -> Asset:
         """Identify and probe the media at `uri`."""
-        return await self._ports.assets.add(uri)
+        async with self._auditor.change("asset.added", "") as told:
+            asset = await self._ports.assets.add(uri)
+            told |= {"subject": asset.id, "uri": without_secrets(asset.uri)}
+        return asset
 
     async def list_assets(
         self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None
@@ -221,7 +242,10 @@ class Engine:
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """Keep the bytes under the store and return their asset. Raises `TooLarge`."""
         limit = self.settings.limits.upload_bytes
-        return await self._ports.assets.upload(chunks, media_type, limit)
+        async with self._auditor.change("asset.uploaded", "") as told:
+            asset = await self._ports.assets.upload(chunks, media_type, limit)
+            told |= {"subject": asset.id, "bytes": asset.bytes}
+        return asset
 
     # --- requests
 
@@ -249,7 +273,10 @@ class Engine:
 
     async def cancel(self, id: str) -> RequestView:
         """End the request for everyone; work that others wait for goes on. A finished one stays as it is."""
-        return await self._requests.cancel(id)
+        async with self._auditor.change("request.cancelled", id) as told:
+            view = await self._requests.cancel(id)
+            told |= {"tenant": view.tenant, "state": view.state}
+        return view
 
     async def list_requests(
         self,
@@ -296,7 +323,9 @@ class Engine:
 
     async def replay(self, id: str, *, tenant: str | None = None) -> DeliveryView:
         """See `Service.replay`."""
-        view: DeliveryView = await self._shards[0].call("replay", id, tenant)
+        async with self._auditor.change("delivery.replayed", id) as told:
+            view: DeliveryView = await self._shards[0].call("replay", id, tenant)
+            told |= {"tenant": view.tenant, "host": host_of(view.url)}
         return view
 
     # --- values
@@ -345,7 +374,11 @@ class Engine:
         """Forget values that match all the filters given; returns how many."""
         if asset is None and feature is None and version is None:
             raise BadRequest("purge needs at least one of asset, feature and version")
-        gone = await self._shards[0].call("purge", asset, feature, version, seconds=PURGE_SECONDS)
+        named = {"asset": asset, "feature": feature, "version": version}
+        subject = " ".join(f"{name} {value}" for name, value in named.items() if value is not None)
+        async with self._auditor.change("values.purged", subject) as told:
+            gone = await self._shards[0].call("purge", asset, feature, version, seconds=PURGE_SECONDS)
+            told["values"] = len(gone)
         self._requests.forget_values(gone)
         return len(gone)
 
@@ -356,7 +389,16 @@ class Engine:
         demand.check()
         self.by(demand)
         await self._ports.assets.admit(demand.prefixes)
-        view: DemandView = await self._shards[0].call("keep", demand, self._ports.identity.new_id())
+        places = [without_secrets(prefix) for prefix in demand.prefixes]
+        async with self._auditor.change(
+            "demand.kept",
+            demand.name,
+            demand.tenant,
+            features=demand.features,
+            prefixes=places,
+            gone=demand.gone,
+        ):
+            view: DemandView = await self._shards[0].call("keep", demand, self._ports.identity.new_id())
         return view
 
     async def demands(self) -> list[DemandView]:
@@ -365,7 +407,10 @@ class Engine:
 
     async def stop_keeping(self, name: str) -> bool:
         """Forget a demand; see `Service.stop_keeping`."""
-        return bool(await self._shards[0].call("stop_keeping", name, self._ports.identity.new_id()))
+        async with self._auditor.change("demand.stopped", name) as told:
+            found = bool(await self._shards[0].call("stop_keeping", name, self._ports.identity.new_id()))
+            told["found"] = found
+        return found
 
     async def notify(self, uris: Sequence[str], tenant: str | None = None) -> Noticed:
         """Tell that something has happened at these places; see `Service.notify`."""
@@ -394,6 +439,15 @@ class Engine:
         """Wait until the values that were ready in these lives are stored. False: one of them is over."""
         calls = (s.call("stored", life) for s, life in zip(self._shards, incarnations, strict=True))
         return all(await asyncio.gather(*calls))
+
+    async def audit(
+        self, only: AuditFilter = EVERY_LINE, limit: int = USUAL, cursor: str | None = None
+    ) -> Page[AuditLine]:
+        """A page of what was changed, the newest first; see `Service.audit`."""
+        checked_limit(limit), checked_filter(only)
+        after = read_cursor(AUDIT, cursor, *AUDIT_PLACE)
+        told: Told[AuditLine] = await self._shards[0].call("audit", only, after, limit + 1)
+        return told_page(told, limit, AUDIT)
 
     async def versions(self) -> list[StoredVersion]:
         """See `Service.versions`."""

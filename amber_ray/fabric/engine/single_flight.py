@@ -30,6 +30,7 @@ from amber_ray.core.model.stats import CLASSES, HITS_REPLICA, HITS_STORE, Named,
 from amber_ray.core.model.trace import Tracer
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Unavailable
+from amber_ray.fabric.engine.audit import Auditor
 from amber_ray.fabric.engine.planner import Planned, RequestPlanner
 from amber_ray.fabric.engine.ports import Clock, Spawn
 from amber_ray.fabric.engine.request import (
@@ -64,6 +65,7 @@ class SingleFlight:
         spawn: Spawn,
         counts: Counter[str],
         tracer: Tracer,
+        auditor: Auditor,
         *,
         told: bool,
         reading: bool,
@@ -75,6 +77,7 @@ class SingleFlight:
         self._spawn = spawn
         self._counts = counts
         self._tracer = tracer
+        self._auditor = auditor
         self._told = told
         self._reading = reading
         self._tenants = Named()
@@ -369,6 +372,13 @@ class SingleFlight:
             for outcome in outcomes:
                 if isinstance(outcome, BaseException):
                     raise outcome
+            await self._auditor.note(
+                "request.accepted",
+                tracked.id,
+                tracked.tenant,
+                features=interest.request.features,
+                assets=len(interest.request.assets),
+            )
             interest.accepted = True
         except Exception as error:  # noqa: BLE001 - those whose time is up are told
             interest.unaccepted = error

@@ -21,6 +21,7 @@
     purging       purges and compaction over all shards: writes held off, parts rewritten, copies called back
 
     deliveries    callbacks, at the first shard: what is promised, when it is sent, what came of it
+    audit         the log of changes, at the first shard: lines taken in and written
     demands       which demands there are and how they stand; names the process that sees to them
 
     maintenance   runs what is due every few seconds or hours; `shard` lists what that is

@@ -17,6 +17,7 @@ import numpy as np
 
 from amber_ray.core.deliveries.record import Delivery, Outcome
 from amber_ray.core.deliveries.urls import CallbackUrl
+from amber_ray.core.model.audit import AuditFilter, AuditLine, LinePlace
 from amber_ray.core.model.demands import DemandState
 from amber_ray.core.model.kept import Kept, StoredVersion
 from amber_ray.core.model.pages import Told
@@ -375,6 +376,22 @@ class Stewards(Protocol):
         ...
 
 
+class Audit(Protocol):
+    """The audit log; only the owner of the store has one. Raises `StoreError`."""
+
+    async def write(self, lines: Sequence[AuditLine]) -> None:
+        """Add lines; on return they are durable."""
+        ...
+
+    async def read(self, only: AuditFilter, after: LinePlace | None, most: int) -> Told[AuditLine]:
+        """The first lines that are meant after a place, the newest first."""
+        ...
+
+    async def tidy(self, now: float) -> None:
+        """Join small files, and drop what is too old or too much at a Unix time."""
+        ...
+
+
 class Clock(Protocol):
     """Time. Pauses are those of the event loop."""
 
@@ -401,7 +418,10 @@ class Process(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All of a shard's ports. Without `demands` and `stewards` it is a shard that keeps no demands."""
+    """All of a shard's ports.
+
+    Without `demands` and `stewards` it is a shard that keeps no demands, without `audit` one that has no log.
+    """
 
     cluster: Cluster
     parts: Parts
@@ -416,3 +436,4 @@ class Ports:
     demands: Demands | None = None
     stewards: Stewards | None = None
     tracer: Tracer = UNTRACED
+    audit: Audit | None = None

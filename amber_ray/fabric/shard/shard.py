@@ -11,7 +11,7 @@ Everything runs on one event loop, so between two `await`s nothing else happens:
       ┌───────────┬─────────────┬───┴───────┬────────────┬──────────────┐
     requests   dispatch ──── actor_pools   spill ───── restore       purging
     (answers)     └── forwarding            └── listing ──┘        maintenance
-        └── deliveries (of the first shard)
+        └── deliveries, demands, audit (of the first shard)
 
 Must not know: Ray, threads, files, engines.
 """
@@ -26,6 +26,7 @@ from typing import Any
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import Ledger, shown
 from amber_ray.core.model import asked
+from amber_ray.core.model.audit import AuditFilter, AuditLine, LinePlace
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demand_stats import demand_stats
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, DemandView, Noticed
@@ -38,6 +39,7 @@ from amber_ray.core.scheduler.costs import Means
 from amber_ray.core.state import events as ev
 from amber_ray.errors import Unavailable
 from amber_ray.fabric.shard import forwarding, inspection
+from amber_ray.fabric.shard.audit import AuditDesk
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.deliveries import LOOK_SECONDS, Deliveries
 from amber_ray.fabric.shard.demands import DemandDesk
@@ -119,6 +121,9 @@ class Shard:
         self._desk: DemandDesk | None = None
         if shard == 0 and ports.demands is not None and ports.stewards is not None:
             self._desk = DemandDesk(context, ports.demands, ports.stewards)
+        self._audit: AuditDesk | None = None
+        if shard == 0 and ports.audit is not None:
+            self._audit = AuditDesk(ports.audit, ports.clock)
         self._background: set[asyncio.Task[None]] = set()
         self._poke = asyncio.Event()
         self._started: asyncio.Task[None] | None = None
@@ -141,6 +146,11 @@ class Shard:
                 PeriodicTask("drop what was purged", 10.0, lambda: rewriter.again(STRAGGLER_SECONDS)),
                 PeriodicTask("forget old requests", 3600.0, requests.sweep_journal),
                 PeriodicTask("look after deliveries", LOOK_SECONDS, self._deliveries.look),
+            ]
+        if self._audit is not None:
+            tasks += [
+                PeriodicTask("write what the audit log lacks", 5.0, self._audit.flush),
+                PeriodicTask("tidy the audit log", 60.0, self._audit.tidy),
             ]
         if self._desk is not None:
             tasks.append(PeriodicTask("have the demands seen to", 5.0, self._desk.load, soon=True))
@@ -284,6 +294,8 @@ class Shard:
             self._feed(ev.Tick())
             await asyncio.sleep(0.01)
         self._dispatcher.pools.close()
+        if self._audit is not None:
+            await self._audit.flush()
         if self.context.shard == 0:
             self._ports.lease.release()
         return not (ledger.unspilled or ledger.spilling)
@@ -581,6 +593,19 @@ class Shard:
         """A steward has something to note; see `DemandDesk.note`."""
         return await (await self._demands()).note(steward, id, number, state)
 
+    # --- the audit log: the first shard alone is asked
+
+    async def audited(self, lines: Sequence[AuditLine]) -> None:
+        """An engine has changed something; see `AuditDesk.write`. Without a log nothing is kept."""
+        await self._up()
+        if self._audit is not None:
+            await self._audit.write(lines)
+
+    async def audit(self, only: AuditFilter, after: LinePlace | None, most: int) -> Told[AuditLine]:
+        """The newest changes after a place; see `AuditDesk.read`."""
+        await self._up()
+        return Told() if self._audit is None else await self._audit.read(only, after, most)
+
     async def versions(self) -> list[StoredVersion]:
         """What is stored of each feature and version."""
         await self._up()
@@ -601,7 +626,10 @@ class Shard:
         """What keeps this shard from its work now, a few words each."""
         await self._up()
         upkeep = [self._upkeep] if self._lease_upkeep is None else [self._upkeep, self._lease_upkeep]
-        return [f"shard {self.context.shard}: {told}" for some in upkeep for told in some.troubles()]
+        lacking = 0 if self._audit is None else self._audit.unwritten
+        log_ = [f"{lacking:,} lines of the audit log are not written"] if lacking else []
+        every = [*(told for some in upkeep for told in some.troubles()), *log_]
+        return [f"shard {self.context.shard}: {told}" for told in every]
 
     async def stats(self, session: str = "", counts: Counts = NO_COUNTS) -> dict[str, float]:
         """Counters and gauges of this shard; asked by a session, with what all engines have counted."""

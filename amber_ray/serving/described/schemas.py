@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, get_args
 
+from amber_ray.core.model.audit import CHANGES
 from amber_ray.core.model.callback import DELIVERY_STATES, EVENTS
 from amber_ray.core.model.demand_codec import status_to_json
 from amber_ray.core.model.demands import (
@@ -93,6 +94,17 @@ EXAMPLES: dict[str, Any] = {
         "refresh": False,
         "deadline": 600,
         "callback": {"url": "https://hooks.example/amber", "on": ["done", "failed"]},
+    },
+    "AuditLine": {
+        "id": "5b1f0c7e9d2a4386b7c8d9e0f1a2b3c4",
+        "time": 1764428412.25,
+        "what": "values.purged",
+        "subject": "feature redness version 1",
+        "tenant": "search",
+        "caller": "nightly",
+        "request": "6f2d1c0b9a8e7f6d5c4b3a29",
+        "outcome": "done",
+        "detail": {"values": 1200},
     },
     "Delivery": {
         "id": f"end_{REQUEST}",
@@ -629,6 +641,23 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "MessageResults": _object("ready failed", ready=COUNT, failed=COUNT),
     "MessageLinks": _object("request", request={**TEXT, "description": "a path of this server"}),
+    "AuditLine": _object(
+        "id time what subject tenant caller request outcome detail",
+        id=TEXT,
+        time={**NUMBER, "description": "seconds since 1970"},
+        what={"type": "string", "enum": list(CHANGES)},
+        subject={**TEXT, "description": "the id or name of what was changed"},
+        tenant={**TEXT, "description": "whose it is, or of whom that was who did it; empty if nobody's"},
+        caller={**TEXT, "description": "the name of the token, or what stands for one"},
+        request={**TEXT, "description": "the `X-Request-Id` of the answer; empty where nobody asked by HTTP"},
+        outcome={
+            **TEXT,
+            "description": "`done`, `interrupted` if the caller hung up, else the error of what may be done "
+            "all the same",
+        },
+        detail={"type": "object", "additionalProperties": True},
+    ),
+    "AuditLinePage": _page("audit", "AuditLine"),
     "DeliveryList": _object("deliveries", deliveries=_list(ref("Delivery"))),
     "Callback": {
         **_object(

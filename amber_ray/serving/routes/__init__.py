@@ -8,6 +8,7 @@
     deliveries  GET /v1/deliveries, and POST /v1/deliveries/{id}/replay: callbacks
     demands     GET /v1/demands; PUT, GET and DELETE /v1/demands/{name}
     events      POST /v1/events: what has happened to media
+    audit       GET /v1/audit: who changed what
     registry    POST /v1/registry: features as source text, where the server takes any
     health      GET /healthz, /readyz, /metrics, /v1/stats and /v1/failures
     page        GET /, /docs and /openapi.json
@@ -20,6 +21,7 @@ from __future__ import annotations
 
 from amber_ray.serving.routes import (
     assets,
+    audit,
     compute,
     deliveries,
     demands,
@@ -42,6 +44,7 @@ PATHS: list[Path] = [
     *deliveries.PATHS,
     *demands.PATHS,
     *events.PATHS,
+    *audit.PATHS,
     *registry.PATHS,
     *health.PATHS,
 ]

@@ -22,10 +22,14 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
+from amber_ray.core.model.audit import Actor, acting
 from amber_ray.core.model.trust import Caller, Scope
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import Part, operation
 from amber_ray.wire.json import quote
+
+CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+"""Methods that may change something, and so by whom is noted."""
 
 Handler = Callable[[AppContext, Request], Awaitable[ASGIApp]]
 
@@ -85,6 +89,11 @@ def caller_of(request: Request) -> Caller:
     return caller
 
 
+def _actor(scope: AsgiScope) -> Actor:
+    caller: Caller = scope["amber.caller"]
+    return Actor(caller.token or caller.name, caller.tenant or "", scope["amber.request_id"])
+
+
 def route(path: str, context: AppContext, **handlers: Guarded) -> Route:
     """A route for a path that OpenAPI says nothing of, its handlers named by their methods."""
     return Route(path, Endpoint(context, handlers, path), methods=None)
@@ -111,7 +120,12 @@ class Endpoint:
         if guarded is not None:
             if guarded.scopes is not None and scope["amber.caller"].scopes.isdisjoint(guarded.scopes):
                 scope["amber.caller"].require(*sorted(guarded.scopes))
-            response = await guarded.handler(self._context, Request(scope, receive, send))
+            request = Request(scope, receive, send)
+            if scope["method"] in CHANGING and guarded.scopes is not None:
+                with acting(_actor(scope)):
+                    response = await guarded.handler(self._context, request)
+            else:
+                response = await guarded.handler(self._context, request)
         elif scope["method"] == "OPTIONS":
             response = Response(status_code=204, headers={"Allow": self.allow})
         else:

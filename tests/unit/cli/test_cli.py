@@ -432,6 +432,34 @@ def test_deliveries_are_listed_and_made_again(amber: Amber, service: GatedServic
     assert amber("deliveries", "--state", "lost", *SERVER)[0] == 2
 
 
+def test_changes_are_listed_by_who_made_them(amber: Amber, service: GatedService, tmp_path: Path) -> None:
+    request = ComputeRequest(("size",), (AssetRef(uri="/a.mp4"),), tenant="search")
+    asyncio.run(service.compute(request, 0.0, "rq-later"))
+    asyncio.run(service.cancel("rq-later"))
+    status, out, err = amber("audit", *SERVER)
+    assert (status, err) == (0, "")
+    for word in ("request.cancelled", "rq-later", "this program", "search"):
+        assert word in out
+    [told] = json.loads(amber("audit", "--format", "json", "--what", "request.cancelled", *SERVER)[1])
+    assert (told["subject"], told["tenant"], told["outcome"]) == ("rq-later", "search", "done")
+    assert json.loads(amber("audit", "--tenant", "web", "--format", "json", *SERVER)[1]) == []
+    store = str(tmp_path / "store")
+    assert amber("token", "new", "ci", "--store", store, "--tenant", "search", "--scope", "read")[0] == 0
+    token = amber("token", "new", "old", "--store", store, "--tenant", "web", "--scope", "operate")[1].strip()
+    assert amber("token", "revoke", "old", "--store", store)[0] == 0
+    out = amber("audit", "--store", store, "--format", "json", "--since", "1h")[1]
+    assert [(one["what"], one["subject"], one["tenant"]) for one in json.loads(out)] == [
+        ("token.revoked", "old", "web"),
+        ("token.made", "old", "web"),
+        ("token.made", "ci", "search"),
+    ]
+    assert token not in out
+    assert json.loads(amber("audit", "--store", store, "--format", "json", "--since", "2999-01-01")[1]) == []
+    assert "may be more than these 1;" in amber("audit", "--store", store, "--limit", "1")[2]
+    for wrong in (("--since", "soon"), ("--what", "all"), ("--store", store, *SERVER)):
+        assert amber("audit", *(("--store", store) if "--store" not in wrong else ()), *wrong)[0] == 2
+
+
 # What is known
 
 

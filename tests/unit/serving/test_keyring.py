@@ -195,6 +195,7 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("GET", "/v1/versions"): {"read"},
     ("GET", "/v1/deliveries"): {"read"},
     ("POST", "/v1/deliveries/{id}/replay"): {"compute"},
+    ("GET", "/v1/audit"): {"operate"},
     ("GET", "/v1/failures"): {"read"},
     ("GET", "/v1/stats"): {"read"},
     ("GET", "/metrics"): {"read"},

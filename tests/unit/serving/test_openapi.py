@@ -156,6 +156,7 @@ GOOD = {
     "failures": Case("GET", "/v1/failures"),
     "deliveries": Case("GET", "/v1/deliveries?state=delivered"),
     "replay": Case("POST", "/v1/deliveries/end_rq-000000/replay"),
+    "audit": Case("GET", "/v1/audit?what=asset.added&since=1.5e9"),
     "versions": Case("GET", "/v1/versions"),
     "demands": Case("GET", "/v1/demands"),
     "demand": Case("GET", "/v1/demands/films"),
@@ -232,6 +233,7 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "deliveries", "400", GOOD["deliveries"].but(path="/v1/deliveries?state=lost")
     yield "replay", "400", GOOD["replay"].but(path="/v1/deliveries/end_rq-000000/replay?tenant=@")
     yield "replay", "404", GOOD["replay"].but(path="/v1/deliveries/end_rq-999999/replay")
+    yield "audit", "400", GOOD["audit"].but(path="/v1/audit?what=all")
     yield "about", "400", GOOD["about"].but(path="/v1/assets/x/values")
     yield "about", "404", GOOD["about"].but(path=f"/v1/assets/{NOBODY}/values")
     yield "requests", "400", GOOD["requests"].but(path="/v1/requests?state=over")

@@ -22,6 +22,8 @@ import numpy as np
 from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.asked import RequestInfo
+from amber_ray.core.model.audit import AuditLine
+from amber_ray.core.model.demands import Demand, DemandStatus, DemandView
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
 from amber_ray.core.model.pages import AssetFilter, Page, Told, list_assets
 from amber_ray.core.model.provenance import ValueInfo
@@ -218,6 +220,7 @@ class MemoryShard:
         self.stored: dict[str, tuple[str, int]] = {}
         self.journal: dict[str, Record] = {}
         self.calls: list[tuple[str, tuple[Any, ...]]] = []
+        self.lines: list[AuditLine] = []
         self.refuse = ""
         self.unsaved = ""
         self.poison = ""
@@ -571,6 +574,15 @@ class MemoryShard:
         self.change(*gone)
         return gone
 
+    async def promise(self, promise: Any) -> None:
+        """Kept nowhere."""
+
+    async def keep(self, demand: Demand, id: str) -> DemandView:
+        return DemandView(demand, DemandStatus(), 0.0)
+
+    async def audited(self, lines: Sequence[AuditLine]) -> None:
+        self.lines += lines
+
     async def about(self, *asked: Any) -> Told[ValueInfo]:
         return Told()
 
@@ -619,6 +631,9 @@ class MemoryAssets:
 
     def at_hand(self, uri: str) -> Asset | None:
         return self.by_uri.get(uri) if self.near else None
+
+    async def admit(self, prefixes: Sequence[str]) -> None:
+        """Whatever it is, it may be read."""
 
     async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
         self.resolved += 1
