@@ -24,6 +24,16 @@ from tests.server import Server
 
 pytestmark = pytest.mark.timeout(300)
 BOUND = 90.0
+TINTS = """
+import os
+from amber_ray import Asset, feature
+
+@feature(version="1")
+def tint(asset: Asset) -> int:
+    with open(os.path.join(os.environ["AMBER_TEST_DIR"], "tint.runs"), "a") as file:
+        file.write(asset.id + os.linesep)
+    return 1
+"""
 
 
 @pytest.fixture
@@ -41,7 +51,9 @@ def s3() -> Iterator[str]:
 def server(tmp_path: Path, s3: str) -> Iterator[Server]:
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
     env = {"AWS_ENDPOINT_URL": s3, **keys}
-    made = Server(tmp_path, "--media-root", "s3://films/new", env=env).start()
+    (tmp_path / "tints.py").write_text(TINTS)
+    own = ("--features", str(tmp_path / "tints.py"))
+    made = Server(tmp_path, "--media-root", "s3://films/new", *own, env=env).start()
     yield made
     made.kill_everything()
 
@@ -58,18 +70,19 @@ def picture(folder: Path, number: int, colour: int = 0) -> Path:
     return path
 
 
-def stands(client: Client) -> DemandStatus:
-    [view] = client.demands()
+def stands(client: Client, name: str = "") -> DemandStatus:
+    """How a demand stands: one of a name, or the first."""
+    [view, *_] = [view for view in client.demands() if name in ("", view.demand.name)]
     return view.status
 
 
-def becomes_true(server: Server, client: Client, seen: int) -> DemandStatus:
+def becomes_true(server: Server, client: Client, seen: int, name: str = "") -> DemandStatus:
     """Wait for a sweep that began after this moment and says that so many assets are all true."""
     since = time.time()
     found: list[DemandStatus] = []
 
     def there() -> bool:
-        found.append(stands(client))
+        found.append(stands(client, name))
         return found[-1].all_true and found[-1].began > since and found[-1].seen == seen
 
     try:
@@ -121,8 +134,13 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
         bad.unlink()
         becomes_true(server, client, 51)
 
-    # What changes and vanishes, while everything is dead.
+        client.keep("tints", "tint", server.media, every=0.5, settle_seconds=0.2)
+        becomes_true(server, client, 51, "tints")
+        assert server.runs("tint") == 51
+
+    # What changes and vanishes, while everything is dead; and a feature has another version then.
     server.kill_everything()
+    (server.folder / "tints.py").write_text(TINTS.replace('"1"', '"2"').replace("return 1", "return 2"))
     picture(server.media, 0, colour=9)
     (server.media / "001.png").unlink()
     for number in range(60, 65):
@@ -133,6 +151,10 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
         assert server.runs("size") == 51 + 1 + 5
         quiet = becomes_true(server, client, 55)
         assert (quiet.asked, quiet.computed) == (0, 0)
+        becomes_true(server, client, 55, "tints")
+        assert server.runs("tint") == 51 + 55
+        assert client.stats()['requests_total{class="backfill",outcome="done"}'] >= 1
+        assert client.stop_keeping("tints")
 
         # What is gone is purged if that is wanted; nothing is asked for anew because of it.
         words = ["--features", "size", "--assets", str(server.media), "--every", "0.5", "--settle", "0.2"]
