@@ -552,10 +552,12 @@ class StoreContract:
             ({"asset": "a2", "feature": "score"}, "a x y"),
             ({"asset": "a"}, "a b c x y"),
             ({"asset": "a1,a3"}, "a b c x y"),
+            ({"asset": ("a4", "a1", "a0")}, "b c"),
+            ({"asset": ("a3", "a9"), "version": "1"}, "a b x y"),
         ],
         ids=str,
     )
-    def test_purge(self, store: ValueStore, wanted: dict[str, str], left: str) -> None:
+    def test_purge(self, store: ValueStore, wanted: dict[str, Any], left: str) -> None:
         rows = [row("a"), row("b", asset="a2"), row("c", asset=None, unit="{a2,a3}")]
         first = store.write("score", "1", FLOAT, rows)
         store.write("other", "1", FLOAT, [row("x", asset="a4")])

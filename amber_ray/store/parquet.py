@@ -40,6 +40,7 @@ from amber_ray.store.files import Files
 from amber_ray.store.key_index import hexed
 from amber_ray.store.known_keys import Known, KnownKeys
 from amber_ray.store.part import Part, PartFile, PartWriter
+from amber_ray.store.purge_log import About, ids_of
 from amber_ray.store.rows import Row, StoredRow
 
 __all__ = ["Part", "Row", "StoredRow", "ValueStore"]
@@ -439,7 +440,7 @@ class ValueStore:
 
     def purge(
         self,
-        asset: str | None = None,
+        asset: About = None,
         feature: str | None = None,
         version: str | None = None,
         made_before: float | None = None,
@@ -448,6 +449,7 @@ class ValueStore:
     ) -> list[PurgedPart]:
         """Drop the rows that match all that is given; return what became of each part that had some.
 
+        `asset` may be several, of which any matches.
         With `made_before`, rows of values that were made later than that Unix time are kept (by the clock of
         the worker that made them). So a purge may be applied again, to parts that were published after it and
         to those that a crash kept from it. Only parts of the feature and version are opened, and of those
@@ -459,17 +461,18 @@ class ValueStore:
         it stay purged.
         """
         self._guard()
+        assets = ids_of(asset)
         names = [
             name
             for name, (its_feature, its_version) in ((n, pt.feature_and_version(n)) for n in self.parts())
             if feature in (None, its_feature) and version in (None, its_version) and name not in skip
         ]
         changes: list[PurgedPart] = []
-        for name, may_match in self._each(names, lambda name: self._may_match(name, asset, made_before)):
+        for name, may_match in self._each(names, lambda name: self._may_match(name, assets, made_before)):
             try:
                 if isinstance(may_match, StoreError):
                     raise may_match
-                change = _purged(self, name, asset, made_before) if may_match else None
+                change = _purged(self, name, assets, made_before) if may_match else None
                 if change is not None:
                     self.remove_parts([name])
                     changes.append(change)
@@ -485,12 +488,12 @@ class ValueStore:
                     late.append(name)
         return changes
 
-    def _may_match(self, name: str, asset: str | None, made_before: float | None) -> bool:
+    def _may_match(self, name: str, assets: Sequence[str] | None, made_before: float | None) -> bool:
         """Return False if the footer of a part rules out that a purge drops any of its rows."""
 
         def use(file: PartFile) -> bool:
             return (made_before is None or file.may_have_made_until(made_before)) and (
-                asset is None or file.may_be_about(asset)
+                assets is None or file.may_be_about(assets)
             )
 
         return self.with_part(name, use)
@@ -609,12 +612,14 @@ def _kept(store: ValueStore, name: str, keep: np.ndarray) -> Iterator[pa.Table]:
             yield table if keep[a:b].all() else table.filter(pa.array(keep[a:b]))
 
 
-def _purged(store: ValueStore, name: str, asset: str | None, made_before: float | None) -> PurgedPart | None:
+def _purged(
+    store: ValueStore, name: str, assets: Sequence[str] | None, made_before: float | None
+) -> PurgedPart | None:
     """Publish the rows of a part that a purge keeps, if any; None if it keeps all of them."""
     type, keys, costs = store.with_part(name, _about)
     drop = np.ones(len(keys), bool)
-    if asset is not None:
-        drop &= rw.about(store.with_part(name, lambda file: file.columns(["asset", "unit"])), asset)
+    if assets is not None:
+        drop &= rw.about(store.with_part(name, lambda file: file.columns(["asset", "unit"])), assets)
     if made_before is not None:
         drop &= rw.made_until(store.with_part(name, lambda file: file.columns(["created"])), made_before)
     if not drop.any():

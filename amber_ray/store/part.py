@@ -9,7 +9,8 @@ Must not know: which parts there are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,13 +160,16 @@ class PartFile(SealedFile):
                 return True
         return False
 
-    def may_be_about(self, asset: str) -> bool:
-        """Return False if no row is about the asset, by the footer alone; a collection may have it in it."""
+    def may_be_about(self, assets: Sequence[str]) -> bool:
+        """Return False if no row is about any of these assets, which are sorted, by the footer alone.
+
+        A collection may have one in it.
+        """
         column = self.leaf("asset")
         for group in range(self.groups):
             told = self.metadata.row_group(group).column(column).statistics
             if told is None or not told.has_null_count or told.null_count or not told.has_min_max:
                 return True
-            if told.min <= asset <= told.max:
+            if bisect_left(assets, told.min) < bisect_right(assets, told.max):
                 return True
         return False

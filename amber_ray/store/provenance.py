@@ -57,9 +57,9 @@ def about(
 
 def _about(store: ValueStore, names: Sequence[str], asset: str) -> Iterator[ValueInfo]:
     def look(file: PartFile) -> list[ValueInfo]:
-        if not file.may_be_about(asset):
+        if not file.may_be_about([asset]):
             return []
-        which = np.flatnonzero(rw.about(file.columns(["asset", "unit"]), asset))
+        which = np.flatnonzero(rw.about(file.columns(["asset", "unit"]), [asset]))
         return _rows(file, which.tolist())
 
     for name in names:

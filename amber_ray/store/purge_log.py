@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from amber_ray.store.files import Files
 from amber_ray.store.json_files import JsonFolder
@@ -29,10 +29,21 @@ workers, and clients of object stores give up. A day covers a machine that was s
 differ by hours."""
 
 
+About: TypeAlias = str | tuple[str, ...] | None
+"""The asset of a purge, several of which any may match, or none: then any asset does."""
+
+
+def ids_of(about: About) -> list[str] | None:
+    """The assets of a purge, sorted."""
+    if about is None:
+        return None
+    return [about] if isinstance(about, str) else sorted(about)
+
+
 class Purge(NamedTuple):
     """A purge of the values that match all that is given and were made until the Unix time `at`."""
 
-    asset: str | None
+    asset: About
     feature: str | None
     version: str | None
     at: float
@@ -49,7 +60,7 @@ class PurgeLog:
         files = Files(store) if isinstance(store, str) else store
         self._records = JsonFolder(files, "purges", "purge", fence)
 
-    def note(self, asset: str | None, feature: str | None, version: str | None, at: float) -> str:
+    def note(self, asset: About, feature: str | None, version: str | None, at: float) -> str:
         """Record a purge of that Unix time; it is durable when this returns. Raises `StoreError`.
 
         Returns the id of its record.
@@ -84,11 +95,11 @@ def _parsed(id: str, data: Mapping[str, Any]) -> Purge | None:
     """Return the purge that a record holds, or None: a filter that is missing must not count as no filter."""
     match data:
         case {
-            "asset": str() | None as asset,
+            "asset": str() | [_, *_] | None as asset,
             "feature": str() | None as feature,
             "version": str() | None as version,
             "at": float() | int() as at,
-        }:
-            return Purge(asset, feature, version, at)
+        } if not isinstance(asset, list) or all(isinstance(id, str) for id in asset):
+            return Purge(tuple(asset) if isinstance(asset, list) else asset, feature, version, at)
     log.error("the record %r in the log of purges is none of a purge; it is left alone", id)
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -125,18 +125,19 @@ def stored(type: vt.ValueType, table: pa.Table) -> list[StoredRow]:
     ]
 
 
-def about(table: pa.Table, asset: str) -> np.ndarray:
-    """Return which rows are about an asset, or about a collection that it is in.
+def about(table: pa.Table, assets: Collection[str]) -> np.ndarray:
+    """Return which rows are about one of these assets, or about a collection that one is in.
 
     Needs the columns `asset` and `unit`.
     """
     import pyarrow.compute as pc  # for purges alone: importing it takes a tenth of a second
 
     column = table.column("asset")
-    found = np.asarray(pc.fill_null(pc.equal(column, asset), False), bool)
+    found = np.asarray(pc.is_in(column, pa.array(list(assets), column.type)), bool)
+    wanted = frozenset(assets)
     for i in np.flatnonzero(np.asarray(column.is_null(), bool)):
         members = table.column("unit")[int(i)].as_py()
-        found[i] = asset in members.strip("{}").split(",")
+        found[i] = not wanted.isdisjoint(members.strip("{}").split(","))
     return found
 
 

@@ -132,7 +132,7 @@ class DemandWorld(World):
             name,
             tuple(self.rng.sample(features, self.rng.randint(1, min(2, len(features))))) or ("probe",),
             (FOLDER,),
-            every=self.rng.choice((1.0, 3.0)),
+            every=self.rng.choice((1.0, 3.0, 15.0)),
             gone=self.rng.choice(("keep", "keep", "purge")),
             settle_seconds=0.0,
         )

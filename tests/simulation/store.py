@@ -31,7 +31,7 @@ from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.fabric.worker import store_tasks
 from amber_ray.store.parquet import neighbours
 from amber_ray.store.part import feature_and_version, order, share_of
-from amber_ray.store.purge_log import Purge
+from amber_ray.store.purge_log import Purge, ids_of
 from amber_ray.store.rows import StoredRow
 from tests.simulation.loop import Process
 
@@ -435,6 +435,7 @@ class SimParts:
             self._purging = False
 
     async def _purge(self, purge: Purge, *, again: bool) -> tuple[list[Rewritten], list[str]]:
+        about = self._world.oracle.about
         clean = self._clean.get(purge, set()) if again else set()
         names = self._store.names()
         changes: list[Rewritten] = []
@@ -454,7 +455,8 @@ class SimParts:
 
             def goes(row: StoredValue) -> bool:
                 late = again and row.created > purge.at
-                return not late and (purge.asset is None or self._world.oracle.about(row.key, purge.asset))
+                assets = ids_of(purge.asset)
+                return not late and (assets is None or any(about(row.key, asset) for asset in assets))
 
             kept = [row for row in rows if not goes(row)]
             if len(kept) == len(rows):

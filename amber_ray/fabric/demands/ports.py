@@ -48,10 +48,8 @@ class Asking(Protocol):
         """Wait until what was ready in these lives is stored. False: one of them is over. `Unavailable`."""
         ...
 
-    async def purge(
-        self, *, asset: str | None = None, feature: str | None = None, version: str | None = None
-    ) -> int:
-        """See `Service.purge`."""
+    async def purge_assets(self, assets: Sequence[str]) -> int:
+        """Forget all values of these assets; returns how many. Raises `StoreError`, `Unavailable`."""
         ...
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -37,6 +37,8 @@ WINDOW = 1024
 AT_ONCE = 4
 """Requests under way at once."""
 POLL_SECONDS = 30.0
+PURGED_AT_ONCE = 5_000
+"""Assets that are gone, of one purge."""
 NOTE_SECONDS, NOTE_ROWS = 5.0, 20_000
 """What is true is noted after so long, or when there are so many."""
 REMEMBERED = 10_000
@@ -121,7 +123,7 @@ class Sweep:
         self._lost = 0
         self._running: dict[asyncio.Task[None], Part] = {}
         self._fresh: list[tuple[tuple[str, ...], Noted]] = []
-        self._gone_ones: list[Noted] = []
+        self._gone_ones: list[Change] = []
         self._left: list[str] = []
         self._noted_at = ports.clock.now()
         self._began = ports.clock.unix()
@@ -264,7 +266,7 @@ class Sweep:
                     ended = not some
                     for part in self._parts(some):
                         self._start(self._asked(part, pace), part)
-                    await self._gone([c for c in some if c.kind is Kind.GONE], unseen, empty)
+                    self._gone([c for c in some if c.kind is Kind.GONE], unseen, empty)
                     await self._reap(0.0)
                 if self._running:
                     await self._reap(NOTE_SECONDS)
@@ -417,24 +419,24 @@ class Sweep:
 
     # --- what is gone
 
-    async def _gone(self, gone: Sequence[Change], unseen: Sequence[str], empty: Sequence[str]) -> None:
-        """Note that places are gone, and purge what was there if that is wanted and it is nowhere else."""
+    def _gone(self, gone: Sequence[Change], unseen: Sequence[str], empty: Sequence[str]) -> None:
+        """Take places that are gone; with the next note they are noted, and purged if that is wanted."""
         left = [c for c in gone if not any(c.uri.startswith(place) for place in unseen)]
         if self._demand.gone == "purge":
             # All of a prefix at once looks like a disk that is not mounted.
             held = [c for c in left if any(c.uri.startswith(place) for place in empty)]
             self._counts.held += len(held)
             left = [c for c in left if c not in held]
-            await self._purge([c.noted.asset for c in left if c.noted is not None])
-        self._gone_ones += [Noted(change.uri, "", "", "") for change in left]
+        self._gone_ones += left
 
-    async def _purge(self, assets: Sequence[str]) -> None:
+    async def _purge(self, assets: Iterable[str]) -> None:
         """Purge the values of those of these assets whose content is nowhere any more."""
         ids = list(dict.fromkeys(assets))
-        elsewhere = await self._ports.assets.somewhere(ids) if ids else frozenset()
-        for id in ids:
-            if id not in elsewhere:
-                self._counts.purged += await self._ports.service.purge(asset=id)
+        for at in range(0, len(ids), PURGED_AT_ONCE):
+            some = ids[at : at + PURGED_AT_ONCE]
+            elsewhere = await self._ports.assets.somewhere(some)
+            if some := [id for id in some if id not in elsewhere]:
+                self._counts.purged += await self._ports.service.purge_assets(some)
 
     # --- noting
 
@@ -451,10 +453,11 @@ class Sweep:
         shard that ended before it was stored is true no more: it is asked for again.
         """
         left, self._left = self._left, []
+        gone, self._gone_ones = self._gone_ones, []
         if self._demand.gone == "purge":
-            await self._purge(left)
+            await self._purge([*left, *(c.noted.asset for c in gone if c.noted is not None)])
+        rows = [Noted(change.uri, "", "", "") for change in gone]
         fresh, self._fresh = self._fresh, []
-        rows, self._gone_ones = self._gone_ones, []
         self._noted_at = self._ports.clock.now()
         for lives in {lives for lives, _ in fresh}:
             some = [row for of, row in fresh if of == lives]

@@ -382,6 +382,12 @@ class Engine:
         self._requests.forget_values(gone)
         return len(gone)
 
+    async def purge_assets(self, assets: Sequence[str]) -> int:
+        """Forget all values of many assets at once; returns how many."""
+        gone = await self._shards[0].call("purge", tuple(assets), None, None, seconds=PURGE_SECONDS)
+        self._requests.forget_values(gone)
+        return len(gone)
+
     # --- demands
 
     async def keep(self, demand: Demand) -> DemandView:

@@ -23,7 +23,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.units import Unit
@@ -36,7 +36,7 @@ from amber_ray.fabric.shard.listing import Listing
 from amber_ray.fabric.shard.ports import CallFailed, NewPart, PartKeys, Rewritten
 from amber_ray.fabric.shard.spill import Spiller
 from amber_ray.store.part import share_of
-from amber_ray.store.purge_log import Purge
+from amber_ray.store.purge_log import About, Purge, ids_of
 
 log = logging.getLogger("amber.purging")
 
@@ -60,7 +60,7 @@ class Rewriter:
 
     # --- the first shard
 
-    async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
+    async def purge(self, asset: About, feature: str | None, version: str | None) -> list[str]:
         """Forget what matches, in every shard and on disk; returns the keys that are gone.
 
         Raises `Unavailable` if a shard can't be reached, and `StoreError` if a part can't be rewritten now:
@@ -177,10 +177,12 @@ class Rewriter:
             return []  # a call that was repeated, and is late
         self._holds[token] = self._context.clock.now()
         await self._spiller.hold(token)
+        ids = ids_of(purge.asset)
+        assets = None if ids is None else frozenset(ids)
         return [
             key
             for key, entry in self._context.ledger.entries.items()
-            if (purge.asset is None or _about(entry.step.unit, purge.asset))
+            if (assets is None or _about(entry.step.unit, assets))
             and purge.feature in (None, entry.step.recipe.feature)
             and purge.version in (None, entry.step.recipe.version)
             and (entry.state in AVAILABLE or entry.failure is not None)
@@ -229,6 +231,6 @@ def _changes(rewritten: Sequence[Rewritten]) -> tuple[list[str], list[NewPart]]:
     return [one.old for one in rewritten], [one.new for one in rewritten if one.new is not None]
 
 
-def _about(unit: Unit, asset: str) -> bool:
-    """Whether a unit is of an asset, or a collection that it is in."""
-    return any(a.id == asset for a in assets_of(unit))
+def _about(unit: Unit, assets: Collection[str]) -> bool:
+    """Whether a unit is of one of these assets, or a collection that one is in."""
+    return any(a.id in assets for a in assets_of(unit))

@@ -72,7 +72,7 @@ from amber_ray.fabric.transport.messages import (
 )
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
-from amber_ray.store.purge_log import Purge
+from amber_ray.store.purge_log import About, Purge
 
 log = logging.getLogger("amber.shard")
 
@@ -537,7 +537,7 @@ class Shard:
                 wanted.setdefault(place[0], []).append((place[1], key))
         return found + (await self.context.parts.rows(wanted) if wanted else [])
 
-    async def purge(self, asset: str | None, feature: str | None, version: str | None) -> list[str]:
+    async def purge(self, asset: About, feature: str | None, version: str | None) -> list[str]:
         """Forget values in all shards and on disk; returns their keys. Only the first shard is asked this."""
         await self._up()
         return await self._rewriter.purge(asset, feature, version)

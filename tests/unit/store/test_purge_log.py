@@ -33,8 +33,8 @@ def test_a_purge_is_pending_for_the_next_process_and_for_a_day(url: str) -> None
     log = PurgeLog(url)
     assert log.pending(NOW) == []
     log.note(None, "score", "1", NOW + 5)
-    log.note("a1", None, None, NOW)
-    purges = [Purge("a1", None, None, NOW), Purge(None, "score", "1", NOW + 5)]
+    log.note(("a1", "a2"), None, None, NOW)
+    purges = [Purge(("a1", "a2"), None, None, NOW), Purge(None, "score", "1", NOW + 5)]
     assert PurgeLog(url).pending(NOW + 6) == purges
     assert PurgeLog(Files(url)).pending(NOW + PENDING_SECONDS) == purges
     assert PurgeLog(url).pending(NOW + PENDING_SECONDS + 1) == purges[1:]
