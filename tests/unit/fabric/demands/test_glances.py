@@ -1,0 +1,197 @@
+"""A glance leaves a demand's numbers at what a whole look finds; events are glances where looks are slow.
+
+Files, listings and notes are real; values come from a stand-in that has them at once, and none of a file that
+says it is bad.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import hashlib
+import os
+import random
+import time
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from amber_ray.core.model.demands import Demand, DemandState, DemandStatus
+from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView, Result, ResultState
+from amber_ray.core.model.units import Asset
+from amber_ray.errors import AmberError, MediaNotFound
+from amber_ray.fabric.adapter.listings import StoreListings
+from amber_ray.fabric.adapter.machine import MachineClock
+from amber_ray.fabric.demands import keeper as under_test
+from amber_ray.fabric.demands.keeper import Keeper
+from amber_ray.fabric.demands.ports import Ports
+from amber_ray.fabric.demands.sweep import Sweep
+from amber_ray.fabric.transport.messages import Tended
+from amber_ray.settings import Settings
+from amber_ray.store.demands import DemandRecord
+
+
+class Media:
+    """A folder; the catalogue, the values and the desk of a demand over it. Implements several ports."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "media"
+        self.folder.mkdir()
+        self.listings = StoreListings(Settings(store=str(folder / "store"), media_roots=(str(self.folder),)))
+        self.computed: list[str] = []
+        self.purged: list[str] = []
+        self.state = DemandState()
+        self.ports = Ports(self, self, self, self.listings, self, MachineClock())
+
+    def demand(self, **more: object) -> DemandRecord:
+        given = Demand("films", ("size",), (str(self.folder),), settle_seconds=0.0)
+        return DemandRecord(dataclasses.replace(given, **more), "1", 0.0)  # type: ignore[arg-type]
+
+    def write(self, name: str, text: str) -> str:
+        path = self.folder / f"{name}.png"
+        path.write_text(text)
+        return str(path)
+
+    def _asset(self, uri: str) -> Asset:
+        data = Path(uri).read_bytes()
+        return Asset(hashlib.blake2b(data, digest_size=16).hexdigest(), uri, "image/png", len(data))
+
+    async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
+        found: list[Asset | AmberError] = []
+        for uri in (ref.uri or "" for ref in refs):
+            found.append(self._asset(uri) if os.path.exists(uri) else MediaNotFound(f"there is no {uri}"))
+        return found
+
+    async def somewhere(self, ids: Sequence[str]) -> frozenset[str]:
+        there = {self._asset(str(path)).id for path in self.folder.iterdir()}
+        return frozenset(ids) & there
+
+    async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
+        results = []
+        for asset in (self._asset(ref.uri or "") for ref in request.assets):
+            bad = b"bad" in Path(asset.uri).read_bytes()
+            failure = (
+                Failure("feature", "ValueError", "it is bad", "size", asset.id, asset.id) if bad else None
+            )
+            cached = asset.id in self.computed
+            self.computed += [] if bad or cached else [asset.id]
+            state: ResultState = "failed" if bad else "ready"
+            results.append(Result("size", asset.id, asset, state, failure=failure, cached=cached))
+        return RequestView("r", "done", 1, 1, tuple(results))
+
+    async def status(self, id: str, wait: float = 0.0) -> RequestView:
+        raise AssertionError("every request has ended when it is answered")
+
+    def incarnations(self) -> tuple[str, ...]:
+        return ("one",)
+
+    async def stored(self, incarnations: tuple[str, ...]) -> bool:
+        return True
+
+    async def purge_assets(self, assets: Sequence[str]) -> int:
+        self.purged += assets
+        return len(assets)
+
+    async def tend(self, live: Mapping[str, DemandStatus], wait: float) -> Tended | None:
+        raise AssertionError("a keeper asks nobody what is wanted")
+
+    async def note(self, id: str, state: DemandState) -> bool:
+        self.state = state
+        return True
+
+    async def places(self, prefixes: Sequence[str]) -> AsyncGenerator[Sequence[str], None]:
+        for prefix in prefixes[:0]:
+            yield (prefix,)
+
+
+def numbers(status: DemandStatus) -> tuple[object, ...]:
+    failing = sorted(one.uri for one in status.failing)
+    return status.seen, status.true, status.failed, status.settling, status.oldest is None, failing
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_after_glances_the_numbers_are_those_of_a_whole_look(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    media = Media(tmp_path)
+    record = media.demand()
+
+    async def story() -> None:
+        for name in range(8):
+            media.write(str(name), f"{name} {rng.choice(('good', 'bad'))}")
+        sweep = Sweep(media.ports, record, DemandState(), "by")
+        await sweep.run()
+        for turn in range(12):
+            places = [media.write(str(rng.randrange(12)), f"{turn} {rng.choice(('good', 'bad'))}")]
+            gone = media.folder / f"{rng.randrange(12)}.png"
+            gone.unlink(missing_ok=True)
+            told = [*places, str(gone), str(media.folder / "never.png")]
+            sweep = Sweep(media.ports, record, sweep.state, "by", sweep.untrue)
+            assert await sweep.glance(told)
+            assert media.state == sweep.state
+        whole = Sweep(media.ports, record, sweep.state, "by")
+        await whole.run()
+        assert numbers(sweep.state.status) == numbers(whole.state.status)
+        assert len(set(media.computed)) == len(media.computed)
+
+    asyncio.run(story())
+
+
+def test_what_is_gone_is_purged_at_once_and_by_one_purge_but_not_all_of_a_prefix(tmp_path: Path) -> None:
+    media = Media(tmp_path)
+    record = media.demand(gone="purge")
+
+    async def story() -> None:
+        paths = [media.write(str(name), f"{name} good") for name in range(5)]
+        sweep = Sweep(media.ports, record, DemandState(), "by")
+        await sweep.run()
+        for path in paths[:3]:
+            os.unlink(path)
+        glance = Sweep(media.ports, record, sweep.state, "by", sweep.untrue)
+        assert await glance.glance(paths[:3])
+        assert sorted(media.purged) == sorted(media.computed[:3])
+        for path in paths[3:]:
+            os.unlink(path)
+        last = Sweep(media.ports, record, glance.state, "by", glance.untrue)
+        assert await last.glance(paths[3:])
+        assert len(media.purged) == 3
+
+    asyncio.run(story())
+
+
+def test_where_a_look_is_slow_an_event_is_a_glance_and_a_file_is_taken_when_it_has_settled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(under_test, "QUICK_SECONDS", 0.0)
+    media = Media(tmp_path)
+    record = media.demand(every=3600.0, settle_seconds=0.3)
+
+    async def story() -> None:
+        media.write("old", "old good")
+        keeper = Keeper(media.ports, record, DemandState(), lambda demand: "by")
+        task = asyncio.create_task(keeper.run())
+
+        async def until(seen: int) -> DemandStatus:
+            while not (keeper.status.all_true and keeper.status.seen == seen):
+                await asyncio.sleep(0.01)
+            return keeper.status
+
+        await until(1)
+        wrote = time.time()
+        new = media.write("new", "new good")
+        keeper.happened([new, "/elsewhere/a.png"])
+        status = await until(2)
+        assert time.time() - wrote >= 0.3
+        assert status.sweeps == 1
+        os.unlink(new)
+        keeper.happened([new])
+        assert (await until(1)).sweeps == 1
+        # A folder is only told by a whole look.
+        (media.folder / "season").mkdir()
+        media.write("season/a", "a good")
+        keeper.happened([str(media.folder / "season")])
+        assert (await until(2)).sweeps == 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(story(), 30))
