@@ -15,7 +15,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -163,10 +163,11 @@ class Runs:
                 raise OSError(f"the run {self._name(name)} is not there") from error
             with source, pq.ParquetFile(source) as file:
                 for number in range(file.num_row_groups):
-                    if not _may_have(file.metadata.row_group(number).column(0).statistics, places):
+                    some = _possible(file.metadata.row_group(number).column(0).statistics, places)
+                    if not some:
                         continue
-                    columns = (column.to_pylist() for column in file.read_row_group(number).columns)
-                    rows = map(Noted._make, zip(*columns, strict=True))
+                    group = _around(file.read_row_group(number).combine_chunks(), some)
+                    rows = map(Noted._make, zip(*(c.to_pylist() for c in group.columns), strict=True))
                     yield from (row for row in rows if _is_at(row.uri, places))
 
     def count(self, name: str) -> int:
@@ -188,12 +189,34 @@ class Runs:
         return f"{self._folder}/{name}.parquet"
 
 
-def _may_have(statistics: pq.Statistics | None, places: Sequence[str]) -> bool:
-    """Whether a row group may have one of these places, or one below: those sort between "p" and "p0"."""
+def _possible(statistics: pq.Statistics | None, places: Sequence[str]) -> Sequence[str]:
+    """Those of these places that a row group may have, or one below: that sorts between "p" and "p0"."""
     if statistics is None or not statistics.has_min_max:
-        return True
+        return places
     first, last = statistics.min, statistics.max
-    return any(place <= last and first < place + "0" for place in places)
+    return [place for place in places if place <= last and first < place + "0"]
+
+
+class _Texts(Sequence[str]):
+    """A column of texts, of which one at a time is looked at."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._column[index].as_py()
+
+
+def _around(group: pa.Table, places: Sequence[str]) -> pa.Table:
+    """The rows of a sorted table that are at one of these places, below it, or called nearly so."""
+    uris = _Texts(group.column(0))
+    rows: set[int] = set()
+    for place in places:
+        rows.update(range(bisect_left(uris, place), bisect_left(uris, place + "0")))
+    return group.take(pa.array(sorted(rows), pa.int64()))
 
 
 def _is_at(uri: str, places: Sequence[str]) -> bool:
