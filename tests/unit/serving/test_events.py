@@ -58,3 +58,19 @@ def test_a_token_tells_of_the_demands_of_its_tenant_alone(tmp_path: Path) -> Non
                 assert (answer.json()["taken"], answer.json()["uncovered"]) == (taken, 1 - taken)
 
     run(story)
+
+
+def test_a_demand_is_of_the_tenant_of_the_token_that_says_it(tmp_path: Path) -> None:
+    book, kept = TokenBook(str(tmp_path)), MemoryService()
+    rights = frozenset({Scope.OPERATE})
+    headers = {"Authorization": f"Bearer {book.add('ops', 'search', rights, 0.0, None)}"}
+    asked = {"features": ["probe"], "prefixes": ["/films"]}
+
+    async def story() -> None:
+        async with client(kept, keyring=Keyring((), book)) as http:
+            for tenant, status in (({}, 200), ({"tenant": "search"}, 200), ({"tenant": "web"}, 403)):
+                answer = await http.put("/v1/demands/d", json=asked | tenant, headers=headers)
+                assert answer.status_code == status, tenant
+            assert [view.demand.tenant for view in await kept.demands()] == ["search"]
+
+    run(story)
