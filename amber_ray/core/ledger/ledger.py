@@ -11,7 +11,7 @@ import collections
 import dataclasses
 import itertools
 import reprlib
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from amber_ray.core.ledger.attempts import Attempts
@@ -169,10 +169,13 @@ class Ledger:
         entry = self.entries.get(key)
         return task in self.tasks and entry is not None and entry.task == task
 
-    def wanted_by(self, keys: Iterable[str]) -> list[str]:
-        """Return requests that wait for these keys or for what is made of them, by id: those found near."""
-        found = _near(map(self.entries.get, keys), lambda entry: entry.dependents.values())
-        return list(dict.fromkeys(id for entry in found for id in entry.waiters))
+    def wanted_by(self, keys: Iterable[str]) -> Iterator[str]:
+        """Yield requests that wait for these keys or for what is made of them, by id: those found near.
+
+        One that waits for several may come several times.
+        """
+        for entry in _near(map(self.entries.get, keys), lambda entry: entry.dependents.values()):
+            yield from entry.waiters
 
     def working_for(self, id: str) -> list[int]:
         """Return the numbers of tasks that run for a live request: those found near."""

@@ -84,26 +84,35 @@ def _handler(console: str, log_format: str, stream: Any = None) -> logging.Handl
 
 
 class _Steps(logging.Filter):
-    """Lets through what is said while a step runs, with the step's feature and request, and Amber's own."""
+    """Adds the step's feature and request to what is said while one runs.
+
+    With `alone` nothing else passes, but for what Amber says itself.
+    """
+
+    def __init__(self, *, alone: bool) -> None:
+        super().__init__()
+        self._alone = alone
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Say whose a record is."""
         now = RUNNING.get()
         if now is not None:
             record.feature, record.request = now.feature, now.request or None
-        return now is not None or record.name.partition(".")[0] == "amber"
+        return not self._alone or now is not None or record.name.partition(".")[0] == "amber"
 
 
 @functools.cache
 def attach_worker(lines: tuple[str, str]) -> None:
     """Have a worker's process say what its steps do: warnings and worse, whoever logs them.
 
-    `lines` as of `Work`. Once for each process; what is said while no step runs stays in Ray's log files.
+    `lines` as of `Work`. Once for each process. Ray's log files have what is said while no step runs, too.
     """
-    handler = _handler(*lines)
-    handler.addFilter(_Steps())
+    root, handler = logging.getLogger(), _handler(*lines)
+    handler.addFilter(_Steps(alone=bool(lines[0])))
     handler.setLevel(logging.WARNING)
-    logging.getLogger().addHandler(handler)
+    if lines[0] and not root.handlers and logging.lastResort is not None:
+        root.addHandler(logging.lastResort)  # it goes on to write to this process's own stderr
+    root.addHandler(handler)
 
 
 def attach(settings: Settings, stream: Any = None) -> None:

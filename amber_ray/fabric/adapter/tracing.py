@@ -247,7 +247,7 @@ class _Made:
 
 def _digits(count: int) -> str:
     """Random digits; of a generator that the operating system has seeded for this process alone."""
-    return f"{_chance.getrandbits(4 * count) or 1:0{count}x}"
+    return _chance.randbytes(count // 2).hex()
 
 
 _chance = random.Random()

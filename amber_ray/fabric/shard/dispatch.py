@@ -157,7 +157,7 @@ class Dispatcher:
 
     def _for(self, task: ev.Task) -> str:
         """A request that a task is for, as lines of the log name it."""
-        return next(iter(self._context.ledger.wanted_by([task.steps[0].key])), "")
+        return next(self._context.ledger.wanted_by([task.steps[0].key]), "")
 
     async def _ask(self, task: ev.Task, home: int, part: PlanPart) -> TaskResult:
         """Have another shard make steps; its call can be cancelled like a task."""

@@ -81,7 +81,7 @@ class Traces:
             return
         waiting = [
             span
-            for id in self._ledger.wanted_by([step.key for step in task.steps])
+            for id in dict.fromkeys(self._ledger.wanted_by(step.key for step in task.steps))
             for span in self._waits.get(id, {}).values()
         ]
         if not waiting:

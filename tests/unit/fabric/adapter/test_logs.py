@@ -115,7 +115,19 @@ def test_a_worker_tells_what_is_said_while_a_step_runs_and_whose_it_is(
         root.handlers[:] = before
         logs.attach_worker.cache_clear()
     told = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    assert [(one["message"], one["feature"], one.get("request")) for one in told] == [
+    assert [(one["message"], one.get("feature"), one.get("request")) for one in told] == [
+        ("between steps", None, None),
         ("dark frames", "shots", "rq-1"),
         ("for nobody any more", "shots", None),
     ]
+
+
+def test_a_worker_sends_the_console_what_is_said_while_a_step_runs_and_amber_s_own() -> None:
+    alone = logs._Steps(alone=True)
+    mine, library = (logging.makeLogRecord({"name": name}) for name in ("amber.media", "a.library"))
+    assert (alone.filter(mine), alone.filter(library)) == (True, False)
+    RUNNING.set(Now("shots", "rq-1"))
+    try:
+        assert alone.filter(library)
+    finally:
+        RUNNING.set(None)

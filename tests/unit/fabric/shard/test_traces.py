@@ -146,4 +146,4 @@ def test_no_more_keys_are_looked_at_than_a_bound_says(width: int) -> None:
     graph.add("top", *leaves, **WARM)
     story.come("r1", caller("a"), graph.steps, "top")
     assert 0 < len(story.ledger.working_for("r1")) <= LOOKED_AT
-    assert story.ledger.wanted_by(leaves) == ["r1"]
+    assert list(story.ledger.wanted_by(leaves)) == ["r1"]
