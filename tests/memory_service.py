@@ -48,6 +48,7 @@ from amber_ray.core.model.pages import (
     list_assets,
     read_cursor,
     told_page,
+    uploads_of,
 )
 from amber_ray.core.model.places import place_named
 from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, ValueLineage
@@ -242,7 +243,7 @@ class MemoryService:
     - `runs`: how often each (feature, unit's id) began;
     - `requests`: every request that is known, by id;
     - `never_ran`: features of which nobody knows how long they take;
-    - `bound`: how many requests of one tenant may run at once;
+    - `bound`: how many requests of one tenant may run at once, `callbacks` how many of those with callbacks;
     - `deadlines`: whether a request's deadline ends it;
     - `error`: raised by every call.
     """
@@ -262,6 +263,7 @@ class MemoryService:
     places: dict[str, Asset] = field(default_factory=dict)
     never_ran: set[str] = field(default_factory=set)
     bound: int = 10_000
+    callbacks: int = 10_000
     deadlines: bool = True
     error: BaseException | None = None
     closed: int = 0
@@ -339,7 +341,7 @@ class MemoryService:
         body = b"".join([chunk async for chunk in chunks])
         self.uploads.append((body, media_type))
         asset = replace(self.asset("upload"), id=digest(repr(body)), bytes=len(body))
-        uri = f"{UPLOADS}{asset.id}"
+        uri = f"{UPLOADS}{uploads_of(actor().tenant)}{asset.id}"
         self.known[asset.id] = asset = replace(asset, uri=uri, media_type=media_type or asset.media_type)
         self.places[asset.uri] = asset
         self._changed("asset.uploaded", asset.id)
@@ -394,6 +396,10 @@ class MemoryService:
         )
         if running >= self.bound:
             raise errors.Overloaded(f"tenant {request.tenant!r} has {running} requests running, the limit")
+        if request.callback is not None:
+            its = [h for h in self.requests.values() if h.request.tenant == request.tenant]
+            if sum(h.state == "running" and h.request.callback is not None for h in its) >= self.callbacks:
+                raise errors.Overloaded(f"{request.tenant!r} has {self.callbacks} callbacks, the limit")
         self.requests[id] = held
         if request.refresh:
             self._forget({step.key for step in held.targets} | (self.failed.keys() & held.steps.keys()))

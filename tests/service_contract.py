@@ -61,6 +61,8 @@ WAIT = 60.0
 """Seconds that a call waits which must end long before."""
 CALLED = "https://127.0.0.1/"
 """Where a callback may go; every implementation allows the host, and no connection is made to it."""
+CALLBACKS = 2
+"""Callbacks of one tenant that may be still to be made."""
 LARGE = 5_000
 """Numbers in a value of `large`."""
 FEATURES = (
@@ -947,6 +949,33 @@ class ServiceContract:
                 await scene.service.compute(request, WAIT, scene.new_id())
         assert scene.runs("fresh", picture) == 0
         assert await scene.service.deliveries(tenant=scene.tenant) == []
+
+    @case
+    async def test_a_tenant_at_its_bound_of_callbacks_is_refused_before_anything_is_accepted(
+        self, scene: Scene
+    ) -> None:
+        [picture] = scene.pictures(1)
+
+        def called(tenant: str) -> ComputeRequest:
+            return replace(scene.ask("label", picture, tenant=tenant), callback=Callback(CALLED))
+
+        mine = called(scene.tenant)
+        scene.close("label")
+        ids = [await accepted(scene.service, mine, scene.new_id()) for _ in range(CALLBACKS)]
+        refused = scene.new_id()
+        for _ in range(2):
+            with pytest.raises(errors.Overloaded) as error:
+                await scene.service.compute(mine, 0.0, refused)
+            assert error.value.retry_after > 0
+        with pytest.raises(errors.UnknownRequest):
+            await scene.service.status(refused)
+        assert {one.id for one in await scene.service.list_requests(scene.tenant)} == set(ids)
+        assert {one.request for one in await scene.service.deliveries(tenant=scene.tenant)} == set(ids)
+        await accepted(scene.service, mine, ids[0])
+        other = await accepted(scene.service, called(f"{scene.tenant}-other"))
+        scene.open("label")
+        for id in (*ids, other):
+            assert (await scene.service.status(id, WAIT)).state == "done"
 
     @case
     async def test_a_tenant_at_its_bound_is_refused_and_others_are_not(self, scene: Scene) -> None:

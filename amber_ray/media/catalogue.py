@@ -305,8 +305,8 @@ class Catalogue:
         uploads = self._uploads.root.rstrip("/") + "/"
         return self._packs.page(checked_filter(only), limit, cursor, held, uploads)
 
-    def upload(self, chunks: Iterable[bytes], media_type: str | None = None) -> Asset:
-        """Keep the bytes under `<store>/uploads/` and return their asset.
+    def upload(self, chunks: Iterable[bytes], media_type: str | None = None, tenant: str = "") -> Asset:
+        """Keep the bytes under `<store>/uploads/`, as a tenant's or nobody's, and return their asset.
 
         The media type is found from the content; what the caller said it is does not count. Raises
         `TooLarge` past the bound, `MediaError` for what is no media; nothing is left behind then.
@@ -314,7 +314,7 @@ class Catalogue:
         with self._uploads.receive(chunks) as part:
             with open(part.path, "rb") as file:
                 found = facts(file, "the upload", self._limits)
-            location = self._uploads.publish(part, found.media_type)
+            location = self._uploads.publish(part, found.media_type, tenant)
         asset = _asset(part.digest, part.size, found, location.uri, location.signature)
         self._packs.add([asset])
         if location.signature is not None:

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from amber_ray.core.model.pages import uploads_of
 from amber_ray.errors import MediaError, StoreError, TooLarge
 from amber_ray.media.locate import Location, Locator
 from amber_ray.settings import Limits
@@ -86,11 +87,15 @@ class Uploads:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
-    def publish(self, part: Part, media_type: str) -> Location:
-        """Give the part its lasting name, `<digest>.<extension>`; the same bytes twice are one file."""
-        name = f"{part.digest}.{_EXTENSIONS.get(media_type, 'bin')}"
+    def publish(self, part: Part, media_type: str, tenant: str = "") -> Location:
+        """Give the part its lasting name, `<digest>.<extension>`, in the folder of a tenant, if it is of one.
+
+        The same bytes twice are one file of each tenant that sent them.
+        """
+        name = f"{uploads_of(tenant)}{part.digest}.{_EXTENSIONS.get(media_type, 'bin')}"
         if self._local:
             path = os.path.join(self.root, name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
             if not (os.path.exists(path) and os.path.getsize(path) == part.size):
                 os.replace(part.path, path)
             return Locator([self.root]).resolve(path)

@@ -173,7 +173,7 @@ def page(
         if len(found) == limit or looked == LOOKED_THROUGH:
             return Page(_assets(found, asset), write_cursor(ASSETS, last))
         looked, last = looked + 1, row.uri
-        if only.fits(row.kind, row.duration) and (only.uploads or not row.uri.startswith(uploads)):
+        if only.fits(row.kind, row.duration) and only.shows(row.uri, uploads):
             found.append(row)
     return Page(_assets(found, asset))
 

@@ -33,7 +33,7 @@ from amber_ray.settings import Limits, Settings
 from tests.contract.features import LARGE, Range
 from tests.media import flat, write_video
 from tests.memory_service import SEGMENT_SECONDS, Call, Made, MemoryService
-from tests.service_contract import Scene
+from tests.service_contract import CALLBACKS, Scene
 
 T = TypeVar("T")
 
@@ -255,7 +255,7 @@ class MemoryScene(LoopScene):
     async def start(self) -> None:
         self._double = self._make()
         self._double.made |= IN_MEMORY
-        self._double.bound = BOUND
+        self._double.bound, self._double.callbacks = BOUND, CALLBACKS
         self._double.deadlines = True
         self._media = itertools.count()
 
@@ -470,7 +470,7 @@ class RayScene(LoopScene):
             replicas=replicas,
             grace_seconds=0.2,
             spill_seconds=0.05,
-            limits=Limits(requests_per_tenant=BOUND),
+            limits=Limits(requests_per_tenant=BOUND, deliveries_per_tenant=CALLBACKS),
             callback_hosts=("127.0.0.1",),  # no name to look up, and no address that is called
             callback_secrets=("whsec_" + "a" * 32,),
         )

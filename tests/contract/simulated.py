@@ -54,7 +54,7 @@ from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport.messages import Work
 from amber_ray.settings import Limits
 from tests.contract import features
-from tests.service_contract import Scene
+from tests.service_contract import CALLBACKS, Scene
 from tests.simulation.callers import connected
 from tests.simulation.cluster import Run, SimCluster
 from tests.simulation.demands import SimDemands
@@ -330,7 +330,7 @@ class ContractWorld(World):
                 settings={
                     "grace_seconds": 0.2,
                     "spill_seconds": 0.05,
-                    "limits": Limits(requests_per_tenant=BOUND),
+                    "limits": Limits(requests_per_tenant=BOUND, deliveries_per_tenant=CALLBACKS),
                 },
                 chances=dict.fromkeys(CHANCES, 0.0) | {"slow message": 0.1 * (seed % 3)},
                 stimuli=(),

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 USUAL, MOST = 100, 1000
 """Items of a page: as many as nobody asked for, and the most."""
+OF_TENANTS = "of/"
+"""The folder under that of uploads that has one for each tenant."""
 KINDS = ("video", "audio", "image")
 
 
@@ -51,7 +53,8 @@ class AssetFilter:
     - `prefix`: the beginning of the place, as `Asset.uri` has it;
     - `kind`: `video`, `audio` or `image`;
     - `min_duration`, `max_duration`: seconds, both included; a still image has none, so it fits neither;
-    - `uploads`: False leaves out what callers sent as bytes.
+    - `uploads`: False leaves out what callers sent as bytes;
+    - `tenant`: of that, only what was sent for this tenant; over HTTP it is the token's.
     """
 
     prefix: str = ""
@@ -59,6 +62,14 @@ class AssetFilter:
     min_duration: float | None = None
     max_duration: float | None = None
     uploads: bool = True
+    tenant: str | None = None
+
+    def shows(self, uri: str, uploads: str) -> bool:
+        """Whether a place may be told, as far as it is an upload's; `uploads`: what those begin with."""
+        if not uploads or not uri.startswith(uploads):
+            return True
+        its = self.tenant is None or uri.startswith(f"{uploads}{uploads_of(self.tenant)}")
+        return self.uploads and its
 
     def fits(self, kind: str, duration: float | None) -> bool:
         """Whether an asset of this kind and duration is meant, wherever it is."""
@@ -71,6 +82,11 @@ class AssetFilter:
 
 
 EVERY_ASSET = AssetFilter()
+
+
+def uploads_of(tenant: str) -> str:
+    """Return the folder of a tenant's uploads, under that of all; empty for what is nobody's."""
+    return f"{OF_TENANTS}{tenant}/" if tenant else ""
 
 
 def checked_limit(limit: int) -> int:
@@ -202,6 +218,6 @@ def list_assets(
         for one in rows
         if one.uri.startswith(only.prefix)
         and only.fits(one.kind, one.duration)
-        and (only.uploads or not uploads or not one.uri.startswith(uploads))
+        and only.shows(one.uri, uploads)
     )
     return page_of(fit, limit, lambda one: (one.uri,), ASSETS)

@@ -11,7 +11,7 @@ import time
 import uuid
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 
-from amber_ray.core.model.audit import AuditFilter, AuditLine, LinePlace
+from amber_ray.core.model.audit import AuditFilter, AuditLine, LinePlace, actor
 from amber_ray.core.model.pages import AssetFilter, Page, Told
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
@@ -96,6 +96,7 @@ class CatalogueAssets:
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None, limit: int) -> Asset:
         """See `Assets.upload`: a thread writes and digests what it takes from a queue."""
+        tenant = actor().tenant
         loop = asyncio.get_running_loop()
         queue: asyncio.Queue[bytes | BaseException | None] = asyncio.Queue(QUEUED_CHUNKS)
 
@@ -115,7 +116,7 @@ class CatalogueAssets:
             if not put.done():
                 put.cancel()
 
-        writer = asyncio.create_task(asyncio.to_thread(self._catalogue.upload, pull(), media_type))
+        writer = asyncio.create_task(asyncio.to_thread(self._catalogue.upload, pull(), media_type, tenant))
         size = 0
         try:
             async for chunk in chunks:

@@ -1,6 +1,6 @@
 """`compute` with a callback: the request is accepted, who is to be called is kept, and then it is waited for.
 
-    flight.compute (wait 0) ──→ journaled at every shard ──→ promise at the first shard ──→ wait ──→ answer
+    room at the first shard ──→ flight.compute (wait 0) ──→ journaled ──→ promise there ──→ wait ──→ answer
 
 So whatever the caller is answered, its callback is on paper by then. Whoever dies in between has answered
 nobody; the same id asked again finds what is there and adds what is lacking.
@@ -18,6 +18,7 @@ from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.model.audit import host_of
 from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import ComputeRequest, RequestView
+from amber_ray.errors import AmberError
 from amber_ray.fabric.engine.audit import Auditor
 from amber_ray.fabric.engine.requests import RequestTracker
 from amber_ray.fabric.engine.shard_client import ShardClient
@@ -44,10 +45,19 @@ class Callbacks:
         self._auditor = auditor
 
     async def compute(self, request: ComputeRequest, callback: Callback, wait: float, id: str) -> RequestView:
-        """See `Service.compute`. Raises `BadRequest` for a URL that may not be called."""
+        """See `Service.compute`.
+
+        Raises `BadRequest` for a URL that may not be called, `Overloaded` where the tenant has too many
+        callbacks that are still to be made; then nothing was accepted.
+        """
         callback = dataclasses.replace(callback, url=str(self._policy.allow(callback.url)))
         request = dataclasses.replace(request, callback=callback)
-        view = await self._flight.compute(request, 0.0, id)
+        await self._shards[0].call("reserve_callback", id, request.tenant)
+        try:
+            view = await self._flight.compute(request, 0.0, id)
+        except AmberError:
+            await self._shards[0].call("release_callback", id)
+            raise
         promise = Promise(view.id, view.tenant, callback, len(view.failed_assets), _end(view))
         async with self._auditor.change(
             "callback.promised", view.id, view.tenant, host=host_of(callback.url), on=callback.on

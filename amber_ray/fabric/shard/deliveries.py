@@ -48,6 +48,8 @@ SENDING, SENDING_TO_ONE = 32, 4
 """Messages that are sent at once, in all and to one host: one that is slow must not hold up the others."""
 LOST_SECONDS = 60.0
 """A request that no shard knows for so long is lost, and with it what would be told."""
+ROOM_SECONDS = 120.0
+"""How long room is held for the callback of a request of which nobody says what came of it."""
 FORGET_SECONDS = 60.0
 KEPT = 20_000
 """Deliveries that are over and remembered at most; those that ended first are forgotten first."""
@@ -80,6 +82,7 @@ class Deliveries:
         self._sending: dict[str, str] = {}
         self._told: dict[str, tuple[int, str]] = {}
         self._lost: dict[str, float] = {}
+        self._room: dict[str, tuple[str, float]] = {}
         self._ends: dict[str, End] = {}
         self._attempts: Counter[str] = Counter(taken=0, refused=0, unanswered=0)
         self._loaded = False
@@ -88,16 +91,33 @@ class Deliveries:
 
     # --- what engines ask
 
+    async def reserve(self, request: str, tenant: str) -> None:
+        """Hold room for a request's callback until it is promised or released. Twice is once.
+
+        Raises `Overloaded` at the tenant's bound: before the request is accepted, so nothing is half done.
+        """
+        await self._load()
+        now = self._context.clock.now()
+        self._room = {id: held for id, held in self._room.items() if held[1] > now}
+        if f"end_{request}" not in self._known and request not in self._room:
+            self._admit(tenant)
+            self._room[request] = tenant, now + ROOM_SECONDS
+
+    def release(self, request: str) -> None:
+        """A request was refused: its callback needs no room."""
+        self._room.pop(request, None)
+
     async def promise(self, one: Promise) -> None:
         """Keep that a request's end is to be told; it is durable when this returns. Twice is once.
 
-        Raises `RequestMismatch` if another callback was promised for the request, `Overloaded`, `StoreError`.
+        Its request is accepted by now, so there is room, whether any was reserved in this incarnation or not.
+        Raises `RequestMismatch` if another callback was promised for the request, `StoreError`.
         """
         await self._load()
         id = f"end_{one.request}"
         known = self._known.get(id)
         if known is None:
-            self._admit(one.tenant)
+            self.release(one.request)
             known = Delivery(
                 id,
                 one.request,
@@ -125,7 +145,8 @@ class Deliveries:
     def _admit(self, tenant: str) -> None:
         most = self._context.settings.limits.deliveries_per_tenant
         waiting = (self._known[id] for ids in self._open.values() for id in ids)
-        if sum(one.tenant == tenant for one in waiting) >= most:
+        room = sum(whose == tenant for whose, _ in self._room.values())
+        if room + sum(one.tenant == tenant for one in waiting) >= most:
             raise Overloaded(f"tenant {tenant!r} has {most} callbacks that are still to be made, the limit")
 
     async def views(self, state: DeliveryState | None, tenant: str | None) -> list[DeliveryView]:

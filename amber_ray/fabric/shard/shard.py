@@ -397,6 +397,16 @@ class Shard:
         await self._up()
         return await self._requests.standing(ids, counted)
 
+    async def reserve_callback(self, request: str, tenant: str) -> None:
+        """Hold room for a callback. Only the first shard is asked this; see `Deliveries.reserve`."""
+        await self._up()
+        await self._deliveries.reserve(request, tenant)
+
+    async def release_callback(self, request: str) -> None:
+        """Hold none any more. Only the first shard is asked this; see `Deliveries.release`."""
+        await self._up()
+        self._deliveries.release(request)
+
     async def promise(self, promise: Promise) -> None:
         """Keep that a request's end is to be told. Only the first shard is asked this; see `Deliveries`."""
         await self._up()

@@ -81,8 +81,8 @@ async def asset(context: AppContext, request: Request) -> Response:
     description="By their URIs. An asset is told once for each place, as it was when it was last looked at "
     "there. A page looks through so many places and may have fewer assets than `limit`, or none, and be "
     "followed by others: go on as long as there is a `cursor`, with the same filters. Pages fit together "
-    "while assets are added. A token of one tenant that may not operate is not shown uploads: nobody knows "
-    "whose they are.",
+    "while assets are added. A token of one tenant that may not operate is shown that tenant's uploads and "
+    "no others.",
     parameters=[
         query("prefix", "/media/films/", "what the URI begins with"),
         query("kind", "video", "`video`, `audio` or `image`"),
@@ -97,7 +97,8 @@ async def assets(context: AppContext, request: Request) -> Response:
     asked = read_query(request.query_params.multi_items(), ASSET_FILTERS)
     only = read_asset_filter(asked.filters)
     if not caller_of(request).sees_all:
-        only = dataclasses.replace(only, uploads=False)  # an id is all that it takes to read what is of one
+        # An id is all that it takes to read what is of an upload.
+        only = dataclasses.replace(only, tenant=caller_of(request).tenant)
     found = await while_present(
         request.receive, context.service.list_assets(only, asked.limit, asked.cursor), context.drain
     )

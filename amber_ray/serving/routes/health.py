@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amber_ray.core.model.pages import OF_TENANTS, uploads_of
 from amber_ray.core.model.trust import Scope
 from amber_ray.errors import Unavailable
 from amber_ray.serving.answers import NO_STORE, json_response
@@ -13,7 +14,7 @@ from amber_ray.serving.described.parts import STRING, answer, json, listing
 from amber_ray.serving.described.schemas import EXAMPLES, ref
 from amber_ray.serving.drain import stopping
 from amber_ray.serving.metrics import render
-from amber_ray.serving.routes.endpoint import Path, described
+from amber_ray.serving.routes.endpoint import Path, caller_of, described
 from amber_ray.wire.views import encode_failure
 
 METRICS = {"text/plain": {"schema": STRING, "example": render(EXAMPLES["Stats"])[0].decode()}}
@@ -50,10 +51,22 @@ async def stats(context: AppContext, request: Request) -> Response:
     return json_response(await context.service.stats())
 
 
+UPLOADED = f"/uploads/{OF_TENANTS}"
+
+
 @described("health", Scope.READ, {"200": listing("failures", "Failure")})
 async def failures(context: AppContext, request: Request) -> Response:
-    """The failures that are remembered now."""
-    return json_response({"failures": [encode_failure(f) for f in await context.service.failures()]})
+    """The failures that are remembered now, without those of other tenants' uploads."""
+    caller = caller_of(request)
+    found = await context.service.failures()
+    if not caller.sees_all:
+        found = [one for one in found if not _of_another(one.uri, caller.tenant or "")]
+    return json_response({"failures": [encode_failure(one) for one in found]})
+
+
+def _of_another(uri: str, tenant: str) -> bool:
+    """Whether a place is that of another tenant's upload: it has the id, which is all that reading takes."""
+    return UPLOADED in uri and f"/uploads/{uploads_of(tenant)}" not in uri
 
 
 PATHS = [

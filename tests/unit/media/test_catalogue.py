@@ -16,6 +16,7 @@ from typing import Any
 import fsspec
 import pytest
 
+from amber_ray.core.model.pages import AssetFilter
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import Forbidden, MediaError, MediaNotFound, StoreError, TooLarge, UnknownAsset
 from amber_ray.media import catalogue as catalogue_module
@@ -536,6 +537,24 @@ def test_an_upload_is_kept_and_deduplicated(tmp_path: Path, film: Path, opened: 
     film.unlink()
     with source.opened(Catalogue(str(tmp_path / "store"), Locator([])).get(asset.id)) as file:
         assert file.read() == data
+
+
+def test_an_upload_is_of_its_tenant_and_an_older_one_of_nobody(tmp_path: Path, film: Path) -> None:
+    known, data = catalogue(tmp_path), film.read_bytes()
+    sent = {tenant: known.upload([data], tenant=tenant) for tenant in ("", "web", "website")}
+    assert len({asset.uri for asset in sent.values()}) == 3
+    assert len({asset.id for asset in sent.values()}) == 1
+    known.add(str(film))
+
+    def listed(only: AssetFilter) -> set[str]:
+        again = Catalogue(str(tmp_path / "store"), Locator([str(tmp_path)]))
+        return {asset.uri for asset in again.page(only, 10, None)}
+
+    everything = {str(film), *(asset.uri for asset in sent.values())}
+    assert listed(AssetFilter()) == everything
+    assert listed(AssetFilter(tenant="web")) == {str(film), sent["web"].uri}
+    assert listed(AssetFilter(tenant="website")) == {str(film), sent["website"].uri}
+    assert listed(AssetFilter(tenant="we")) == listed(AssetFilter(uploads=False)) == {str(film)}
 
 
 def test_an_upload_of_every_kind_has_a_name_that_a_folder_of_media_would_list() -> None:

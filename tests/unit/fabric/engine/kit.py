@@ -574,6 +574,12 @@ class MemoryShard:
         self.change(*gone)
         return gone
 
+    async def reserve_callback(self, request: str, tenant: str) -> None:
+        """There is room."""
+
+    async def release_callback(self, request: str) -> None:
+        """There is room."""
+
     async def promise(self, promise: Any) -> None:
         """Kept nowhere."""
 

@@ -16,7 +16,7 @@ from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import BadRequest, Overloaded, RequestMismatch, StoreError, UnknownDelivery
 from amber_ray.fabric.shard import deliveries as under_test
-from amber_ray.fabric.shard.deliveries import LOST_SECONDS, SENDING_TO_ONE, Deliveries
+from amber_ray.fabric.shard.deliveries import LOST_SECONDS, ROOM_SECONDS, SENDING_TO_ONE, Deliveries
 from amber_ray.fabric.shard.requests import RequestTable
 from amber_ray.fabric.transport.messages import Answer, Promise
 from amber_ray.settings import Limits
@@ -316,13 +316,26 @@ def test_a_tenant_has_a_bound_of_callbacks_that_are_still_to_be_made() -> None:
     async def story() -> None:
         at = bench(limits=Limits(deliveries_per_tenant=2))
         made, _ = shard(at)
+        await made.reserve("r1", "t")
         await made.promise(promise("r1", end=("done", 1, 0)))
-        await made.promise(promise("r2"))
+        for _ in range(2):
+            await made.reserve("r2", "t")  # held, and not promised yet; twice is once
         with pytest.raises(Overloaded, match="tenant 't' has 2 callbacks that are still to be made"):
-            await made.promise(promise("r3"))
-        await made.promise(promise("r3", tenant="other"))
-        await look(made)
+            await made.reserve("r3", "t")
+        await made.reserve("r1", "t")  # it has its room
+        await made.reserve("r3", "other")
+        made.release("r2")  # its request was refused
+        await made.reserve("r3b", "t")
         await made.promise(promise("r3b"))
+        with pytest.raises(Overloaded):
+            await made.reserve("r4", "t")
+        await look(made)
+        await made.reserve("r4", "t")
+        with pytest.raises(Overloaded):
+            await made.reserve("r5", "t")
+        at.clock.time += ROOM_SECONDS  # whoever held room died
+        await made.reserve("r5", "t")
+        await made.promise(promise("r6"))  # it was accepted by then, so it is kept
 
     run(story())
 
