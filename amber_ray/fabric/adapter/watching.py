@@ -29,7 +29,7 @@ LIMITS = "fs.inotify.max_user_watches and fs.inotify.max_user_instances"
 
 
 class FolderWatching:
-    """Watches folders inside the media roots. Implements `Watching`."""
+    """Watches folders inside the media roots, until one is moved or made anew. Implements `Watching`."""
 
     def __init__(self, settings: Settings) -> None:
         self._locator = Locator(settings.media_roots, settings.remote_schemes)
@@ -77,7 +77,7 @@ class Watch:
 
     def _run(self) -> None:
         try:
-            began = False
+            began, watched = False, self._identities()
             for changes in watchfiles.watch(
                 *self._folders,
                 watch_filter=None,
@@ -89,6 +89,8 @@ class Watch:
                 raise_interrupt=False,
                 ignore_permission_denied=True,
             ):
+                if self._identities() != watched:  # the system goes on telling of what was there
+                    raise OSError("it was moved, unmounted or made anew")
                 some = [path for _, path in changes if concerns(path, self._folders)]
                 with self._lock:
                     self._places.update(dict.fromkeys(some[: KEPT - len(self._places)]))
@@ -99,6 +101,9 @@ class Watch:
             # What the system refuses comes as OSError, RuntimeError or an error of the Rust library.
             self._error = error
             self._tell()
+
+    def _identities(self) -> list[tuple[int, int]]:
+        return [(status.st_dev, status.st_ino) for status in map(os.stat, self._folders)]
 
     def _tell(self) -> None:
         if not self.stop.is_set():

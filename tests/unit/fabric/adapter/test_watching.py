@@ -58,6 +58,26 @@ def test_what_appears_changes_and_goes_is_told_and_what_is_no_medium_is_not(tmp_
     run(story)
 
 
+def test_a_folder_that_is_made_anew_is_watched_anew(tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+
+    async def story() -> None:
+        places = watching(films)
+        await anext(places)
+        films.rename(tmp_path / "before")
+        films.mkdir()
+        with pytest.raises(Unavailable, match="films can't be watched"):
+            await told_of(places, {films / "never.mp4"})
+        again = watching(films)
+        await anext(again)
+        (films / "a.mp4").write_bytes(b"1")
+        await told_of(again, {films / "a.mp4"})
+        await again.aclose()
+
+    run(story)
+
+
 def test_only_folders_inside_the_roots_are_watched(tmp_path: Path) -> None:
     (tmp_path / "films").mkdir()
 
