@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import pickle
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -97,6 +98,9 @@ class Store:
         self.parts: dict[str, Part] = {}
         self.quarantine: list[str] = []
         self.journal: dict[str, str] = {}
+        self.cut_off: Counter[str] = (
+            Counter()
+        )  # writes of the journal that failed, or died with their process
         self.deliveries: dict[str, str] = {}
         self.audit: dict[str, AuditLine] = {}
         self.purges: list[Purge] = []
@@ -525,9 +529,11 @@ class SimJournal:
     async def write(self, name: str, data: Mapping[str, Any]) -> None:
         """See `Journal.write`."""
         text = json.dumps(data)
+        self._world.store.cut_off[name] += 1
         await asyncio.sleep(0.03 * self._world.draws.unit("journal", name))
         self._world.store.trouble(f"journal {name}")
         self._records[name] = text
+        self._world.store.cut_off[name] -= 1
         await asyncio.sleep(0.01 * self._world.draws.unit("journal", name))
 
     async def read(self, name: str) -> Mapping[str, Any] | None:
