@@ -64,7 +64,8 @@ class Settings:
     Of requests, those that fail or take `slow_seconds` are logged, with `access_log` every one, as "text" or
     "json" (`log_format`); `console` is the socket that lines go to, which `amber serve` sets. Traces are sent
     by OTLP to `trace_endpoint` (`http://collector:4318`); of those that begin here, and that no caller
-    brings, the share `trace_share` is. The hosts that requests may have called when they have ended are
+    brings, the share `trace_share` is; they are called `trace_service`, and `trace_headers` (`name=value`) go
+    along. The hosts that requests may have called when they have ended are
     `callback_hosts` (`hooks.example`, `hooks.example:8443`, `http://hooks.example`), `callback_secrets` is
     what these calls are signed with (`whsec_...`; several while one is replaced), and `callback_addresses`
     are addresses and networks that may be called though they are not of the public internet. Lines
@@ -117,6 +118,8 @@ class Settings:
     console: str = ""
     trace_endpoint: str = ""
     trace_share: float = 1.0
+    trace_service: str = "amber"
+    trace_headers: tuple[str, ...] = ()
     gpu_decoding: bool = False
     callback_hosts: tuple[str, ...] = ()
     callback_secrets: tuple[str, ...] = ()

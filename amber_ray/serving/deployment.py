@@ -58,11 +58,8 @@ def environment(settings: Settings) -> dict[str, str]:
     Raises `BadRequest` for an open host without tokens and for callbacks that can't be made as they are set,
     `Unavailable` if the port is taken.
     """
-    from amber_ray.fabric.adapter import tracing
-
     _refuse_unsafe(settings)
     Policy.of(settings)
-    tracing.refuse_impossible(settings)
     front.refuse_taken(settings)
     return front.environment(settings)
 
@@ -100,11 +97,8 @@ def application(
     from ray.serve.config import BackpressureConfig
     from ray.serve.schema import LoggingConfig
 
-    from amber_ray.fabric.adapter import tracing
-
     _refuse_unsafe(settings)
     Policy.of(settings)
-    tracing.refuse_impossible(settings)
     deployed: Any = serve.deployment(
         name="http",
         num_replicas=settings.replicas,

@@ -81,7 +81,7 @@ def numbers(version: str) -> tuple[int, ...]:
 
 def test_every_import_is_declared() -> None:
     extras = PROJECT["optional-dependencies"]
-    kinds = ("models", "notebooks", "otel", "s3")
+    kinds = ("models", "notebooks", "s3")
     light = [*PROJECT["dependencies"], *(one for kind in kinds for one in extras[kind])]
     assert undeclared(ROOT / "amber_ray", light) == {}
     assert undeclared(ROOT / "tests", [*light, *extras["dev"]]) == {}

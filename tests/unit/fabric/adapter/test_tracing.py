@@ -108,7 +108,7 @@ def test_opentelemetrys_own_variables_are_heeded(
 
 def test_a_setting_counts_more_than_the_environment_and_a_share_that_is_none_is_refused() -> None:
     own = Settings(trace_endpoint="http://mine")
-    assert tracing.from_environment(own, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}) is own
+    assert tracing.from_environment(own, {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}) == own
     variables = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": "http://c",
         "OTEL_TRACES_SAMPLER": "traceidratio",
@@ -121,15 +121,15 @@ def test_a_setting_counts_more_than_the_environment_and_a_share_that_is_none_is_
             Settings(**wrong)  # type: ignore[arg-type]
 
 
-def test_without_the_extra_it_is_said_in_a_sentence(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(tracing, "installed", lambda: False)
-    with pytest.raises(BadRequest, match=r"pip install 'amber-ray\[otel\]'"):
-        tracing.refuse_impossible(Settings(trace_endpoint="http://c"))
-    tracing.refuse_impossible(Settings())
-    assert not tracing.from_environment(
-        Settings(), {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c"}
-    ).trace_endpoint
-    assert not tracing.tracer(Settings(trace_endpoint="http://c")).on
-    assert caplog.text.count("pip install") == 2
+def test_the_services_name_and_headers_go_along(collector: Collector) -> None:
+    told = tracing.from_environment(
+        Settings(trace_endpoint=collector.url),
+        {"OTEL_SERVICE_NAME": "films", "OTEL_EXPORTER_OTLP_HEADERS": "api-key=a%20b, x-team=c"},
+    )
+    assert (told.trace_service, told.trace_headers) == ("films", ("api-key=a%20b", "x-team=c"))
+    sender = tracing.Sender(told.trace_endpoint, told.trace_service, told.trace_headers)
+    tracer = Tracer(sender.take, time.time, tracing._digits)
+    tracer.end(tracer.begin("", "caf\udce9"))
+    assert sender.flush(20)
+    assert (collector.headers["api-key"], collector.headers["x-team"]) == ("a b", "c")
+    assert (collector.spans[0].resource["service.name"], collector.spans[0].name) == ("films", "caf?")
