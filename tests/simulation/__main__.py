@@ -7,6 +7,7 @@ import sys
 import time
 
 from tests.simulation import corpus
+from tests.simulation.demands import DemandWorld
 from tests.simulation.runs import Outcome, run_many, said
 from tests.simulation.scenario import Scenario
 from tests.simulation.shrink import Shrinker
@@ -25,29 +26,37 @@ def main() -> int:
     parser.add_argument("--shrink", type=int, metavar="SEED", help="make a failing seed short and tell it")
     parser.add_argument("--keep", metavar="NAME", help="with --shrink: keep it as a world of the corpus")
     parser.add_argument("--world", metavar="NAME", help="only this one of the corpus")
+    parser.add_argument(
+        "--demands", action="store_true", help="worlds with demands, where all dies at once, too"
+    )
     parser.add_argument("--first", action="store_true", help="the corpus, then seeds, to the first failure")
     arguments = parser.parse_args()
     if arguments.shrink is not None:
         return _shrink(arguments.shrink, arguments.keep)
     if arguments.world is not None:
         return tell(corpus.scenario(arguments.world), trace=arguments.trace)
+    kind = DemandWorld if arguments.demands else World
     if arguments.seed is not None:
-        return tell(Scenario.of(arguments.seed), trace=arguments.trace)
+        return tell(Scenario.of(arguments.seed), trace=arguments.trace, kind=kind)
     if arguments.first:
         name, failure = corpus.first_failure()
         if failure:
             print(f"world {name} failed after: {failure}")
             return 1
-    return _many(range(arguments.start, arguments.start + arguments.seeds), arguments.jobs, arguments.first)
+    seeds = range(arguments.start, arguments.start + arguments.seeds)
+    return _many(seeds, arguments.jobs, arguments.first, kind)
 
 
-def _many(seeds: range, jobs: int, first: bool) -> int:
+def _many(seeds: range, jobs: int, first: bool, kind: type[World]) -> int:
     total, began, shown = Outcome(), time.monotonic(), 0.0
-    for outcome in run_many(seeds, jobs):
+    for outcome in run_many(seeds, jobs, kind):
         total.add(outcome)
         for seed, failure in outcome.failed.items():
             print(f"seed {seed} failed after: {failure}")
-            print(f"  python -m tests.simulation --seed {seed} --trace    or    --shrink {seed}", flush=True)
+            again = f"--seed {seed} --trace" + (
+                " --demands" if kind is DemandWorld else f"    or    --shrink {seed}"
+            )
+            print(f"  python -m tests.simulation {again}", flush=True)
         spent = time.monotonic() - began
         if first and total.failed:
             break
@@ -65,9 +74,9 @@ def _many(seeds: range, jobs: int, first: bool) -> int:
     return 1 if total.failed else 0
 
 
-def tell(scenario: Scenario, *, trace: bool) -> int:
+def tell(scenario: Scenario, *, trace: bool, kind: type[World] = World) -> int:
     """Run one world, and print what was laid upon it, what it did if asked for, and how it ended."""
-    world = World(scenario, traced=True)
+    world = kind(scenario, traced=True)
     failure = ""
     try:
         world.run()

@@ -1,5 +1,7 @@
 """Worlds with demands: a folder whose media come, change and go, and stewards that die in the middle of it.
 
+In some of them everything dies at once, a few times, in the midst of demands, requests and callbacks.
+
 The desk of the first shard, the steward, its keepers and sweeps are the real ones, and so is the comparison;
 bound to the world are the records, the runs and what is listed. At the end of a world, whatever has befallen
 it, every demand says that all is true, and it is: the values are stored.
@@ -112,8 +114,18 @@ class DemandWorld(World):
             if noticed.taken:
                 self.saw("an event was taken")
 
+    def _all_die(self) -> None:
+        """`kill -9` of everything: what is stored and who calls is left, and each process starts again."""
+        self.saw("everything died")
+        for node in (*self.stewards, *self.engines, *self.shards):
+            if node.process is not None:
+                node.process.kill()
+
     async def _story(self) -> None:
         loop = self.loop
+        storm = random.Random(f"{self.scenario.seed}/storm")
+        for _ in range(storm.choice((0, 1, 2, 5))):
+            loop.call_later(storm.random() * SECONDS, self._all_die, context=self._outside.context())
         for _ in range(self.rng.choice((4, 12, 30))):
             loop.call_later(self.rng.random() * SECONDS, self._happens, context=self._outside.context())
         for number in range(self.rng.choice((1, 1, 2))):

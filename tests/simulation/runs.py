@@ -47,12 +47,12 @@ class Outcome:
         self.transitions |= other.transitions
 
 
-def attempt(scenario: Scenario) -> tuple[World | None, str]:
+def attempt(scenario: Scenario, kind: type[World] = World) -> tuple[World | None, str]:
     """Run a world: the world, and what went wrong as text; empty if nothing did."""
     world = None
     try:
         with no_cycles_freed():
-            world = World(scenario)
+            world = kind(scenario)
             world.run()
     except Exception as error:
         return world, said(error)
@@ -82,18 +82,18 @@ def said(error: Exception) -> str:
     return f"{type(error).__name__} in {name} {frame.name}: {str(error) or frame.line}"
 
 
-def kind(failure: str) -> str:
+def kind_of(failure: str) -> str:
     """A failure without keys and numbers: two of the same kind have the same cause, most likely."""
     return re.sub(r"[0-9a-f]{32}|\d+", "#", failure)
 
 
-def run_seeds(seeds: Sequence[int]) -> Outcome:
-    """Run worlds one after the other."""
+def run_seeds(seeds: Sequence[int], kind: type[World] = World) -> Outcome:
+    """Run worlds of a kind one after the other."""
     outcome = Outcome()
     gc.freeze()  # what is imported has no part in what each world leaves behind
     with watched(outcome.transitions), no_cycles_freed():  # but between two of them
         for seed in seeds:
-            world, failure = attempt(Scenario.of(seed))
+            world, failure = attempt(Scenario.of(seed), kind)
             outcome.seeds += 1
             if world is not None:
                 outcome.events += world.events
@@ -129,13 +129,13 @@ class watched:
         self._taken.update((state.name, cause.name) for state, cause in self._seen)
 
 
-def run_many(seeds: Sequence[int], jobs: int) -> Iterator[Outcome]:
-    """Run worlds in so many processes; yields what came of each chunk as it is done."""
+def run_many(seeds: Sequence[int], jobs: int, kind: type[World] = World) -> Iterator[Outcome]:
+    """Run worlds of a kind in so many processes; yields what came of each chunk as it is done."""
     chunks = [seeds[i : i + CHUNK] for i in range(0, len(seeds), CHUNK)]
     if jobs == 1:
-        yield from map(run_seeds, chunks)
+        yield from (run_seeds(chunk, kind) for chunk in chunks)
         return
     # Not forked: the parent may have threads.
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for done in as_completed([pool.submit(run_seeds, chunk) for chunk in chunks]):
+        for done in as_completed([pool.submit(run_seeds, chunk, kind) for chunk in chunks]):
             yield done.result()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from tests.simulation.runs import attempt, kind
+from tests.simulation.runs import attempt, kind_of
 from tests.simulation.scenario import Ask, Happening, Read, Scenario, Stimulus
 
 MOST_RUNS = 2000
@@ -41,7 +41,7 @@ class Shrinker:
         """Keep it if it fails in the same way."""
         self.runs += 1
         _, failure = attempt(scenario)
-        if not failure or kind(failure) != kind(self.failure):
+        if not failure or kind_of(failure) != kind_of(self.failure):
             return False
         self.scenario, self.failure = scenario, failure
         return True
