@@ -146,7 +146,7 @@ class Caller:
             return  # or it was about to be accepted
         await asyncio.sleep(SOON_SECONDS)
         for node in world.shards:
-            live = node.offers.context.ledger.requests
+            live = () if node.offers is None else node.offers.context.ledger.requests
             assert ask.id not in live, f"{ask.id} was left by everybody and goes on at {node.name}"
 
     async def _compute(self, request: ComputeRequest) -> RequestView | None:

@@ -140,9 +140,11 @@ class DemandWorld(World):
     def _say(self, name: str) -> None:
         registry = self.media.generations[-1]
         features = [f for f in WANTED if registry.get(f).store == "parquet"]
+        if not features:
+            return  # in this world none of them is kept
         demand = Demand(
             name,
-            tuple(self.rng.sample(features, self.rng.randint(1, min(2, len(features))))) or ("probe",),
+            tuple(self.rng.sample(features, self.rng.randint(1, min(2, len(features))))),
             (FOLDER,),
             every=self.rng.choice((1.0, 3.0, 15.0)),
             gone=self.rng.choice(("keep", "keep", "purge")),
