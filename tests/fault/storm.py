@@ -71,6 +71,7 @@ class Storm:
         self._grey: dict[Path, int] = {}
         self.requests: dict[str, Body] = {}
         self.answers: Counter[int] = Counter()
+        self.again = 0
         self.lives: list[Counter[Made]] = []
         """How often each value had been made, whenever all had died."""
         self.stored: dict[Made, int] = {}
@@ -204,7 +205,8 @@ class Storm:
         return (
             f"{len(self.lives)} kills; {len(self._grey)} pictures, {len(self.requests)} requests answered "
             f"{dict(self.answers)}; {calls} calls of the receiver; {sum(runs.values())} runs for {len(runs)} "
-            f"values, of which {len(self.stored)} were stored when all died"
+            f"values, of which {len(self.stored)} were stored when all died; "
+            f"{self.again} values of ended requests had not been written and were made again"
         )
 
     def _has_ended(self, client: httpx.Client, id: str, body: Body) -> None:
@@ -214,10 +216,20 @@ class Storm:
         assert {result["state"] for result in results} == {"ready"}, results
         paths = [Path(asset["uri"]) for asset in body["assets"]]
         for name in body["features"]:
-            mine = [result for result in results if result["feature"] == name]
-            values = [client.get(f"/v1/values/{result['key']}").json()["value"] for result in mine]
-            for path, value in zip(paths, values, strict=True):
-                self._right(path, name, value)
+            keys = [result["key"] for result in results if result["feature"] == name]
+            for path, key in zip(paths, keys, strict=True):
+                self._right(path, name, self._value(client, key, path, name))
+
+    def _value(self, client: httpx.Client, key: str, path: Path, name: str) -> Any:
+        """A value by its key. One that was not yet written when all died is made again when somebody asks."""
+        reply = client.get(f"/v1/values/{key}")
+        if reply.status_code == 404:
+            self.again += 1
+            again = self._server.compute(name, path).json()
+            assert again["results"][0]["key"] == key, again
+            reply = client.get(f"/v1/values/{key}")
+        assert reply.status_code == 200, (key, reply.text)
+        return reply.json()
 
     def _right(self, path: Path, name: str, value: Any) -> None:
         size, light = path.stat().st_size, self._grey[path] / 255

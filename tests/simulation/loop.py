@@ -25,6 +25,9 @@ DISORDER = 12
 MOST_TURNS = 3_000_000
 """More than that is a livelock."""
 
+CLOSINGS = 20
+"""How often a coroutine is told to close, in its own context: each `finally` may wait once more."""
+
 _PROCESS: contextvars.ContextVar[Process | None] = contextvars.ContextVar("process", default=None)
 
 
@@ -99,7 +102,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._timers: list[_Due] = []
         self._waiting: list[tuple[float, int, asyncio.Handle]] = []
         self._numbers = itertools.count()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tasks: dict[asyncio.Task[Any], contextvars.Context] = {}
         self.set_task_factory(self._make_task)
         self.set_exception_handler(self._failed)
         self.failures: list[str] = []
@@ -113,10 +116,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> asyncio.Task[Any]:
         # Held until it is done: the task of a dead process must not be collected, which would run its
         # `finally`.
-        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, **options)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        context = options.pop("context", None) or contextvars.copy_context()
+        task: asyncio.Task[Any] = asyncio.Task(coroutine, loop=loop, context=context, **options)
+        self._tasks[task] = context
+        task.add_done_callback(self._forget)
         return task
+
+    def _forget(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.pop(task, None)
 
     def _failed(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -195,10 +202,14 @@ class VirtualLoop(asyncio.BaseEventLoop):
             with warnings.catch_warnings():
                 warnings.filterwarnings("ignore", "coroutine .* was never awaited", RuntimeWarning)
                 while self._tasks:
-                    task = self._tasks.pop()
+                    task, context = self._tasks.popitem()
                     task._log_destroy_pending = False  # type: ignore[attr-defined]
-                    with contextlib.suppress(BaseException):
-                        task.get_coro().close()  # type: ignore[union-attr]
+                    coroutine: Any = task.get_coro()
+                    for _ in range(CLOSINGS):
+                        if coroutine.cr_frame is None:
+                            break
+                        with contextlib.suppress(BaseException):
+                            context.run(coroutine.close)
                     del task
         finally:
             asyncio._set_running_loop(None)
