@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from amber_ray.testing import asset as identified
+from tests.fault import storm
 from tests.fault.hooks import SECRETS, Hooks
 from tests.server import CLIP, Server
 from tests.unit.core.deliveries.test_urls import MALFORMED
@@ -149,3 +150,16 @@ def test_the_cache_actor_dies_while_callers_wait(server: Server, hooks: Hooks, i
             )
         )
     assert inner.met == 0
+
+
+def test_in_a_storm_nothing_is_lost_or_made_twice_and_everybody_is_told(
+    tmp_path: Path, hooks: Hooks
+) -> None:
+    """With two deaths of everything; `python -m tests.fault.storm` has twenty."""
+    server = storm.served(tmp_path, hooks)
+    try:
+        raging = storm.Storm(server, hooks, seed=0)
+        raging.rage(kills=2)
+        assert "2 kills" in raging.holds()
+    finally:
+        server.kill_everything()

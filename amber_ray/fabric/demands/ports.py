@@ -40,12 +40,8 @@ class Asking(Protocol):
         """See `Service.status`."""
         ...
 
-    def incarnations(self) -> tuple[str, ...]:
-        """Names of the lives that the shards live now, as far as is known."""
-        ...
-
-    async def stored(self, incarnations: tuple[str, ...]) -> bool:
-        """Wait until what was ready in these lives is stored. False: one of them is over. `Unavailable`."""
+    async def unstored(self, keys: Sequence[str]) -> frozenset[str]:
+        """Wait until what there is of these values is stored. Return those that are not. `Unavailable`."""
         ...
 
     async def purge_assets(self, assets: Sequence[str]) -> int:

@@ -25,7 +25,7 @@ from amber_ray.core.model.demands import FAILING_SHOWN, DemandState, DemandStatu
 from amber_ray.core.model.listing import Change, Kind, Noted
 from amber_ray.core.model.pace import Pace
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority, RequestView
-from amber_ray.core.model.units import Asset
+from amber_ray.core.model.units import Asset, EachRange
 from amber_ray.errors import AmberError, BadRequest, MediaError, Overloaded, Unavailable
 from amber_ray.fabric.demands.ports import Ports
 from amber_ray.store.demands import DemandRecord
@@ -64,12 +64,13 @@ class Part:
 
 @dataclass(slots=True)
 class Verdict:
-    """What became of one asset: it is true, or `failing` says why not."""
+    """What became of one asset: it is true, or `failing` says why not. `keys` are those of its values."""
 
     change: Change
     asset: Asset | None = None
     unsuitable: bool = False
     failing: str = ""
+    keys: tuple[str, ...] = ()
 
 
 class Untrue(NamedTuple):
@@ -122,7 +123,7 @@ class Sweep:
         self._counts = Counts()
         self._lost = 0
         self._running: dict[asyncio.Task[None], Part] = {}
-        self._fresh: list[tuple[tuple[str, ...], Noted]] = []
+        self._fresh: list[tuple[Noted, tuple[str, ...]]] = []
         self._gone_ones: list[Change] = []
         self._left: list[str] = []
         self._noted_at = ports.clock.now()
@@ -331,8 +332,6 @@ class Sweep:
     async def _asked(self, part: Part, pace: Pace) -> None:
         began = self._ports.clock.now()
         self._counts.asked += len(part.changes)
-        # Before the question: some of its answers may be of a life that is over when the last one comes.
-        lives = self._ports.service.incarnations()
         verdicts = await self._verdicts(part)
         for verdict in verdicts:
             change = verdict.change
@@ -348,7 +347,7 @@ class Sweep:
             if change.noted is not None and change.noted.asset != verdict.asset.id:
                 self._left.append(change.noted.asset)  # other bytes are at this place now
             noted = Noted(change.uri, change.listed.signature, self.state.by, verdict.asset.id)
-            self._fresh.append((lives, noted))
+            self._fresh.append((noted, verdict.keys))
         pace.took(len(part.changes), self._ports.clock.now() - began)
 
     async def _verdicts(self, part: Part) -> list[Verdict]:
@@ -385,10 +384,15 @@ class Sweep:
         silent = there.keys() - why.keys() - {r.asset.id for r in view.results if r.asset is not None}
         if silent:  # nothing was found in them, or they were others by then
             why |= await self._moved([there[id] for id in silent])
+        keys = _keys(view)
         return [
-            _failing(v, why[v.asset.id])
-            if v.asset is not None and v.asset.id in why
-            else dataclasses.replace(v, unsuitable=v.asset is not None and v.asset.id in unsuitable)
+            v
+            if v.asset is None
+            else _failing(v, why[v.asset.id])
+            if v.asset.id in why
+            else dataclasses.replace(
+                v, unsuitable=v.asset.id in unsuitable, keys=tuple(keys.get(v.asset.id, ()))
+            )
             for v in verdicts
         ]
 
@@ -449,8 +453,8 @@ class Sweep:
     async def _note(self) -> None:
         """Note what is true by now. What comes meanwhile is noted the next time.
 
-        A value that is ready is in memory, and in the store a little later. What was ready in a life of a
-        shard that ended before it was stored is true no more: it is asked for again.
+        A value that is ready is in memory, and in the store a little later. What was lost before that, by the
+        end of a shard or of an object, is true no more: it is asked for again.
         """
         left, self._left = self._left, []
         gone, self._gone_ones = self._gone_ones, []
@@ -459,17 +463,14 @@ class Sweep:
         rows = [Noted(change.uri, "", "", "") for change in gone]
         fresh, self._fresh = self._fresh, []
         self._noted_at = self._ports.clock.now()
-        for lives in {lives for lives, _ in fresh}:
-            some = [row for of, row in fresh if of == lives]
-            if await self._ports.service.stored(lives):
-                rows += some
+        missing = await self._ports.service.unstored([key for _, keys in fresh for key in keys])
+        for row, keys in fresh:
+            if missing.isdisjoint(keys):
+                rows.append(row)
             else:
-                self._counts.true -= len(some)
-                self._lost += len(some)
-                for row in some:
-                    self._remember(
-                        row.uri, Untrue(self._ports.clock.unix(), "its values were lost; asked again")
-                    )
+                self._counts.true -= 1
+                self._lost += 1
+                self._remember(row.uri, Untrue(self._ports.clock.unix(), "its values were lost; asked again"))
         rows.sort()
         if rows:
             name = await self._ports.listings.write(self._demand.name, rows)
@@ -521,6 +522,15 @@ def _judged(view: RequestView) -> tuple[dict[str, str], set[str]]:
         else:
             why.setdefault(result.asset.id, f"{result.feature}: it was withdrawn")
     return why, unsuitable
+
+
+def _keys(view: RequestView) -> dict[str, list[str]]:
+    """The keys of the values that a request has, by asset."""
+    keys: dict[str, list[str]] = {}
+    for result in view.results:
+        if result.asset is not None and result.state == "ready" and not isinstance(result.unit, EachRange):
+            keys.setdefault(result.asset.id, []).append(result.key)
+    return keys
 
 
 def _lasting(status: DemandStatus) -> DemandStatus:

@@ -437,14 +437,11 @@ class Engine:
         """Note as a steward how a demand stands; see `DemandDesk.note` in `fabric.shard`."""
         return bool(await self._shards[0].call("note_demand", steward, id, number, state))
 
-    def incarnations(self) -> tuple[str, ...]:
-        """The lives that the shards live, as far as is known here, in the order of their numbers."""
-        return tuple(shard.incarnation for shard in self._shards)
-
-    async def stored(self, incarnations: Sequence[str]) -> bool:
-        """Wait until the values that were ready in these lives are stored. False: one of them is over."""
-        calls = (s.call("stored", life) for s, life in zip(self._shards, incarnations, strict=True))
-        return all(await asyncio.gather(*calls))
+    async def unstored(self, keys: Sequence[str]) -> frozenset[str]:
+        """Wait until those values of these keys that are in memory are stored. Return what is not stored."""
+        some = list(keys)
+        stored = await asyncio.gather(*(shard.call("stored", some) for shard in self._shards))
+        return frozenset(some).difference(*stored)
 
     async def audit(
         self, only: AuditFilter = EVERY_LINE, limit: int = USUAL, cursor: str | None = None

@@ -411,11 +411,6 @@ class ShardClient:
 
     # --- calls
 
-    @property
-    def incarnation(self) -> str:
-        """The life that the shard lives, as far as is known here."""
-        return self._incarnation
-
     async def call(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
         """Call the shard; while it restarts, wait and call again. All calls are repeatable. `Unavailable`."""
         return await self._bounded(self._persist(method, arguments), method, seconds)

@@ -552,23 +552,20 @@ class Shard:
         await self._up()
         return await self._rewriter.purge(asset, feature, version)
 
-    async def stored(self, incarnation: str) -> bool:
-        """Wait until all values that are in memory now are stored.
+    async def stored(self, keys: Sequence[str]) -> list[str]:
+        """Wait until those values of these keys that are in memory are stored, and return all that are.
 
-        False: this is another life of the shard, or one of the values was given up before it was stored,
-        since somebody has it made anew.
+        Others were lost before they were written, or given up since somebody has them made anew.
         Raises `Unavailable` if that takes longer than `STORED_SECONDS`.
         """
         await self._up()
-        if incarnation != self.context.incarnation:
-            return False
         ledger, until = self._ledger, self.context.clock.now() + STORED_SECONDS
-        waiting = due = {*ledger.unspilled, *ledger.spilling}
+        waiting = set(keys)
         while waiting := {k for k in waiting if k in ledger.unspilled or k in ledger.spilling}:
             if self.context.clock.now() >= until:
                 raise Unavailable(f"{len(waiting):,} values could not be stored within {STORED_SECONDS:g} s")
             await asyncio.sleep(STORED_LOOK)
-        return all(key in self.context.index for key in due)
+        return [key for key in keys if key in self.context.index]
 
     # --- demands: the first shard alone is asked
 

@@ -83,11 +83,8 @@ class Media:
     async def status(self, id: str, wait: float = 0.0) -> RequestView:
         raise AssertionError("every request has ended when it is answered")
 
-    def incarnations(self) -> tuple[str, ...]:
-        return ("one",)
-
-    async def stored(self, incarnations: tuple[str, ...]) -> bool:
-        return True
+    async def unstored(self, keys: Sequence[str]) -> frozenset[str]:
+        return frozenset()
 
     async def purge_assets(self, assets: Sequence[str]) -> int:
         self.purged += assets
