@@ -152,9 +152,7 @@ def test_the_cache_actor_dies_while_callers_wait(server: Server, hooks: Hooks, i
     assert inner.met == 0
 
 
-def test_in_a_storm_nothing_is_lost_or_made_twice_and_everybody_is_told(
-    tmp_path: Path, hooks: Hooks
-) -> None:
+def test_in_a_storm_nothing_is_lost_or_made_twice_and_everybody_is_told(tmp_path: Path, hooks: Hooks) -> None:
     """With two deaths of everything; `python -m tests.fault.storm` has twenty."""
     server = storm.served(tmp_path, hooks)
     try:
