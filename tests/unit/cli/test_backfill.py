@@ -176,12 +176,12 @@ def test_other_stores_are_walked() -> None:
     import fsspec
 
     memory = fsspec.filesystem("memory")
-    for name in ("/films/b.mp4", "/films/a.mp4", "/films/deep/c.png", "/films/d.txt"):
+    for name in ("/walked/b.mp4", "/walked/a.mp4", "/walked/deep/c.png", "/walked/d.txt"):
         memory.pipe(name, b"x")
-    assert list(catalogue.assets(["memory://films/"])) == [
-        "memory://films/a.mp4",
-        "memory://films/b.mp4",
-        "memory://films/deep/c.png",
+    assert list(catalogue.assets(["memory://walked/"])) == [
+        "memory://walked/a.mp4",
+        "memory://walked/b.mp4",
+        "memory://walked/deep/c.png",
     ]
     with pytest.raises(errors.BadRequest, match="holds no media"):
         list(catalogue.assets(["memory://nothing/"]))

@@ -148,14 +148,16 @@ def test_the_last_one_of_a_prefix_leaves_it_empty_and_a_prefix_that_is_away_lose
 
 def test_objects_are_told_as_their_listing_tells_them(tmp_path: Path) -> None:
     async def story() -> None:
-        place = Place(tmp_path, "memory://films/new/")
+        place = Place(tmp_path, "memory://glanced/new/")
         files = fsspec.filesystem("memory")
         for name in ("a b+c.png", "gone.png", "same.png"):
-            files.pipe_file(f"/films/new/{name}", b"film")
+            files.pipe_file(f"/glanced/new/{name}", b"film")
         await place.note()
-        files.rm_file("/films/new/gone.png")
-        files.pipe_file("/films/new/new.png", b"film")
-        told = await place.glance(*(f"memory://films/new/{n}.png" for n in ("a b+c", "gone", "same", "new")))
+        files.rm_file("/glanced/new/gone.png")
+        files.pipe_file("/glanced/new/new.png", b"film")
+        told = await place.glance(
+            *(f"memory://glanced/new/{n}.png" for n in ("a b+c", "gone", "same", "new"))
+        )
         assert told is not None
         assert kinds(told.changes) == {
             "a b+c.png": Kind.SAME,
