@@ -94,7 +94,8 @@ class Service:
     # --- what users ask
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=90, trust_env=False)
+        # `verify`: to read the authorities' certificates takes 14 ms of CPU, and these URLs need none.
+        return httpx.Client(base_url=self.url, timeout=90, trust_env=False, verify=False)
 
     def compute(self, features: str, *uris: str | Path, wait: float = 60, **more: Any) -> httpx.Response:
         body = {
@@ -110,7 +111,7 @@ class Service:
         give_up = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < give_up, f"{self._said()}\n{self.log()}"
-            time.sleep(0.02)
+            time.sleep(0.05)
 
     def _said(self) -> str:
         try:
