@@ -379,7 +379,7 @@ MUTATIONS = (
     Mutation(
         "say nothing of a task that was lost",
         "fabric/shard/dispatch.py",
-        "            self._lost(task, fault if hung is None else self._timeout(task, hung))\n",
+        "            self._lost(task, fault)\n",
         "            pass\n",
     ),
     Mutation(
