@@ -979,6 +979,8 @@ class MemoryService:
                 raise errors.BadRequest(f"{name!r} is a feature of a collection")
         if "/outside" in demand.prefixes:
             raise errors.Forbidden("'/outside' is outside the media roots")
+        if demand.callback is not None:
+            CALLS.allow(demand.callback.url)
         before = self.kept_true.get(demand.name)
         if before is None or before.demand != demand:
             self.kept_true[demand.name] = DemandView(demand, DemandStatus(), 1.7e9 + len(self.kept_true))

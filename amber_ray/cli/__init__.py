@@ -21,7 +21,7 @@ Starting it is cheap: a subcommand's own imports happen when it runs.
     keep          demands: features kept true for everything under prefixes
     export        a training set: Parquet files, and what is missing from it
     look          `features`, `explain`, `status` and `failures`: what computes nothing
-    deliveries    callbacks that requests asked for, and sending one again
+    deliveries    callbacks of requests and demands, and sending one again
     known         `assets`, `requests`, `lineage` and `audit`: what is known of media, requests, values
     graph         the graph of features, drawn
     store         `purge` and `check`

@@ -1,4 +1,4 @@
-"""`amber deliveries`: callbacks that requests asked for, what became of them, and sending one again."""
+"""`amber deliveries`: callbacks of requests and demands, what became of them, and sending one again."""
 
 from __future__ import annotations
 

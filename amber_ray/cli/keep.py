@@ -10,6 +10,7 @@ from amber_ray.cli.options import params_of, token_of, wanted
 from amber_ray.cli.terminal import cell, console, count, note, say, seconds, table
 from amber_ray.client.address import connect
 from amber_ray.client.sync import Client
+from amber_ray.core.model.audit import host_of
 from amber_ray.core.model.demand_codec import view_to_json
 from amber_ray.core.model.demands import DemandStatus, DemandView
 from amber_ray.errors import BadRequest, UnknownDemand
@@ -47,6 +48,12 @@ def run(args: argparse.Namespace) -> int:
 def _keep(client: Client, args: argparse.Namespace) -> int:
     if not args.wanted or not args.assets:
         raise BadRequest("keep NAME needs --features F[,F] and --assets PREFIX")
+    if args.on and args.callback is None:
+        raise BadRequest("--on says of what a URL is told; name it with --callback URL")
+    callback = None
+    if args.callback is not None:
+        events = [word.strip() for words in args.on for word in words.split(",") if word.strip()]
+        callback = {"url": args.callback} | ({"on": events} if args.on else {})
     view = client.keep(
         args.name,
         [name for words in args.wanted for name in wanted(words)],
@@ -55,6 +62,7 @@ def _keep(client: Client, args: argparse.Namespace) -> int:
         every=args.every,
         gone=args.gone,
         settle_seconds=args.settle,
+        callback=callback,
     )
     if args.format == "json":
         say(json.dumps(view_to_json(view), indent=1))
@@ -128,9 +136,15 @@ def _status(view: DemandView, form: str) -> int:
         )
     if status.unwatched:
         say(status.unwatched)
+    if status.untold:
+        say(f"{_host(view)} is told later: {status.untold}")
     for failing in status.failing:
         say(f"  {failing.uri}: {failing.message}")
     return 0 if status.all_true else 1
+
+
+def _host(view: DemandView) -> str:
+    return "nobody" if view.demand.callback is None else host_of(view.demand.callback.url)
 
 
 def stands(status: DemandStatus) -> str:

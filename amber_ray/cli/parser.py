@@ -440,6 +440,17 @@ def _keep(command: argparse.ArgumentParser) -> None:
         metavar="S",
         help="how long a local file must have stood still before it is taken (default 5)",
     )
+    command.add_argument(
+        "--callback", metavar="URL", help="have this called with news, on a server that allows its host"
+    )
+    command.add_argument(
+        "--on",
+        action="append",
+        default=[],
+        metavar="EVENT[,EVENT...]",
+        help="of what --callback is told: done (all is true), failed (assets fail), result (assets became "
+        "true); default done,failed",
+    )
     command.add_argument("--tenant", default="default", help="in whose name to ask")
     _server(command, default=DEFAULT_SERVER)
     _as_json(command)

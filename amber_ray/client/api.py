@@ -428,6 +428,7 @@ class AsyncClient:
         every: float = EVERY_SECONDS,
         gone: Gone = "keep",
         settle_seconds: float = SETTLE_SECONDS,
+        callback: CallbackLike | None = None,
         tenant: str | None = None,
     ) -> DemandView:
         """Keep features true for all media under prefixes, from now on and whoever else is there.
@@ -440,6 +441,8 @@ class AsyncClient:
             every: seconds from one look at the prefixes to the next.
             gone: "purge" forgets the values of an asset that is nowhere any more.
             settle_seconds: how long a local file must have stood still before it is taken.
+            callback: a URL that is called when all is true, and when assets fail; or
+                `{"url": ..., "on": ["done", "failed", "result"]}`, `result` for assets that became true.
             tenant: whose share of the cluster this is.
         """
         places = [assets] if isinstance(assets, str | os.PathLike) else list(assets)
@@ -452,6 +455,7 @@ class AsyncClient:
             gone=gone,
             tenant=self.tenant if tenant is None else tenant,
             settle_seconds=settle_seconds,
+            callback=named_callback(callback),
         )
         demand.check()
         return await self.service.keep(demand)
@@ -482,7 +486,7 @@ class AsyncClient:
         return await self.service.failures()
 
     async def deliveries(self, *, state: DeliveryState | None = None) -> list[DeliveryView]:
-        """The newest callbacks that requests asked for, newest first: all, or those in a state.
+        """The newest callbacks of requests and demands, newest first: all, or those in a state.
 
         "waiting": the request goes on; "pending": it is to be sent; "delivered"; "failed": it is sent again
         only by `replay`.

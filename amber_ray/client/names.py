@@ -26,7 +26,7 @@ AssetLike = str | os.PathLike[str] | Asset | AssetRef
 """A path, a URI, an asset id (32 hex digits), an `Asset` or an `AssetRef`."""
 
 CallbackLike = str | Mapping[str, Any] | Callback
-"""Who is to be called when a request has ended: a URL, or `{"url": ..., "on": [...]}`."""
+"""Who is to be called with a request's end or news of a demand: a URL, or `{"url": ..., "on": [...]}`."""
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")

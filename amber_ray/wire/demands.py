@@ -11,11 +11,11 @@ from typing import Any
 from amber_ray.core.model.demand_codec import demand_to_json, view_from_json, view_to_json
 from amber_ray.core.model.demands import EVERY_SECONDS, MOST_NAMED, SETTLE_SECONDS, Demand, DemandView
 from amber_ray.errors import BadRequest
-from amber_ray.wire.compute import MAX_URI, decode_tenant, given_params
+from amber_ray.wire.compute import MAX_URI, decode_callback, decode_tenant, given_params
 from amber_ray.wire.json import describe, members, text
 from amber_ray.wire.problems import Reading
 
-FIELDS = ("features", "prefixes", "params", "every", "gone", "tenant", "settle_seconds")
+FIELDS = ("features", "prefixes", "params", "every", "gone", "tenant", "settle_seconds", "callback")
 
 
 def encode_demand(demand: Demand) -> dict[str, Any]:
@@ -37,6 +37,7 @@ def decode_demand(name: str, data: Any, of: str = "default") -> Demand:
         gone=_gone(fields.get("gone")),
         tenant=of if fields.get("tenant") is None else decode_tenant(fields["tenant"]),
         settle_seconds=_seconds(fields, "settle_seconds", SETTLE_SECONDS),
+        callback=None if fields.get("callback") is None else decode_callback(fields["callback"]),
     )
     demand.check()
     return demand

@@ -84,9 +84,10 @@ def encode_delivery(view: DeliveryView) -> dict[str, Any]:
 
 
 def decode_delivery(data: Mapping[str, Any]) -> DeliveryView:
-    """Read what `encode_delivery` wrote."""
+    """Read what `encode_delivery` wrote; a server that has no callbacks of demands names none."""
     with Reading("a delivery"):
-        return DeliveryView(**{field.name: data[field.name] for field in dataclasses.fields(DeliveryView)})
+        known = {"demand": "", **data}
+        return DeliveryView(**{field.name: known[field.name] for field in dataclasses.fields(DeliveryView)})
 
 
 def encode_line(line: AuditLine) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Deliveries: one signed call of a URL for what became of a request.
+"""Deliveries: one signed call of a URL for what became of a request, or for news of a demand.
 
 A delivery is a record (`record`) that goes through four states, and every step is written before anybody
 relies on it:
@@ -8,8 +8,8 @@ relies on it:
                                                       no answer└──┘  └─410, time──┴─→ failed
                                                         (backoff)         └── replay ──→ pending
 
-What is sent, its id and its bytes, is settled when it becomes pending, so a receiver that gets it twice sees
-the same message twice.
+News of a demand is pending from the beginning. What is sent, its id and its bytes, is settled when it becomes
+pending, so a receiver that gets it twice sees the same message twice.
 
     record      `Delivery`: the states above, and what came of the attempts
     signature   signs a message as the Standard Webhooks specification says
@@ -18,5 +18,5 @@ the same message twice.
     addresses   which addresses these may lead to
     policy      what settings say of all that
 
-Must not know: the network, the store, requests.
+Must not know: the network, the store, requests, demands.
 """

@@ -37,7 +37,8 @@ class Outcome:
 class Delivery:
     """One message to one URL.
 
-    - `id`: what the receiver knows it by (`webhook-id`); `request`, `tenant`, `url`, `on`: whose it is;
+    - `id`: what the receiver knows it by (`webhook-id`); `request` or `demand`, `tenant`, `url`, `on`: whose
+      it is; a demand's has its message from the beginning;
     - `failed_assets`: how many assets of the request could not be found;
     - `created`: when it was asked for; `began`: when it became pending, first or again;
     - `type`, `body`: the message, once it is known;
@@ -61,6 +62,7 @@ class Delivery:
     status: int | None = None
     error: str = ""
     ended: float = 0.0
+    demand: str = ""
 
     @property
     def open(self) -> bool:
@@ -120,6 +122,7 @@ class Delivery:
             next_at=self.next_at if self.state == "pending" else None,
             status=self.status,
             error=self.error,
+            demand=self.demand,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Who is to be told when a request has ended, and what is known of such a message.
+"""Who is to be told when a request has ended or a demand has news, and what is known of such a message.
 
 Must not know: HTTP, how a message is sent (`core.deliveries`).
 """
@@ -9,7 +9,10 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 CallbackEvent = Literal["done", "failed", "result"]
-"""What a caller is told of: the end with at least one value, the end without any, results that came."""
+"""What a caller is told of: the end with at least one value, the end without any, results that came.
+
+Of a demand: all is true and was not, assets fail that did not, assets have become true.
+"""
 EVENTS: tuple[CallbackEvent, ...] = get_args(CallbackEvent)
 ENDS: tuple[CallbackEvent, ...] = ("done", "failed")
 """What a caller is told of who does not say."""
@@ -31,7 +34,8 @@ class Callback:
 class DeliveryView:
     """A delivery as it is told to whoever asks for it. Times are Unix seconds.
 
-    - `id`: what the receiver sees as `webhook-id`; `request`: the request that it is about;
+    - `id`: what the receiver sees as `webhook-id`; `request`: the id of the request that it is about, or
+      `demand`: the name of the demand; the other is empty;
     - `type`: such as "request.done"; empty while the request goes on;
     - `attempts`: how often it was sent; `status` and `error`: what came of the last time;
     - `next_at`: when it will be sent next, if it will.
@@ -48,3 +52,4 @@ class DeliveryView:
     next_at: float | None = None
     status: int | None = None
     error: str = ""
+    demand: str = ""

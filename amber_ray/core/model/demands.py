@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.places import Cover
 from amber_ray.errors import BadRequest
 
@@ -23,6 +24,8 @@ MOST_NAMED = 100
 """Features of a demand, and prefixes."""
 FAILING_SHOWN = 20
 """Failing assets that a status names."""
+FAILING_KNOWN = 256
+"""Failing assets that a findings knows one by one; where more fail, only their number is compared."""
 
 Gone = Literal["keep", "purge"]
 
@@ -36,7 +39,8 @@ class Demand:
     - `params` as of a `ComputeRequest`;
     - `every`: seconds from one look at the prefixes to the next;
     - `gone`: what becomes of values of assets that are nowhere any more;
-    - `settle_seconds`: how long a local file must have stood still before it is taken.
+    - `settle_seconds`: how long a local file must have stood still before it is taken;
+    - `callback`: who is to be told when assets become true, when all are, and when others fail.
     """
 
     name: str
@@ -47,6 +51,7 @@ class Demand:
     gone: Gone = "keep"
     tenant: str = "default"
     settle_seconds: float = SETTLE_SECONDS
+    callback: Callback | None = None
 
     def check(self) -> None:
         """Raise `BadRequest` for a demand that can't be; what features there are, the registry has to say."""
@@ -98,7 +103,8 @@ class DemandStatus:
     - `sweeps`: how many have ended; `sweeping`: whether one goes on now, whose numbers of assets these are
       if it is the first, or has been asking for some seconds;
     - `error`: why the last one could not be made, empty if it could; `failing`: some assets that fail;
-    - `unwatched`: why what changes in a folder is found by sweeps alone; empty if the machine tells it.
+    - `unwatched`: why what changes in a folder is found by sweeps alone; empty if the machine tells it;
+    - `untold`: why its callback has not been told of everything yet; empty if it has.
     """
 
     seen: int = 0
@@ -121,6 +127,7 @@ class DemandStatus:
     error: str = ""
     failing: tuple[FailingAsset, ...] = ()
     unwatched: str = ""
+    untold: str = ""
 
     @property
     def all_true(self) -> bool:
@@ -128,17 +135,57 @@ class DemandStatus:
         return self.ended > 0 and not self.error and self.true == self.seen
 
 
+class Findings(NamedTuple):
+    """How a demand stood when a look at it ended: its callback is told how one differs from another.
+
+    - `became`: as of `DemandState`, by then; `all_true`: whether all was true;
+    - `failed`: how many assets failed; `failing`: digests of the places of `FAILING_KNOWN` of them at most.
+    """
+
+    became: int = 0
+    all_true: bool = False
+    failed: int = 0
+    failing: tuple[str, ...] = ()
+
+
+class Message(NamedTuple):
+    """What a callback is told: the id and the bytes are settled for good when a state has it."""
+
+    id: str
+    type: str
+    body: str
+
+
+class Telling(NamedTuple):
+    """What a demand's callback was told, and what it is to be told; kept by the first shard alone.
+
+    - `life`: a name that no other state has had; with `number`, of the last message, it makes messages' ids;
+    - `became`, `findings`: the part of the state that was told, or needed no telling;
+    - `unsent`: messages that may not have become deliveries yet.
+    """
+
+    life: str = ""
+    number: int = 0
+    became: int = 0
+    findings: Findings = Findings()
+    unsent: tuple[Message, ...] = ()
+
+
 class DemandState(NamedTuple):
     """What the store keeps of a demand beside itself: the files that note what it is true of, and its status.
 
     `runs` are names of sorted runs of `Noted`, oldest first; `by` is the digest of what it asked last, and
-    `since` when that became what it asks, in Unix seconds.
+    `since` when that became what it asks, in Unix seconds. `became` counts how often an asset was noted as
+    true since the demand was said; `findings` is how it stood when a look last ended.
     """
 
     runs: tuple[str, ...] = ()
     by: str = ""
     since: float = 0.0
     status: DemandStatus = DemandStatus()
+    became: int = 0
+    findings: Findings = Findings()
+    telling: Telling = Telling()
 
 
 class Noticed(NamedTuple):

@@ -21,7 +21,8 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from amber_ray.core.model.demands import FAILING_SHOWN, DemandState, DemandStatus, FailingAsset
+from amber_ray.core.model import demand_news
+from amber_ray.core.model.demands import FAILING_SHOWN, DemandState, DemandStatus, FailingAsset, Findings
 from amber_ray.core.model.listing import Change, Kind, Noted
 from amber_ray.core.model.pace import Pace
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Priority, RequestView
@@ -45,6 +46,8 @@ REMEMBERED = 10_000
 """Places that are not true, remembered from a sweep to the glances after it."""
 LONG_SECONDS = 10.0
 """A sweep that asks for things for longer tells its own numbers, and no more those of the last whole one."""
+LOST = "its values were lost; asked again"
+"""Why an asset is not true that has not failed."""
 PAUSES = (1.0, 2.0, 4.0, 8.0, 15.0)
 """Between questions to a service that has no time."""
 
@@ -154,8 +157,9 @@ class Sweep:
             sweeps=self.state.status.sweeps + 1,
             error="; ".join(why for _, why in look.unseen[:3]),
         )
-        moved = _lasting(ended) != _lasting(self.state.status)
-        self.state = self.state._replace(status=ended)
+        findings = self._findings(ended)
+        moved = (_lasting(ended), findings) != (_lasting(self.state.status), self.state.findings)
+        self.state = self.state._replace(status=ended, findings=findings)
         if moved:
             await self._keep(self.state)
 
@@ -177,9 +181,17 @@ class Sweep:
         await self._join()
         compared = {change.uri: change for change in look.changes}
         ended = self._counted_at({place: compared.get(place) for place in asked}, before)
-        if ended != self.state.status:
-            await self._keep(self.state._replace(status=ended))
+        findings = self._findings(ended)
+        if (ended, findings) != (self.state.status, self.state.findings):
+            await self._keep(self.state._replace(status=ended, findings=findings))
         return True
+
+    def _findings(self, ended: DemandStatus) -> Findings:
+        """What this look has found, with the failing assets as far as they are remembered."""
+        failing = (uri for uri, why in self.untrue.items() if why.failing and why.failing != LOST)
+        return demand_news.findings(
+            self.state.became, ended.all_true, failing, self.state.findings, bool(ended.error)
+        )
 
     def _counted_at(self, places: Mapping[str, Change | None], before: Mapping[str, Untrue]) -> DemandStatus:
         """The status after a glance: what was told of each place is replaced by what is so now."""
@@ -196,7 +208,11 @@ class Sweep:
         since = [why.since for why in self.untrue.values()]
         if seen - true > len(since) and status.oldest is not None:
             since.append(status.oldest)
-        failing = [FailingAsset(uri, why.failing) for uri, why in self.untrue.items() if why.failing]
+        failing = [
+            FailingAsset(uri, why.failing)
+            for uri, why in self.untrue.items()
+            if why.failing and why.failing != LOST
+        ]
         return dataclasses.replace(
             status,
             seen=seen,
@@ -470,11 +486,12 @@ class Sweep:
             else:
                 self._counts.true -= 1
                 self._lost += 1
-                self._remember(row.uri, Untrue(self._ports.clock.unix(), "its values were lost; asked again"))
+                self._remember(row.uri, Untrue(self._ports.clock.unix(), LOST))
+        became = self.state.became + len(rows) - len(gone)
         rows.sort()
         if rows:
             name = await self._ports.listings.write(self._demand.name, rows)
-            await self._keep(self.state._replace(runs=(*self.state.runs, name)))
+            await self._keep(self.state._replace(runs=(*self.state.runs, name), became=became))
 
     async def _keep(self, state: DemandState) -> None:
         if not await self._ports.desk.note(self._record.id, state):

@@ -28,7 +28,7 @@ from amber_ray.settings import Settings
 
 
 class Callbacks:
-    """Requests with callbacks of one engine."""
+    """Requests with callbacks of one engine; and who may be called at all."""
 
     def __init__(
         self,
@@ -44,13 +44,17 @@ class Callbacks:
         self._shards = shards
         self._auditor = auditor
 
+    def allowed(self, callback: Callback) -> Callback:
+        """Who is to be called, by the URL in its canonical form. Raises `BadRequest` where it may not be."""
+        return dataclasses.replace(callback, url=str(self._policy.allow(callback.url)))
+
     async def compute(self, request: ComputeRequest, callback: Callback, wait: float, id: str) -> RequestView:
         """See `Service.compute`.
 
         Raises `BadRequest` for a URL that may not be called, `Overloaded` where the tenant has too many
         callbacks that are still to be made; then nothing was accepted.
         """
-        callback = dataclasses.replace(callback, url=str(self._policy.allow(callback.url)))
+        callback = self.allowed(callback)
         request = dataclasses.replace(request, callback=callback)
         await self._shards[0].call("reserve_callback", id, request.tenant)
         try:

@@ -16,6 +16,7 @@ Must not know: Ray, threads, what a shard is made of.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Mapping, Sequence
@@ -395,6 +396,11 @@ class Engine:
         demand.check()
         self.by(demand)
         await self._ports.assets.admit(demand.prefixes)
+        called: dict[str, object] = {}
+        if demand.callback is not None:
+            callback = self._callbacks.allowed(demand.callback)
+            demand = dataclasses.replace(demand, callback=callback)
+            called = {"host": host_of(callback.url), "on": callback.on}
         places = [without_secrets(prefix) for prefix in demand.prefixes]
         async with self._auditor.change(
             "demand.kept",
@@ -403,6 +409,7 @@ class Engine:
             features=demand.features,
             prefixes=places,
             gone=demand.gone,
+            **called,
         ):
             view: DemandView = await self._shards[0].call("keep", demand, self._ports.identity.new_id())
         return view

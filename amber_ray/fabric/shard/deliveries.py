@@ -1,5 +1,7 @@
 """Deliveries: who asked to be called when a request has ended is called, across whatever dies meanwhile.
 
+News of demands is sent as well: its messages come from the desk of demands (`demands`), ready to be sent.
+
 Only the first shard does this, since it owns the store. Nothing here follows events: each look compares what
 is promised with how the requests stand, and what is to be sent with the clock. So a look that was missed
 costs a second, and a new incarnation needs nothing but the records.
@@ -107,6 +109,21 @@ class Deliveries:
         """A request was refused: its callback needs no room."""
         self._room.pop(request, None)
 
+    async def room(self, tenant: str, count: int) -> None:
+        """Raise `Overloaded` where a tenant may not have so many more messages to be sent; `StoreError`."""
+        await self._load()
+        self._admit(tenant, count)
+
+    async def announce(self, one: Delivery) -> None:
+        """Keep a message that is to be sent now; it is durable when this returns. Twice is once.
+
+        Raises `StoreError`; then a look writes it, unless this process ends before.
+        """
+        await self._load()
+        if one.id not in self._known:
+            self._set(one)
+        await self._save(one.id)
+
     async def promise(self, one: Promise) -> None:
         """Keep that a request's end is to be told; it is durable when this returns. Twice is once.
 
@@ -142,11 +159,11 @@ class Deliveries:
                 return
         await self._save(id)
 
-    def _admit(self, tenant: str) -> None:
+    def _admit(self, tenant: str, count: int = 1) -> None:
         most = self._context.settings.limits.deliveries_per_tenant
         waiting = (self._known[id] for ids in self._open.values() for id in ids)
         room = sum(whose == tenant for whose, _ in self._room.values())
-        if room + sum(one.tenant == tenant for one in waiting) >= most:
+        if room + sum(one.tenant == tenant for one in waiting) + count > most:
             raise Overloaded(f"tenant {tenant!r} has {most} callbacks that are still to be made, the limit")
 
     async def views(self, state: DeliveryState | None, tenant: str | None) -> list[DeliveryView]:
@@ -396,7 +413,7 @@ class Deliveries:
                 return
             tried = known.attempted(outcome, self._context.clock.unix())
             self._set(tried)
-            about = {"request": one.request}
+            about = {"request": one.request} if one.request else {}
             if tried.state == "failed":
                 log.error("delivery %s to %s is given up: %s", one.id, one.url, tried.error, extra=about)
             elif tried.state == "pending":

@@ -120,7 +120,7 @@ class Shard:
         self._size = StoreSize(context)
         self._desk: DemandDesk | None = None
         if shard == 0 and ports.demands is not None and ports.stewards is not None:
-            self._desk = DemandDesk(context, ports.demands, ports.stewards)
+            self._desk = DemandDesk(context, ports.demands, ports.stewards, self._deliveries)
         self._audit: AuditDesk | None = None
         if shard == 0 and ports.audit is not None:
             self._audit = AuditDesk(ports.audit, ports.clock)

@@ -16,20 +16,31 @@ TOKEN = {
 }
 
 
-MESSAGE: Part = {
-    "summary": "What is sent to the URL of a request's callback",
-    "description": "Signed as Standard Webhooks say; sent again until it is taken (any 2xx), or until 410.",
-    "operationId": "ended",
-    "parameters": [
-        {"name": f"webhook-{name}", "in": "header", "required": True, "schema": STRING, "example": example}
-        for name, example in (
-            ("id", f"end_{REQUEST}"),
-            ("timestamp", "1764421200"),
-            ("signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
-        )
-    ],
-    "requestBody": body(EXAMPLES["Message"], ref("Message")),
-    "responses": {"2XX": {"description": "It is taken"}, "410": {"description": "Nobody wants it any more"}},
+def _message(operation: str, of: str, schema: str, id: str) -> Part:
+    return {
+        "summary": f"What is sent to the URL of a {of}'s callback",
+        "description": "Signed as Standard Webhooks say; sent again until it is taken (any 2xx), or until "
+        "410.",
+        "operationId": operation,
+        "parameters": [
+            {"name": f"webhook-{name}", "in": "header", "required": True, "schema": STRING, "example": one}
+            for name, one in (
+                ("id", id),
+                ("timestamp", "1764421200"),
+                ("signature", "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="),
+            )
+        ],
+        "requestBody": body(EXAMPLES[schema], ref(schema)),
+        "responses": {
+            "2XX": {"description": "It is taken"},
+            "410": {"description": "Nobody wants it any more"},
+        },
+    }
+
+
+MESSAGES: dict[str, Part] = {
+    "ended": {"post": _message("ended", "request", "Message", f"end_{REQUEST}")},
+    "news": {"post": _message("news", "demand", "DemandMessage", f"d12_{REQUEST}")},
 }
 
 
@@ -57,7 +68,7 @@ def document(bearer: bool, base: str = "") -> dict[str, Any]:
         },
         **({"servers": [{"url": base}]} if base else {}),
         "paths": {path.path: path.operations() for path in PATHS},
-        "webhooks": {"ended": {"post": MESSAGE}},
+        "webhooks": MESSAGES,
         "components": components,
     }
     if bearer:

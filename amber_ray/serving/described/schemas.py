@@ -118,6 +118,7 @@ EXAMPLES: dict[str, Any] = {
         "next_at": 1764400021.5,
         "status": 503,
         "error": "the receiver answered 503",
+        "demand": "",
     },
     "Message": {
         "type": "request.done",
@@ -259,6 +260,17 @@ EXAMPLES["Demanding"] = {
     "gone": "keep",
     "tenant": "search",
     "settle_seconds": 5,
+    "callback": {"url": "https://hooks.example/amber", "on": ["done", "failed"]},
+}
+EXAMPLES["DemandMessage"] = {
+    "type": "demand.done",
+    "timestamp": "2026-11-29T13:00:00.000+00:00",
+    "data": {
+        "demand": "films",
+        "tenant": "search",
+        "assets": {"seen": 1204, "true": 1204},
+        "links": {"demand": "/v1/demands/films"},
+    },
 }
 EXAMPLES["DemandStatus"] = {
     **status_to_json(
@@ -359,6 +371,7 @@ _DEMAND: dict[str, Schema] = {
         "maximum": MOST_SETTLE,
         "description": "how long a local file must have stood still before it is taken",
     },
+    "callback": ref("DemandCallback"),
 }
 _DEMAND_STATUS: dict[str, Schema] = {
     "oldest": {
@@ -374,6 +387,7 @@ _DEMAND_STATUS: dict[str, Schema] = {
         **TEXT,
         "description": "why what changes in a folder is found by the next look, not at once",
     },
+    "untold": {**TEXT, "description": "why the callback has not been told of everything yet"},
 }
 """Fields of a demand's status that are no counts."""
 
@@ -603,9 +617,10 @@ SCHEMAS: dict[str, Schema] = {
     "FeatureList": _object("features", features=_list(ref("Feature"))),
     "StoredVersionList": _object("versions", versions=_list(ref("StoredVersion"))),
     "Delivery": _object(
-        "id request tenant url state type created attempts next_at status error",
+        "id request tenant url state type created attempts next_at status error demand",
         id={**TEXT, "description": "what the receiver gets as `webhook-id`"},
-        request=TEXT,
+        request={**TEXT, "description": "the request that it is about; empty if it is about a demand"},
+        demand={**TEXT, "description": "the name of the demand that it is about; empty if about a request"},
         tenant=TEXT,
         url=TEXT,
         state={
@@ -639,6 +654,28 @@ SCHEMAS: dict[str, Schema] = {
         failed_assets={**COUNT, "description": "assets that could not be found"},
         links=ref("MessageLinks"),
     ),
+    "DemandMessage": _object(
+        "type timestamp data",
+        type={"type": "string", "enum": [f"demand.{what}" for what in EVENTS]},
+        timestamp={**TEXT, "format": "date-time"},
+        data=ref("DemandMessageData"),
+    ),
+    "DemandMessageData": _object(
+        "demand tenant assets links",
+        demand=TEXT,
+        tenant=TEXT,
+        assets=ref("DemandMessageAssets"),
+        links=ref("DemandMessageLinks"),
+    ),
+    "DemandMessageAssets": _object(
+        "",
+        became_true={**COUNT, "description": "of a result: how many have become true since the last one"},
+        seen={**COUNT, "description": "of the others: places with media, as of the last look"},
+        true={**COUNT, "description": "of the others: those of which all is there"},
+        failed={**COUNT, "description": "of a failed: those that fail"},
+        newly_failed={**COUNT, "description": "of a failed: those of them that did not before"},
+    ),
+    "DemandMessageLinks": _object("demand", demand={**TEXT, "description": "a path of this server"}),
     "MessageResults": _object("ready failed", ready=COUNT, failed=COUNT),
     "MessageLinks": _object("request", request={**TEXT, "description": "a path of this server"}),
     "AuditLine": _object(
@@ -671,6 +708,22 @@ SCHEMAS: dict[str, Schema] = {
                 minItems=1,
                 description="the end with at least one value, the end without any, or results as they come; "
                 "by default done and failed",
+            ),
+        ),
+        "additionalProperties": False,
+    },
+    "DemandCallback": {
+        **_object(
+            "url",
+            url={
+                **_text(MAX_CALLBACK),
+                "description": "https, of a host that the server's operator has named (`callback_hosts`)",
+            },
+            on=_list(
+                {"type": "string", "enum": list(EVENTS)},
+                minItems=1,
+                description="all has become true, assets fail that did not, or assets have become true; by "
+                "default done and failed",
             ),
         ),
         "additionalProperties": False,

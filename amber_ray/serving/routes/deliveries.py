@@ -1,4 +1,4 @@
-"""`GET /v1/deliveries` and `POST /v1/deliveries/{id}/replay`: callbacks that requests asked for."""
+"""`GET /v1/deliveries` and `POST /v1/deliveries/{id}/replay`: callbacks of requests and demands."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from amber_ray.wire.compute import decode_tenant
 from amber_ray.wire.json import describe
 from amber_ray.wire.views import encode_delivery
 
-DELIVERY_ID = re.compile(r"(end|r[0-9]+)_[A-Za-z0-9_-]{1,64}\Z")
+DELIVERY_ID = re.compile(r"(end|[rd][0-9]+)_[A-Za-z0-9_-]{1,64}\Z")
 STATE: Part = {
     "name": "state",
     "in": "query",
@@ -44,7 +44,7 @@ ID: Part = {
     "deliveries", Scope.READ, {"200": listing("deliveries", "Delivery")}, "400", parameters=[STATE, TENANT]
 )
 async def deliveries(context: AppContext, request: Request) -> Response:
-    """The newest callbacks that requests asked for, newest first."""
+    """The newest callbacks of requests and demands, newest first."""
     if unknown := sorted(set(request.query_params) - {"state", "tenant"}):
         raise BadRequest(f"deliveries are chosen by state and tenant, not by {describe(unknown[0])}")
     state = request.query_params.get("state")
