@@ -1,4 +1,4 @@
-"""What a demand's callback is told: each thing once, and nothing is lost while there is no room to tell it."""
+"""What a demand's callback is told: each thing once, and nothing is lost while there is no room for it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from amber_ray.core.model.demands import Demand, DemandState, DemandStatus
+from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, Findings
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView, Result, ResultState
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, MediaNotFound
@@ -26,7 +26,7 @@ from amber_ray.fabric.adapter.machine import MachineClock
 from amber_ray.fabric.demands import keeper as under_test
 from amber_ray.fabric.demands.keeper import Keeper
 from amber_ray.fabric.demands.ports import Ports
-from amber_ray.fabric.demands.sweep import Sweep
+from amber_ray.fabric.demands.sweep import Sweep, Untrue
 from amber_ray.fabric.transport.messages import Tended
 from amber_ray.settings import Settings
 from amber_ray.store.demands import DemandRecord
@@ -41,7 +41,7 @@ class Media:
         self.listings = StoreListings(Settings(store=str(folder / "store"), media_roots=(str(self.folder),)))
         self.computed: list[str] = []
         self.purged: list[str] = []
-        self.state = DemandState()
+        self.noted: list[DemandState] = [DemandState()]
         self.ports = Ports(self, self, self, self.listings, self, MachineClock())
 
     def demand(self, **more: object) -> DemandRecord:
@@ -94,8 +94,12 @@ class Media:
         raise AssertionError("a keeper asks nobody what is wanted")
 
     async def note(self, id: str, state: DemandState) -> bool:
-        self.state = state
+        self.noted.append(state)
         return True
+
+    @property
+    def state(self) -> DemandState:
+        return self.noted[-1]
 
     async def places(self, prefixes: Sequence[str]) -> AsyncGenerator[Sequence[str], None]:
         for prefix in prefixes[:0]:
@@ -129,8 +133,45 @@ def test_after_glances_the_numbers_are_those_of_a_whole_look(tmp_path: Path, see
         whole = Sweep(media.ports, record, sweep.state, "by")
         await whole.run()
         assert numbers(sweep.state.status) == numbers(whole.state.status)
+        assert sweep.state.findings == whole.state.findings == media.state.findings
         assert len(set(media.computed)) == len(media.computed)
 
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("glancing", [False, True])
+def test_what_became_true_is_found_by_the_end_of_the_look_also_where_the_numbers_are_as_before(
+    tmp_path: Path, glancing: bool
+) -> None:
+    media = Media(tmp_path)
+    record = media.demand()
+
+    async def look(state: DemandState, untrue: Mapping[str, Untrue] | None = None) -> Sweep:
+        sweep = Sweep(media.ports, record, state, "by", untrue)
+        await (sweep.run() if untrue is None else sweep.glance([path]))
+        return sweep
+
+    async def story() -> None:
+        first = await look(DemandState())
+        assert media.state.findings == Findings(1, True)
+        media.write("a", "a good one")
+        before = len(media.noted)
+        await look(first.state, first.untrue if glancing else None)
+        assert media.noted[before].became == 2
+        *_, between, last = media.noted
+        assert (between.became, between.findings) == (2, Findings(1, True))
+        assert (last.became, last.findings, last.status.seen) == (2, Findings(2, True), 1)
+        # A steward that died between the two is followed by one that finds nothing to do, and says so.
+        await look(between)
+        assert media.state.findings == Findings(2, True)
+        quiet = len(media.noted)
+        await look(media.state)
+        assert len(media.noted) == quiet
+        media.write("a", "a bad one")
+        await look(media.state)
+        assert (media.state.findings.failed, media.state.findings.all_true) == (1, False)
+
+    path = media.write("a", "a good")
     asyncio.run(story())
 
 
