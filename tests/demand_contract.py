@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, FailingAsset
+from amber_ray.core.model.callback import Callback
+from amber_ray.core.model.demands import (
+    Demand,
+    DemandState,
+    DemandStatus,
+    FailingAsset,
+    Findings,
+    Message,
+    Telling,
+)
 from amber_ray.core.model.listing import Noted
 from amber_ray.errors import StoreError
 from amber_ray.store.demands import FOLDER, STATES, DemandBook, DemandRecord
@@ -16,11 +26,13 @@ from amber_ray.store.runs import Runs
 from tests.store_faults import ERRORS, Trouble
 
 FILMS = Demand(
-    "films", ("shots", "loudness"), ("/films", "s3://b/new/"), {"shots.threshold": 0.4}, 60.0, "purge"
+    *("films", ("shots", "loudness"), ("/films", "s3://b/new/"), {"shots.threshold": 0.4}, 60.0, "purge"),
+    callback=Callback("https://hooks.example/", ("done",)),
 )
 RECORD = DemandRecord(FILMS, "1", 1.7e9)
 STATUS = DemandStatus(seen=3, true=2, failed=1, oldest=1.6e9, failing=(FailingAsset("/films/a.mp4", "no"),))
-STATE = DemandState(("a" * 32, "b" * 32), "digest", 1.7e9, STATUS)
+TELLING = Telling("life", 7, 4, Findings(4, True), (Message("d7_life", "demand.done", "{}"),))
+STATE = DemandState(("a" * 32, "b" * 32), "digest", 1.7e9, STATUS, 5, Findings(4, False, 1, ("f",)), TELLING)
 
 
 def run_name() -> str:
@@ -53,6 +65,17 @@ class DemandContract:
         third = RECORD._replace(id="3")
         book.write(third, STATE)
         assert book.read() == [(third, STATE)]
+
+    def test_a_state_of_before_there_were_callbacks_has_told_nothing(self, url: str) -> None:
+        book = DemandBook(url)
+        book.write(RECORD)
+        book.note(RECORD, STATE)
+        path = f"{STATES}/films.json"
+        data = json.loads(Files(url).read(path))
+        for name in ("became", "findings", "telling"):
+            del data[name]
+        Files(url).write(path, json.dumps(data).encode())
+        assert book.read() == [(RECORD, DemandState(*STATE[:4]))]
 
     def test_a_demand_that_is_removed_is_gone_twice_is_once(self, url: str) -> None:
         book = DemandBook(url)

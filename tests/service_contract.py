@@ -1801,7 +1801,8 @@ class ServiceContract:
         [same] = await listed()
         assert (same.demand, same.made) == (wanted, view.made)
         assert (await service.keep(wanted)).made == view.made
-        other = dataclasses.replace(wanted, gone="purge", every=7200.0)
+        called = Callback(CALLED, ("done", "result"))
+        other = dataclasses.replace(wanted, gone="purge", every=7200.0, callback=called)
         assert (await service.keep(other)).demand == other
         assert [view.demand for view in await listed()] == [other]
         assert await service.stop_keeping(name)
@@ -1812,7 +1813,13 @@ class ServiceContract:
     async def test_a_demand_becomes_true_and_asks_for_each_asset_once(self, scene: Scene) -> None:
         service, name = scene.service, f"d-{scene.tenant}"
         pictures = scene.pictures(2)
-        wanted = Demand(name, ("label",), tuple(pictures), every=1.0, settle_seconds=0.0, tenant=scene.tenant)
+        wanted = Demand(
+            *(name, ("label",), tuple(pictures)),
+            every=1.0,
+            settle_seconds=0.0,
+            tenant=scene.tenant,
+            callback=Callback(CALLED, ("done",)),
+        )
         await service.keep(wanted)
 
         async def is_true() -> bool:
@@ -1823,7 +1830,16 @@ class ServiceContract:
         assert [scene.runs("label", picture) for picture in pictures] == [1, 1]
         await done(service, scene.ask("label", *pictures))
         assert [scene.runs("label", picture) for picture in pictures] == [1, 1]
+
+        async def is_told() -> bool:
+            found = await service.deliveries(tenant=scene.tenant)
+            return bool(found) and found[0].attempts > 0
+
+        await scene.eventually(is_told)
+        [told] = await service.deliveries(tenant=scene.tenant)
+        assert (told.demand, told.request, told.type, told.url) == (name, "", "demand.done", CALLED)
         assert await service.stop_keeping(name)
+        assert (await service.replay(told.id, tenant=scene.tenant)).state == "pending"
 
     @case
     async def test_a_demand_that_can_not_be_kept_is_refused_and_not_listed(self, scene: Scene) -> None:
@@ -1839,6 +1855,12 @@ class ServiceContract:
             ({"prefixes": ("films",)}, errors.BadRequest, "'films' is relative"),
             ({"prefixes": (picture, "/outside")}, errors.Forbidden, "'/outside' is outside the media roots"),
             ({"every": 0.0}, errors.BadRequest, "every"),
+            ({"callback": Callback("https://127.1/")}, errors.BadRequest, r"callback\.url '?https://127\.1/"),
+            (
+                {"callback": Callback("https://other.example/")},
+                errors.BadRequest,
+                "callback.url may not lead to https://other.example; the server's callback_hosts",
+            ),
         ):
             with pytest.raises(error, match=said):
                 await service.keep(dataclasses.replace(good, **wrong))

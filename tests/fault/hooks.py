@@ -1,4 +1,4 @@
-"""Who is called when requests have ended: a receiver on this machine that keeps what it is sent."""
+"""Who is called with requests' ends and news of demands: a receiver here that keeps what it is sent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Hooks:
 
     def about(self, request: str) -> list[Message]:
         """What was heard of a request."""
-        return [one for one in self.heard if one.body["data"]["request"] == request]
+        return [one for one in self.heard if one.body["data"].get("request") == request]
 
     def _handler(self) -> type[BaseHTTPRequestHandler]:
         hooks = self

@@ -7,7 +7,8 @@ at the end what it counted. What must be so whatever the moment:
   died is never made again;
 - nothing lost: each request that anybody has made ends with every value, right, under the id that it was made
   with, and the demand says that all is true;
-- each request's callback reached the receiver at least once, with one id and one body.
+- each request's callback reached the receiver at least once, with one id and one body; and so did what the
+  demand has to tell: of each picture that became true, and that all were in the end.
 """
 
 from __future__ import annotations
@@ -150,7 +151,8 @@ class Storm:
                 self._picture(folder)
         self._server.start()
         with connect(self._server.url) as client:
-            client.keep("kept", ["told"], self._kept, every=0.5, settle_seconds=0.0)
+            told = {"url": f"{self._hooks.origin}/kept", "on": ["done", "result"]}
+            client.keep("kept", ["told"], self._kept, every=0.5, settle_seconds=0.0, callback=told)
         threads = [self._start(functools.partial(self._call, number)) for number in range(CALLERS)]
         threads.append(self._start(self._draw_pictures))
         try:
@@ -200,6 +202,7 @@ class Storm:
             for id, body in self.requests.items():
                 self._has_ended(client, id, body)
         self._is_kept()
+        self._news_was_told()
         calls = self._everybody_was_told()
         runs = self._nothing_twice()
         return (
@@ -258,6 +261,8 @@ class Storm:
         def heard() -> dict[str, list[Message]]:
             about: dict[str, list[Message]] = {}
             for one in list(self._hooks.heard):
+                if "request" not in one.body["data"]:
+                    continue
                 about.setdefault(one.body["data"]["request"], []).append(one)
             return about
 
@@ -281,6 +286,27 @@ class Storm:
             assert {one.id for one in calls} == {f"end_{id}"}, calls
             assert len({str(one.body) for one in calls}) == 1, calls
         return len(self._hooks.heard)
+
+    def _news_was_told(self) -> None:
+        """The demand's messages were taken: that each picture became true, and at last that all were."""
+        pictures = len(list(self._kept.glob("*.png")))
+
+        def taken() -> bool:
+            news = {
+                one.id: one.body
+                for one in list(self._hooks.heard)
+                if one.status == 204 and one.body["data"].get("demand") == "kept"
+            }
+            became = sum(body["data"]["assets"].get("became_true", 0) for body in news.values())
+            ends = [b["data"]["assets"] for b in news.values() if b["type"] == "demand.done"]
+            return became >= pictures and {"seen": pictures, "true": pictures} in ends
+
+        self._server.until(taken, END_SECONDS)
+        bodies: dict[str, set[str]] = {}
+        for one in list(self._hooks.heard):
+            bodies.setdefault(one.id, set()).add(str(one.body))
+        twice = {id: told for id, told in bodies.items() if len(told) > 1}
+        assert not twice, f"said twice, and not the same: {twice}"
 
     def _nothing_twice(self) -> Counter[Made]:
         """No value was made twice in one life, and none that was stored ever again. Return all runs."""

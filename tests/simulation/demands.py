@@ -4,7 +4,8 @@ In some of them everything dies at once, a few times, in the midst of demands, r
 
 The desk of the first shard, the steward, its keepers and sweeps are the real ones, and so is the comparison;
 bound to the world are the records, the runs and what is listed. At the end of a world, whatever has befallen
-it, every demand says that all is true, and it is: the values are stored.
+it, every demand says that all is true, and it is: the values are stored. Its callback has heard so since it
+became true for the last time, and of all else that was on paper as news, each by one id with the same bytes.
 """
 
 from __future__ import annotations
@@ -13,17 +14,18 @@ import asyncio
 import contextlib
 import json
 import random
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, Protocol
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.callback import EVENTS, Callback
 from amber_ray.core.model.demand_codec import (
     demand_from_json,
     demand_to_json,
     state_from_json,
     state_to_json,
 )
-from amber_ray.core.model.demands import Demand, DemandState, DemandView
+from amber_ray.core.model.demands import Demand, DemandState, DemandView, Findings, Message
 from amber_ray.core.model.listing import Change, Comparison, Listed, Noted, compared, overlaid
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset
@@ -40,6 +42,7 @@ from tests.simulation.draws import Draws
 from tests.simulation.features import SEGMENT_SECONDS
 from tests.simulation.loop import Process
 from tests.simulation.network import Node
+from tests.simulation.receiver import GONE, url_of
 from tests.simulation.scenario import SECONDS, Scenario
 from tests.simulation.store import Store
 from tests.simulation.world import RunningEngine, SimAssets, SimClock, World
@@ -48,6 +51,7 @@ FOLDER = "/d/"
 PLACES = 6
 WANTED = ("probe", "look", "mood", "scene", "film")
 TRUE_SECONDS = 300.0
+DONE = "demand.done"
 
 
 class DemandWorld(World):
@@ -66,6 +70,13 @@ class DemandWorld(World):
         self.stewards: list[Node] = []
         self.wanted: Node | None = None
         self.said: dict[str, Demand] = {}
+        self.calls = random.Random(f"{scenario.seed}/callbacks of demands")
+        self.news: dict[str, tuple[str, int, Message]] = {}
+        """Messages that were on paper: of which saying of a demand, and with which of all states at first."""
+        self.states_noted = 0
+        self.found: dict[str, Findings] = {}
+        self.became_true: dict[str, int] = {}
+        """By the id of a saying, with which of all states all became true for the last time."""
         super().__init__(scenario, traced=traced)
         for place in range(PLACES // 2):
             self.write(place)
@@ -149,8 +160,15 @@ class DemandWorld(World):
             every=self.rng.choice((1.0, 3.0, 15.0)),
             gone=self.rng.choice(("keep", "keep", "purge")),
             settle_seconds=0.0,
+            callback=self._callback(name),
         )
         self.spawn(self._persist("keep", name, demand))
+
+    def _callback(self, name: str) -> Callback | None:
+        if self.calls.random() < 0.2:
+            return None
+        wanted = self.calls.choice((EVENTS, ("done", "failed"), ("done",), ("result",)))
+        return Callback(url_of(f"{name}-{self.calls.randrange(2)}"), wanted)
 
     def _stop(self, name: str) -> None:
         self.spawn(self._persist("stop_keeping", name, None))
@@ -178,7 +196,7 @@ class DemandWorld(World):
 
     def make_demands(self, process: Process, number: int) -> tuple[Any, Any]:
         """The records of demands, and who sees to them."""
-        return (SimDemands(self), SimStewards(self)) if number == 0 else (None, None)
+        return (SimDemands(self, self.state_noted), SimStewards(self)) if number == 0 else (None, None)
 
     def saw_death(self, node: Node) -> None:
         """Ray ends a steward with the process that owns it, a little later, and starts it again otherwise."""
@@ -222,6 +240,7 @@ class DemandWorld(World):
             assert self.loop.time() < give_up, f"a demand does not become true: {late}"
         assert {view.demand.name: view.demand for view in views} == self.said
         # What somebody purged, or a disk has lost, is not noticed by a demand, and need not be back.
+        await self._are_told()
         lost = {"a purge", "a part was damaged", "a part was torn"} & self.seen.keys()
         stored = {row.key for part in self.store.parts.values() for row in part.rows if not part.damaged}
         for view in views:
@@ -235,6 +254,44 @@ class DemandWorld(World):
                 if not lost:
                     self.saw("what is said to be true was looked up")
             self.saw("a demand was true in the end" if view.status.all_true else "all was true that can be")
+
+    def state_noted(self, record: DemandRecord, state: DemandState) -> None:
+        """A state is on paper: what it has to tell is fixed, and a message that is sent is of one of them."""
+        self.states_noted += 1
+        for one in state.telling.unsent:
+            _, _, first = self.news.setdefault(one.id, (record.id, self.states_noted, one))
+            assert one == first, f"{one.id} was on paper with two bodies"
+        before, now = self.found.get(record.id, Findings()), state.findings
+        if now.all_true and not (before.all_true and before.became == now.became):
+            self.became_true[record.id] = self.states_noted
+        self.found[record.id] = now
+
+    async def _are_told(self) -> None:
+        """Every message has reached the receiver, and the last end of every demand is among them."""
+        give_up = self.loop.time() + TRUE_SECONDS
+        while unheard := self._unheard():
+            assert self.loop.time() < give_up, f"{unheard} was not told"
+            await self.receiver.hurry()
+            await asyncio.sleep(5.0)
+        for id, (_, _, one) in self.news.items():
+            assert self.receiver.bodies[id] == one.body.encode(), f"{id} was sent with other bytes"
+            self.saw("news of a demand was told")
+
+    def _unheard(self) -> str:
+        for id in self.news:
+            given = self.receiver.answers.get(id, ())
+            if not any(200 <= status < 300 or status == GONE for status in given):
+                return id
+        for name, text in self.records.items():
+            data = json.loads(text)
+            callback, since = demand_from_json(data["demand"]).callback, self.became_true.get(data["id"])
+            if callback is None or "done" not in callback.on or since is None:
+                continue
+            ends = [n for whose, n, one in self.news.values() if (whose, one.type) == (data["id"], DONE)]
+            if max(ends, default=0) < since:
+                return f"that all became true for {name}"
+            self.saw("the last end of a demand was told")
+        return ""
 
     def noted(self, name: str, rows: Sequence[Noted]) -> None:
         """What is noted as true is stored by then: a crash of everything would lose none of it."""
@@ -314,8 +371,12 @@ class Records(Protocol):
 class SimDemands:
     """The records of demands in the world's store. Implements `Demands`."""
 
-    def __init__(self, world: Records) -> None:
+    def __init__(
+        self, world: Records, noted: Callable[[DemandRecord, DemandState], None] = lambda record, state: None
+    ) -> None:
+        """`noted` is called with each state that is on paper."""
         self._world = world
+        self._noted = noted
 
     async def read(self) -> list[tuple[DemandRecord, DemandState]]:
         """See `Demands.read`."""
@@ -344,6 +405,7 @@ class SimDemands:
         self._world.states[name] = json.dumps(state_to_json(state) | {"id": record.id})
         for run in state.runs:
             assert run in self._world.runs.get(name, {}), f"a state of {name} names a run that is not there"
+        self._noted(record, state)
         await asyncio.sleep(0.01)
 
     async def remove(self, name: str) -> None:

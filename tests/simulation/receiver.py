@@ -1,4 +1,4 @@
-"""Who is called when requests have ended: a receiver that is down, slow, busy, forgetful, or gone for good.
+"""Who is called with requests' ends and news of demands: down, slow, busy, forgetful, or gone for good.
 
 It checks what it is sent: signed, known to the store as what it is, the same bytes each time, and about a
 request that has ended.
@@ -25,12 +25,12 @@ GONE = 410
 
 
 class Receiver:
-    """What all shards' ways out lead to. `answers` are the statuses that it gave, by message."""
+    """What all shards' ways out lead to. By message, `answers` are the statuses it gave, `bodies` its bytes."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.answers: dict[str, list[int]] = {}
-        self._bodies: dict[str, bytes] = {}
+        self.bodies: dict[str, bytes] = {}
 
     async def post(self, url: CallbackUrl, headers: Mapping[str, str], body: bytes) -> Outcome:
         """See `Sender.post`. Runs in the sender's process."""
@@ -73,7 +73,7 @@ class Receiver:
         signed = signatures(SECRETS, id, int(headers["webhook-timestamp"]), body)
         assert headers["webhook-signature"] == signed
         assert abs(int(headers["webhook-timestamp"]) - world.unix()) < 5.0
-        assert self._bodies.setdefault(id, body) == body, f"{id} was sent with two bodies"
+        assert self.bodies.setdefault(id, body) == body, f"{id} was sent with two bodies"
         kept = Delivery.from_json(json.loads(world.store.deliveries[id]))
         assert (kept.state, kept.body.encode()) == ("pending", body), f"{id} is sent, and kept as {kept}"
         ask = world.asks.get(kept.request)

@@ -19,6 +19,7 @@ BEFALLS = (
     *("what is said to be true was looked up", "what was noted was looked up"),
     *("an event was dropped", "an event was taken", "a demand was glanced at"),
     *("everything died", "a caller was to be told"),
+    *("news of a demand was told", "the last end of a demand was told"),
 )
 
 

@@ -8,6 +8,7 @@
     kept         what is stored of versions of features, today's or not
     demands      standing requests, and how they stand
     demand_codec the same as JSON
+    demand_news  what callbacks of demands are to be told
     places       which place a URI means, and what lies under a prefix
     listing      what was noted of media, compared with what is listed now
     callback     who is to be told of a request's end, and what became of that

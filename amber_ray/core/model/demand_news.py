@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import NamedTuple
 
 from amber_ray.core.model.callback import CallbackEvent
@@ -70,8 +69,8 @@ def _each_known(*some: Findings) -> bool:
     return all(len(one.failing) == one.failed for one in some)
 
 
-def told(demand: Demand, state: DemandState, life: str, now: float) -> DemandState:
-    """The state with its news as messages that are unsent; `now` in Unix seconds.
+def told(demand: Demand, state: DemandState, life: str, timestamp: str) -> DemandState:
+    """The state with its news as messages that are unsent, which say this time.
 
     `life` is a new name, for a state that has told nothing yet.
     """
@@ -81,7 +80,7 @@ def told(demand: Demand, state: DemandState, life: str, now: float) -> DemandSta
     for one in news(demand, state):
         number += 1
         type = f"demand.{one.event}"
-        messages.append(Message(f"d{number}_{life}", type, _body(type, demand, one, now)))
+        messages.append(Message(f"d{number}_{life}", type, _body(type, demand, one, timestamp)))
     return state._replace(
         telling=telling._replace(
             life=life, number=number, became=state.became, findings=state.findings, unsent=tuple(messages)
@@ -102,12 +101,12 @@ def untold(state: DemandState) -> DemandState:
     return state._replace(telling=telling._replace(became=min(telling.became, state.became), findings=kept))
 
 
-def _body(type: str, demand: Demand, one: News, now: float) -> str:
+def _body(type: str, demand: Demand, one: News, timestamp: str) -> str:
     """A message: whose it is and where to ask. It names no media, whose URLs may have secrets."""
     return json.dumps(
         {
             "type": type,
-            "timestamp": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+            "timestamp": timestamp,
             "data": {
                 "demand": demand.name,
                 "tenant": demand.tenant,

@@ -478,11 +478,16 @@ def _state(states: Iterable[str]) -> str:
     return next((state for state in ("running", "cancelled", "done") if state in told), "failed")
 
 
+def timestamp(now: float) -> str:
+    """A Unix time as messages have it: RFC 3339, in UTC."""
+    return datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds")
+
+
 def message(type: str, one: Delivery, end: End, now: float) -> str:
     """The body of a message: what it is of and where to ask, and no values."""
     told = {
         "type": type,
-        "timestamp": datetime.fromtimestamp(now, UTC).isoformat(timespec="milliseconds"),
+        "timestamp": timestamp(now),
         "data": {
             "request": one.request,
             "tenant": one.tenant,

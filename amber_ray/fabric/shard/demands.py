@@ -48,7 +48,7 @@ from amber_ray.core.model.places import Cover
 from amber_ray.core.model.stats import series
 from amber_ray.errors import BadRequest, Overloaded, StoreError
 from amber_ray.fabric.shard.context import ShardContext
-from amber_ray.fabric.shard.deliveries import Deliveries
+from amber_ray.fabric.shard.deliveries import Deliveries, timestamp
 from amber_ray.fabric.shard.ports import Demands, Stewards
 from amber_ray.fabric.transport.messages import Tended
 from amber_ray.store.demands import DemandRecord
@@ -266,7 +266,8 @@ class DemandDesk:
         except (Overloaded, StoreError) as error:
             self._is_untold(record, error)
             return demand_news.untold(state)
-        return demand_news.told(demand, state, self._context.process.new_id(), self._context.clock.unix())
+        life, now = self._context.process.new_id(), timestamp(self._context.clock.unix())
+        return demand_news.told(demand, state, life, now)
 
     async def _write(self, record: DemandRecord, state: DemandState) -> None:
         await self._demands.note(record, state)

@@ -23,6 +23,9 @@ from hypothesis import strategies as st
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.deliveries.record import Delivery
+from amber_ray.core.model import demand_news
+from amber_ray.core.model.callback import EVENTS, Callback
+from amber_ray.core.model.demands import Demand, DemandState, Findings
 from amber_ray.core.model.request import ExplainedStep
 from amber_ray.core.model.service import RegistryView
 from amber_ray.core.model.units import Asset, Segment
@@ -418,6 +421,28 @@ def test_what_is_sent_to_a_callback_is_as_described(state: str) -> None:
     schema = {**closed(DOCUMENT["components"]["schemas"]["Message"]), "components": DOCUMENT["components"]}
     jsonschema.validate(told, schema, format_checker=jsonschema.FormatChecker())
     assert set(told["data"]) == set(EXAMPLES["Message"]["data"])
+
+
+def test_what_is_sent_to_the_callback_of_a_demand_is_as_described() -> None:
+    demand = Demand("films", ("shots",), ("/films",), callback=Callback("https://hooks.example/", EVENTS))
+    found = demand_news.findings(3, True, (), Findings(), False)
+    good = demand_news.told(
+        demand, DemandState(became=3, findings=found), "life", "2026-11-29T13:00:00.000+00:00"
+    )
+    found = demand_news.findings(3, False, ["/films/a"], found, False)
+    bad = demand_news.told(demand, good._replace(findings=found), "life", "2026-11-29T13:00:00.000+00:00")
+    schema = {
+        **closed(DOCUMENT["components"]["schemas"]["DemandMessage"]),
+        "components": DOCUMENT["components"],
+    }
+    told = [json.loads(one.body) for one in bad.telling.unsent]
+    assert {one["type"] for one in told} == {f"demand.{event}" for event in EVENTS}
+    for one in told:
+        jsonschema.validate(one, schema, format_checker=jsonschema.FormatChecker())
+        assert set(one["data"]) == set(EXAMPLES["DemandMessage"]["data"])
+        assert set(one["data"]["assets"]) <= set(
+            DOCUMENT["components"]["schemas"]["DemandMessageAssets"]["properties"]
+        )
 
 
 def test_the_example_of_a_request_can_be_planned(registry: Registry) -> None:

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 
+from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.demands import Demand, DemandStatus, DemandView, FailingAsset
 from amber_ray.errors import AmberError, BadRequest
 from amber_ray.wire.demands import decode_demand, decode_view, encode_demand, encode_view
 from amber_ray.wire.json import loads
 
 FILMS = Demand(
-    "films", ("shots",), ("/films", "s3://b/"), {"shots.threshold": 0.4}, 60.0, "purge", "search", 3.0
+    *("films", ("shots",), ("/films", "s3://b/"), {"shots.threshold": 0.4}, 60.0, "purge", "search", 3.0),
+    Callback("https://hooks.example/", ("done", "result")),
 )
 LEAST = {"features": ["shots"], "prefixes": ["/films"]}
 
@@ -46,6 +48,11 @@ def test_a_view_goes_there_and_back() -> None:
         ({"settle_seconds": -1}, "settle_seconds must be 0"),
         ({"gone": "burn"}, "gone must be keep or purge"),
         ({"tenant": "/"}, "tenant must be up to 64"),
+        ({"callback": "https://hooks.example/"}, "callback must be an object"),
+        (
+            {"callback": {"url": "https://hooks.example/", "on": ["all"]}},
+            "callback.on must be a list",
+        ),
         ({"params": []}, "params must be an object"),
         ({"feature": ["a"]}, "did you mean 'features'"),
     ],

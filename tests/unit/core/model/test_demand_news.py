@@ -17,6 +17,8 @@ from amber_ray.core.model.demands import FAILING_KNOWN, Demand, DemandState, Dem
 
 FILMS = Demand("films", ("shots",), ("/f",), callback=Callback("https://hooks.example/", EVENTS), tenant="t")
 
+NOW = "2026-11-29T13:00:00.000+00:00"
+
 
 def looked(state: DemandState, became: int = 0, failing: Sequence[str] = ()) -> DemandState:
     """A state after another look, by which so many have become true, and these fail."""
@@ -28,7 +30,7 @@ def looked(state: DemandState, became: int = 0, failing: Sequence[str] = ()) -> 
 
 def tell(state: DemandState, demand: Demand = FILMS) -> tuple[DemandState, list[tuple[str, dict[str, int]]]]:
     """The state after its news was told and taken, and what that was."""
-    state = demand_news.told(demand, state, "new", 0.0)
+    state = demand_news.told(demand, state, "new", NOW)
     bodies = [json.loads(one.body) for one in state.telling.unsent]
     return state._replace(telling=state.telling._replace(unsent=())), [
         (body["type"], body["data"]["assets"]) for body in bodies
@@ -87,10 +89,10 @@ def test_a_callback_is_told_what_it_wants_to_hear_alone(event: str) -> None:
 
 
 def test_messages_have_ids_of_their_own_and_name_no_media() -> None:
-    state = demand_news.told(FILMS, looked(DemandState(), 3, ["/f/secret"]), "life", 1.7e9)
+    state = demand_news.told(FILMS, looked(DemandState(), 3, ["/f/secret"]), "life", NOW)
     assert [one.id for one in state.telling.unsent] == ["d1_life", "d2_life"]
     assert "secret" not in "".join(one.body for one in state.telling.unsent)
-    later = demand_news.told(FILMS, looked(state), "other", 1.7e9)
+    later = demand_news.told(FILMS, looked(state), "other", NOW)
     assert [one.id for one in later.telling.unsent] == ["d1_life", "d2_life", "d3_life"]
     assert later.telling.unsent[:2] == state.telling.unsent
     assert state_from_json(json.loads(json.dumps(state_to_json(later)))) == later
