@@ -20,6 +20,7 @@ from amber_ray.cli import main
 from amber_ray.client.sync import Client
 from amber_ray.core.model.demands import DemandStatus, Noticed
 from amber_ray.errors import BadRequest, Forbidden
+from tests.fault.hooks import SECRETS, Hooks
 from tests.server import Server
 
 pytestmark = pytest.mark.timeout(300)
@@ -48,12 +49,20 @@ def s3() -> Iterator[str]:
 
 
 @pytest.fixture
-def server(tmp_path: Path, s3: str) -> Iterator[Server]:
+def hooks() -> Iterator[Hooks]:
+    made = Hooks()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def server(tmp_path: Path, s3: str, hooks: Hooks) -> Iterator[Server]:
     keys = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
-    env = {"AWS_ENDPOINT_URL": s3, **keys}
+    env = {"AWS_ENDPOINT_URL": s3, "AMBER_CALLBACK_SECRETS": ",".join(SECRETS), **keys}
     (tmp_path / "tints.py").write_text(TINTS)
     own = ("--features", str(tmp_path / "tints.py"))
-    made = Server(tmp_path, "--media-root", "s3://films/new", *own, env=env).start()
+    called = ("--callback-host", hooks.origin, "--callback-address", "127.0.0.1")
+    made = Server(tmp_path, "--media-root", "s3://films/new", *own, *called, env=env).start()
     yield made
     made.kill_everything()
 
@@ -92,6 +101,15 @@ def becomes_true(server: Server, client: Client, seen: int, name: str = "") -> D
     return found[-1]
 
 
+def hears(hooks: Hooks) -> dict[str, list[dict[str, int]]]:
+    """What was told with a good signature, by its type."""
+    told: dict[str, list[dict[str, int]]] = {}
+    for one in list(hooks.heard):
+        if one.status == 204:
+            told.setdefault(one.body["type"], []).append(one.body["data"]["assets"])
+    return told
+
+
 def is_told(server: Server, client: Client, seen: int) -> None:
     """Wait until so many assets are all true, by whatever look: a sweep is hours away."""
 
@@ -103,7 +121,7 @@ def is_told(server: Server, client: Client, seen: int) -> None:
 
 
 def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
-    server: Server, s3: str, capsys: pytest.CaptureFixture[str]
+    server: Server, s3: str, hooks: Hooks, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for number in range(40):
         picture(server.media, number)
@@ -158,7 +176,12 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
 
         # What is gone is purged if that is wanted; nothing is asked for anew because of it.
         words = ["--features", "size", "--assets", str(server.media), "--every", "0.5", "--settle", "0.2"]
-        assert main(["keep", "films", *words, "--gone", "purge", "--server", server.url]) == 0
+        words += ["--gone", "purge", "--server", server.url, "--on", "failed,done"]
+        assert main(["keep", "films", *words, "--callback", "https://elsewhere.example/"]) == 1
+        assert (
+            "https://elsewhere.example; the server's callback_hosts do not name it" in capsys.readouterr().err
+        )
+        assert main(["keep", "films", *words, "--callback", f"{hooks.origin}/films"]) == 0
         (server.media / "002.png").unlink()
         becomes_true(server, client, 54)
         server.until(lambda: sum(v.rows for v in client.versions() if v.feature == "size") == 56, BOUND)
@@ -167,12 +190,18 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
         assert main(["keep", "--list", "--format", "json", "--server", server.url]) == 0
         [told] = json.loads(capsys.readouterr().out)
         assert (told["name"], told["gone"], told["status"]["seen"]) == ("films", "purge", 54)
+        assert told["callback"] == {"url": f"{hooks.origin}/films", "on": ["done", "failed"]}
+        server.until(lambda: "demand.done" in hears(hooks), BOUND)
+        assert hears(hooks).keys() == {"demand.done"}
 
         # What happens in a folder is seen long before the next look, also when whoever watches was killed.
-        client.keep("films", "size", server.media, every=3600, settle_seconds=0.2)
+        called = {"url": f"{hooks.origin}/films", "on": ["result", "done"]}
+        client.keep("films", "size", server.media, every=3600, settle_seconds=0.2, callback=called)
         is_told(server, client, 54)
         new = picture(server.media, 70)
         is_told(server, client, 55)
+        server.until(lambda: {"became_true": 1} in hears(hooks).get("demand.result", []), BOUND)
+        server.until(lambda: {"seen": 55, "true": 55} in hears(hooks)["demand.done"], BOUND)
         assert (server.runs("size"), stands(client).unwatched) == (58, "")
         server.kill("StewardActor")
         becomes_true(server, client, 55)

@@ -25,7 +25,7 @@ GONE = 410
 
 
 class Receiver:
-    """What all shards' ways out lead to. By message, `answers` are the statuses it gave, `bodies` its bytes."""
+    """What all shards' ways out lead to. By message, `answers` are statuses it gave, `bodies` its bytes."""
 
     def __init__(self, world: World) -> None:
         self._world = world
