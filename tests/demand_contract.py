@@ -26,7 +26,12 @@ from amber_ray.store.runs import Runs
 from tests.store_faults import ERRORS, Trouble
 
 FILMS = Demand(
-    *("films", ("shots", "loudness"), ("/films", "s3://b/new/"), {"shots.threshold": 0.4}, 60.0, "purge"),
+    "films",
+    ("shots", "loudness"),
+    ("/films", "s3://b/new/"),
+    {"shots.threshold": 0.4},
+    60.0,
+    "purge",
     callback=Callback("https://hooks.example/", ("done",)),
 )
 RECORD = DemandRecord(FILMS, "1", 1.7e9)

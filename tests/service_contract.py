@@ -1814,7 +1814,9 @@ class ServiceContract:
         service, name = scene.service, f"d-{scene.tenant}"
         pictures = scene.pictures(2)
         wanted = Demand(
-            *(name, ("label",), tuple(pictures)),
+            name,
+            ("label",),
+            tuple(pictures),
             every=1.0,
             settle_seconds=0.0,
             tenant=scene.tenant,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from typing import Any
 
 from amber_ray.cli.options import params_of, token_of, wanted
 from amber_ray.cli.terminal import cell, console, count, note, say, seconds, table
@@ -50,10 +51,11 @@ def _keep(client: Client, args: argparse.Namespace) -> int:
         raise BadRequest("keep NAME needs --features F[,F] and --assets PREFIX")
     if args.on and args.callback is None:
         raise BadRequest("--on says of what a URL is told; name it with --callback URL")
-    callback = None
+    callback: dict[str, Any] | None = None
     if args.callback is not None:
-        events = [word.strip() for words in args.on for word in words.split(",") if word.strip()]
-        callback = {"url": args.callback} | ({"on": events} if args.on else {})
+        callback = {"url": args.callback}
+        if args.on:
+            callback["on"] = [word.strip() for words in args.on for word in words.split(",")]
     view = client.keep(
         args.name,
         [name for words in args.wanted for name in wanted(words)],

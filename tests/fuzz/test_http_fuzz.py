@@ -97,7 +97,8 @@ def sound(app: App) -> None:
     known = ((REQUEST_ID_HEADER.lower().encode(), b"0" * 32),)
     answer = app(Call("POST", "/v1/compute", headers + known, body, "/v1/compute"))
     assert (answer.status, json.loads(answer.content)["results"][0]["value"]) == (200, "h264")
-    wanted = json.dumps({"features": ["embedding"], "prefixes": ["/m/"]}).encode()
+    told = {"url": "https://127.0.0.1/", "on": ["result"]}
+    wanted = json.dumps({"features": ["embedding"], "prefixes": ["/m/"], "callback": told}).encode()
     assert app(Call("PUT", "/v1/demands/kept", headers, wanted, "/v1/demands/{name}")).status == 200
     assert app(Call("GET", "/healthz")).status == 200
 

@@ -24,7 +24,7 @@ from amber_ray.core.model.demands import (
 
 def demand_to_json(demand: Demand) -> dict[str, Any]:
     """A demand as JSON-able data."""
-    data = {
+    data: dict[str, Any] = {
         "name": demand.name,
         "features": list(demand.features),
         "prefixes": list(demand.prefixes),

@@ -163,7 +163,17 @@ GOOD = {
     "versions": Case("GET", "/v1/versions"),
     "demands": Case("GET", "/v1/demands"),
     "demand": Case("GET", "/v1/demands/films"),
-    "keep": Case("PUT", "/v1/demands/films", {"json": {"features": ["probe"], "prefixes": ["/m/"]}}),
+    "keep": Case(
+        "PUT",
+        "/v1/demands/films",
+        {
+            "json": {
+                "features": ["probe"],
+                "prefixes": ["/m/"],
+                "callback": {"url": "https://127.0.0.1/", "on": ["result"]},
+            }
+        },
+    ),
     "stop": Case("DELETE", "/v1/demands/films"),
     "notify": Case("POST", "/v1/events", {"json": {"uri": "/m/a.mp4"}}),
     "register": Case(

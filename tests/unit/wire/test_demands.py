@@ -13,7 +13,14 @@ from amber_ray.wire.demands import decode_demand, decode_view, encode_demand, en
 from amber_ray.wire.json import loads
 
 FILMS = Demand(
-    *("films", ("shots",), ("/films", "s3://b/"), {"shots.threshold": 0.4}, 60.0, "purge", "search", 3.0),
+    "films",
+    ("shots",),
+    ("/films", "s3://b/"),
+    {"shots.threshold": 0.4},
+    60.0,
+    "purge",
+    "search",
+    3.0,
     Callback("https://hooks.example/", ("done", "result")),
 )
 LEAST = {"features": ["shots"], "prefixes": ["/films"]}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from amber_ray.core.model import demand_news
-from amber_ray.core.model.callback import EVENTS, Callback
+from amber_ray.core.model.callback import EVENTS, Callback, CallbackEvent
 from amber_ray.core.model.demand_codec import state_from_json, state_to_json
 from amber_ray.core.model.demands import FAILING_KNOWN, Demand, DemandState, DemandStatus, Findings
 
@@ -80,8 +80,8 @@ def test_what_can_not_be_seen_goes_on_failing() -> None:
 
 
 @pytest.mark.parametrize("event", EVENTS)
-def test_a_callback_is_told_what_it_wants_to_hear_alone(event: str) -> None:
-    demand = dataclasses.replace(FILMS, callback=Callback("https://hooks.example/", (event,)))  # type: ignore[arg-type]
+def test_a_callback_is_told_what_it_wants_to_hear_alone(event: CallbackEvent) -> None:
+    demand = dataclasses.replace(FILMS, callback=Callback("https://hooks.example/", (event,)))
     state, first = tell(looked(DemandState(), 3, ["/f/a"]), demand)
     state, second = tell(looked(state), demand)
     assert {kind for kind, _ in (*first, *second)} == {f"demand.{event}"}
