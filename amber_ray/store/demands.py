@@ -1,7 +1,7 @@
 """Demands at rest, and what is known of each: small records, and sorted runs that may be long.
 
     <store>/demands/<name>.json                  what is wanted, and when it was said
-    <store>/demands/states/<name>.json           how it stands, and the runs that count
+    <store>/demands/states/<name>.json           how it stands, the runs that count, what its callback heard
     <store>/demands/runs/<name>/<id>.parquet     sorted runs of what it was true of (`store.runs`)
 
 The records are the store's owner's alone. A run is written by whoever sweeps, under a name of its own, and
