@@ -209,6 +209,6 @@ def running(folder: Path, *options: str, **more: Any) -> Iterator[Server]:
         yield server
         if server.process is not None and server.process.poll() is None:
             assert server.stop() == 0, server.log()
-            server.until(lambda: not server.processes(), 15)
+            server.until(lambda: not server.processes(), 60)
     finally:
         server.kill_everything()

@@ -95,7 +95,7 @@ def test_an_accepted_request_finishes_after_everything_died_and_nothing_is_compu
     assert [r["cached"] for r in again["results"]] == [True, True]
     assert {name: server.runs(name) for name in before} == before
     assert server.stop() == 0
-    server.until(lambda: not server.processes(), 15)
+    server.until(lambda: not server.processes(), 60)
 
 
 def test_the_cache_actor_dies_while_callers_wait(server: Server, hooks: Hooks, inner: Hooks) -> None:

@@ -55,7 +55,7 @@ def test_disks_fail_and_parts_are_damaged(server: Server, told: Told) -> None:
     damaged_parts(server, clips, told)
     a_server_says_whether_it_is_ready(server)
     assert server.stop() == 0
-    server.until(lambda: not server.processes(), 15)
+    server.until(lambda: not server.processes(), 60)
 
 
 def a_full_disk(server: Server, clips: list[Path], told: Told) -> None:
