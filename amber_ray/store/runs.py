@@ -9,6 +9,7 @@ costs no look at any medium. Blocking. Must not know: what is compared with what
 
 from __future__ import annotations
 
+import contextlib
 import re
 import tempfile
 from bisect import bisect_left
@@ -141,34 +142,24 @@ class Runs:
 
     def read(self, name: str) -> Iterator[Noted]:
         """The rows of a run, as they are asked for. Raises `StoreError`, also for one that is not there."""
-        with self._files.translated("read"):
-            try:
-                source = self._files.open(self._name(name))
-            except FileNotFoundError as error:
-                raise OSError(f"the run {self._name(name)} is not there") from error
-            with source, pq.ParquetFile(source) as file:
-                for batch in file.iter_batches(BATCH):
-                    columns = (column.to_pylist() for column in batch.columns)
-                    yield from map(Noted._make, zip(*columns, strict=True))
+        with self._opened(name) as file:
+            for batch in file.iter_batches(BATCH):
+                columns = (column.to_pylist() for column in batch.columns)
+                yield from map(Noted._make, zip(*columns, strict=True))
 
     def among(self, name: str, places: Sequence[str]) -> Iterator[Noted]:
         """The rows of a run at some places, and below those that are folders; `places` are sorted.
 
         Only row groups that may have one are read, of which each place meets one or two. Raises `StoreError`.
         """
-        with self._files.translated("read"):
-            try:
-                source = self._files.open(self._name(name))
-            except FileNotFoundError as error:
-                raise OSError(f"the run {self._name(name)} is not there") from error
-            with source, pq.ParquetFile(source) as file:
-                for number in range(file.num_row_groups):
-                    some = _possible(file.metadata.row_group(number).column(0).statistics, places)
-                    if not some:
-                        continue
-                    group = _around(file.read_row_group(number).combine_chunks(), some)
-                    rows = map(Noted._make, zip(*(c.to_pylist() for c in group.columns), strict=True))
-                    yield from (row for row in rows if _is_at(row.uri, places))
+        with self._opened(name) as file:
+            for number in range(file.num_row_groups):
+                some = _possible(file.metadata.row_group(number).column(0).statistics, places)
+                if not some:
+                    continue
+                group = _around(file.read_row_group(number).combine_chunks(), some)
+                rows = map(Noted._make, zip(*(c.to_pylist() for c in group.columns), strict=True))
+                yield from (row for row in rows if _is_at(row.uri, places))
 
     def count(self, name: str) -> int:
         """How many rows a run has. Raises `StoreError`."""
@@ -184,6 +175,17 @@ class Runs:
         """Delete all runs but these."""
         for name in sorted(set(self.names()) - set(names)):
             self._files.remove(self._name(name))
+
+    @contextlib.contextmanager
+    def _opened(self, name: str) -> Iterator[pq.ParquetFile]:
+        """A run's file. Whatever fails while it is read is a `StoreError`, as is one that is not there."""
+        with self._files.translated("read"):
+            try:
+                source = self._files.open(self._name(name))
+            except FileNotFoundError as error:
+                raise OSError(f"the run {self._name(name)} is not there") from error
+            with source, pq.ParquetFile(source) as file:
+                yield file
 
     def _name(self, name: str) -> str:
         return f"{self._folder}/{name}.parquet"

@@ -188,10 +188,18 @@ class Sweep:
 
     def _findings(self, ended: DemandStatus) -> Findings:
         """What this look has found, with the failing assets as far as they are remembered."""
-        failing = (uri for uri, why in self.untrue.items() if why.failing and why.failing != LOST)
+        failing = (one.uri for one in self._failing_ones())
         return demand_news.findings(
             self.state.became, ended.all_true, failing, self.state.findings, bool(ended.error)
         )
+
+    def _failing_ones(self) -> list[FailingAsset]:
+        """The assets that fail, of those that are remembered; what was lost has not failed."""
+        return [
+            FailingAsset(uri, why.failing)
+            for uri, why in self.untrue.items()
+            if why.failing and why.failing != LOST
+        ]
 
     def _counted_at(self, places: Mapping[str, Change | None], before: Mapping[str, Untrue]) -> DemandStatus:
         """The status after a glance: what was told of each place is replaced by what is so now."""
@@ -208,11 +216,6 @@ class Sweep:
         since = [why.since for why in self.untrue.values()]
         if seen - true > len(since) and status.oldest is not None:
             since.append(status.oldest)
-        failing = [
-            FailingAsset(uri, why.failing)
-            for uri, why in self.untrue.items()
-            if why.failing and why.failing != LOST
-        ]
         return dataclasses.replace(
             status,
             seen=seen,
@@ -220,7 +223,7 @@ class Sweep:
             failed=failed,
             settling=settling,
             oldest=min(since, default=None),
-            failing=tuple(failing[:FAILING_SHOWN]),
+            failing=tuple(self._failing_ones()[:FAILING_SHOWN]),
         )
 
     @property

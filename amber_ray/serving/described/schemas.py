@@ -46,6 +46,16 @@ def _object(required: str, /, **properties: Schema) -> Schema:
     return {"type": "object", "required": required.split(), "properties": properties}
 
 
+def _callback(on: str) -> Schema:
+    """Who is called; `on` says what its events mean."""
+    url = {
+        **_text(MAX_CALLBACK),
+        "description": "https, of a host that the server's operator has named (`callback_hosts`)",
+    }
+    events = _list({"type": "string", "enum": list(EVENTS)}, minItems=1, description=on)
+    return {**_object("url", url=url, on=events), "additionalProperties": False}
+
+
 def _page(name: str, item: str) -> Schema:
     """A page of a listing."""
     cursor = {**_maybe(TEXT), "description": "asks for the next page; null: this is the last one"}
@@ -696,38 +706,14 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "AuditLinePage": _page("audit", "AuditLine"),
     "DeliveryList": _object("deliveries", deliveries=_list(ref("Delivery"))),
-    "Callback": {
-        **_object(
-            "url",
-            url={
-                **_text(MAX_CALLBACK),
-                "description": "https, of a host that the server's operator has named (`callback_hosts`)",
-            },
-            on=_list(
-                {"type": "string", "enum": list(EVENTS)},
-                minItems=1,
-                description="the end with at least one value, the end without any, or results as they come; "
-                "by default done and failed",
-            ),
-        ),
-        "additionalProperties": False,
-    },
-    "DemandCallback": {
-        **_object(
-            "url",
-            url={
-                **_text(MAX_CALLBACK),
-                "description": "https, of a host that the server's operator has named (`callback_hosts`)",
-            },
-            on=_list(
-                {"type": "string", "enum": list(EVENTS)},
-                minItems=1,
-                description="all has become true, assets fail that did not, or assets have become true; by "
-                "default done and failed",
-            ),
-        ),
-        "additionalProperties": False,
-    },
+    "Callback": _callback(
+        "the end with at least one value, the end without any, or results as they come; by default done and "
+        "failed"
+    ),
+    "DemandCallback": _callback(
+        "all has become true, assets fail that did not, or assets have become true; by default done and "
+        "failed"
+    ),
     "FailureList": _object("failures", failures=_list(ref("Failure"))),
     "RequestInfoPage": _page("requests", "RequestInfo"),
     "RequestInfo": _object(
