@@ -1,14 +1,8 @@
 // The registry as a layered graph: inputs left, what is made of them right.
 
-const WIDTH = 158, HEIGHT = 34, GAP_X = 62, GAP_Y = 16, MARGIN = 8;
-const SVG = "http://www.w3.org/2000/svg";
+import { svg as make } from "./dom.js";
 
-function make(name, attributes = {}, ...children) {
-  const node = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
-  node.append(...children);
-  return node;
-}
+const WIDTH = 158, HEIGHT = 34, GAP_X = 62, GAP_Y = 16, MARGIN = 8;
 
 // Each feature one layer right of its furthest input; within a layer, near the middle of its neighbours.
 function layers(features) {

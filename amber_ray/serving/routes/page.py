@@ -1,7 +1,8 @@
 """The pages for people, and the description of the interface.
 
-    GET /              shows the graph, and computes features
+    GET /              what is there, what runs, what features there are; and computes them
     GET /docs          every call, to read and to try (Swagger UI)
+    GET /page/...      what these two are made of
     GET /openapi.json  describes the calls, for generators of clients and for the page above
 
 Everything a browser needs is in the package: nothing is fetched from another host, and the pages' policy
@@ -12,7 +13,10 @@ the page then asks.
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import PurePosixPath
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -26,20 +30,39 @@ from amber_ray.serving.conditional import answer_without_body, tag_of_content
 from amber_ray.serving.described.document import document
 from amber_ray.serving.routes.endpoint import Guarded, Handler, route
 
-HTML, CSS, SCRIPT = (f"text/{kind}; charset=utf-8" for kind in ("html", "css", "javascript"))
-FILES = {
-    "/": ("page/index.html", HTML),
-    "/docs": ("page/docs.html", HTML),
-    "/page/icon.svg": ("page/icon.svg", "image/svg+xml"),
-    "/page/page.css": ("page/page.css", CSS),
-    **{
-        f"/page/{name}.js": (f"page/{name}.js", SCRIPT)
-        for name in ("page", "api", "graph", "results", "docs")
-    },
-    "/page/swagger-ui.css": ("swagger/swagger-ui.css", CSS),
-    "/page/swagger-ui-bundle.js": ("swagger/swagger-ui-bundle.js", SCRIPT),
+TYPES = {
+    ".css": "text/css; charset=utf-8",
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".svg": "image/svg+xml",
 }
-"""Each path's file below this room, and its type."""
+"""What is served, by its ending: other files of the folders (licences) are for whoever reads the package."""
+PAGES = {"index.html": "/", "docs.html": "/docs"}
+
+
+def _below(folder: Traversable, path: str = "") -> Iterator[str]:
+    """The paths of the files in a folder and the folders in it."""
+    for entry in folder.iterdir():
+        inner = path + entry.name
+        if entry.is_dir():
+            yield from _below(entry, f"{inner}/")
+        else:
+            yield inner
+
+
+def _files() -> dict[str, tuple[str, str]]:
+    """Each path's file below this room, and its type; by what is in the package when it is started."""
+    room = resources.files("amber_ray.serving")
+    return {
+        PAGES.get(name, f"/page/{name}"): (f"{folder}/{name}", TYPES[PurePosixPath(name).suffix])
+        for folder in ("page", "swagger")
+        for name in sorted(_below(room / folder))
+        if PurePosixPath(name).suffix in TYPES
+    }
+
+
+FILES = _files()
+"""Each path that is served. A path that is not in here is none: nothing of a caller's becomes a file's name."""
 KEPT = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
 READ = frozenset({Scope.READ})
 HEADERS = {
@@ -87,8 +110,13 @@ class Kept:
         return Response(self._content, headers={**headers, "Content-Type": self._media_type})
 
 
+@functools.cache
+def _kept(name: str, media_type: str) -> Kept:
+    return Kept(resources.files("amber_ray.serving").joinpath(name).read_bytes(), media_type, HEADERS)
+
+
 def _file(name: str, media_type: str) -> Handler:
-    kept = Kept(resources.files("amber_ray.serving").joinpath(name).read_bytes(), media_type, HEADERS)
+    kept = _kept(name, media_type)
 
     async def read(context: AppContext, request: Request) -> Response:
         return kept.answer(request)

@@ -45,7 +45,8 @@ class Named(HTMLParser):
         if tag == "style" or (tag == "script" and "src" not in given):
             self.inline.append(tag)
         self.inline += [name for name in given if name.startswith("on") or name == "style"]
-        self.loads += [value for name, value in attrs if name in ("src", "href") and value]
+        named = [value for name, value in attrs if name in ("src", "href") and value]
+        self.loads += [value for value in named if not value.startswith("#")]
 
 
 @pytest.mark.parametrize("page", ["/", "/docs"])
