@@ -62,7 +62,7 @@ def _files() -> dict[str, tuple[str, str]]:
 
 
 FILES = _files()
-"""Each path that is served. A path that is not in here is none: nothing of a caller's becomes a file's name."""
+"""Each path that is served. No other is: nothing that a caller writes becomes the name of a file."""
 KEPT = {"Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
 READ = frozenset({Scope.READ})
 HEADERS = {
