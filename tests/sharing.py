@@ -25,11 +25,15 @@ EACH_BY_ITSELF = (
 )
 """Beginnings of the names of tests that share nothing with the others of their file."""
 
+TOGETHER = ("tests/browser/",)
+"""Folders whose files share what is dear to start, so that one process runs them all."""
+
 FIRST = (
     "tests/simulation/test_world.py",
     "tests/integration/test_benchmarks.py",
     "tests/fault",
     "tests/contract/test_real.py",
+    "tests/browser",
     "tests/integration",
     "tests/fuzz",
     "tests/simulation",
@@ -39,7 +43,10 @@ FIRST = (
 
 
 def share(name: str) -> str:
-    """What of a run a test belongs to, by its name: a file, or the test alone."""
+    """What of a run a test belongs to, by its name: a folder, a file, or the test alone."""
+    for folder in TOGETHER:
+        if name.startswith(folder):
+            return folder
     return name if name.startswith(EACH_BY_ITSELF) else name.partition("::")[0]
 
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from tests.sharing import EACH_BY_ITSELF, FIRST, leaves, place, share
+from tests.sharing import EACH_BY_ITSELF, FIRST, TOGETHER, leaves, place, share
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_every_beginning_is_that_of_some_tests() -> None:
-    for beginning in (*EACH_BY_ITSELF, *FIRST):
+    for beginning in (*EACH_BY_ITSELF, *FIRST, *TOGETHER):
         path, _, name = beginning.partition("::")
         assert (ROOT / path).exists(), path
         assert f"def {name}" in (ROOT / path).read_text() if name else True, beginning
@@ -27,6 +27,10 @@ def test_a_file_stays_together_unless_its_tests_share_nothing() -> None:
     assert share("tests/unit/a.py::test_b[1]") == share("tests/unit/a.py::test_c") == "tests/unit/a.py"
     one, other = (f"tests/integration/test_cli.py::test_{name}" for name in "ab")
     assert (share(one), share(other)) == (one, other)
+
+
+def test_the_browsers_tests_stay_in_one_process() -> None:
+    assert share("tests/browser/test_a.py::test_b") == share("tests/browser/test_c.py::test_d")
 
 
 def test_what_takes_long_begins_first() -> None:

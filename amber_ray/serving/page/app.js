@@ -1,7 +1,8 @@
 // The page: shows the view that the address names, and asks for a token where the server wants one.
 //
-// A view is `open(root, address, context)` in views/NAME.js, which fills `root` and returns `{update(address), close()}`.
-// `update` is told of addresses of the same view and the same asset; any other closes it and opens another.
+// A view is `open(root, address, context)` in views/NAME.js, which fills `root` and returns `{update(address), close(), ready}`.
+// `update` is told of addresses of the same view and the same asset; any other closes it and opens another. Until `ready`, a
+// promise that need not be there, the view is said to be busy.
 
 import * as address from "./address.js";
 import * as api from "./api.js";
@@ -70,14 +71,17 @@ async function show() {
   say(null);
   context.title(VIEWS[name][0]);
   mark(name);
-  const root = h("div", { class: `view ${name}` });
+  const root = h("div", { class: `view ${name}`, "aria-busy": "true" });
   $("main").replaceChildren(root);
   try {
     const { open } = await VIEWS[name][1]();
     if (mine !== turn) return; // somewhere else meanwhile
     shown = { identity, view: open(root, here, context) };
+    await shown.view.ready;
   } catch (error) {
     if (mine === turn) say(error);
+  } finally {
+    root.removeAttribute("aria-busy");
   }
 }
 

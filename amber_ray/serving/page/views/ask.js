@@ -180,16 +180,17 @@ export function open(root, address, context) {
     if (query.has("go")) compute();
   }
 
-  context.features().then((known) => {
+  const ready = context.features().then((known) => {
     features = known;
     counted.textContent = `${known.size} registered`;
     graph = draw([...known.values()], { onToggle: toggle, onHover: tell });
     drawn.replaceChildren(graph.svg);
     update(address);
-  }).catch(say);
+  });
 
   return {
     update,
+    ready,
     close() {
       running?.stop.abort();
       running = null;

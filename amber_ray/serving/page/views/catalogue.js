@@ -8,9 +8,9 @@ export function open(root, address, context) {
     h("h1", { class: "unseen" }, "Catalogue"),
     h("section", { class: "panel", "aria-labelledby": "known-title" }, h("h2", { id: "known-title" }, "Assets"), list),
   );
-  context.api.json("v1/assets?limit=100").then((page) => {
+  const ready = context.api.json("v1/assets?limit=100").then((page) => {
     list.replaceChildren(...page.assets.map((asset) =>
       h("li", {}, h("a", { href: `#/assets/${asset.id}` }, asset.uri.split("/").pop()))));
-  }).catch(context.say);
-  return { update() {}, close() {} };
+  });
+  return { update() {}, ready, close() {} };
 }

@@ -25,15 +25,15 @@ export function open(root, address, context) {
     graph.light(new Set([name]), new Set([name]));
   }
 
-  context.features().then((known) => {
+  const ready = context.features().then((known) => {
     features = known;
     count.textContent = `${known.size} registered`;
     graph = draw([...known.values()], { onToggle: choose, onHover: () => {} });
     drawn.replaceChildren(graph.svg);
     update(address);
-  }).catch(context.say);
+  });
 
-  return { update, close() {} };
+  return { update, ready, close() {} };
 }
 
 export function legend() {

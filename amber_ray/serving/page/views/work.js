@@ -29,8 +29,8 @@ export function open(root, address, context) {
   }
 
   const timer = setInterval(() => document.hidden || refresh(), EVERY_MS);
-  refresh();
-  return { update() {}, close: () => clearInterval(timer) };
+  const ready = refresh();
+  return { update() {}, ready, close: () => clearInterval(timer) };
 }
 
 function units(name, value) {

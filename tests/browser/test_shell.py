@@ -1,0 +1,47 @@
+"""The page around its views: where one is, who one is, and that anybody can use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from tests.browser.conftest import Site, Watch
+
+VIEWS = {"catalogue": "Catalogue", "work": "Work", "graph?feature=shots": "Features", "ask": "Ask"}
+SERIOUS = {"serious", "critical"}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_serious_in_any_view(page: Any, scheme: str) -> None:
+    from axe_playwright_python.sync_playwright import Axe
+
+    page.emulate_media(color_scheme=scheme)
+    found = {}
+    for address, title in VIEWS.items():
+        page.goto(f"/#/{address}")
+        page.locator(".view:not([aria-busy])").get_by_role("heading", name=title).first.wait_for(
+            state="attached"
+        )
+        violations = Axe().run(page).response["violations"]
+        bad = [one for one in violations if one["impact"] in SERIOUS]
+        found[address] = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in bad]
+    assert found == dict.fromkeys(VIEWS, [])
+
+
+def test_a_token_is_changed_in_the_page_and_the_reader_of_an_address_is_taken_there(
+    site: Site, watch: Watch, shot: Callable[[str], None], page: Any
+) -> None:
+    context = site.context("reader", viewport={"width": 1280, "height": 800})
+    reader = context.new_page()
+    watch.over(reader)
+    watch.expected.append("status of 403")
+    reader.goto(f"/#/ask?uri={site.films['bunny.mp4']}&feature=probe&go=1")
+    reader.get_by_role("alert").get_by_text("scope").wait_for()
+    reader.get_by_role("button", name="token").click()
+    reader.get_by_label("API token").fill(site.tokens["owner"])
+    reader.get_by_role("button", name="Use it").click()
+    reader.get_by_text("1 of 1 ready").wait_for()
+    assert reader.get_by_role("alert").is_hidden()
+    context.close()
