@@ -1,4 +1,4 @@
-"""What the page's tests look at: a few films that are there, and a list of 100,000 of which only the list is."""
+"""What the page is shown: a few films that are there, and 100,000 of which only the list is there."""
 
 from __future__ import annotations
 

@@ -5,8 +5,8 @@ console, an exception that nobody caught, a violation of the page's policy, a re
 test provokes on purpose it names in `watch.expected`. `shot("name")` keeps a picture of what there is to see
 in `tests/output/browser`, for people: nothing compares it.
 
-Playwright's loop runs in this thread as long as it is open, and no other test could run one: it is closed with
-the last test of this folder.
+Playwright's loop runs in this thread as long as it is open, and no other test could run one: it is closed
+with the last test of this folder.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ def test_axe_finds_nothing_serious_in_any_view(page: Any, scheme: str) -> None:
         violations = Axe().run(page).response["violations"]
         bad = [one for one in violations if one["impact"] in SERIOUS]
         found[address] = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in bad]
-    assert found == dict.fromkeys(VIEWS, [])
+    assert {address: bad for address, bad in found.items() if bad} == {}
 
 
 def test_a_token_is_changed_in_the_page_and_the_reader_of_an_address_is_taken_there(
