@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from amber_ray.core.model.trust import Scope
@@ -51,6 +52,11 @@ class Site:
     @property
     def url(self) -> str:
         return self.server.url
+
+    def client(self) -> httpx.Client:
+        """Calls without a browser, as the owner."""
+        headers = {"Authorization": f"Bearer {self.tokens['owner']}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=90, trust_env=False, verify=False)
 
     def context(self, token: str = "owner", **options: Any) -> Any:
         """A browser's window of its own, that answers the server's question for a password by a token."""
