@@ -246,7 +246,9 @@ class TrackedRequest:
             self.notify()
 
     def reply(self, shard: int, reply: Reply) -> None:
-        """A shard's whole knowledge of the request."""
+        """A shard's whole knowledge of the request, unless its part of that is over here: then it stays so."""
+        if shard in self.parts and shard not in self.open:
+            return
         if reply.targets:
             self.retarget(shard, Part(tuple(reply.positions), tuple(reply.targets)))
         if reply.state != "running":

@@ -425,7 +425,9 @@ class RequestTracker:
         for id, expansion in updates.expanded:
             self._note(id, shard)
             tracked = self._requests.get(id)
-            if isinstance(tracked, TrackedRequest):
+            # A part that is over here may have been brought again, to be journaled, to a shard that started
+            # over, and be made anew there. Its units could be others, which nobody here waits for.
+            if isinstance(tracked, TrackedRequest) and shard in tracked.open:
                 tracked.expand([expansion])
                 if fresh:
                     self._keep_units(tracked, [expansion], changed)

@@ -21,7 +21,7 @@ from amber_ray.fabric.engine import value_reader
 from amber_ray.fabric.engine.cache import UNIT_BYTES, Places, Units
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.transport.messages import OWN, Found, FoundUnit
-from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, run, until, values, world
+from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, calling, run, until, values, world
 
 A = Asset("a" * 32, "/a.mp4", "video/mp4", 1, 30.0)
 
@@ -511,6 +511,34 @@ def test_a_unit_that_changed_is_asked_for_again_and_so_is_one_that_is_to_be_made
             assert count(w, "submit") == 2
             await films.ask("u", "v", refresh=True)
             assert count(w, "submit") == 3
+
+    run(story())
+
+
+def test_a_part_that_is_over_stays_so_where_it_is_made_anew_for_the_journal() -> None:
+    """Its shard dies before it is told to journal it, and finds other units then: nobody waits for those."""
+
+    async def story() -> None:
+        async with world(shards=2) as w:
+            engine = await w.engine(FOUND)
+            caller = calling(engine, ask(*w.films(0, 1), features="light"), 1.0, "mine")
+            await until(lambda: all("mine" in shard.records for shard in w.shards))
+            units = ("u", "v"), ("other",)
+            for shard, keys in zip(w.shards, units, strict=True):
+                (target,) = shard.records["mine"].targets
+                shard.found[target.key] = tuple(FoundUnit(key, 0, 500_000, True) for key in keys)
+            w.shards[0].make("u", "v")
+            await heard(w, engine)
+            w.shards[0].restart()
+            w.shards[0].found = {key: (FoundUnit("new", 0, 1, True),) for key in w.shards[0].found}
+            assert (await caller).state == "running"
+            w.shards[0].make()  # the unit is told, and has no value yet
+            await heard(w, engine)
+            w.shards[1].make("other")
+            view = await engine.status("mine", SECONDS)
+            assert [(r.key, r.state) for r in view.results] == [
+                (key, "ready") for keys in units for key in keys
+            ]
 
     run(story())
 
