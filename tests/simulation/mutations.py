@@ -844,13 +844,8 @@ MUTATIONS = (
     Mutation(
         "promise what is not on paper",
         "fabric/shard/deliveries.py",
-        """                await self._tell_end(known, End(*one.end))
-                return
-        await self._save(id)
-""",
-        """                await self._tell_end(known, End(*one.end))
-                return
-""",
+        "await self._keep(made, None)",
+        "self._set(made)",
     ),
     Mutation(
         "tell of an end while another part goes on",

@@ -39,7 +39,8 @@ class Delivery:
 
     - `id`: what the receiver knows it by (`webhook-id`); `request` or `demand`, `tenant`, `url`, `on`: whose
       it is; a demand's has its message from the beginning;
-    - `failed_assets`: how many assets of the request could not be found;
+    - `failed_assets`: how many assets of the request could not be found; `end`: what became of one that was
+      over when its caller was answered: its state, values, failures. It counts where no shard knows better;
     - `created`: when it was asked for; `began`: when it became pending, first or again;
     - `type`, `body`: the message, once it is known;
     - `attempts`: since `began`; `next_at`: when it is sent next; `status`, `error`: of the last attempt;
@@ -63,6 +64,7 @@ class Delivery:
     error: str = ""
     ended: float = 0.0
     demand: str = ""
+    end: tuple[str, int, int] | None = None
 
     @property
     def open(self) -> bool:
@@ -100,6 +102,17 @@ class Delivery:
             raise BadRequest(f"delivery {self.id!r} has no message that could be sent: {self.error}")
         return dataclasses.replace(self, state="pending", began=now, next_at=now, attempts=0, ended=0.0)
 
+    def promised(self, failed_assets: int, end: tuple[str, int, int] | None) -> Delivery:
+        """Its request was asked for again, and its caller is about to be answered.
+
+        Where there is a message already, nothing changes; where it was given up without one, it waits again.
+        """
+        if self.body:
+            return self
+        return dataclasses.replace(
+            self, state="waiting", failed_assets=failed_assets, end=end or self.end, error="", ended=0.0
+        )
+
     def given_up(self, error: str, now: float) -> Delivery:
         """There will be no message."""
         return dataclasses.replace(self, state="failed", error=error[:LONGEST_ERROR], ended=now)
@@ -133,7 +146,8 @@ class Delivery:
     def from_json(cls, data: Mapping[str, Any]) -> Delivery:
         """Read what `to_json` wrote. Raises `ValueError` for what is no delivery."""
         try:
-            read = cls(**{**data, "on": tuple(data["on"])})
+            end = data.get("end")
+            read = cls(**{**data, "on": tuple(data["on"]), "end": None if end is None else tuple(end)})
         except (KeyError, TypeError) as error:
             raise ValueError(f"it is no delivery: {error}") from error
         if read.state not in DELIVERY_STATES:

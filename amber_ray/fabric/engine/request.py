@@ -246,7 +246,7 @@ class TrackedRequest:
             self.notify()
 
     def reply(self, shard: int, reply: Reply) -> None:
-        """A shard's whole knowledge of the request, unless its part of that is over here: then it stays so."""
+        """A shard's whole knowledge of the request. A part that is over here stays as it is."""
         if shard in self.parts and shard not in self.open:
             return
         if reply.targets:

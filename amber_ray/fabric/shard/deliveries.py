@@ -19,10 +19,11 @@ Must not know: HTTP, what a shard's ledger does.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 from collections import Counter
-from collections.abc import Collection, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -82,10 +83,9 @@ class Deliveries:
         self._unsaved: dict[str, None] = {}
         self._saving: dict[str, asyncio.Lock] = {}
         self._sending: dict[str, str] = {}
-        self._told: dict[str, tuple[int, str]] = {}
+        self._said: dict[str, tuple[int, str]] = {}
         self._lost: dict[str, float] = {}
         self._room: dict[str, tuple[str, float]] = {}
-        self._ends: dict[str, End] = {}
         self._attempts: Counter[str] = Counter(taken=0, refused=0, unanswered=0)
         self._loaded = False
         self._loading = asyncio.Lock()
@@ -128,36 +128,36 @@ class Deliveries:
         """Keep that a request's end is to be told; it is durable when this returns. Twice is once.
 
         Its request is accepted by now, so there is room, whether any was reserved in this incarnation or not.
-        Raises `RequestMismatch` if another callback was promised for the request, `StoreError`.
+        Raises `RequestMismatch` if another callback was promised for the request, and `StoreError`: then
+        nobody is answered, nothing is kept, and nothing will be told. Asked again, the request may come to
+        another end.
         """
         await self._load()
         id = f"end_{one.request}"
-        known = self._known.get(id)
-        if known is None:
+        async with self._writing(id):
+            known = self._known.get(id)
+            if known is not None and not known.is_for(one.callback):
+                raise RequestMismatch(
+                    f"request {one.request!r} was asked for with another callback; "
+                    "choose a new id for each request"
+                )
+            now = self._context.clock.unix()
+            if known is not None:
+                # One that is on paper was promised while its request went on, most often. What the shards say
+                # of its end counts; what is said here counts if they know nothing of it any more.
+                await self._keep(known.promised(one.failed_assets, one.end), known)
+            else:
+                first = Delivery(
+                    id, one.request, one.tenant, one.callback.url, one.callback.on, now, one.failed_assets
+                )
+                made = first if one.end is None else self._told(first, End(*one.end), now)
+                if made is not None and made.id == id:
+                    await self._keep(made, None)
+                elif made is not None:
+                    async with self._writing(made.id):
+                        await self._keep(made, self._known.get(made.id))
+                        self._tells(made)
             self.release(one.request)
-            known = Delivery(
-                id,
-                one.request,
-                one.tenant,
-                one.callback.url,
-                one.callback.on,
-                self._context.clock.unix(),
-                one.failed_assets,
-            )
-            self._set(known)
-        elif not known.is_for(one.callback):
-            raise RequestMismatch(
-                f"request {one.request!r} was asked for with another callback; "
-                "choose a new id for each request"
-            )
-        if one.end is not None and known.state == "waiting":
-            self._ends[id] = End(*one.end)
-            if id in self._unsaved:
-                # Also when it is said again: the first time the message may not have come to paper. One that
-                # is on paper was promised while its request went on: then the shards know better.
-                await self._tell_end(known, End(*one.end))
-                return
-        await self._save(id)
 
     def _admit(self, tenant: str, count: int = 1) -> None:
         most = self._context.settings.limits.deliveries_per_tenant
@@ -226,24 +226,46 @@ class Deliveries:
 
         One write at a time of each record: an older one must not overtake a newer one.
         """
-        async with self._saving.setdefault(id, asyncio.Lock()):
+        async with self._writing(id):
             one = self._known.get(id)
             if one is not None and id in self._unsaved:
-                await self._book.write(one)
-                if self._known.get(id) is one:
-                    self._unsaved.pop(id, None)
+                await self._keep(one, one)
+
+    async def _keep(self, one: Delivery, known: Delivery | None) -> None:
+        """Write a record in the place of the one that is known, unless it is on paper. Raises `StoreError`.
+
+        Then nothing has changed. What took the known one's place meanwhile stays, and is written after this.
+        """
+        if one != known or one.id in self._unsaved:
+            await self._book.write(one)
+            if self._known.get(one.id) is known:
+                self._note(one)
+                self._unsaved.pop(one.id, None)
+
+    @contextlib.asynccontextmanager
+    async def _writing(self, id: str) -> AsyncIterator[None]:
+        """Hold the right to write a record; it has no lock any more once nothing is known of it."""
+        while True:
+            lock = self._saving.setdefault(id, asyncio.Lock())
+            async with lock:
+                if self._saving.get(id) is not lock:
+                    continue  # the record was forgotten, and perhaps made anew, while this waited
+                try:
+                    yield
+                finally:
+                    if id not in self._known:
+                        del self._saving[id]
+                return
 
     async def _drop(self, id: str) -> None:
         """Forget a record."""
-        async with self._saving.setdefault(id, asyncio.Lock()):
+        async with self._writing(id):
             await self._book.remove(id)
             self._known.pop(id, None)
             self._unsaved.pop(id, None)
             self._lost.pop(id, None)
-            self._ends.pop(id, None)
             for ids in self._open.values():
                 ids.pop(id, None)
-        self._saving.pop(id, None)
 
     # --- a look
 
@@ -277,8 +299,8 @@ class Deliveries:
         old = [one for n, one in enumerate(over) if one.ended < before or n < len(over) - KEPT]
         await _at_once(self._drop(one.id) for one in old)
         for one in old:
-            if self._told.get(one.request, (0, ""))[1] == one.id:
-                del self._told[one.request]
+            if self._said.get(one.request, (0, ""))[1] == one.id:
+                del self._said[one.request]
 
     # --- requests end
 
@@ -289,17 +311,19 @@ class Deliveries:
             return
         counted = {one.request for one in waiting if "result" in one.on}
         standings, all_heard = await self._ask([one.request for one in waiting], counted)
-        await _at_once(
-            self._settle_one(one, _joined(standings.get(one.request, {})), all_heard) for one in waiting
-        )
+        await _at_once(self._settle_one(one, standings.get(one.request, {}), all_heard) for one in waiting)
 
-    async def _settle_one(self, one: Delivery, end: End | None, all_heard: bool) -> None:
+    async def _settle_one(self, one: Delivery, parts: Mapping[int, Standing], all_heard: bool) -> None:
         if self._known.get(one.id) is not one:
             return
-        if end is None and all_heard:
-            end = self._ends.get(one.id)  # no shard has a part of it
-            if end is None:
+        end = _joined(parts)
+        if end is None and all_heard and not any(part.state == "running" for part in parts.values()):
+            # Some shard lacks its part. That can be of a request that was over when its caller was answered:
+            # what came of it was told, and perhaps no journal has it.
+            if one.end is None:
                 await self._is_lost(one)
+            else:
+                end = End(*one.end)
         if end is None:
             return
         self._lost.pop(one.id, None)
@@ -346,42 +370,49 @@ class Deliveries:
 
     async def _tell_results(self, one: Delivery, end: End) -> None:
         """A message for results that have come since the last one, unless that is still to be sent."""
-        told, last = self._told.get(one.request, (0, ""))
+        _, last = self._said.get(one.request, (0, ""))
         sent = self._known.get(last)
-        come = end.ready + end.failed
-        if "result" in one.on and come > told and (sent is None or not sent.open):
-            await self._make_result(one, end)
+        if sent is None or not sent.open:
+            made = self._results(one, end, self._context.clock.unix())
+            if made is not None:
+                await self._make(made)
 
-    async def _make_result(self, one: Delivery, end: End) -> None:
-        now = self._context.clock.unix()
-        id = f"r{end.ready + end.failed}_{one.request}"
-        made = self._known.get(id)
-        if made is None:
-            made = Delivery(id, one.request, one.tenant, one.url, one.on, now, one.failed_assets)
-            made = made.pending(RESULT, message(RESULT, one, end, now), now)
-            self._set(made)
-        self._tells(made)
-        await self._save(id)
+    async def _tell_end(self, one: Delivery, end: End) -> None:
+        """A request has ended: its message is to be sent, if its caller wants to hear of such an end."""
+        made = self._told(one, end, self._context.clock.unix())
+        if made is not None:
+            await self._make(made)
+        elif last := self._said.get(one.request, (0, ""))[1]:
+            await self._save(last)  # nothing else tells of these results
+        if made is None or made.id != one.id:
+            await self._drop(one.id)
+
+    async def _make(self, made: Delivery) -> None:
+        self._set(made)
+        if made.type == RESULT:
+            self._tells(made)
+        await self._save(made.id)
+
+    def _told(self, one: Delivery, end: End, now: float) -> Delivery | None:
+        """What tells of a request's end: its message, or one of results that nothing tells of, or nothing."""
+        if ("done" if end.state == "done" else "failed") in one.on:
+            type = f"request.{end.state}"
+            return one.pending(type, message(type, one, end, now), now)
+        return self._results(one, end, now)
+
+    def _results(self, one: Delivery, end: End, now: float) -> Delivery | None:
+        """A message of results, if its caller wants to hear of them and they are more than were told of."""
+        come = end.ready + end.failed
+        if "result" not in one.on or come <= self._said.get(one.request, (0, ""))[0]:
+            return None
+        id = f"r{come}_{one.request}"
+        made = Delivery(id, one.request, one.tenant, one.url, one.on, now, one.failed_assets)
+        return made.pending(RESULT, message(RESULT, one, end, now), now)
 
     def _tells(self, one: Delivery) -> None:
         """Note how many results a message about results tells of."""
         come = int(one.id.partition("_")[0].removeprefix("r"))
-        self._told[one.request] = max(self._told.get(one.request, (0, "")), (come, one.id))
-
-    async def _tell_end(self, one: Delivery, end: End) -> None:
-        """A request has ended: its message is to be sent, if its caller wants to hear of such an end."""
-        now = self._context.clock.unix()
-        if ("done" if end.state == "done" else "failed") in one.on:
-            type = f"request.{end.state}"
-            self._set(one.pending(type, message(type, one, end, now), now))
-            await self._save(one.id)
-            return
-        told, last = self._told.get(one.request, (0, ""))
-        if "result" in one.on and end.ready + end.failed > told:
-            await self._make_result(one, end)
-        elif last:
-            await self._save(last)  # nothing else tells of these results
-        await self._drop(one.id)
+        self._said[one.request] = max(self._said.get(one.request, (0, "")), (come, one.id))
 
     # --- messages are sent
 

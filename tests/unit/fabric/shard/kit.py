@@ -30,7 +30,7 @@ from amber_ray.fabric.shard.ports import (
     Ref,
     Rewritten,
 )
-from amber_ray.fabric.transport.messages import PlanPart, ReadReport, Wanted, Work
+from amber_ray.fabric.transport.messages import PlanPart, ReadReport, Standing, Wanted, Work
 from amber_ray.fabric.transport.new_rows import NewRows
 from amber_ray.settings import Settings
 from amber_ray.store.key_index import KeyIndex
@@ -234,12 +234,20 @@ class Owned:
 
 
 class NoPeers:
-    """There is no other shard. Implements `Peers`."""
+    """There is no other shard. Implements `Peers`.
+
+    `standings`: what a shard that is there for nothing else says of requests; None if there is none.
+    """
+
+    def __init__(self) -> None:
+        self.standings: Mapping[str, Standing] | None = None
 
     def fetch(self, shard: int, id: str, part: PlanPart, priority: int, tenant: str, trace: str) -> Pending:
         return Pending()
 
     async def call(self, shard: int, method: str, *arguments: Any) -> Any:
+        if method == "standing" and self.standings is not None:
+            return {id: self.standings[id] for id in arguments[0] if id in self.standings}
         raise CallFailed(GONE)
 
 
@@ -294,7 +302,7 @@ class Bench:
         self.machines = Machines(*nodes)
         self.journal = Paper()
         self.notes, self.post = Notes(), Post()
-        self.places = Places()
+        self.places, self.peers = Places(), NoPeers()
         self.clock = Still()
         self.settings = Settings(**settings)
         self.commands: list[ev.Command] = []
@@ -308,7 +316,7 @@ class Bench:
             deliveries=self.notes,
             sender=self.post,
             lease=Owned(),
-            peers=NoPeers(),
+            peers=self.peers,
             assets=self.places,
             clock=self.clock,
             process=This(),

@@ -18,7 +18,7 @@ from amber_ray.errors import BadRequest, Overloaded, RequestMismatch, StoreError
 from amber_ray.fabric.shard import deliveries as under_test
 from amber_ray.fabric.shard.deliveries import LOST_SECONDS, ROOM_SECONDS, SENDING_TO_ONE, Deliveries
 from amber_ray.fabric.shard.requests import RequestTable
-from amber_ray.fabric.transport.messages import Answer, Promise
+from amber_ray.fabric.transport.messages import Answer, Promise, Standing
 from amber_ray.settings import Limits
 from tests.unit.fabric.shard.kit import Bench, run, turns
 from tests.unit.fabric.shard.test_requests import BODY, OLD, ask, part, submission, table
@@ -67,19 +67,76 @@ def test_a_promise_is_written_once_and_before_it_is_given() -> None:
     run(story())
 
 
-def test_what_could_not_be_written_is_written_by_a_look() -> None:
+@pytest.mark.parametrize("on", [("done", "failed"), ("result",)])
+def test_what_could_not_be_written_was_promised_to_nobody_and_is_not_told(on: tuple[Any, ...]) -> None:
+    """Its caller was refused, and asks again; by then an asset may be found, and the request goes on."""
+
+    async def story() -> None:
+        at = bench()
+        made, requests = shard(at)
+        at.notes.full = True
+        with pytest.raises(StoreError):
+            await made.promise(promise("r1", *on, end=("failed", 0, 1)))
+        at.notes.full = False
+        await look(made)
+        assert at.notes.records == {}
+        await ask(requests, submission("r1", {**BODY, "callback": {}}))
+        await made.promise(promise("r1", *on))
+        await look(made)
+        assert at.post.sent == []
+        record = requests.record("r1")
+        assert record is not None
+        record.answers[record.targets[0].key] = Answer(record.targets[0].key)
+        requests.finished("r1")
+        await look(made)
+        assert [body["data"]["results"]["ready"] for body in bodies(at)] == [1]
+
+    run(story())
+
+
+def test_an_end_that_was_told_to_a_caller_is_on_paper_though_no_journal_has_it() -> None:
+    """The store refused each write but the first, of a promise while the request went on; then all died."""
+
     async def story() -> None:
         at = bench()
         made, _ = shard(at)
-        at.notes.full = True
-        with pytest.raises(StoreError):
-            await made.promise(promise(end=("done", 1, 0)))
-        with pytest.raises(StoreError):
-            await look(made)
-        assert at.post.sent == []  # nothing is sent that is not on paper
-        at.notes.full = False
+        await made.promise(promise())
+        await made.promise(promise(end=("done", 3, 0)))
+        assert at.notes.records["end_r1"].state == "waiting"  # the shards may know better
+        again = Deliveries(at.context, table(at))
+        await look(again)
+        assert [body["data"]["results"]["ready"] for body in bodies(at)] == [3]
+
+    run(story())
+
+
+@pytest.mark.parametrize("state", ["running", "done"])
+def test_what_is_promised_counts_only_where_no_part_of_the_request_goes_on(state: str) -> None:
+    async def story() -> None:
+        at = bench(shards=2)
+        made, _ = shard(at)
+        at.peers.standings = {"r1": Standing(state, 5.0, (0, 1), 1, 0)}  # and this shard's part is not known
+        await made.promise(promise())
+        await made.promise(promise(end=("done", 3, 0)))
         await look(made)
-        assert [one.state for one in at.notes.records.values()] == ["delivered"]
+        ready = [body["data"]["results"]["ready"] for body in bodies(at)]
+        assert ready == ([] if state == "running" else [3])
+
+    run(story())
+
+
+def test_a_request_that_was_given_up_and_is_asked_for_again_is_told_of() -> None:
+    async def story() -> None:
+        at = bench()
+        made, _ = shard(at)
+        await made.promise(promise("lost"))
+        await look(made)
+        at.clock.time += LOST_SECONDS + 1.0
+        await look(made)
+        assert at.notes.records["end_lost"].state == "failed"
+        await made.promise(promise("lost", end=("done", 1, 0)))
+        await look(made)
+        assert [body["type"] for body in bodies(at)] == ["request.done"]
 
     run(story())
 
