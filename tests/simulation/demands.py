@@ -15,7 +15,7 @@ import contextlib
 import json
 import random
 from collections.abc import AsyncGenerator, Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.callback import EVENTS, Callback
@@ -52,6 +52,18 @@ PLACES = 6
 WANTED = ("probe", "look", "mood", "scene", "film")
 TRUE_SECONDS = 300.0
 DONE = "demand.done"
+LATE_SECONDS = 5.0
+"""A call that is lost may be carried out so much later."""
+
+
+class Word(NamedTuple):
+    """What a user has said of a demand's name: it is to be kept, or not to be (None).
+
+    `until`: the last time at which that may be carried out, as by a call of an engine that has died.
+    """
+
+    demand: Demand | None
+    until: float
 
 
 class DemandWorld(World):
@@ -69,7 +81,7 @@ class DemandWorld(World):
         self.watchers: list[asyncio.Queue[Sequence[str]]] = []
         self.stewards: list[Node] = []
         self.wanted: Node | None = None
-        self.said: dict[str, Demand] = {}
+        self.said: dict[str, list[Word]] = {}
         self.calls = random.Random(f"{scenario.seed}/callbacks of demands")
         self.news: dict[str, tuple[str, int, Message]] = {}
         """Messages that were on paper: of which saying of a demand, and with which of all states at first."""
@@ -174,8 +186,8 @@ class DemandWorld(World):
         self.spawn(self._persist("stop_keeping", name, None))
 
     async def _persist(self, method: str, name: str, demand: Demand | None) -> None:
-        """A user says it until it was heard."""
-        argument = name if demand is None else demand
+        """A user says it until it was heard. Of words that overlap either may be the last."""
+        argument, began = name if demand is None else demand, self.loop.time()
         while True:
             node = self.engines[self.rng.randrange(len(self.engines))]
             try:
@@ -183,9 +195,8 @@ class DemandWorld(World):
             except (Broken, AmberError):
                 await asyncio.sleep(0.5)
                 continue
-            self.said.pop(name, None)
-            if demand is not None:
-                self.said[name] = demand
+            earlier = [word for word in self.said.get(name, ()) if word.until > began]
+            self.said[name] = [*earlier, Word(demand, self.loop.time() + LATE_SECONDS)]
             return
 
     # --- bound to the world
@@ -238,7 +249,10 @@ class DemandWorld(World):
             if not late:
                 break
             assert self.loop.time() < give_up, f"a demand does not become true: {late}"
-        assert {view.demand.name: view.demand for view in views} == self.said
+        there = {view.demand.name: view.demand for view in views}
+        assert there.keys() <= self.said.keys()
+        for name, words in self.said.items():
+            assert there.get(name) in [word.demand for word in words], f"the last word of {name} was not kept"
         # What somebody purged, or a disk has lost, is not noticed by a demand, and need not be back.
         await self._are_told()
         lost = {"a purge", "a part was damaged", "a part was torn"} & self.seen.keys()
