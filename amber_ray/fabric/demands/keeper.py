@@ -85,7 +85,8 @@ class Keeper:
         with acting(Actor(f"the demand {demand.name!r}", demand.tenant)):
             async with asyncio.TaskGroup() as group:
                 watching = group.create_task(self._watch())
-                await self._sweep_for_ever()
+                with contextlib.suppress(Superseded):  # a sweep is told so, or a glance
+                    await self._sweep_for_ever()
                 watching.cancel()
 
     async def _watch(self) -> None:
@@ -112,8 +113,6 @@ class Keeper:
             self._whole = False
             try:
                 await self._once()
-            except Superseded:
-                return
             except AmberError as error:
                 self._failed += 1
                 log.warning("the demand %r could not be swept: %s", self.record.demand.name, error)
@@ -145,15 +144,16 @@ class Keeper:
         """Look at some places alone. False if only a sweep can tell what is there."""
         for place in places:
             del self._waiting[place]
-        by = self._by(self.record.demand)
-        self._sweep = Sweep(self._ports, self.record, self._state, by, self._untrue)
         try:
+            by = self._by(self.record.demand)
+            self._sweep = Sweep(self._ports, self.record, self._state, by, self._untrue)
             told = await self._sweep.glance(places)
         except AmberError as error:
             log.warning("a glance for the demand %r failed: %s", self.record.demand.name, error)
             told = False
-        self._took(self._sweep)
-        self._end(self._sweep.state.status)
+        if self._sweep is not None:
+            self._took(self._sweep)
+            self._end(self._sweep.state.status)
         return told
 
     def _took(self, sweep: Sweep) -> None:

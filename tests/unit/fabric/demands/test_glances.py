@@ -20,7 +20,7 @@ import pytest
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus, Findings
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView, Result, ResultState
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, MediaNotFound
+from amber_ray.errors import AmberError, MediaNotFound, UnknownFeature
 from amber_ray.fabric.adapter.listings import StoreListings
 from amber_ray.fabric.adapter.machine import MachineClock
 from amber_ray.fabric.demands import keeper as under_test
@@ -229,6 +229,47 @@ def test_where_a_look_is_slow_an_event_is_a_glance_and_a_file_is_taken_when_it_h
         media.write("season/a", "a good")
         keeper.happened([str(media.folder / "season")])
         assert (await until(2)).sweeps == 2
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
+@pytest.mark.parametrize("superseded", [True, False])
+def test_a_glance_ends_its_keeper_where_another_has_taken_over_and_nothing_else_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, superseded: bool
+) -> None:
+    """Or a feature may be gone: then the next sweep says so in the status, as it would without the event."""
+    monkeypatch.setattr(under_test, "QUICK_SECONDS", 0.0)
+    media = Media(tmp_path)
+    known = True
+
+    async def another(id: str, state: DemandState) -> bool:
+        return False
+
+    def by(demand: Demand) -> str:
+        if not known:
+            raise UnknownFeature("there is no feature 'size'")
+        return "by"
+
+    async def story() -> None:
+        nonlocal known
+        media.write("old", "old good")
+        keeper = Keeper(media.ports, media.demand(every=3600.0), DemandState(), by)
+        task = asyncio.create_task(keeper.run())
+        while not keeper.status.all_true:
+            await asyncio.sleep(0.01)
+        if superseded:
+            monkeypatch.setattr(media, "note", another)
+        known = superseded
+        keeper.happened([media.write("new", "new good")])
+        while not (task.done() or keeper.status.error):
+            await asyncio.sleep(0.01)
+        assert task.done() == superseded
+        if superseded:
+            await task
+        else:
+            assert keeper.status.error == "there is no feature 'size'"
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 
