@@ -19,7 +19,7 @@ from amber_ray.core.model.request import RequestView
 from amber_ray.core.model.service import RequestEvent
 from amber_ray.core.model.units import EachRange
 from amber_ray.core.planning.plan import Target
-from amber_ray.errors import Overloaded, RequestMismatch, Unavailable, UnknownRequest
+from amber_ray.errors import AmberError, Overloaded, RequestMismatch, Unavailable, UnknownRequest
 from amber_ray.fabric.engine.cache import Answers, Cache, Places, Units
 from amber_ray.fabric.engine.near import NearValues
 from amber_ray.fabric.engine.ports import Clock, Spawn
@@ -236,11 +236,15 @@ class RequestTracker:
 
         Whoever waits here keeps no request alive: only callers of `compute` do, and a promise (202).
         """
+        give_up = self._clock.now() + wait
         tracked = await self.follow(id)
-        if isinstance(tracked, Ended):
-            return tracked.view()
-        if not await tracked.wait(wait):
-            await self.refresh_progress(tracked)
+        while not isinstance(tracked, Ended):
+            try:
+                if not await tracked.wait(give_up - self._clock.now()):
+                    await self.refresh_progress(tracked)
+                break
+            except AmberError as error:
+                tracked = await self._meant(tracked, error)
         return tracked.view()
 
     async def events(self, id: str) -> AsyncIterator[RequestEvent]:
@@ -249,14 +253,16 @@ class RequestTracker:
         Like `status`, a stream keeps no request alive. An answer that comes while an event is on its way to
         the reader follows at once: each turn waits for a change since the state that it told.
         """
-        found = await self.follow(id)
-        tracked = found.tracked() if isinstance(found, Ended) else found
+        tracked = _listened(await self.follow(id))
         told = 0
         last = (-1, -1)
+        before: set[str] = set()
         while True:
             version, running = tracked.version, tracked.running
-            if tracked.error is not None:
-                raise tracked.error
+            if (error := tracked.error) is not None:
+                before.update(tracked.order[:told])
+                tracked, told = _listened(await self._meant(tracked, error)), 0
+                continue
             progress = tracked.progressed()
             if progress != last:
                 last = progress
@@ -264,7 +270,7 @@ class RequestTracker:
             while told < len(tracked.order):
                 key = tracked.order[told]
                 told += 1
-                for target in tracked.about(key):
+                for target in tracked.about(key) if key not in before else ():
                     yield RequestEvent("result", *last, result=tracked.result(target))
             if not running:
                 view = tracked.view()
@@ -333,6 +339,19 @@ class RequestTracker:
         for number in told & tracked.open:
             self._shards[number].confirm(id)
         return tracked
+
+    async def _meant(self, tracked: TrackedRequest, error: BaseException) -> TrackedRequest | Ended:
+        """What whoever follows a request by its id means where one of that id came to nothing here.
+
+        Somebody asked this engine for something else under that id, or could not be answered: of that a
+        follower is told only if the shards know no other request of the id. Raises `error`, or as `follow`.
+        """
+        if tracked.attached or self._requests.get(tracked.id) is tracked:
+            raise error
+        try:
+            return await self.follow(tracked.id)
+        except UnknownRequest:
+            raise error from None
 
     async def _attach(self, id: str) -> dict[int, tuple[Reply | None, int]]:
         """Ask every shard about a request; wait for those that have a part of it and were not brought it yet.
@@ -492,6 +511,11 @@ class RequestTracker:
         now = self._clock.now()
         for found in places:
             self._places.put(found, shard, now)
+
+
+def _listened(found: TrackedRequest | Ended) -> TrackedRequest:
+    """A request for whoever wants to be told its events."""
+    return found.tracked() if isinstance(found, Ended) else found
 
 
 def _homes(replies: Mapping[int, tuple[Reply | None, int]]) -> tuple[int, ...]:

@@ -200,6 +200,46 @@ def test_a_follower_goes_on_when_those_who_joined_leave() -> None:
     run(story())
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_who_follows_an_id_is_not_told_what_became_of_another_request_under_it(known: bool) -> None:
+    """It is being asked for here when the followers come, who mean the one that was accepted elsewhere."""
+
+    async def follow(engine: Any, events: bool) -> Any:
+        if not events:
+            return await engine.status("mine", SECONDS)
+        async for event in engine.events("mine"):
+            if event.kind == "done":
+                return event.view
+        raise AssertionError("the stream ended before its request")
+
+    async def story() -> None:
+        async with world() as w:
+            one, two = w.films(0, 0)
+            first, second = await w.engine(), await w.engine()
+            if known:
+                await first.compute(ask(one), 0.0, "mine")
+            gate = w.shard.hold("submit")
+            other = calling(second, ask(two), SECONDS, "mine")
+            await until(lambda: gate.arrived)
+            followers = [asyncio.create_task(follow(second, events)) for events in (False, True)]
+            await asyncio.sleep(0.01)
+            w.shard.refuse = "" if known else "there is no room"
+            gate.open()
+            with pytest.raises(RequestMismatch if known else Overloaded):
+                await other
+            if known:
+                await until(lambda: len(w.shard.records["mine"].followers) == 2)
+                w.shard.make_all()
+            for follower in followers:
+                if known:
+                    assert values(await follower) == [one.uri]
+                else:
+                    with pytest.raises(Overloaded):
+                        await follower
+
+    run(story())
+
+
 # --- leaving
 
 
