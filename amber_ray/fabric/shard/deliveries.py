@@ -10,9 +10,9 @@ costs a second, and a new incarnation needs nothing but the records.
                │ written            │ asks every shard            │ written before it is sent │
                └ answered after     └ `RequestTable.standing`     └ same id, same bytes       └ is written
 
-A promise that could not be written is none: its caller is refused, and nothing is told. A request that was over
-when its caller was answered may be in no journal, so its end is written with the promise; it is told of where
-no shard knows better and no part of the request goes on.
+A promise that could not be written is none: its caller is refused, and nothing is told. A request that was
+over when its caller was answered may be in no journal, so its end is written with the promise; it is told of
+where no shard knows better and no part of the request goes on.
 
 A message is sent at least once: if the process dies after the receiver has answered and before that is
 written, it is sent again, under the same id. Records of what is over are kept for `request_seconds`.
