@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import functools
 from bisect import bisect_left
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -50,11 +50,20 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "queued": _gauge("Steps that could run and wait for their turn", "class"),
     "queue_oldest_seconds": _gauge("How long that of them waits which has waited longest", "class"),
+    "on_the_way": _gauge(
+        "Steps that somebody waits for, by what they wait for: inputs, turn, retry, store; or running",
+        *("class", "feature", "state", "tenant"),
+    ),
+    "on_the_way_oldest_seconds": _gauge(
+        "For how long that of them can run which can for longest, of those in turn or running",
+        *("class", "feature", "state", "tenant"),
+    ),
     "batches": _counter("Batches given to warm actors", "feature"),
     "batch_items": _counter("Steps in the batches given to warm actors", "feature"),
     "batch_places": _counter("Steps that the batches given to warm actors had room for", "feature"),
     "resources_held": _gauge("What tasks and warm actors hold of the cluster", "resource"),
     "cluster_resources": _gauge("What the cluster has", "resource"),
+    "node_resources": _gauge("What each node has", "node", "resource"),
     "held_bytes": _gauge("Values held, by tier: replicas, the shards' memory, the store", "tier"),
     "store_parts": _gauge("Files of values in the store"),
     "demands": _gauge("Demands that are kept"),
@@ -100,6 +109,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     "requests_remembered": _gauge("Parts of requests that shards remember"),
     "sessions": _gauge("Engines that shards hear from, added up over the shards"),
     "warm_actors": _gauge("Warm actors"),
+    "warm_actors_of": _gauge("Warm actors of a feature: working, idle", "feature", "state"),
     "deliveries": _gauge("Callbacks that are known, by what became of them", "state"),
     "delivery_attempts": _counter("Callbacks sent, by whether the receiver has taken them", "outcome"),
     "events": _counter("Events that callers told of, by what became of them", "outcome"),
@@ -239,6 +249,18 @@ def cumulated(stats: Mapping[str, float]) -> dict[str, float]:
     return told
 
 
+def added_up(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """What shards tell, as one: counts and amounts are added up, of ages the greatest is told."""
+    found: dict[str, float] = {}
+    for part in parts:
+        for one, value in part.items():
+            if "_oldest_seconds{" in one:
+                found[one] = max(found.get(one, 0.0), value)
+            else:
+                found[one] = found.get(one, 0.0) + value
+    return found
+
+
 def plain(stats: Mapping[str, float]) -> dict[str, float]:
     """What people look at: without histograms, and without what is told of each feature, tenant and demand.
 
@@ -248,9 +270,9 @@ def plain(stats: Mapping[str, float]) -> dict[str, float]:
     for one, value in stats.items():
         name, labels = split(one)
         _, found = family(name)
+        if labels.keys() & {"feature", "demand", "node"} or (found is not None and found.kind == "histogram"):
+            continue
         if labels.pop("tenant", None) is not None:
             one = series(name, **labels)
-            kept[one] = kept.get(one, 0.0) + value
-        elif not labels.keys() & {"feature", "demand"} and (found is None or found.kind != "histogram"):
-            kept[one] = value
+        kept[one] = kept.get(one, 0.0) + value
     return kept

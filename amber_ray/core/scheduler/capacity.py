@@ -50,6 +50,11 @@ class Capacity:
         """What all nodes have together."""
         return self._total
 
+    @property
+    def nodes(self) -> Sequence[Mapping[str, float]]:
+        """What each node has."""
+        return self._nodes
+
     def copied(self) -> Capacity:
         """Return the same cluster, whose resources are held and released apart from this one's."""
         made = copy.copy(self)

@@ -55,7 +55,7 @@ from amber_ray.core.model.places import place_named
 from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, ValueLineage, merged
 from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep, Failure, RequestView
 from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
-from amber_ray.core.model.stats import BYTES_REPLICA, OF_ENGINES, cumulated
+from amber_ray.core.model.stats import BYTES_REPLICA, OF_ENGINES, added_up, cumulated
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.wanted import wanted
 from amber_ray.errors import AmberError, BadRequest, MediaError, UnknownAsset
@@ -481,13 +481,10 @@ class Engine:
         return [trouble for some in await asyncio.gather(*map(of, self._shards)) for trouble in some]
 
     async def stats(self) -> dict[str, float]:
-        """Counters and gauges, summed over the shards; those of engines over all engines."""
-        total: dict[str, float] = {"shards": float(len(self._shards))}
-        for stats in await asyncio.gather(*(shard.stats() for shard in self._shards)):
-            for name, value in stats.items():
-                total[name] = total.get(name, 0.0) + value
-        total["replica_cache_bytes"] = float(self._cache.bytes)
-        return cumulated(total)
+        """Counters and gauges of all shards, joined; those of engines of all engines."""
+        told = await asyncio.gather(*(shard.stats() for shard in self._shards))
+        own = {"shards": float(len(self._shards)), "replica_cache_bytes": float(self._cache.bytes)}
+        return cumulated(added_up((*told, own)))
 
 
 def _as_error(failure: Failure) -> AmberError:

@@ -128,6 +128,11 @@ class ActorPools:
             ("batch_places_total", self._places),
         ):
             told |= {series(name, feature=feature): float(n) for feature, n in counts.items()}
+        warm = Counter(
+            (pool.recipe.feature, "working" if worker.batches else "idle") for pool, worker in self._workers()
+        )
+        for (feature, state), n in warm.items():
+            told[series("warm_actors_of", feature=feature, state=state)] = float(n)
         return told
 
     @property

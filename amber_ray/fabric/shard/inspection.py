@@ -15,7 +15,7 @@ from amber_ray.core.model.kept import Kept, KeptRow, unit_per
 from amber_ray.core.model.naming import assets_of
 from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import Failure
-from amber_ray.core.model.stats import BYTES_MEMORY, CLASSES, HITS_MEMORY, HITS_STORE, series
+from amber_ray.core.model.stats import BYTES_MEMORY, CLASSES, HITS_MEMORY, HITS_STORE, Named, series
 from amber_ray.core.model.units import Asset, Collection, Per, Segment, Unit
 from amber_ray.core.planning.fanout import Windows
 from amber_ray.core.planning.plan import params_of
@@ -40,6 +40,14 @@ WORDS: Mapping[State, str] = {
     State.FAILED: "failed",
 }
 """States in the words of `ExplainedStep`."""
+WAITS_FOR: Mapping[State, str] = {
+    State.WAITING: "inputs",
+    State.QUEUED: "turn",
+    State.RUNNING: "running",
+    State.RESTORING: "store",
+}
+"""What steps wait for that are on their way."""
+READY = frozenset({State.QUEUED, State.RUNNING})
 AS_STORED = frozenset({State.ABSENT, State.KEPT, State.COLD, State.RESTORING})
 """Of a key that is in a part, what is there is what counts."""
 TOLD_ROWS = 1 << 14
@@ -218,6 +226,7 @@ def stats(context: ShardContext, requests: RequestTable, pools: ActorPools) -> d
     for name, tenants in zip(CLASSES, ledger.scheduler.tenants, strict=True):
         found[series("queued", **{"class": name})] = float(tenants.steps)
     found |= _oldest(ledger, context.clock.now()) | _held(context, pools)
+    found |= _on_the_way(ledger, context.clock.now())
     put_off = sum(1 for e in ledger.entries.values() if e.paused and e.laters)
     return found | {
         "keys_put_off": float(put_off),  # wait for the time at which they asked to be tried again
@@ -249,6 +258,35 @@ def _oldest(ledger: Ledger, now: float) -> dict[str, float]:
     }
 
 
+def _on_the_way(ledger: Ledger, now: float) -> dict[str, float]:
+    """How many steps wait for what, of each feature, class and tenant, and since when they could run.
+
+    What another shard was asked for is told there. Tenants with the most steps have series of their own.
+    """
+    counts: collections.Counter[tuple[str, int, str, str]] = collections.Counter()
+    since: dict[tuple[str, int, str, str], float] = {}
+    for entry in ledger.entries.values():
+        step, tier = entry.step, entry.rank[0]
+        if entry.state not in WAITS_FOR or tier < 0 or step.home != ledger.shard:
+            continue
+        what = "retry" if entry.paused else WAITS_FOR[entry.state]
+        group = (what, tier, step.recipe.feature, entry.tenant)
+        counts[group] += 1
+        if entry.state in READY:
+            since[group] = min(since.get(group, now), entry.ready)
+    tenants = Named()
+    found: dict[str, float] = {}
+    for group, count in counts.most_common():
+        what, tier, feature, tenant = group
+        labels = {"class": CLASSES[tier], "feature": feature, "state": what, "tenant": tenants.of(tenant)}
+        one = series("on_the_way", **labels)
+        found[one] = found.get(one, 0.0) + count
+        if group in since:
+            oldest = series("on_the_way_oldest_seconds", **labels)
+            found[oldest] = max(found.get(oldest, 0.0), now - since[group])
+    return found
+
+
 def _held(context: ShardContext, pools: ActorPools) -> dict[str, float]:
     """CPUs and GPUs that this shard's tasks and actors hold. What there is, the first shard tells for all.
 
@@ -263,4 +301,13 @@ def _held(context: ShardContext, pools: ActorPools) -> dict[str, float]:
     if context.shard == 0:
         total = context.ledger.scheduler.capacity.total
         told |= {series("cluster_resources", resource=name): total.get(name, 0.0) for name in SHOWN}
+        for node in context.ledger.scheduler.capacity.nodes:
+            for name in SHOWN:
+                told[series("node_resources", node=_address(node), resource=name)] = node.get(name, 0.0)
     return told
+
+
+def _address(node: Mapping[str, float]) -> str:
+    """A node's address, which Ray has among its resources."""
+    names = (name.removeprefix("node:") for name in node if name.startswith("node:"))
+    return next((name for name in names if not name.startswith("__")), "")

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from amber_ray.core.model.stats import cumulated, family, series, split
+from amber_ray.core.model.stats import added_up, cumulated, family, series, split
 from amber_ray.core.state import events as ev
 from amber_ray.errors import StoreError
 from amber_ray.fabric.shard import inspection
@@ -16,7 +16,7 @@ from amber_ray.fabric.shard.store_size import FRESH_SECONDS, StoreSize
 from tests.core_kit import Graph, asset
 from tests.unit.fabric.shard.kit import Bench, run, turns
 
-NODE = {"CPU": 2.0, "GPU": 1.0}
+NODE = {"CPU": 2.0, "GPU": 1.0, "node:__internal_head__": 1.0, "node:10.0.0.1": 1.0}
 
 
 def stats_of(bench: Bench) -> Mapping[str, float]:
@@ -29,7 +29,7 @@ def test_the_queue_tells_who_waits_longest_and_how_long_those_waited_who_began()
     bench, graph = Bench(lookahead=0, pack_seconds=0.0), Graph()
     keys = [graph.add("a", unit=asset(name), is_class=True) for name in "abcdef"]
     bench.feed(ev.CapacityChanged([NODE]))
-    bench.feed(ev.Requested("r", graph.steps, keys, priority=1))
+    bench.feed(ev.Requested("r", graph.steps, keys, priority=1, tenant="t"))
     [first, *_] = [command for command in bench.commands if isinstance(command, ev.Submit)]
     bench.clock.time += 100.0
     told = stats_of(bench)
@@ -37,6 +37,14 @@ def test_the_queue_tells_who_waits_longest_and_how_long_those_waited_who_began()
     assert queued > 0
     assert told[series("queue_oldest_seconds", **{"class": "ingest"})] == 100
     assert told[series("queue_oldest_seconds", **{"class": "interactive"})] == 0
+    turn, runs = ({"class": "ingest", "feature": "a", "state": s, "tenant": "t"} for s in ("turn", "running"))
+    assert (told[series("on_the_way", **turn)], told[series("on_the_way", **runs)]) == (queued, 6 - queued)
+    assert told[series("on_the_way_oldest_seconds", **turn)] == 100
+    of_two = added_up([told, told])
+    assert of_two[series("on_the_way", **turn)] == 2 * queued
+    assert of_two[series("on_the_way_oldest_seconds", **turn)] == 100  # an age is no sum
+    assert of_two[series("queue_oldest_seconds", **{"class": "ingest"})] == 100
+    assert told[series("node_resources", node="10.0.0.1", resource="GPU")] == 1
     assert told[series("resources_held", resource="CPU")] == 2
     assert told[series("cluster_resources", resource="GPU")] == 1
     began = 6 - queued
