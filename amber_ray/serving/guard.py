@@ -150,7 +150,7 @@ class Guard:
             return None
         span = self._tracer.begin(found.get(b"traceparent", b"").decode("latin-1"), scope["method"])
         if span is not None:
-            scope["amber.trace"] = span.text
+            scope["amber.span"] = span
         return span
 
     def _ended(self, scope: Scope, status: int | None, seconds: float, span: Span | None) -> None:
@@ -158,24 +158,23 @@ class Guard:
         self._access.ended(scope, status, seconds)
         if span is None:
             return
-        path = scope.get("amber.path", "")
-        span.name = f"{scope['method']} {path}".rstrip()
-        span.attributes |= {
-            "http.request.method": scope["method"],
+        method, route, asked = scope["method"], scope.get("amber.path"), scope.get("amber.request")
+        span.attributes = about = {
+            "http.request.method": method,
             "url.path": scope["path"],
             "amber.request_id": scope["amber.request_id"],
         }
-        for name, value in (
-            ("http.route", path),
-            ("http.response.status_code", status),
-            ("amber.request", scope.get("amber.request")),
-        ):
-            if value:
-                span.attributes[name] = value
-        broken = status is not None and status >= 500
-        self._tracer.end(
-            span, one_line(str(scope.get("amber.bug") or scope.get("amber.why") or status)) if broken else ""
-        )
+        if route:
+            span.name = f"{method} {route}"
+            about["http.route"] = route
+        if status is not None:
+            about["http.response.status_code"] = status
+        if asked is not None:
+            about["amber.request"] = asked
+        why = ""
+        if status is not None and status >= 500:
+            why = one_line(str(scope.get("amber.bug") or scope.get("amber.why") or status))
+        self._tracer.end(span, why)
 
     def _admit(self, scope: Scope, found: dict[bytes, bytes], *, shown: bool) -> None:
         """Raise for a request that must not be answered.

@@ -6,7 +6,6 @@ Must not know: routes, the service.
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import functools
 import hashlib
 import json
@@ -19,6 +18,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
 from amber_ray.core.model.request import ComputeRequest
+from amber_ray.core.model.trace import Span
 from amber_ray.core.model.trust import Caller
 from amber_ray.errors import BadRequest, TooLarge, UnknownRequest
 from amber_ray.serving.presence import ClientGone
@@ -108,15 +108,16 @@ async def compute_request(request: Request, limits: Limits) -> ComputeRequest:
     """
     caller: Caller = request.scope["amber.caller"]
     body = await json_body(request, limits)
-    decode = functools.partial(_decode, body, limits, caller.tenant or "default")
+    span: Span | None = request.scope.get("amber.span")
+    trace = "" if span is None else span.text
+    decode = functools.partial(_decode, body, limits, caller.tenant or "default", trace)
     asked = await asyncio.to_thread(decode) if len(body) > IN_LOOP else decode()
     caller.require_tenant(asked.tenant)
-    trace = request.scope.get("amber.trace")
-    return asked if trace is None else dataclasses.replace(asked, trace=trace)
+    return asked
 
 
-def _decode(body: bytes, limits: Limits, tenant: str) -> ComputeRequest:
-    return decode_request(loads(body, limits), limits, tenant)
+def _decode(body: bytes, limits: Limits, tenant: str, trace: str) -> ComputeRequest:
+    return decode_request(loads(body, limits), limits, tenant, trace)
 
 
 async def json_value(request: Request, limits: Limits) -> Any:

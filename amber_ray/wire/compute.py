@@ -44,10 +44,12 @@ MAX_FEATURES = 1000
 MAX_DEADLINE = 31 * 86_400.0
 
 
-def decode_request(data: Any, limits: Limits | None = None, tenant: str = "default") -> ComputeRequest:
+def decode_request(
+    data: Any, limits: Limits | None = None, tenant: str = "default", trace: str = ""
+) -> ComputeRequest:
     """The body of a compute or explain call, as `loads` gave it. Raises `BadRequest` naming the field.
 
-    `tenant` is that of a body which names none.
+    `tenant` is that of a body which names none, `trace` the request's (`core.model.trace`): no body names it.
     """
     limits = limits or Limits()
     fields = members(data, FIELDS, "the body")
@@ -63,6 +65,7 @@ def decode_request(data: Any, limits: Limits | None = None, tenant: str = "defau
         expect=_given(fields, "expect", digests, {}),
         registry=_given(fields, "registry", _registry, ""),
         callback=_given(fields, "callback", decode_callback, None),
+        trace=trace,
     )
 
 

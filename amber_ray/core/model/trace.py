@@ -81,7 +81,7 @@ class Span:
     began: float
     kind: Kind = "internal"
     attributes: dict[str, Attribute] = field(default_factory=dict)
-    links: list[TraceContext] = field(default_factory=list)
+    links: tuple[TraceContext, ...] = ()
     ended: float = 0.0
     error: str = ""
     where: Ran | None = None
@@ -94,7 +94,7 @@ class Span:
     def link(self, other: TraceContext) -> None:
         """Note that another span has to do with it, once, and no more than `MOST_LINKS`."""
         if len(self.links) < MOST_LINKS and other not in self.links:
-            self.links.append(other)
+            self.links += (other,)
 
 
 class Tracer:
@@ -115,7 +115,7 @@ class Tracer:
         share: float = 1.0,
     ) -> None:
         self._export = export
-        self._now = now
+        self.now = now
         self._digits = digits
         self._least = round((1.0 - share) * 16**8)
 
@@ -134,10 +134,10 @@ class Tracer:
         caller = read(traceparent) if traceparent else None
         if caller is not None:
             return self._made(name, caller.trace, caller, "server") if caller.sampled else None
-        trace = self._digits(32)
-        if int(trace[24:], 16) < self._least:
+        ids = self._digits(48)  # of the trace and of the span
+        if self._least and int(ids[24:32], 16) < self._least:
             return None
-        return self._made(name, trace, None, "server")
+        return Span(name, TraceContext(ids[:32], ids[32:]), None, self.now(), "server")
 
     def start(
         self,
@@ -145,8 +145,12 @@ class Tracer:
         name: str,
         kind: Kind = "internal",
         attributes: Mapping[str, Attribute] | None = None,
+        began: float | None = None,
     ) -> Span | None:
-        """A span under the one that `parent` names; None where that is not recorded."""
+        """A span under the one that `parent` names; None where that is not recorded.
+
+        It begins now, or has begun at a time that `now` said.
+        """
         if not parent or self._export is None:
             return None
         above = read(parent)
@@ -155,13 +159,15 @@ class Tracer:
         span = self._made(name, above.trace, above, kind)
         if attributes:
             span.attributes |= attributes
+        if began is not None:
+            span.began = began
         return span
 
     def end(self, span: Span | None, error: str = "") -> None:
         """It has ended now, and came to nothing if an error says why; twice is once. None is no span."""
         if span is None or span.ended or self._export is None:
             return
-        span.ended = self._now()
+        span.ended = self.now()
         span.error = error
         self._export(span)
 
@@ -181,7 +187,7 @@ class Tracer:
         return During(self, self.start(parent, name)) if parent else _NOTHING
 
     def _made(self, name: str, trace: str, parent: TraceContext | None, kind: Kind) -> Span:
-        return Span(name, TraceContext(trace, self._digits(16)), parent, self._now(), kind)
+        return Span(name, TraceContext(trace, self._digits(16)), parent, self.now(), kind)
 
 
 class During:

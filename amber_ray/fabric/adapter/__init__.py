@@ -17,7 +17,8 @@
     gateway        `ray://`: an engine in an actor of the cluster, and the `Service` outside that calls it
     logs           what a process says to an operator: one line for each event, to `amber serve` or on stderr
     worker_main    what Ray runs on workers: the bodies of `worker`, in a process whose lines are heard
-    tracing        spans on their way to a collector, by OpenTelemetry's SDK, where it is asked for
+    tracing        spans on their way to a collector, where settings name one
+    otlp           a span, and a request with many, as OpenTelemetry's protocol has them
     faults         what a death in Ray means: each of Ray's exceptions as a `Fault`, which says what to retry
 
 Must not know: HTTP.

@@ -130,13 +130,13 @@ class SingleFlight:
         planned: Planned | None = None
         refused: tuple[AssetFailure, ...] = ()
         if assets is not None:
-            # An answer from this process's memory has one span, the caller's: planning it took no time.
-            planning = self._tracer.start(request.trace, "plan") if request.trace else None
+            began = self._tracer.now() if request.trace else 0.0
             planned, refused = self._planner.plan(request, assets)
             known = None if _by_shards(request) else self._tracker.known(planned.plan.targets)
             if known is not None:
                 return self._from_memory(request, id, planned, refused, known)
-            self._tracer.end(planning)
+            # An answer from this process's memory has one span, the caller's: planning it took no time.
+            self._tracer.end(self._tracer.start(request.trace, "plan", began=began))
         interest = Interest(request, next(self._attempts))
         tracked = TrackedRequest(
             id, request.tenant, self._clock.unix(), request, interest, features=request.features

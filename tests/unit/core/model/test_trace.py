@@ -16,13 +16,12 @@ def made(share: float = 1.0, trace: str = "") -> tuple[Tracer, list[Span]]:
     spans: list[Span] = []
     numbers = itertools.count(1)
     now = itertools.count(100)
-    tracer = Tracer(
-        spans.append,
-        lambda: float(next(now)),
-        lambda count: trace if trace and count == 32 else f"{next(numbers):0{count}x}",
-        share,
-    )
-    return tracer, spans
+
+    def digits(count: int) -> str:
+        own = f"{next(numbers):0{count}x}"
+        return trace + own[len(trace) :] if count > len(trace) else own
+
+    return Tracer(spans.append, lambda: float(next(now)), digits, share), spans
 
 
 def test_a_traceparent_names_a_trace_a_span_and_whether_it_is_recorded() -> None:
@@ -89,6 +88,15 @@ def test_a_share_of_the_traces_that_begin_here_is_recorded(share: float, digits:
     tracer, _ = made(share, "1" * 24 + digits * 8)
     assert (tracer.begin("", "GET") is not None) is recorded
     assert tracer.begin(GOOD, "GET") is not None  # its caller has decided
+
+
+def test_a_span_may_have_begun_before_it_was_known_that_there_is_one() -> None:
+    tracer, spans = made()
+    request = tracer.begin(GOOD, "POST")
+    assert request is not None
+    began = tracer.now()
+    tracer.end(tracer.start(request.text, "plan", began=began))
+    assert (spans[0].began, spans[0].ended > began) == (began, True)
 
 
 def test_links_are_noted_once_and_not_without_end() -> None:

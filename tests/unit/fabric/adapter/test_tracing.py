@@ -74,6 +74,22 @@ def test_a_collector_that_says_nothing_bounds_what_waits() -> None:
         assert not sender.flush(0.01)
 
 
+def test_what_waits_is_sent_in_full_batches_and_the_rest_once_nothing_comes(
+    collector: Collector, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tracing, "BATCH", 4)
+    monkeypatch.setattr(tracing, "DELAY_SECONDS", 60.0)
+    sender = tracing.Sender(collector.url)
+    tracer = Tracer(sender.take, time.time, tracing._digits)
+    for number in range(6):
+        tracer.end(tracer.begin("", f"{number}"))
+    collector.until(lambda: collector.spans)
+    assert [span.name for span in collector.spans] == ["0", "1", "2", "3"]
+    assert len(sender._waiting) == 2
+    assert sender.flush(20)
+    assert [span.name for span in collector.spans[4:]] == ["4", "5"]
+
+
 @pytest.mark.parametrize(
     ("environment", "endpoint", "share"),
     [

@@ -74,8 +74,8 @@ def test_a_task_is_of_the_request_that_brought_it_about_and_those_who_join_have_
     story.report("a")
     [task] = story.named("task")
     first, second = story.named("wait")
-    assert (first.context.trace, first.links) == ("a" * 32, [])
-    assert (second.context.trace, second.links) == ("b" * 32, [task.context])
+    assert (first.context.trace, first.links) == ("a" * 32, ())
+    assert (second.context.trace, second.links) == ("b" * 32, (task.context,))
     assert task.parent == first.context
     assert task.attributes["amber.features"] == ("a",)
     [step] = story.named("a")
@@ -107,7 +107,7 @@ def test_values_are_written_in_the_trace_that_made_them() -> None:
     span = story.traces.writing("a", ["unknown", "a", "a@b"])
     assert span is not None
     story.traces.written(span, "part")
-    assert (span.parent, span.links) == (one.context, [two.context])
+    assert (span.parent, span.links) == (one.context, (two.context,))
     assert (span.attributes["amber.part"], span.attributes["amber.values"]) == ("part", 3)
     assert story.traces.writing("a", ["a"]) is None  # it is written by now
     assert not story.traces._makers
@@ -136,7 +136,7 @@ def test_a_request_that_comes_again_is_one_and_another_caller_of_it_has_a_link()
     first, second = story.named("wait")
     [task] = story.named("task")
     assert [span.context.trace[0] for span in (first, second)] == ["a", "b"]
-    assert second.links == [first.context, task.context]
+    assert second.links == (first.context, task.context)
 
 
 @pytest.mark.parametrize("width", [10, 3 * LOOKED_AT])
