@@ -90,6 +90,8 @@ class Watch:
 
 
 _site: Site | None = None
+START_SECONDS = 300
+"""Longest time of a test, the first of which starts the server."""
 _started: list[Iterator[Any]] = []
 
 
@@ -103,7 +105,7 @@ def _start(folder: Path, chromium: str) -> Site:
     }
     archive.write(store, folder / "media" / "archive")
     films = archive.films(folder / "media" / "films", CLIP)
-    server = running(folder)
+    server = running(folder, "--features", str(Path(archive.__file__).with_name("features.py")))
     _started.append(server)
     site = Site(next(server), tokens, films)
     playwright = sync_playwright()
@@ -122,6 +124,12 @@ def _stop() -> None:
         end()
     while _started:
         next(_started.pop(), None)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.timeout(START_SECONDS))
 
 
 @pytest.hookimpl(trylast=True)  # what the test itself has opened is closed

@@ -7,6 +7,7 @@
 import * as address from "./address.js";
 import * as api from "./api.js";
 import { h } from "./dom.js";
+import * as numbers from "./numbers.js";
 
 const VIEWS = {
   catalogue: ["Catalogue", () => import("./views/catalogue.js")],
@@ -131,6 +132,7 @@ $("sign-in").addEventListener("submit", (event) => {
 $("error-close").addEventListener("click", () => say(null));
 window.addEventListener("hashchange", show);
 setInterval(() => document.hidden || alive(), 10_000);
+setInterval(() => api.json("v1/stats").then(numbers.note, alive), 60_000); // the hour that the work's curves show
 moved();
 alive();
 show();

@@ -18,3 +18,24 @@ function fill(node, attributes, children) {
 export const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 
 export const svg = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+
+// Keeps a node for each of some items, in their order: `make(item)` gives {node, update(item)}. What stays is updated, not
+// made anew, so that the focus and what was opened stay too.
+export function keyed(parent, items, keyOf, make) {
+  const known = (parent.keyedNodes ??= new Map());
+  const wanted = new Map(items.map((item) => [String(keyOf(item)), item]));
+  for (const [key, { node }] of known) {
+    if (wanted.has(key)) continue;
+    node.remove();
+    known.delete(key);
+  }
+  let before = null;
+  for (const [key, item] of wanted) {
+    if (!known.has(key)) known.set(key, make(item));
+    const { node, update } = known.get(key);
+    update(item);
+    const place = before ? before.nextSibling : parent.firstChild;
+    if (place !== node) parent.insertBefore(node, place);
+    before = node;
+  }
+}
