@@ -38,6 +38,7 @@ from amber_ray.core.model.audit import checked_filter as checked_lines
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandStatus, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
+from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.pages import (
     EVERY_ASSET,
     USUAL,
@@ -64,7 +65,15 @@ from amber_ray.core.model.request import (
     RequestView,
     Result,
 )
-from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, RequestEvent, StoredValue
+from amber_ray.core.model.service import (
+    AbsentValue,
+    Answered,
+    FeatureInfo,
+    MediaPiece,
+    RequestEvent,
+    StoredValue,
+    media_span,
+)
 from amber_ray.core.model.stats import HITS_MEMORY, READS_MEMORY
 from amber_ray.core.model.units import (
     MICRO,
@@ -261,6 +270,7 @@ class MemoryService:
     runs: collections.Counter[tuple[str, str]] = field(default_factory=collections.Counter)
     known: dict[str, Asset] = field(default_factory=dict)
     places: dict[str, Asset] = field(default_factory=dict)
+    contents: dict[str, bytes] = field(default_factory=dict)
     never_ran: set[str] = field(default_factory=set)
     bound: int = 10_000
     callbacks: int = 10_000
@@ -344,8 +354,23 @@ class MemoryService:
         uri = f"{UPLOADS}{uploads_of(actor().tenant)}{asset.id}"
         self.known[asset.id] = asset = replace(asset, uri=uri, media_type=media_type or asset.media_type)
         self.places[asset.uri] = asset
+        self.contents[asset.id] = body
         self._changed("asset.uploaded", asset.id)
         return asset
+
+    async def media(
+        self, asset: str, start: int = 0, end: int | None = None, tenant: str | None = None
+    ) -> MediaPiece:
+        self._ask("media", (asset, start, end, tenant))
+        shows = AssetFilter(tenant=tenant).shows
+        of_it = [one for one in self.places.values() if one.id == asset and shows(one.uri, UPLOADS)]
+        if not of_it:
+            raise UnknownAsset(f"there is no asset {asset!r}")
+        place = of_it[-1]
+        content = self.contents.get(asset) or (place.uri.encode() * place.bytes)[: place.bytes]
+        name = name_of(place.uri)
+        start, size = media_span(name, len(content), start, end)
+        return MediaPiece(asset, name, place.media_type, len(content), start, content[start : start + size])
 
     async def list_assets(
         self, only: AssetFilter = EVERY_ASSET, limit: int = USUAL, cursor: str | None = None

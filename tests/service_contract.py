@@ -2008,6 +2008,18 @@ class ServiceContract:
         assert asset.bytes == len(content)
         by_id = ComputeRequest(("label",), (AssetRef(id=asset.id),), tenant=scene.tenant)
         assert await value(scene.service, by_id) == asset.id
+        size = len(content)
+        told = await scene.service.media(asset.id, 0, 0)
+        assert (told.id, told.media_type, told.size, told.data) == (asset.id, asset.media_type, size, b"")
+        assert told.name == asset.uri.rpartition("/")[2]
+        for start, end in ((0, None), (0, size), (3, 7), (3, None), (size - 1, size + 10), (size, size)):
+            piece = await scene.service.media(asset.id, start, end)
+            assert (piece.start, piece.size, piece.data) == (start, size, content[start:end])
+        for start, end in ((size, None), (size, size + 1), (size + 1, size + 2)):
+            with pytest.raises(errors.BadRequest):
+                await scene.service.media(asset.id, start, end)
+        with pytest.raises(errors.UnknownAsset):
+            await scene.service.media("0" * 32)
 
     @case
     async def test_assets_are_listed_by_place_in_pages_that_fit_together(self, scene: Scene) -> None:

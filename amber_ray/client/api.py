@@ -364,6 +364,24 @@ class AsyncClient:
         only = AssetFilter(prefix, kind, min_duration, max_duration, uploads)
         return await self.service.list_assets(only, limit, cursor)
 
+    async def media(self, asset: AssetLike, *, range: tuple[int, int | None] | None = None) -> bytes:
+        """An asset's bytes, as they are where it was found; with `range` those of `[A, B)`; B may be None.
+
+        All that is asked for is held at once: a film may have many gigabytes. Raises `UnknownAsset`,
+        `MediaNotFound` where they are gone, `MediaChanged` where they are others by now, and `BadRequest` for
+        a range that begins at their end or behind.
+        """
+        ref = asset_ref(asset)
+        id = ref.id or (await self.service.add_asset(ref.uri or "")).id
+        start, end = range or (0, None)
+        data = bytearray()
+        while True:
+            piece = await self.service.media(id, start + len(data), end)
+            data += piece.data
+            stop = piece.size if end is None else min(end, piece.size)
+            if not piece.data or start + len(data) >= stop:
+                return bytes(data)
+
     async def asset_values(
         self,
         asset: AssetLike,

@@ -33,6 +33,7 @@ from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure,
 from amber_ray.core.model.service import (
     Answered,
     FeatureInfo,
+    MediaPiece,
     RegistryView,
     RequestEvent,
     Service,
@@ -193,6 +194,12 @@ class LazyService:
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """See `Service.upload`."""
         return await (await self._started()).upload(chunks, media_type)
+
+    async def media(
+        self, asset: str, start: int = 0, end: int | None = None, tenant: str | None = None
+    ) -> MediaPiece:
+        """See `Service.media`."""
+        return await self._asked(lambda service: service.media(asset, start, end, tenant))
 
     # --- requests
 

@@ -105,6 +105,7 @@ class Client(Facade[AsyncClient]):
     values = blocking(AsyncClient.values)
     explain = blocking(AsyncClient.explain)
     assets = blocking(AsyncClient.assets)
+    media = blocking(AsyncClient.media)
     asset_values = blocking(AsyncClient.asset_values)
     requests = blocking(AsyncClient.requests)
     lineage = blocking(AsyncClient.lineage)

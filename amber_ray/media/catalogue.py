@@ -26,12 +26,13 @@ from typing import Any, BinaryIO, TypeVar
 
 from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.pages import AssetFilter, Page, checked_filter, checked_limit
+from amber_ray.core.model.service import MediaPiece, media_span
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, MediaError, StoreError, TooLarge, UnknownAsset
+from amber_ray.errors import AmberError, MediaChanged, MediaError, StoreError, TooLarge, UnknownAsset
 from amber_ray.media.facts import Facts, facts
 from amber_ray.media.locate import Location, Locator, signature_of
 from amber_ray.media.mounts import is_local
-from amber_ray.media.source import GONE, open_uri
+from amber_ray.media.source import GONE, bytes_of, open_uri
 from amber_ray.media.stills import import_readers
 from amber_ray.media.uploads import Uploads
 from amber_ray.settings import Limits
@@ -43,6 +44,9 @@ FORMAT = 2
 
 REMEMBERED = 32_768
 """URIs and assets held in memory; the least recently used go first, their records stay on disk."""
+
+PLAYED = 256
+"""Assets whose bytes were read last, held with the place where they were."""
 
 WRITTEN, WRITE_SECONDS = 256, 5.0
 """New assets of one call that are written together, and the longest that one of them waits for the others."""
@@ -121,6 +125,7 @@ class Catalogue:
         self._locator = locator.including(self._uploads.root)
         self._lock = threading.Lock()
         self._seen: OrderedDict[str, _Seen] = OrderedDict()
+        self._played: OrderedDict[tuple[str, str | None], Asset] = OrderedDict()
         self._unwritten: dict[str, Asset] = {}
         self._holding = False
         # One digest of one file at a time; 64 stripes let different files run side by side.
@@ -280,7 +285,7 @@ class Catalogue:
         places = [record.asset for record in self._packs.of(id)] if _ID.match(id) else []
         places += [asset for asset in list(self._unwritten.values()) if asset.id == id]
         if not places:
-            raise UnknownAsset(f"no asset has the id {id[:64]!r}; register its URI first")
+            raise _unknown(id)
         for place in reversed(places):
             try:
                 asset = self.add(place.uri)
@@ -289,6 +294,74 @@ class Catalogue:
             if asset.id == id:
                 return asset
         return dataclasses.replace(places[-1], uri=GONE + places[-1].uri, signature="")
+
+    def media(self, id: str, start: int, end: int | None, tenant: str | None) -> MediaPiece:
+        """Bytes `[start, end)` of an asset; see `Service.media`.
+
+        Each call looks whether the place still has what was registered, by its signature, before the bytes
+        are read and after. So what is written to meanwhile is refused, never mixed.
+        """
+        place = self._playable(id, tenant)
+        name = name_of(place.uri)
+        data = bytes_of(place, *media_span(name, place.bytes, start, end))
+        return MediaPiece(id, name, place.media_type, place.bytes, start, data)
+
+    def _playable(self, id: str, tenant: str | None) -> Asset:
+        """The asset at a place that has its bytes now; the one where they were read last is looked at first.
+
+        Uploads of others than `tenant` are as if they were not there.
+        """
+        with self._lock:
+            last = self._played.get((id, tenant))
+        if last is not None and self._signature_at(last.uri) == last.signature:
+            return last
+        shows = AssetFilter(tenant=tenant).shows
+        uploads = self._uploads.root.rstrip("/") + "/"
+        places = [place for place in self.places(id) if shows(place.uri, uploads)]
+        if not places:
+            raise _unknown(id)
+        why: AmberError | None = None
+        for place in reversed(places):
+            try:
+                found = self._still(place)
+            except (MediaError, TooLarge) as error:
+                why = why or error
+                continue
+            with self._lock:
+                self._played[id, tenant] = found
+                self._played.move_to_end((id, tenant))
+                if len(self._played) > PLAYED:
+                    self._played.popitem(last=False)
+            return found
+        assert why is not None
+        raise why
+
+    def _signature_at(self, uri: str) -> str | None:
+        try:
+            return self._locator.resolve(uri).signature
+        except MediaError:
+            return None  # whoever asks looks at the other places, and says what is the matter
+
+    def _still(self, place: Asset) -> Asset:
+        """The asset at a place, if that still has its content.
+
+        A file with another signature is digested, since it may only have been touched. An object of another
+        store is not: it would have to be fetched, and may be a film.
+        """
+        location = self._locator.resolve(place.uri)
+        if place.signature and location.signature == place.signature:
+            return place
+        name = name_of(place.uri)
+        if not location.remote:
+            found = self.add(place.uri)
+            if found.id == place.id:
+                return found
+        elif location.signature is None:
+            raise MediaError(
+                f"{name!r} is on a server that tells neither ETags nor times, so whether it has changed "
+                "can't be told, and its bytes are not given"
+            )
+        raise MediaChanged(f"{name!r} has other content than when it was registered; register it again")
 
     def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         """A page of the assets that are known, by their places, as they were when they were last looked at.
@@ -414,6 +487,10 @@ class Catalogue:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
         return digest.hexdigest()
+
+
+def _unknown(id: str) -> UnknownAsset:
+    return UnknownAsset(f"no asset has the id {id[:64]!r}; register its URI first")
 
 
 @contextlib.contextmanager

@@ -99,16 +99,48 @@ def _check_content(asset: Asset, file: BinaryIO) -> None:
     while chunk := file.read(REMOTE_BLOCK):
         digest.update(chunk)
     if digest.hexdigest() != asset.id:
-        raise MediaChanged(
-            f"{name_of(asset.uri)!r} has other content than when it was registered; register it again"
-        )
+        raise _changed(asset)
     file.seek(0)
 
 
+def bytes_of(asset: Asset, start: int, size: int) -> bytes:
+    """Bytes of an asset at the place and with the signature that it was just looked at with.
+
+    Raises `MediaChanged` where they changed since, or while they were read; else as `opened`.
+    """
+    with open_uri(asset.uri, block=None) as (file, whole):
+        _same(asset, file, whole)
+        file.seek(start)
+        try:
+            data = file.read(size)
+        except Exception as error:
+            # A disk raises OSError; fsspec's back ends whatever their client library does.
+            raise SystemFault(f"{name_of(asset.uri)!r} could not be read: {type(error).__name__}") from error
+        _same(asset, file, whole)
+    if len(data) != size:
+        raise _changed(asset)
+    return data
+
+
+def _same(asset: Asset, file: BinaryIO, size: int) -> None:
+    told = is_remote(asset.uri) or signature_of(os.fstat(file.fileno())) == asset.signature
+    if not told or size != asset.bytes:
+        raise _changed(asset)
+
+
+def _changed(asset: Asset) -> MediaChanged:
+    return MediaChanged(
+        f"{name_of(asset.uri)!r} has other content than when it was registered; register it again"
+    )
+
+
 @contextlib.contextmanager
-def open_uri(uri: str) -> Iterator[tuple[BinaryIO, int]]:
-    """A resolved URI as (seekable binary file, its size); errors as in `opened`."""
-    file, size = _open_remote(uri) if is_remote(uri) else _open_local(uri)
+def open_uri(uri: str, block: int | None = REMOTE_BLOCK) -> Iterator[tuple[BinaryIO, int]]:
+    """A resolved URI as (seekable binary file, its size); errors as in `opened`.
+
+    Of a remote object each read fetches blocks of so many bytes; None: what is read, and no more.
+    """
+    file, size = _open_remote(uri, block) if is_remote(uri) else _open_local(uri)
     try:
         yield file, size
     finally:
@@ -135,12 +167,13 @@ def _open_local(path: str) -> tuple[BinaryIO, int]:
     return os.fdopen(descriptor, "rb"), status.st_size
 
 
-def _open_remote(url: str) -> tuple[BinaryIO, int]:
+def _open_remote(url: str, block: int | None) -> tuple[BinaryIO, int]:
     import fsspec
 
     try:
         filesystem, path = fsspec.core.url_to_fs(url)
-        file = filesystem.open(path, "rb", block_size=REMOTE_BLOCK)
+        cached = {"cache_type": "none"} if block is None else {}
+        file = filesystem.open(path, "rb", block_size=block or REMOTE_BLOCK, **cached)
         size = int(file.seek(0, os.SEEK_END))
         file.seek(0)
         return cast(BinaryIO, file), size

@@ -13,6 +13,7 @@ from amber_ray.core.model.service import RegistryView, Service
 from amber_ray.core.values.annotations import ValueType, from_spec, of_value
 from amber_ray.serving.drain import Drain
 from amber_ray.serving.keyring import Keyring
+from amber_ray.serving.media_stream import Streams
 from amber_ray.settings import Settings
 from amber_ray.wire.views import encode_view
 
@@ -49,6 +50,7 @@ class AppContext:
         self.drain = drain
         self.new_id = new_id
         self.registrar = registrar
+        self.streams = Streams()
         self._types: dict[str, ValueType | None] = {}
 
     async def know(self, features: Iterable[str]) -> None:

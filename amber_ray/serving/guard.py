@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from amber_ray.core.model.trace import UNTRACED, Span, Tracer
 from amber_ray.core.model.trust import THIS_MACHINE
 from amber_ray.errors import AmberError, Forbidden, Overloaded, Unauthorized
+from amber_ray.serving import grants
 from amber_ray.serving.access import AccessLog, one_line
 from amber_ray.serving.allowances import Allowances
 from amber_ray.serving.answers import ASK_PEOPLE, error_response
@@ -186,7 +187,12 @@ class Guard:
             self._from_this_machine(scope, found)
             scope["amber.caller"] = THIS_MACHINE
         elif not shown and path not in OPEN:
-            scope["amber.caller"] = self._keyring.caller(found.get(b"authorization", b""))
+            given = found.get(b"authorization", b"")
+            grant = None
+            if not given and scope["method"] in SAFE:
+                grant = grants.shown(path, scope.get("query_string", b""))
+            known = self._keyring
+            scope["amber.caller"] = known.caller(given) if grant is None else known.granted(grant)
         if scope["method"] not in SAFE:
             self._origins.refuse_foreign(found)
         if self._drain.refusing:

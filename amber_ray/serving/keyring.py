@@ -26,6 +26,8 @@ from typing import NamedTuple, Protocol
 
 from amber_ray.core.model.trust import EVERY_SCOPE, THIS_MACHINE, Caller
 from amber_ray.errors import StoreError, Unauthorized, Unavailable
+from amber_ray.serving import grants
+from amber_ray.serving.grants import Grant
 from amber_ray.store.tokens import TokenRecord, Tokens, hashed
 
 log = logging.getLogger("amber.http")
@@ -46,10 +48,13 @@ class Source(Protocol):
         ...
 
 
-class _Grant(NamedTuple):
+class _Known(NamedTuple):
+    """A token: its hash, whose it is, its record in the store if it has one, and its name in grants."""
+
     hash: bytes
     caller: Caller
     record: TokenRecord | None
+    mark: str
 
 
 class Keyring:
@@ -71,8 +76,8 @@ class Keyring:
         self._clock = clock
         self._unix = unix
         everything = Caller("a token of the settings", None, EVERY_SCOPE, brings_code=False)
-        self._plain = [_Grant(hashed(token.encode()), everything, None) for token in plain]
-        self._grants = list(self._plain)
+        self._plain = [_known(hashed(token.encode()), everything, None) for token in plain]
+        self._tokens = list(self._plain)
         self._read_at = NEVER
         self._tried_at = NEVER
         self._look: asyncio.Task[None] | None = None
@@ -110,9 +115,9 @@ class Keyring:
             self._look = None
         self._read_at = began
         self.locked = self.locked or found.any
-        self._grants = [
+        self._tokens = [
             *self._plain,
-            *(_Grant(bytes.fromhex(one.hash), _caller(one), one) for one in found.records),
+            *(_known(bytes.fromhex(one.hash), _caller(one), one) for one in found.records),
         ]
 
     def caller(self, header: bytes) -> Caller:
@@ -122,18 +127,51 @@ class Keyring:
         """
         if not self.locked:
             return THIS_MACHINE
+        return self._found(header).caller
+
+    def link(self, header: bytes, asset: str) -> str | None:
+        """A grant for an asset's media by the token that a header shows; None where none has to be shown.
+
+        Raises `Unauthorized`.
+        """
+        if not self.locked:
+            return None
+        return grants.made(self._found(header).hash, asset, int(self._unix()) + grants.SECONDS)
+
+    def granted(self, grant: Grant) -> Caller:
+        """Whose grant it is. Raises `Unauthorized` for one that is not good.
+
+        It is for one asset's media, so it opens nothing else (`grants.shown`).
+        """
+        for known in self._tokens:
+            if known.mark == grant.mark and grants.signed_by(known.hash, grant):
+                if grant.until <= self._unix():
+                    raise Unauthorized("this link to media has ended; ask for another one")
+                self._active(known)
+                return known.caller
+        raise Unauthorized("this link to media is not known here; ask for another one")
+
+    def _found(self, header: bytes) -> _Known:
+        """The token that a header shows. Raises `Unauthorized`."""
         given = hashed(_shown(header))
-        found: _Grant | None = None
+        found: _Known | None = None
         # Every token is compared, each in constant time: how long it takes tells neither which nor where.
-        for grant in self._grants:
-            if hmac.compare_digest(given, grant.hash):
-                found = grant
+        for known in self._tokens:
+            if hmac.compare_digest(given, known.hash):
+                found = known
         if found is None:
             what = "the API token is not known" if header else "an API token is needed"
             raise Unauthorized(f"{what}; send it as 'Authorization: Bearer TOKEN'")
-        if found.record is not None and (state := found.record.state(self._unix())) != "active":
-            raise Unauthorized(f"the API token {found.record.name!r} is {state}; ask for a new one")
-        return found.caller
+        self._active(found)
+        return found
+
+    def _active(self, known: _Known) -> None:
+        if known.record is not None and (state := known.record.state(self._unix())) != "active":
+            raise Unauthorized(f"the API token {known.record.name!r} is {state}; ask for a new one")
+
+
+def _known(key: bytes, caller: Caller, record: TokenRecord | None) -> _Known:
+    return _Known(key, caller, record, grants.mark_of(key))
 
 
 def _caller(record: TokenRecord) -> Caller:

@@ -78,6 +78,7 @@ _BY_STATUS: dict[int, type[AmberError]] = {
     403: errors.Forbidden,
     406: errors.NotAcceptable,
     413: errors.TooLarge,
+    416: errors.BadRequest,
     429: errors.Overloaded,
     502: errors.Unavailable,
     503: errors.Unavailable,

@@ -41,14 +41,23 @@ from amber_ray.core.model.callback import DeliveryState, DeliveryView
 from amber_ray.core.model.demands import Demand, DemandView, Noticed
 from amber_ray.core.model.kept import StoredVersion
 from amber_ray.core.model.listing import Noted
+from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.pages import EVERY_ASSET, USUAL, AssetFilter, Page
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import Answered, FeatureInfo, RequestEvent, Service, StoredValue
+from amber_ray.core.model.service import (
+    Answered,
+    FeatureInfo,
+    MediaPiece,
+    RequestEvent,
+    Service,
+    StoredValue,
+    media_span,
+)
 from amber_ray.core.model.units import Asset, Collection, Segment
 from amber_ray.core.planning.plan import Step
 from amber_ray.core.state import events as ev
-from amber_ray.errors import TooLarge
+from amber_ray.errors import TooLarge, UnknownAsset
 from amber_ray.fabric.shard.ports import Ref
 from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport.messages import Work
@@ -226,6 +235,19 @@ class Uploads(SimAssets):
     def __init__(self, media: ContractMedia, world: World, process: Process) -> None:
         super().__init__(world, process)
         self._media = media
+
+    async def media(self, id: str, start: int, end: int | None, tenant: str | None) -> MediaPiece:
+        """See `Assets.media`: of what was put last of that content, if it is there still."""
+        places = [asset for asset in self._media.assets if asset.id == id]
+        shows = AssetFilter(tenant=tenant).shows
+        places = [asset for asset in places if shows(asset.uri, UPLOADS)]
+        if not places:
+            raise UnknownAsset(f"no asset has the id {id!r}")
+        [place] = places[-1:]
+        content = self._media.contents[place.uri]
+        name = name_of(place.uri)
+        start, size = media_span(name, len(content), start, end)
+        return MediaPiece(id, name, place.media_type, len(content), start, content[start : start + size])
 
     async def upload(self, chunks: Any, media_type: str | None, limit: int) -> Asset:
         """See `Assets.upload`."""
@@ -416,6 +438,11 @@ class SimulatedService(Service):
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         return await self._ask(lambda engine: engine.upload(chunks, media_type))
+
+    async def media(
+        self, asset: str, start: int = 0, end: int | None = None, tenant: str | None = None
+    ) -> MediaPiece:
+        return await self._ask(lambda engine: engine.media(asset, start, end, tenant))
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         return await self._ask(lambda engine: engine.compute(request, wait, id))

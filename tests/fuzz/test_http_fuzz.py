@@ -117,6 +117,8 @@ def test_any_call_is_answered_as_the_contract_says(app: App) -> None:
     @example(Call("GET", f"/v1/requests/{'0' * 32}/events", (), b"", "/v1/requests/{id}/events"))
     @example(Call("POST", f"/v1/deliveries/end_{'0' * 32}/replay", (), b"", "/v1/deliveries/{id}/replay"))
     @example(Call("GET", f"/v1/assets/{'0' * 32}/values", (), b"", "/v1/assets/{id}/values"))
+    @example(Call("GET", f"/v1/assets/{'0' * 32}/media", (), b"", "/v1/assets/{id}/media"))
+    @example(Call("POST", f"/v1/assets/{'0' * 32}/media/link", (), b"", "/v1/assets/{id}/media/link"))
     @example(Call("GET", f"/v1/values/{'0' * 32}/lineage", (), b"", "/v1/values/{key}/lineage"))
     def fuzz(call: Call) -> None:
         judge(call, app(call))

@@ -20,6 +20,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import EXPANDED_AT_ONCE
 from amber_ray.core.model.pages import AssetFilter, Page, list_assets
 from amber_ray.core.model.request import AssetRef
+from amber_ray.core.model.service import MediaPiece
 from amber_ray.core.model.trace import Span, TraceContext, Tracer
 from amber_ray.core.model.units import Asset, Collection
 from amber_ray.core.planning.plan import Planner
@@ -662,6 +663,10 @@ class SimAssets:
         """See `Assets.page`."""
         await asyncio.sleep(0.1 * self._world.draws.unit("page", self._name))
         return list_assets(self._world.places.values(), only, limit, cursor, UPLOADS)
+
+    async def media(self, id: str, start: int, end: int | None, tenant: str | None) -> MediaPiece:
+        """See `Assets.media`."""
+        raise NotImplementedError("nobody looks at media here")
 
     async def upload(self, chunks: Any, media_type: str | None, limit: int) -> Asset:
         """See `Assets.upload`."""

@@ -24,6 +24,10 @@ from amber_ray.core.model.provenance import ValueInfo, ValueLineage
 from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure, RequestView, Result
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import ValueType
+from amber_ray.errors import BadRequest
+
+MEDIA_BYTES = 1 << 20
+"""Most bytes of a `MediaPiece`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,32 @@ Answered = StoredValue | AbsentValue
 
 
 @dataclass(frozen=True, slots=True)
+class MediaPiece:
+    """Some of an asset's bytes: `data` is `[start, start + len(data))` of `size`.
+
+    `name` is what the file is called, without its folders; `media_type` is what its content was found to be.
+    """
+
+    id: str
+    name: str
+    media_type: str
+    size: int
+    start: int
+    data: bytes
+
+
+def media_span(name: str, size: int, start: int, end: int | None) -> tuple[int, int]:
+    """Return where a `MediaPiece` begins that is asked for with `start` and `end`, and how long it is.
+
+    Raises `BadRequest` if there are none.
+    """
+    stop = size if end is None else min(end, size)
+    if not 0 <= start <= stop or (start == stop and start != end):
+        raise BadRequest(f"{name!r} has {size} bytes, so none from {start} to {stop if end is None else end}")
+    return start, min(stop - start, MEDIA_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
 class RequestEvent:
     """One thing that happened to a request; the last one is `done` and carries the final view."""
 
@@ -137,6 +167,18 @@ class Service(Protocol):
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """Keep the bytes under the store and return their asset."""
+        ...
+
+    async def media(
+        self, asset: str, start: int = 0, end: int | None = None, tenant: str | None = None
+    ) -> MediaPiece:
+        """Bytes `[start, end)` of the asset with this id, at most `MEDIA_BYTES`; without `end` as many.
+
+        They are those that the id is the digest of, wherever they still are. With `end` equal to `start` it
+        is only looked for. With `tenant` uploads of others do not count. Raises `UnknownAsset`;
+        `MediaNotFound`, `MediaChanged` and `Forbidden` where it no longer is as it was, or may not be read;
+        `BadRequest` for bytes that begin at its end or behind.
+        """
         ...
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:

@@ -30,6 +30,7 @@ from amber_ray.core.model.request import ComputeRequest, ExplainedStep, Failure,
 from amber_ray.core.model.service import (
     Answered,
     FeatureInfo,
+    MediaPiece,
     RegistryView,
     RequestEvent,
     Service,
@@ -281,6 +282,13 @@ class GatewayService:
                 )
         asset: Asset = await self._get(self._handle.upload.remote(bytes(data), media_type))
         return asset
+
+    async def media(
+        self, asset: str, start: int = 0, end: int | None = None, tenant: str | None = None
+    ) -> MediaPiece:
+        """See `Service.media`."""
+        piece: MediaPiece = await self._call("media", asset, start, end, tenant)
+        return piece
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         """See `Service.compute`."""

@@ -6,6 +6,7 @@ Must not know: Ray, HTTP.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import contextlib
 import time
 import uuid
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 from amber_ray.core.model.audit import AuditFilter, AuditLine, LinePlace, actor
 from amber_ray.core.model.pages import AssetFilter, Page, Told
 from amber_ray.core.model.request import AssetRef
+from amber_ray.core.model.service import MediaPiece
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, TooLarge, UnknownAsset
 from amber_ray.media.catalogue import Catalogue
@@ -24,6 +26,8 @@ from amber_ray.store.audit import AuditBook
 
 QUEUED_CHUNKS = 8
 """Upload chunks held between the network and the disk."""
+PLAYERS = 8
+"""Threads of an engine that read media for those who look at it."""
 STOP_SECONDS = 10.0
 """Longest wait for the writer of an upload that is given up."""
 
@@ -53,6 +57,7 @@ class CatalogueAssets:
 
     def __init__(self, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
+        self._players = concurrent.futures.ThreadPoolExecutor(PLAYERS, "amber-media")
 
     def at_hand(self, uri: str) -> Asset | None:
         """See `Assets.at_hand`: one `stat` of a local file."""
@@ -93,6 +98,11 @@ class CatalogueAssets:
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         """See `Assets.page`."""
         return await asyncio.to_thread(self._catalogue.page, only, limit, cursor)
+
+    async def media(self, id: str, start: int, end: int | None, tenant: str | None) -> MediaPiece:
+        """See `Assets.media`; by threads of its own, since media may lie on a disk that hangs."""
+        read = asyncio.get_running_loop().run_in_executor
+        return await read(self._players, self._catalogue.media, id, start, end, tenant)
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None, limit: int) -> Asset:
         """See `Assets.upload`: a thread writes and digests what it takes from a queue."""

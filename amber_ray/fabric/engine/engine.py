@@ -54,7 +54,14 @@ from amber_ray.core.model.pages import (
 from amber_ray.core.model.places import place_named
 from amber_ray.core.model.provenance import PLACE, VALUES, ValueInfo, ValueLineage, merged
 from amber_ray.core.model.request import AssetRef, ComputeRequest, ExplainedStep, Failure, RequestView
-from amber_ray.core.model.service import Answered, FeatureInfo, RegistryView, RequestEvent, StoredValue
+from amber_ray.core.model.service import (
+    Answered,
+    FeatureInfo,
+    MediaPiece,
+    RegistryView,
+    RequestEvent,
+    StoredValue,
+)
 from amber_ray.core.model.stats import BYTES_REPLICA, OF_ENGINES, added_up, cumulated
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.wanted import wanted
@@ -247,6 +254,12 @@ class Engine:
             asset = await self._ports.assets.upload(chunks, media_type, limit)
             told |= {"subject": asset.id, "bytes": asset.bytes}
         return asset
+
+    async def media(
+        self, asset: str, start: int = 0, end: int | None = None, tenant: str | None = None
+    ) -> MediaPiece:
+        """Some of an asset's bytes; see `Service.media`."""
+        return await self._ports.assets.media(asset, start, end, tenant)
 
     # --- requests
 

@@ -17,6 +17,7 @@ from typing import Any, Protocol, TypeAlias
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.pages import AssetFilter, Page
 from amber_ray.core.model.request import AssetRef
+from amber_ray.core.model.service import MediaPiece
 from amber_ray.core.model.trace import UNTRACED, Tracer
 from amber_ray.core.model.units import Asset
 from amber_ray.errors import AmberError, UnknownRegistry
@@ -93,6 +94,10 @@ class Assets(Protocol):
 
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         """A page of the assets that are known; see `Service.list_assets`."""
+        ...
+
+    async def media(self, id: str, start: int, end: int | None, tenant: str | None) -> MediaPiece:
+        """Some of an asset's bytes; see `Service.media`."""
         ...
 
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None, limit: int) -> Asset:

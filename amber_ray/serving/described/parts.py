@@ -11,6 +11,7 @@ from amber_ray.core.model.pages import MOST, USUAL
 from amber_ray.errors import (
     BadRequest,
     Forbidden,
+    MediaChanged,
     MediaError,
     NotAcceptable,
     Overloaded,
@@ -164,6 +165,11 @@ REFUSALS: dict[str, tuple[str, Exception, Part]] = {
         HTTPException(408, "the body did not arrive within 30 seconds"),
         {},
     ),
+    "409": (
+        "The media has other content than when it was registered",
+        MediaChanged("'a.mp4' has other content than when it was registered; register it again"),
+        {},
+    ),
     "412": (
         "What the call counts on is not so: an ETag in If-Match, or the features that `expect` means",
         HTTPException(412, 'this value\'s ETag is "a7b1e70f", which If-Match does not list'),
@@ -178,6 +184,11 @@ REFUSALS: dict[str, tuple[str, Exception, Part]] = {
         "The body is not of a type that is taken",
         HTTPException(415, "the body must be JSON, with 'Content-Type: application/json'"),
         {},
+    ),
+    "416": (
+        "There are no such bytes",
+        HTTPException(416, "this has 1,000 bytes, and bytes=1000- is none of them"),
+        {"Content-Range": header("How many bytes there are", pattern="^bytes [*]/[0-9]+$", required=True)},
     ),
     "422": (
         "The media is damaged, empty, or not what it claims to be; or the id is another request's",

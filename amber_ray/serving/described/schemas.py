@@ -33,6 +33,7 @@ ASSET_ID = "5d41402abc4b2a76b9719d911017c592"
 KEY = "0b5f3c2a9d8e7f60112233445566778f"
 REQUEST = "2f9c1b7a4e5d60718293a4b5c6d7e8f9"
 HTTP_REQUEST = "4f1c9a02b7d54e6f8a31c0de"
+GRANT = "9a1c3e5f70b2d486.1767226200.5a" + "0c" * 31
 CURSOR = "WyJhc3NldHMiLCIvbWVkaWEvYS5tcDQiXQ"
 
 
@@ -212,6 +213,7 @@ EXAMPLES: dict[str, Any] = {
     "Problem": problem(UnknownFeature("there is no feature 'rednes'; did you mean 'redness'?"), HTTP_REQUEST),
     "Stats": {HITS_REPLICA: 1200, HITS_STORE: 61, "computed_total": 34, "hot_bytes": 1048576},
     "Purged": {"purged": 12},
+    "MediaLink": {"url": f"/v1/assets/{ASSET_ID}/media?grant={GRANT}", "seconds": 600},
     "StoredVersion": {"feature": "redness", "version": VERSION, "parts": 2, "rows": 1200, "bytes": 1048576},
     "KeyList": {"keys": [KEY, "1c6a4d3bae9f801722334455667788a0"]},
     "Progress": {"done": 1, "total": 3},
@@ -594,6 +596,11 @@ SCHEMAS: dict[str, Schema] = {
         },
     ),
     "Purged": _object("purged", purged=COUNT),
+    "MediaLink": _object(
+        "url seconds",
+        url={**TEXT, "description": "on this server, for a player"},
+        seconds={**_maybe(COUNT), "description": "for how long it is good; null: always"},
+    ),
     "StoredVersion": _object(
         "feature version parts rows bytes", feature=TEXT, version=TEXT, parts=COUNT, rows=COUNT, bytes=COUNT
     ),

@@ -4,6 +4,7 @@
     values      GET /v1/values/{key}, and its lineage; POST /v1/values, which gives many; DELETE purges
     requests    GET /v1/requests, by pages; GET and DELETE /v1/requests/{id}, and its events
     assets      GET /v1/assets, by pages, and POST: by URI or as an upload; an asset's values
+    media       GET /v1/assets/{id}/media, its bytes; POST .../media/link, for players
     features    GET /v1/features, /v1/features/{name} and /v1/versions
     deliveries  GET /v1/deliveries, and POST /v1/deliveries/{id}/replay: callbacks
     demands     GET /v1/demands; PUT, GET and DELETE /v1/demands/{name}
@@ -28,6 +29,7 @@ from amber_ray.serving.routes import (
     events,
     features,
     health,
+    media,
     registry,
     requests,
     values,
@@ -40,6 +42,7 @@ PATHS: list[Path] = [
     *values.PATHS,
     *requests.PATHS,
     *assets.PATHS,
+    *media.PATHS,
     *features.PATHS,
     *deliveries.PATHS,
     *demands.PATHS,

@@ -190,6 +190,8 @@ NEEDED: dict[tuple[str, str], set[str]] = {
     ("POST", "/v1/assets"): {"compute", "upload"},
     ("GET", "/v1/assets"): {"read"},
     ("GET", "/v1/assets/{id}/values"): {"read"},
+    ("GET", "/v1/assets/{id}/media"): {"read"},
+    ("POST", "/v1/assets/{id}/media/link"): {"read"},
     ("GET", "/v1/features"): {"read"},
     ("GET", "/v1/features/{name}"): {"read"},
     ("GET", "/v1/versions"): {"read"},
@@ -411,7 +413,8 @@ def test_no_route_tells_a_tenant_of_what_is_anothers_or_changes_it(
             sent = await http.post("/v1/compute", json=compute_body("probe", callback=callback), headers=own)
             id = sent.json()["id"]
             upload = {**own, "Content-Type": "video/mp4"}
-            place = (await http.post("/v1/assets", content=b"bytes", headers=upload)).json()["uri"]
+            uploaded = (await http.post("/v1/assets", content=b"bytes", headers=upload)).json()
+            place = uploaded["uri"]
             broken = await http.post("/v1/compute", json=compute_body("broken", uri=place), headers=own)
             assert broken.json()["state"] == "failed"
             assert place in (await http.get("/v1/failures", headers=own)).text
@@ -421,6 +424,8 @@ def test_no_route_tells_a_tenant_of_what_is_anothers_or_changes_it(
             named = {
                 "/v1/requests/{id}": (id, "rq-999999"),
                 "/v1/requests/{id}/events": (id, "rq-999999"),
+                "/v1/assets/{id}/media": (uploaded["id"], "0" * 32),
+                "/v1/assets/{id}/media/link": (uploaded["id"], "0" * 32),
                 "/v1/deliveries/{id}/replay": (f"end_{id}", "end_rq-999999"),
                 "/v1/demands/{name}": ("films", "nobodys"),
             }

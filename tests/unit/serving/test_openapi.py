@@ -32,6 +32,7 @@ from amber_ray.core.model.units import Asset, Segment
 from amber_ray.core.planning.plan import Planner
 from amber_ray.errors import (
     BadRequest,
+    MediaChanged,
     MediaError,
     RequestMismatch,
     TooLarge,
@@ -154,6 +155,8 @@ GOOD = {
     "asset": Case("POST", "/v1/assets", {"json": {"uri": "/m/a.mp4"}}),
     "assets": Case("GET", "/v1/assets?limit=2"),
     "about": Case("GET", f"/v1/assets/{digest('/m/a.mp4')}/values?feature=probe"),
+    "media": Case("GET", f"/v1/assets/{digest('/m/a.mp4')}/media"),
+    "media_link": Case("POST", f"/v1/assets/{digest('/m/a.mp4')}/media/link"),
     "features": Case("GET", "/v1/features"),
     "feature": Case("GET", "/v1/features/embedding"),
     "failures": Case("GET", "/v1/failures"),
@@ -249,6 +252,14 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "audit", "400", GOOD["audit"].but(path="/v1/audit?what=all")
     yield "about", "400", GOOD["about"].but(path="/v1/assets/x/values")
     yield "about", "404", GOOD["about"].but(path=f"/v1/assets/{NOBODY}/values")
+    for name in ("media", "media_link"):
+        yield name, "400", GOOD[name].but(path=GOOD[name].path.replace(digest("/m/a.mp4"), "x"))
+        yield name, "404", GOOD[name].but(path=GOOD[name].path.replace(digest("/m/a.mp4"), NOBODY))
+        yield name, "409", failing(GOOD[name], MediaChanged("'a.mp4' has other content by now"))
+        yield name, "422", failing(GOOD[name], MediaError("'a.mp4' is a directory"))
+    asked = {"206": ("Range", "bytes=3-"), "304": ("If-None-Match", "*"), "412": ("If-Match", '"x"')}
+    for status, (header, text) in {**asked, "416": ("Range", "bytes=1000-")}.items():
+        yield "media", status, GOOD["media"].but(options={"headers": {header: text}})
     yield "requests", "400", GOOD["requests"].but(path="/v1/requests?state=over")
     lineage = GOOD["lineage"]
     yield "lineage", "400", lineage.but(path="/v1/values/x/lineage")

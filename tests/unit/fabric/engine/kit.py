@@ -28,6 +28,7 @@ from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
 from amber_ray.core.model.pages import AssetFilter, Page, Told, list_assets
 from amber_ray.core.model.provenance import ValueInfo
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
+from amber_ray.core.model.service import MediaPiece
 from amber_ray.core.model.units import Asset
 from amber_ray.core.planning.homes import home_of
 from amber_ray.core.planning.plan import Target
@@ -661,6 +662,9 @@ class MemoryAssets:
 
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         return list_assets(self.by_uri.values(), only, limit, cursor)
+
+    async def media(self, id: str, start: int, end: int | None, tenant: str | None) -> MediaPiece:
+        raise NotImplementedError
 
     async def upload(self, chunks: Any, media_type: str | None, limit: int) -> Asset:
         raise NotImplementedError
