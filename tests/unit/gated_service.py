@@ -130,6 +130,7 @@ class GatedService(MemoryService):
         asset = self.put(f"{UPLOADS}{digest(repr(data))}")
         asset = replace(asset, bytes=len(data), media_type=media_type or "video/mp4")
         self.assets[asset.uri] = self.places[asset.uri] = asset
+        self.contents[asset.id] = data
         return asset
 
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:

@@ -17,8 +17,17 @@ import fsspec
 import pytest
 
 from amber_ray.core.model.pages import AssetFilter
+from amber_ray.core.model.service import MEDIA_BYTES
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import Forbidden, MediaError, MediaNotFound, StoreError, TooLarge, UnknownAsset
+from amber_ray.errors import (
+    Forbidden,
+    MediaChanged,
+    MediaError,
+    MediaNotFound,
+    StoreError,
+    TooLarge,
+    UnknownAsset,
+)
 from amber_ray.media import catalogue as catalogue_module
 from amber_ray.media import facts, names, source, stills, uploads
 from amber_ray.media.catalogue import Catalogue
@@ -602,6 +611,115 @@ def test_a_remote_film_is_the_same_asset_and_decodes(
     assert known.add(f"{bucket}/film.mp4").uri == f"{bucket}/film.mp4"
     assert opened == [f"{bucket}/film.mp4", str(film)]
     assert len(list(pictures(asset))) == 24
+
+
+def test_bytes_are_read_from_where_the_content_still_is(tmp_path: Path, film: Path) -> None:
+    known = catalogue(tmp_path)
+    content = film.read_bytes()
+    id = known.add(str(film)).id
+    assert known.media(id, 3, 9, None).data == content[3:9]
+    os.utime(film, ns=(5, 5))  # touched: only its digest tells
+    assert known.media(id, 3, 9, None).data == content[3:9]
+    film.write_bytes(content[:-1] + b"x")
+    with pytest.raises(MediaChanged, match=r"'film\.mp4' has other content"):
+        known.media(id, 0, 1, None)
+    film.write_bytes(content)
+    copy = film.with_name("copy.mp4")
+    copy.write_bytes(content)
+    known.add(str(settled(copy)))
+    copy.unlink()
+    assert known.media(id, 0, None, None).data == content[:MEDIA_BYTES]
+    film.unlink()
+    with pytest.raises(MediaNotFound):
+        known.media(id, 0, 1, None)
+    for unknown in ("0" * 32, "x", str(film)):
+        with pytest.raises(UnknownAsset):
+            known.media(unknown, 0, 1, None)
+
+
+def test_bytes_that_are_written_to_while_they_are_read_are_refused(
+    tmp_path: Path, film: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = catalogue(tmp_path)
+    id = known.add(str(film)).id
+    real = source.signature_of
+    looks = itertools.count()
+
+    def looked(status: os.stat_result) -> str:
+        found = real(status)
+        if next(looks) == 0:  # behind the look before the bytes are read
+            with film.open("r+b") as file:
+                file.write(b"x")
+        return found
+
+    assert known.media(id, 0, 1, None).data
+    monkeypatch.setattr(source, "signature_of", looked)
+    with pytest.raises(MediaChanged):
+        known.media(id, 0, 1, None)
+
+
+def test_bytes_outside_of_the_roots_of_today_and_through_a_link_are_refused(tmp_path: Path) -> None:
+    roots = tmp_path / "old", tmp_path / "new"
+    for root in roots:
+        root.mkdir()
+    film = settled(write_video(roots[0] / "film.mp4", [flat(RED)] * 24))
+    store = str(tmp_path / "store")
+    id = Catalogue(store, Locator([str(roots[0])])).add(str(film)).id
+    with pytest.raises(Forbidden, match="outside the media roots"):
+        Catalogue(store, Locator([str(roots[1])])).media(id, 0, 1, None)
+    moved = film.rename(tmp_path / "film.mp4")
+    film.symlink_to(moved)
+    with pytest.raises(Forbidden):
+        Catalogue(store, Locator([str(roots[0])])).media(id, 0, 1, None)
+
+
+def test_the_bytes_of_another_tenants_upload_are_those_of_an_unknown_asset(
+    tmp_path: Path, film: Path
+) -> None:
+    known = catalogue(tmp_path)
+    data = film.read_bytes()
+    id = known.upload([data], tenant="web").id
+    assert known.media(id, 0, 4, "web").data == known.media(id, 0, 4, None).data == data[:4]
+    told = []
+    for one, tenant in ((id, "website"), (id, "we"), ("0" * 32, "website")):
+        with pytest.raises(UnknownAsset) as refused:
+            known.media(one, 0, 4, tenant)
+        told.append(str(refused.value).replace(one, "ID"))
+    assert len(set(told)) == 1
+    known.upload([data], tenant="website")
+    assert known.media(id, 0, 4, "website").data == data[:4]
+
+
+def test_a_range_of_a_remote_film_is_all_that_is_fetched(
+    tmp_path: Path, film: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = Catalogue(str(tmp_path / "store"), Locator([bucket]))
+    id = known.add(f"{bucket}/film.mp4").id
+    memory = fsspec.filesystem("memory")
+    fetched: list[int] = []
+    real = type(memory)._open
+
+    def counted(self: Any, *given: Any, **more: Any) -> Any:
+        file = real(self, *given, **more)
+
+        class Counted:
+            def __getattr__(self, name: str) -> Any:
+                return getattr(file, name)
+
+            def read(self, size: int = -1) -> bytes:
+                data = file.read(size)
+                fetched.append(len(data))
+                return bytes(data)
+
+        return Counted()
+
+    monkeypatch.setattr(type(memory), "_open", counted)
+    assert known.media(id, 100, 164, None).data == film.read_bytes()[100:164]
+    assert fetched == [64]
+    memory.pipe_file("/films/film.mp4", film.read_bytes()[::-1])
+    with pytest.raises(MediaChanged):
+        known.media(id, 100, 164, None)
+    assert fetched == [64]
 
 
 def test_a_store_on_a_remote_url_keeps_records_and_uploads(film: Path, bucket: str, opened: Opened) -> None:
