@@ -8,6 +8,7 @@ What a request passes, from the outside inwards:
     app            `create_app`: the Starlette app with all routes; needs no Ray, and tests drive it directly
     guard          the outermost layer: who is answered at all; makes every error a problem document
     ├ keyring      which API tokens are good now, and whose they are
+    │ └ grants     links to one asset's media that need no token for some minutes
     ├ allowances   how much each token may ask for: requests a second, and at once
     ├ origins      which pages of other sites may ask from a browser (CORS)
     ├ peers        which addresses are this machine's own, for servers without tokens
@@ -28,6 +29,8 @@ What is written back:
     encodings      a value as bytes: JSON, Arrow, `.npy`, or its own media type
     ├ negotiate    chooses among those by the `Accept` header
     └ conditional  entity tags, and whether the answer is 304 or 412 instead of a body
+    media_stream   writes an asset's bytes piece by piece, as they are taken
+    └ ranges       which of them are asked for
     value_stream   writes many values as one Arrow stream, while they are read
     sse            writes a service's events as they come, as server-sent events, until the caller hangs up
     metrics        counters in Prometheus' text format
