@@ -15,7 +15,14 @@ from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.request import MISSING, AssetRef, ComputeRequest, Failure, Priority, RequestView
 from amber_ray.core.model.service import Answered, Service, StoredValue
 from amber_ray.core.model.units import Collection, EachRange, Segment
-from amber_ray.errors import AmberError, RequestMismatch, StoreError, Unavailable, UnknownRequest
+from amber_ray.errors import (
+    AmberError,
+    Overloaded,
+    RequestMismatch,
+    StoreError,
+    Unavailable,
+    UnknownRequest,
+)
 from tests.simulation.network import Node
 from tests.simulation.scenario import FOUND, Ask, Read
 
@@ -167,6 +174,11 @@ class Caller:
             except (Unavailable, StoreError) as error:
                 world.allowed(error)
                 await asyncio.sleep(0.5)
+            except Overloaded:
+                if not ask.called:
+                    raise
+                world.saw("a callback had no room")
+                return None
             except RequestMismatch as error:
                 # Its assets have moved since an engine took it in under this id: another request, by its
                 # words.
@@ -174,6 +186,10 @@ class Caller:
                     raise AssertionError(f"{ask.id} was taken for another request") from error
                 return None
             else:
+                if view.state == "running":
+                    world.changed("request.accepted", ask.id)
+                if ask.called:
+                    world.changed("callback.promised", ask.id)
                 return view
         raise AssertionError(f"{ask.id} could not be asked")
 
@@ -327,6 +343,7 @@ class Caller:
         try:
             await connected(self.world, node, lambda engine: engine.cancel(self.ask.id))
             self.world.saw("a request was cancelled")
+            self.world.changed("request.cancelled", self.ask.id)
         except (Broken, AmberError):
             return
 

@@ -50,7 +50,8 @@ def attempt(mutation: Mutation, folder: Path, seeds: int, jobs: int) -> str:
     file.write_text(text.replace(mutation.old, mutation.new))
     if mutation.tests:
         return _by_unit_tests(mutation, folder)
-    run = _run(folder, "tests.simulation", "--first", "--seeds", str(seeds), "--jobs", str(jobs))
+    kind = ("--demands",) if mutation.demands else ()
+    run = _run(folder, "tests.simulation", "--first", "--seeds", str(seeds), "--jobs", str(jobs), *kind)
     found = re.search(r"^((?:seed|world) \S+) failed after: (.*)$", run.stdout, re.MULTILINE)
     if run.returncode != 0 and found is None:
         raise ValueError(f"{mutation.name!r}: the simulation could not run: {run.stderr[-2000:]}")

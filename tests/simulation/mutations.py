@@ -13,7 +13,8 @@ from dataclasses import dataclass
 class Mutation:
     """In `file` of `amber_ray`, `old` (there exactly once) becomes `new`.
 
-    `tests`: the file of unit tests that must notice it, if it is not for the simulation.
+    `tests`: the file of unit tests that must notice it, if it is not for the simulation; `demands`: it is for
+    worlds with demands.
     """
 
     name: str
@@ -21,6 +22,7 @@ class Mutation:
     old: str
     new: str
     tests: str = ""
+    demands: bool = False
 
 
 _FANOUT = "tests/unit/core/ledger/test_ledger_fanout.py"
@@ -858,6 +860,27 @@ MUTATIONS = (
         "fabric/shard/deliveries.py",
         "            self._set(tried)\n",
         "            pass\n",
+    ),
+    Mutation(
+        "leave news on paper and make no delivery of it",
+        "fabric/shard/demands.py",
+        "            await self._deliveries.announce(self._delivery(record.demand, message))\n",
+        "            pass\n",
+        demands=True,
+    ),
+    Mutation(
+        "forget news that there was no room for",
+        "core/model/demand_news.py",
+        "findings=kept))",
+        "findings=state.findings))",
+        demands=True,
+    ),
+    Mutation(
+        "answer a change before its line is written",
+        "fabric/engine/audit.py",
+        "await asyncio.shield(self._spawn(self._written(self._made(line, detail, outcome))))",
+        "self._made(line, detail, outcome)",
+        demands=True,
     ),
     Mutation(
         "tell rows of what is made anew",

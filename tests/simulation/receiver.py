@@ -111,6 +111,7 @@ class Receiver:
             try:
                 await connected(world, node, lambda engine, id=id: engine.replay(id))
                 world.saw("a delivery was replayed")
+                world.changed("delivery.replayed", id)
             except Broken as error:
                 raise AssertionError(f"{id} could not be replayed: {error}") from error
 

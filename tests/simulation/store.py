@@ -103,6 +103,7 @@ class Store:
         )  # writes of the journal that failed, or died with their process
         self.deliveries: dict[str, str] = {}
         self.audit: dict[str, AuditLine] = {}
+        self.refused_lines: set[tuple[str, str]] = set()
         self.purges: list[Purge] = []
         self.rewritten: set[str] = set()
         self.writers: dict[Process, RewriteWatch] = {}
@@ -597,7 +598,11 @@ class SimAudit:
     async def write(self, lines: Sequence[AuditLine]) -> None:
         """See `Audit.write`."""
         await asyncio.sleep(0.02 * self._world.draws.unit("audit", lines[0].id))
-        self._world.store.trouble("the audit log")
+        try:
+            self._world.store.trouble("the audit log")
+        except StoreError:
+            self._world.store.refused_lines.update((line.what, line.subject) for line in lines)
+            raise
         for line in lines:
             self._lines.setdefault(line.id, line)
         await asyncio.sleep(0.01 * self._world.draws.unit("audit", lines[0].id))

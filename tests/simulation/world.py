@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import EXPANDED_AT_ONCE
+from amber_ray.core.model.audit import Change
 from amber_ray.core.model.pages import AssetFilter, Page, list_assets
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.service import MediaPiece
@@ -32,7 +33,7 @@ from amber_ray.fabric.shard.ports import CallFailed, Demands, Fault, Ports, Stew
 from amber_ray.fabric.shard.requests import BROKEN
 from amber_ray.fabric.shard.shard import Shard
 from amber_ray.fabric.transport.messages import Hello, PlanPart
-from amber_ray.settings import Settings
+from amber_ray.settings import Limits, Settings
 from tests.simulation.callers import Caller, read, unit_name
 from tests.simulation.cluster import Nodes, SimCluster, objects
 from tests.simulation.draws import Draws
@@ -78,6 +79,7 @@ class World:
             shards=scenario.shards,
             replicas=scenario.engines,
             segment_seconds=SEGMENT_SECONDS,
+            limits=self.make_limits(),
             callback_hosts=(HOST, "127.0.0.1"),
             callback_secrets=SECRETS,
             **scenario.settings,
@@ -92,6 +94,7 @@ class World:
         self.tracer = Tracer(self._saw_span, self.loop.time, lambda count: f"{next(numbers):0{count}x}")
         self.callers: list[Caller] = []
         self.asks: dict[str, Ask] = {}
+        self.changes: set[tuple[str, str]] = set()
         self.faults = Faults(self)
         self.cut_until: dict[tuple[str, str], float] = {}
         self._outside = Process(self.loop, "outside", 0)
@@ -118,6 +121,10 @@ class World:
         self.saw(f"{span.name} was traced")
 
     # --- what other worlds make otherwise
+
+    def make_limits(self) -> Limits:
+        """What callers may cost."""
+        return Limits()
 
     def make_media(self) -> Media:
         """The assets and the features."""
@@ -347,12 +354,27 @@ class World:
         for name, text in self.store.journal.items():
             assert '"state": "running"' not in text, f"request {name} was accepted and never ended"
         self.receiver.kept(self.callers)
+        self._audited()
         for part in self.store.parts.values():
             for row in () if part.damaged else part.rows:
                 self.oracle.kept(row)
                 home = self.media.steps[row.key].home
                 knows = [n for n, node in enumerate(self.shards) if row.key in node.offers.context.index]
                 assert set(knows) <= {home}, f"shards {knows} index {row.key} of shard {home}"
+
+    def changed(self, what: Change, subject: str) -> None:
+        """Somebody was told that this was changed."""
+        self.changes.add((what, subject))
+
+    def _audited(self) -> None:
+        """Whatever somebody was told of is in the audit log.
+
+        But for a line that the store refused, and that went with the first shard before it was tried again.
+        """
+        lines = {(line.what, line.subject) for line in self.store.audit.values()}
+        lost = self.store.refused_lines if self.seen["a shard died"] else set()
+        assert self.changes <= lines | lost, f"no line tells of {self.changes - lines - lost}"
+        self.seen["a change was in the audit log"] += len(self.changes & lines)
 
     # --- time and chance
 
