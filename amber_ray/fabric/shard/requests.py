@@ -30,7 +30,7 @@ from amber_ray.core.model.units import Segment
 from amber_ray.core.planning.pins import old
 from amber_ray.core.planning.plan import Planner, Target, closure
 from amber_ray.core.state import events as ev
-from amber_ray.errors import AmberError
+from amber_ray.errors import AmberError, Unavailable
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.records import Record
 from amber_ray.fabric.shard.tallies import Tallies
@@ -463,12 +463,17 @@ class RequestTable:
         Whoever asks while it is being written waits for that: a promise is none before it is durable.
         """
         async with record.saving:
+            if record.state == "cancelled" and self._records.get(record.id) is not record:
+                # The last of those who waited left while this did. On paper it were cancelled for good, and
+                # whoever asks again, or is to be called, would be told so.
+                return Unavailable(f"nobody waited for request {record.id!r} any more; ask for it again")
             body = record.body
             if record.saved is None or record.saved is not body:
                 try:
                     await self._write(record)
                 except AmberError as error:
                     record.accepted = record.saved is not None
+                    self._drop_unwanted(record)  # who waited may have left while it counted as accepted
                     return error
                 record.saved = body
             record.accepted = True
@@ -578,6 +583,8 @@ class RequestTable:
         """End a running request that nobody follows any more and that was promised to nobody."""
         if record.interest or record.accepted or record.state != "running":
             return
+        if self._records.get(record.id) is not record:
+            return  # another plan has taken its place
         record.state = "cancelled"
         self._context.feed(ev.Left(record.id))
         self.finished(record.id)

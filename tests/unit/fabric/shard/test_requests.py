@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset
 from amber_ray.core.state import events as ev
-from amber_ray.errors import StoreError
+from amber_ray.errors import StoreError, Unavailable
 from amber_ray.fabric.shard.requests import PLACES_BYTES, SESSION_SECONDS, RequestTable
 from amber_ray.fabric.transport.messages import (
     OWN,
@@ -224,6 +224,37 @@ def test_a_withdrawal_that_overtakes_its_request_ends_it_all_the_same() -> None:
         assert (reply.state, live(bench)) == ("cancelled", set())
         await ask(made, submission("r", attempt=2))
         assert live(bench) == {"r"}
+
+    run(story())
+
+
+def test_who_leaves_while_a_promise_can_not_be_written_takes_the_request_along() -> None:
+    """A second try to write it waits behind the first, and may not put on paper that it was cancelled."""
+
+    async def story() -> None:
+        bench = Bench()
+        made = table(bench)
+        await ask(made, submission("r"))
+        writing, refused = asyncio.Event(), asyncio.Event()
+        plain = bench.journal.write
+
+        async def write(name: str, data: Mapping[str, Any]) -> None:
+            bench.journal.write = plain  # type: ignore[method-assign]
+            writing.set()
+            await refused.wait()
+            raise StoreError("no space left")
+
+        bench.journal.write = write  # type: ignore[method-assign]
+        tries = [asyncio.create_task(made.accept({"r": BODY})) for _ in range(2)]
+        await writing.wait()
+        made.withdraw("s", {"r": 1})
+        assert live(bench) == {"r"}  # it may be accepted yet
+        refused.set()
+        outcomes = await asyncio.gather(*tries, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [StoreError, Unavailable]
+        assert (live(bench), bench.journal.records) == (set(), {})
+        [reply] = await ask(made, submission("r", BODY, attempt=2))
+        assert (reply.state, list(bench.journal.records)) == ("running", ["r.0"])
 
     run(story())
 
