@@ -1,0 +1,334 @@
+// Draws what a track has in view, each part by its kind. What is out of view costs nothing; numbers that share a column
+// of pixels are drawn as their least and greatest, found through a pyramid of those of 16 (`pyramid`), so that an hour
+// costs as much as a minute.
+
+const FOLD = 16, FOLDED = 2048;
+const LETTER = 6.3; // pixels of a letter, about: text is cut by it, since measuring each costs more than drawing all
+const NARROW = 26; // pixels below which a range has no text
+const ROW = 22; // pixels of a row of ranges
+const ROWS = 5;
+const BUDGET = 7; // ms of a picture of the screen that may be spent on making images
+const PICTURES = 300; // decoded images that a track keeps
+
+export function heightOf(track) {
+  if (track.kind === "picture") return 84;
+  if (track.kind === "image") return 64;
+  if (track.kind === "range") return Math.max(30, laned(track) * ROW + 8);
+  return track.kind === "bar" ? 40 : track.kind === "curve" ? 60 : 30;
+}
+
+// Draws a track; says whether there was more to do than the time allowed.
+export function draw(track, context, view, colours) {
+  const { from, to, width, height } = view;
+  const began = performance.now();
+  context.fillStyle = colours.soft;
+  context.fillRect(0, 0, width, height);
+  let more = false;
+  for (const unit of track.between(from, to)) {
+    unit.seen = track.memory.turn;
+    if (unit.state !== "ready" || !unit.parts) waiting(unit, context, view, colours);
+    if (!unit.parts) continue;
+    for (const part of unit.parts) {
+      if (part.end <= from || part.start >= to) continue;
+      const late = performance.now() - began > BUDGET;
+      more = DRAW[part.kind]?.(part, track, context, view, colours, late) || more;
+    }
+  }
+  if (track.kind === "curve") scale(track, context, view, colours);
+  if (track.note) note(track.note, context, view, colours);
+  return more;
+}
+
+const DRAW = { curve, picture, range, bar, image, text: words };
+
+function note(text, context, { width, height }, colours) {
+  context.fillStyle = colours.faint;
+  context.font = "12px system-ui, sans-serif";
+  context.textAlign = "center";
+  context.textBaseline = "middle";
+  context.fillText(text, width / 2, height / 2);
+}
+
+function edges(part, view) {
+  const left = Math.max(-2, view.x(part.start)), right = Math.min(view.width + 2, view.x(part.end));
+  return [left, Math.max(1, right - left)];
+}
+
+// What is not there: hatched where nothing is known, tinted where it comes, red where it failed.
+function waiting(unit, context, view, colours) {
+  const [left, wide] = edges(unit, view);
+  if (unit.state === "ready") return; // its value is on its way
+  if (unit.state === "failed") {
+    context.fillStyle = colours.badSoft;
+    context.fillRect(left, 0, wide, view.height);
+    context.fillStyle = colours.bad;
+    context.fillRect(left, view.height - 3, wide, 3);
+    if (wide > 60) label(`failed: ${unit.failure?.message ?? ""}`, left + 4, view.height / 2, wide - 8, context, colours.bad);
+    return;
+  }
+  const comes = unit.state !== "missing";
+  context.fillStyle = comes ? colours.accentSoft : colours.panel;
+  context.fillRect(left, 0, wide, view.height);
+  if (comes) return;
+  context.strokeStyle = colours.line;
+  context.lineWidth = 1;
+  context.beginPath();
+  const step = 9, high = view.height;
+  for (let x = Math.floor((left - high) / step) * step; x < left + wide; x += step) {
+    const a = Math.max(left, x), b = Math.min(left + wide, x + high);
+    if (b <= a) continue;
+    context.moveTo(a, high - (a - x));
+    context.lineTo(b, high - (b - x));
+  }
+  context.stroke();
+}
+
+function label(text, x, y, wide, context, colour) {
+  const most = Math.floor(wide / LETTER);
+  if (most < 1 || !text) return;
+  context.font = "12px system-ui, sans-serif";
+  context.textAlign = "left";
+  context.textBaseline = "middle";
+  context.fillStyle = colour;
+  context.fillText(text.length > most ? `${text.slice(0, Math.max(1, most - 1))}…` : text, x, y);
+}
+
+// --- curves
+
+function curve(part, track, context, view, colours) {
+  if (part.points) return points(part, context, view, colours);
+  const spread = track.high - track.low || 1, high = view.height - 8;
+  const y = (value) => view.height - 4 - ((value - track.low) / spread) * high;
+  part.lines.forEach((line, n) => trace(line, part, context, view, y, colours.series[n % colours.series.length]));
+}
+
+function trace(line, part, context, view, y, colour) {
+  const { values, times } = line, count = values.length;
+  const step = (part.end - part.start) / count;
+  const index = times ? (t) => lower(times, t) : (t) => Math.min(count, Math.max(0, Math.ceil((t - part.start) / step - 1e-9)));
+  const time = times ? (i) => times[i] : (i) => part.start + i * step;
+  const first = Math.max(0, index(view.from) - 1), last = Math.min(count, index(view.to) + 1);
+  const left = Math.max(0, Math.floor(view.x(part.start))), right = Math.min(view.width, Math.ceil(view.x(part.end)));
+  context.strokeStyle = context.fillStyle = colour;
+  if (last - first <= 2 * (right - left)) {
+    context.lineWidth = 1.4;
+    context.beginPath();
+    for (let i = first; i < last; i++) context.lineTo(view.x(time(i)), y(Number(values[i])));
+    if (last - first === 1 || last === count) context.lineTo(view.x(Math.min(part.end, time(last - 1) + step)), y(Number(values[last - 1])));
+    context.stroke();
+    return;
+  }
+  const levels = (line.levels ??= count > FOLDED ? pyramid(values) : []);
+  const per = (view.to - view.from) / view.width;
+  let before = null;
+  for (let x = left, i = index(view.from + left * per); x < right; x++) {
+    const next = Math.max(i + 1, index(view.from + (x + 1) * per));
+    if (i >= count) break;
+    const [low, top] = bounds(values, levels, i, Math.min(next, count));
+    i = next;
+    let a = y(top), b = y(low);
+    if (before) [a, b] = [Math.min(a, before[1]), Math.max(b, before[0])];
+    before = [a, b];
+    context.fillRect(x, a, 1, Math.max(1, b - a));
+    before = [y(top), y(low)];
+  }
+}
+
+function points(part, context, view, colours) {
+  const [{ times }] = part.lines;
+  context.fillStyle = colours.series[0];
+  let before = -1;
+  for (let i = lower(times, view.from); i < times.length && times[i] <= view.to; i++) {
+    const x = Math.round(view.x(times[i]));
+    if (x !== before) context.fillRect((before = x), view.height * 0.3, 1, view.height * 0.4);
+  }
+}
+
+export function lower(times, time) {
+  let low = 0, high = times.length;
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle] < time) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
+export function pyramid(values) {
+  const levels = [];
+  for (let below = { low: values, high: values }; below.low.length > FOLD;) {
+    const count = Math.ceil(below.low.length / FOLD);
+    const level = { low: new Float32Array(count).fill(Infinity), high: new Float32Array(count).fill(-Infinity) };
+    for (let i = 0; i < below.low.length; i++) {
+      const at = (i / FOLD) | 0;
+      if (below.low[i] < level.low[at]) level.low[at] = below.low[i];
+      if (below.high[i] > level.high[at]) level.high[at] = below.high[i];
+    }
+    levels.push(level);
+    below = level;
+  }
+  return levels;
+}
+
+// Least and greatest of values[from, to), by the coarsest level that has them whole.
+export function bounds(values, levels, from, to) {
+  let low = Infinity, high = -Infinity;
+  for (let i = from; i < to;) {
+    let level = -1, size = 1;
+    while (level + 1 < levels.length && i % (size * FOLD) === 0 && i + size * FOLD <= to) {
+      level++;
+      size *= FOLD;
+    }
+    const at = i / size, lows = level < 0 ? values : levels[level].low, highs = level < 0 ? values : levels[level].high;
+    if (lows[at] < low) low = lows[at];
+    if (highs[at] > high) high = highs[at];
+    i += size;
+  }
+  return [Number(low), Number(high)];
+}
+
+function scale(track, context, { height }, colours) {
+  if (track.low > track.high) return;
+  context.font = "10px ui-monospace, monospace";
+  context.textAlign = "left";
+  context.fillStyle = colours.faint;
+  const short = (value) => String(Number(value.toPrecision(3)));
+  context.textBaseline = "top";
+  context.fillText(short(track.high), 2, 2);
+  context.textBaseline = "bottom";
+  context.fillText(short(track.low), 2, height - 1);
+}
+
+// --- pictures of numbers, time to the right and columns upward
+
+function picture(part, track, context, view, colours, late) {
+  const wide = view.x(part.end) - view.x(part.start);
+  const want = Math.min(part.rows, 2 ** Math.max(3, Math.ceil(Math.log2(Math.max(1, wide * view.ratio)))));
+  const scaled = `${want} ${track.low} ${track.high} ${colours.dark}`;
+  const stale = part.scaled !== scaled;
+  if (stale && !late) {
+    part.bitmap = painted(part, want, track, colours.dark, part.bitmap);
+    part.scaled = scaled;
+  }
+  if (part.bitmap) context.drawImage(part.bitmap, view.x(part.start), 0, wide, view.height);
+  return stale && late;
+}
+
+function painted(part, wide, track, dark, old) {
+  const canvas = old ?? document.createElement("canvas");
+  const high = part.columns;
+  canvas.width = wide;
+  canvas.height = high;
+  const context = canvas.getContext("2d");
+  const image = context.createImageData(wide, high), pixels = new Uint32Array(image.data.buffer);
+  const colour = palette(part, track, dark), sums = new Float64Array(high);
+  for (let x = 0; x < wide; x++) {
+    const first = Math.floor((x * part.rows) / wide), last = Math.max(first + 1, Math.floor(((x + 1) * part.rows) / wide));
+    sums.fill(0);
+    for (let row = first; row < last; row++) for (let y = 0, i = row * high; y < high; y++, i++) sums[y] += part.data[i];
+    for (let y = 0; y < high; y++) pixels[(high - 1 - y) * wide + x] = colour[(sums[y] / (last - first)) | 0];
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+// A colour for each byte: from the part's own range of numbers to the track's.
+function palette(part, track, dark) {
+  const spread = track.high - track.low || 1, found = new Uint32Array(256);
+  for (let i = 0; i < 256; i++) {
+    const value = part.low + (i / 255) * (part.high - part.low);
+    const t = Math.min(1, Math.max(0, (value - track.low) / spread));
+    const [r, g, b] = dark ? [t * 255, t * t * 200, 30 + 60 * (1 - t)] : [255 - 215 * t, 250 - 220 * t, 240 - 150 * t * t];
+    found[i] = (255 << 24) | (b << 16) | (g << 8) | r;
+  }
+  return found;
+}
+
+// --- ranges
+
+// Puts ranges that overlap into rows, those with the same few names each into one; the number of rows.
+export function laned(track) {
+  if (track.lanedAt === track.turn) return track.lanes;
+  const parts = track.order.flatMap((unit) => unit.parts ?? []).filter((part) => part.kind === "range").sort((a, b) => a.start - b.start);
+  const ends = [];
+  for (const part of parts) {
+    let row = ends.findIndex((end) => end <= part.start + 1e-6);
+    if (row < 0) row = ends.length < ROWS ? ends.length : ROWS - 1;
+    ends[row] = Math.max(ends[row] ?? 0, part.end);
+    part.row = row;
+  }
+  track.lanedAt = track.turn;
+  track.lanes = Math.max(1, ends.length);
+  return track.lanes;
+}
+
+function range(part, track, context, view, colours) {
+  const [left, wide] = edges(part, view);
+  const top = 4 + (part.row ?? 0) * ROW, high = ROW - 2;
+  context.fillStyle = colours.accentSoft;
+  context.fillRect(left, top, Math.max(1, wide - 1), high);
+  context.fillStyle = colours.accent;
+  context.fillRect(left, top, Math.min(2, wide), high);
+  if (part.score !== null) context.fillRect(left, top + high - 3, Math.max(1, wide - 1) * Math.min(1, Math.max(0, part.score)), 3);
+  if (wide > NARROW) label(part.text, left + 6, top + high / 2, wide - 10, context, colours.ink);
+}
+
+function bar(part, track, context, view, colours) {
+  const [left, wide] = edges(part, view);
+  const spread = track.high - track.low || 1, share = (part.number - track.low) / spread;
+  const high = Math.max(part.number ? 2 : 0, share * (view.height - 6));
+  context.fillStyle = colours.accentSoft;
+  context.fillRect(left, view.height - high, Math.max(1, wide - 1), high);
+  context.fillStyle = colours.accent;
+  context.fillRect(left, view.height - high, Math.max(1, wide - 1), 2);
+  if (wide > NARROW) label(part.text, left + 4, view.height / 2, wide - 8, context, colours.ink);
+}
+
+function words(part, track, context, view, colours) {
+  const [left, wide] = edges(part, view);
+  if (part.text) label(part.text, left + 6, view.height / 2, wide - 10, context, colours.faint);
+}
+
+// --- images
+
+function image(part, track, context, view, colours) {
+  const [left, wide] = edges(part, view);
+  context.fillStyle = colours.accent;
+  context.fillRect(left, 0, 1, view.height);
+  if (wide < 10) return;
+  if (part.bitmap) {
+    const scaledWide = (part.bitmap.width / part.bitmap.height) * view.height;
+    const shown = Math.min(scaledWide, wide - 1);
+    const share = shown / scaledWide, cut = part.bitmap.width * share;
+    const x = view.x(part.start) < 0 ? Math.min(0, view.x(part.end) - shown - 1) : left;
+    context.drawImage(part.bitmap, (part.bitmap.width - cut) / 2, 0, cut, part.bitmap.height, x + 1, 0, shown, view.height);
+    part.used = track.memory.turn;
+  } else if (!part.decoding) {
+    decode(part, track, view.height * view.ratio);
+  }
+}
+
+async function decode(part, track, high) {
+  part.decoding = true;
+  try {
+    const blob = new Blob([part.bytes]);
+    part.bitmap = await createImageBitmap(blob, { resizeHeight: Math.round(high), resizeQuality: "medium" });
+    const kept = (track.images ??= []);
+    kept.push(part);
+    if (kept.length > PICTURES) forget(kept, track);
+    track.touch();
+  } catch {
+    part.kind = "text"; // bytes that are no picture, or none that this browser knows
+    part.text = `${part.bytes.length} bytes`;
+    track.touch();
+  }
+}
+
+function forget(kept, track) {
+  kept.sort((a, b) => (b.used ?? 0) - (a.used ?? 0));
+  for (const part of kept.splice(PICTURES / 2)) {
+    part.bitmap?.close();
+    Object.assign(part, { bitmap: null, decoding: false });
+  }
+  track.images = kept;
+}

@@ -1,0 +1,316 @@
+// What is known of a feature over time, loaded for the part of time in view only.
+//
+// A Track never has anything computed by itself: it asks what compute would do (`POST /v1/explain`), reads what is there
+// (`POST /v1/values`), and only `compute` asks for more, of which each unit appears as its event comes. What it holds is
+// bounded by the Memory that it shares with the others: units that were not looked at for longest let go of their values.
+
+import { rows } from "./arrow.js";
+import { read, size } from "./values.js";
+
+const WINDOW = 120; // seconds asked about at once
+const RUN = 15; // windows in one question
+const KEYS = 100; // values in one answer
+const GATHER = 60; // ms that keys wait for others, so that a hundred events are one question
+const AGAIN = 2500; // ms until work of others is looked at again
+const DENSE = 1200; // seconds in view beyond which a picture of a thousand rows a segment says no more
+const HERE = new Set(["hot", "kept", "cold"]);
+
+// `feature@version?param=value&other.param=value`, as it stands in the address.
+export function parse(text) {
+  const [name, query = ""] = text.split("?");
+  const [feature, version = ""] = name.split("@");
+  const params = {};
+  for (const [key, value] of new URLSearchParams(query)) {
+    try {
+      params[key.includes(".") ? key : `${feature}.${key}`] = JSON.parse(value);
+    } catch {
+      params[key.includes(".") ? key : `${feature}.${key}`] = value;
+    }
+  }
+  return { text, name, feature, version, params };
+}
+
+export function write(name, params) {
+  const [feature] = name.split("@");
+  const given = Object.entries(params).map(([key, value]) => {
+    const short = key.startsWith(`${feature}.`) ? key.slice(feature.length + 1) : key;
+    return [short, typeof value === "string" ? value : JSON.stringify(value)];
+  });
+  return given.length ? `${name}?${new URLSearchParams(given)}` : name;
+}
+
+// How many bytes of values are held, by all tracks of a view.
+export class Memory {
+  constructor(most) {
+    Object.assign(this, { most, held: 0, turn: 0, units: new Set() });
+  }
+
+  took(unit) {
+    unit.bytes = unit.parts.reduce((sum, part) => sum + size(part), 0);
+    this.held += unit.bytes;
+    this.units.add(unit);
+    if (this.held <= this.most) return;
+    const idle = [...this.units].filter((one) => one.seen < this.turn - 1 && one !== unit).sort((a, b) => a.seen - b.seen);
+    for (const one of idle) {
+      if (this.held <= this.most * 0.8) break;
+      this.drop(one);
+    }
+  }
+
+  drop(unit) {
+    if (!this.units.delete(unit)) return;
+    this.held -= unit.bytes;
+    for (const part of unit.parts) part.bitmap?.close?.();
+    Object.assign(unit, { parts: null, bytes: 0 });
+  }
+}
+
+export class Track {
+  constructor(text, { asset, feature, api, memory, changed, say }) {
+    Object.assign(this, parse(text), { asset, info: feature, api, memory, changed, say });
+    this.units = new Map(); // by key
+    this.order = []; // by time
+    this.asked = new Set(); // windows
+    this.queue = new Map();
+    this.stop = new AbortController();
+    this.running = null; // {id, done, total}
+    this.error = null;
+    this.note = "";
+    this.kind = null;
+    this.low = Infinity;
+    this.high = -Infinity;
+    this.turn = 0; // changes with what there is to draw
+  }
+
+  get whole() {
+    return !this.asset.duration || this.info?.per === "asset";
+  }
+
+  question(from, to) {
+    const asked = { features: [this.name], assets: [{ id: this.asset.id }], params: this.params };
+    return this.whole ? asked : { ...asked, range: [from, Math.min(to, this.asset.duration)] };
+  }
+
+  // Sees to it that what is known between two times is here, or comes.
+  want(from, to) {
+    if (this.closed) return;
+    this.note = this.dense && to - from > DENSE ? `zoom in to ${DENSE / 60} minutes to see it` : "";
+    if (this.note) return;
+    for (const unit of this.between(from, to)) if (unit.here && !unit.parts && !unit.failure) this.fetch(unit);
+    if (this.whole) return this.ask("all", [0], 0, this.asset.duration || 1);
+    const first = Math.floor(from / WINDOW), last = Math.floor(Math.max(from, Math.min(to, this.asset.duration) - 1e-6) / WINDOW);
+    let run = [];
+    for (let n = first; n <= last + 1; n++) {
+      const open = n <= last && !this.asked.has(n);
+      if (open) run.push(n);
+      if (run.length && (!open || run.length === RUN)) {
+        this.ask(run[0], run, run[0] * WINDOW, (run.at(-1) + 1) * WINDOW);
+        run = [];
+      }
+    }
+  }
+
+  // A picture of many rows a second, of which an hour is more than a page should hold.
+  get dense() {
+    return this.kind === "picture" && this.info?.per === "segment";
+  }
+
+  async ask(name, windows, from, to) {
+    if (this.asked.has(windows[0])) return;
+    for (const n of windows) this.asked.add(n);
+    try {
+      const plan = await this.api.post("v1/explain", this.question(from, to));
+      if (this.closed) return;
+      let others = false;
+      for (const step of plan.steps.filter((one) => one.target)) {
+        this.place(step, step.state);
+        others ||= step.state === "running" || step.state === "queued";
+      }
+      if (others && !this.running) setTimeout(() => this.forget(windows), AGAIN);
+      this.error = null;
+    } catch (error) {
+      if (this.closed) return;
+      this.error = error; // asked again when the track is: a version that is gone stays so
+      if (error.status === 401) this.say(error);
+    }
+    this.touch();
+  }
+
+  forget(windows) {
+    for (const n of windows) this.asked.delete(n);
+    this.touch();
+  }
+
+  // A unit as a plan or a result tells of it.
+  place(told, state) {
+    let unit = this.units.get(told.key);
+    if (!unit) {
+      const { start, end } = told.unit?.start === undefined ? { start: 0, end: this.asset.duration || 1 } : told.unit;
+      const per = told.unit?.index !== undefined ? "segment" : told.unit?.start !== undefined ? "window" : "asset";
+      unit = { key: told.key, start, end, per, each: told.unit?.each, parts: null, bytes: 0, seen: 0, failure: null, track: this };
+      this.units.set(told.key, unit);
+      this.order.push(unit);
+      this.order.sort((a, b) => a.start - b.start);
+      if (!unit.each) this.expand();
+    }
+    unit.state = HERE.has(state) || state === "ready" ? "ready" : state;
+    unit.here = unit.state === "ready" || unit.state === "failed";
+    if (unit.here && !unit.parts && !unit.each) this.fetch(unit);
+    return unit;
+  }
+
+  // The windows are known: what stood for each of them goes.
+  expand() {
+    for (const unit of this.order.filter((one) => one.each)) this.units.delete(unit.key);
+    this.order = this.order.filter((one) => !one.each);
+  }
+
+  between(from, to) {
+    return this.order.filter((unit) => unit.end > from && unit.start < to);
+  }
+
+  // --- values
+
+  fetch(unit) {
+    if (this.queue.has(unit.key)) return;
+    this.queue.set(unit.key, unit);
+    this.timer ??= setTimeout(() => this.flush(), GATHER);
+  }
+
+  async flush() {
+    this.timer = null;
+    const waiting = [...this.queue.values()].filter((unit) => !unit.reading);
+    for (const unit of waiting) unit.reading = true;
+    for (let at = 0; at < waiting.length && !this.closed; at += KEYS) await this.read(waiting.slice(at, at + KEYS));
+  }
+
+  async read(units) {
+    try {
+      const headers = { "Content-Type": "application/json" };
+      const body = JSON.stringify({ keys: units.map((unit) => unit.key), mixed: true });
+      const answer = await this.api.call("v1/values", { method: "POST", headers, body, signal: this.stop.signal });
+      for (const row of rows(await answer.arrayBuffer())) this.take(row);
+    } catch (error) {
+      if (!this.closed) this.error = error;
+    }
+    for (const unit of units) {
+      unit.reading = false;
+      this.queue.delete(unit.key);
+    }
+    this.touch();
+  }
+
+  take(row) {
+    const unit = this.units.get(row.key);
+    if (!unit || this.closed) return;
+    if (row.status !== 200) {
+      const gone = row.status === 404; // no longer there: as if it had never been
+      Object.assign(unit, gone ? { state: "missing", here: false } : { state: "failed", failure: { message: row.message, step: row.feature } });
+      return;
+    }
+    const json = this.info?.returns.type === "json";
+    unit.failure = null;
+    this.memory.drop(unit);
+    unit.parts = read(json ? JSON.parse(row.value) : row.value, unit, this.feature);
+    unit.seen = this.memory.turn;
+    this.memory.took(unit);
+    for (const part of unit.parts) {
+      this.kind ??= part.kind === "text" ? null : part.kind;
+      this.scale(part);
+    }
+  }
+
+  scale(part) {
+    let low = part.low, high = part.high;
+    if (part.kind === "bar") [low, high] = [Math.min(0, part.number), part.number];
+    for (const line of part.kind === "curve" ? part.lines : []) {
+      for (const value of line.values) {
+        if (value < this.low) this.low = value;
+        if (value > this.high) this.high = value;
+      }
+    }
+    if (low < this.low) this.low = low;
+    if (high > this.high) this.high = high;
+  }
+
+  // --- computing
+
+  async compute(from, to) {
+    if (this.running) return;
+    const mine = (this.running = { id: null, done: 0, total: 0, began: performance.now() });
+    this.error = null;
+    this.ended = "";
+    this.touch();
+    try {
+      const view = await this.api.post("v1/compute", this.question(from, to), { Prefer: "wait=0" });
+      Object.assign(mine, { id: view.id, ...view.progress });
+      for (const result of view.results) this.result(result);
+      if (mine.cancelled) await this.api.call(`v1/requests/${mine.id}`, { method: "DELETE" });
+      let state = view.state;
+      if (state === "running") state = await this.follow(mine);
+      const seconds = ((performance.now() - mine.began) / 1000).toFixed(1);
+      this.ended = state === "cancelled" ? "cancelled" : `${state} in ${seconds} s`;
+    } catch (error) {
+      if (!this.closed) this.error = error;
+    }
+    this.running = null;
+    this.touch();
+  }
+
+  async follow(mine) {
+    for await (const [name, data] of this.api.events(`v1/requests/${mine.id}/events`, this.stop.signal)) {
+      if (this.closed) return "";
+      if (name === "error") throw new Error(data.detail);
+      if (name === "done") {
+        for (const result of data.results) this.result(result);
+        return data.state;
+      }
+      Object.assign(mine, { done: data.done, total: data.total });
+      if (data.result) this.result(data.result);
+      this.touch();
+    }
+    throw new Error("the server has ended the stream of events; compute again to go on");
+  }
+
+  result(result) {
+    if (result.error && !result.key) throw new Error(result.error.message || result.error.title);
+    const unit = this.place(result, result.state === "cancelled" ? "missing" : result.state);
+    if (result.state === "ready") Object.assign(unit, { cached: result.cached, took: result.seconds });
+    if (result.error) unit.failure = result.error;
+    this.touch();
+  }
+
+  async cancel() {
+    if (!this.running) return;
+    this.running.cancelled = true;
+    if (this.running.id) await this.api.call(`v1/requests/${this.running.id}`, { method: "DELETE" }).catch(this.say);
+  }
+
+  // --- the rest
+
+  touch() {
+    this.turn++;
+    if (!this.closed) this.changed(this);
+  }
+
+  // Counts of units between two times by state, for words.
+  counts(from, to) {
+    const found = { ready: 0, failed: 0, missing: 0 };
+    for (const unit of this.between(from, to)) found[unit.state in found ? unit.state : "missing"]++;
+    return found;
+  }
+
+  at(time) {
+    const unit = this.order.find((one) => one.start <= time && time < one.end) ?? this.order.at(-1);
+    const part = unit?.parts?.find((one) => one.start <= time && time < one.end);
+    return { unit, part };
+  }
+
+  close() {
+    this.closed = true;
+    this.stop.abort();
+    clearTimeout(this.timer);
+    for (const unit of this.order) this.memory.drop(unit);
+    if (this.running?.id) this.cancel();
+  }
+}
