@@ -24,6 +24,7 @@ export function draw(track, context, view, colours) {
   context.fillStyle = colours.soft;
   context.fillRect(0, 0, width, height);
   let more = false;
+  track.joints = []; // where each line has come to, for the next unit's
   for (const unit of track.between(from, to)) {
     unit.seen = track.memory.turn;
     if (unit.state !== "ready" || !unit.parts) waiting(unit, context, view, colours);
@@ -70,7 +71,8 @@ function waiting(unit, context, view, colours) {
   context.fillStyle = comes ? colours.accentSoft : colours.panel;
   context.fillRect(left, 0, wide, view.height);
   if (comes) return;
-  context.strokeStyle = colours.line;
+  context.strokeStyle = colours.faint;
+  context.globalAlpha = 0.4;
   context.lineWidth = 1;
   context.beginPath();
   const step = 9, high = view.height;
@@ -81,6 +83,7 @@ function waiting(unit, context, view, colours) {
     context.lineTo(b, high - (b - x));
   }
   context.stroke();
+  context.globalAlpha = 1;
 }
 
 function label(text, x, y, wide, context, colour) {
@@ -99,10 +102,13 @@ function curve(part, track, context, view, colours) {
   if (part.points) return points(part, context, view, colours);
   const spread = track.high - track.low || 1, high = view.height - 8;
   const y = (value) => view.height - 4 - ((value - track.low) / spread) * high;
-  part.lines.forEach((line, n) => trace(line, part, context, view, y, colours.series[n % colours.series.length]));
+  part.lines.forEach((line, n) => {
+    track.joints[n] = trace(line, part, context, view, y, colours.series[n % colours.series.length], track.joints[n]);
+  });
 }
 
-function trace(line, part, context, view, y, colour) {
+// Draws a line's values; returns where it ended, from which the next unit's goes on.
+function trace(line, part, context, view, y, colour, joint) {
   const { values, times } = line, count = values.length;
   const step = (part.end - part.start) / count;
   const index = times ? (t) => lower(times, t) : (t) => Math.min(count, Math.max(0, Math.ceil((t - part.start) / step - 1e-9)));
@@ -110,17 +116,20 @@ function trace(line, part, context, view, y, colour) {
   const first = Math.max(0, index(view.from) - 1), last = Math.min(count, index(view.to) + 1);
   const left = Math.max(0, Math.floor(view.x(part.start))), right = Math.min(view.width, Math.ceil(view.x(part.end)));
   context.strokeStyle = context.fillStyle = colour;
+  const joins = joint && Math.abs(joint.end - part.start) < 1e-3;
+  const ended = last === count && { end: part.end, x: view.x(time(count - 1)), y: y(Number(values[count - 1])) };
   if (last - first <= 2 * (right - left)) {
     context.lineWidth = 1.4;
     context.beginPath();
+    if (joins) context.moveTo(joint.x, joint.y);
     for (let i = first; i < last; i++) context.lineTo(view.x(time(i)), y(Number(values[i])));
-    if (last - first === 1 || last === count) context.lineTo(view.x(Math.min(part.end, time(last - 1) + step)), y(Number(values[last - 1])));
+    if (count === 1) context.lineTo(view.x(part.end), y(Number(values[0])));
     context.stroke();
-    return;
+    return ended;
   }
   const levels = (line.levels ??= count > FOLDED ? pyramid(values) : []);
   const per = (view.to - view.from) / view.width;
-  let before = null;
+  let before = joins ? [joint.y, joint.y] : null;
   for (let x = left, i = index(view.from + left * per); x < right; x++) {
     const next = Math.max(i + 1, index(view.from + (x + 1) * per));
     if (i >= count) break;
@@ -128,10 +137,10 @@ function trace(line, part, context, view, y, colour) {
     i = next;
     let a = y(top), b = y(low);
     if (before) [a, b] = [Math.min(a, before[1]), Math.max(b, before[0])];
-    before = [a, b];
     context.fillRect(x, a, 1, Math.max(1, b - a));
     before = [y(top), y(low)];
   }
+  return ended;
 }
 
 function points(part, context, view, colours) {

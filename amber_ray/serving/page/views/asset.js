@@ -21,8 +21,7 @@ const FRAME = 1 / 25; // seconds of a picture where nothing says how long it is
 
 export function open(root, address, context) {
   const view = new View(root, address, context);
-  view.start().catch(context.say);
-  return { update: (to) => view.update(to), close: () => view.close() };
+  return { ready: view.start(), update: (to) => view.update(to), close: () => view.close() };
 }
 
 class View {
@@ -30,7 +29,6 @@ class View {
     Object.assign(this, { root, address, context, id: address.path[1], tracks: [] });
     this.memory = new Memory(HELD);
     this.off = new AbortController();
-    root.setAttribute("aria-busy", "true");
     root.append(h("h1", {}, "Asset"), h("p", { class: "faint" }, "Looking it up."));
   }
 
@@ -46,7 +44,6 @@ class View {
     this.context.title(asset.uri.split("/").pop());
     this.build();
     this.update(this.address, true);
-    this.root.removeAttribute("aria-busy");
     this.play();
     if (!this.address.query.get("tracks")) this.choose();
     api.json("v1/versions").then((known) => this.offer(known.versions), () => this.offer([]));
@@ -78,15 +75,16 @@ class View {
     this.message = h("p", { class: "message", role: "status", hidden: true });
     this.frame = h("div", { class: `frame ${this.kind}`, tabindex: still ? 0 : null, role: still ? "group" : null, "aria-label": still ? "picture, zoomed by + and -" : null },
       this.picture, this.overlay, this.message);
+    if (this.kind === "video") this.shape(this.stream?.width, this.stream?.height, this.stream?.rotation);
     this.clock = h("span", { class: "clock" });
     this.button = h("button", { type: "button", class: "play", onclick: () => this.player.toggle() }, "Play");
     this.seen = h("p", { class: "unseen", "aria-live": "polite" });
     this.controls = h("div", { class: "controls", hidden: still },
       this.button,
-      this.action("⏮", "one picture back", () => this.player.step(-1)),
-      this.action("⏭", "one picture on", () => this.player.step(1)),
+      this.action("‹", "one picture back", () => this.player.step(-1)),
+      this.action("›", "one picture on", () => this.player.step(1)),
       this.clock,
-      h("span", { class: "away" }, this.mute(), this.kind === "video" && this.action("⛶", "full screen", () => this.frame.requestFullscreen?.())));
+      h("span", { class: "away" }, this.mute(), this.kind === "video" && this.action("whole screen", "whole screen", () => this.frame.requestFullscreen?.())));
     const side = h("aside", { class: "panel from", "aria-label": "Where it is from" });
     this.ruler = h("canvas", { class: "ruler", "aria-hidden": "true" });
     this.head = h("div", { class: "playhead" });
@@ -123,10 +121,19 @@ class View {
     if (still) this.still = new Still(this.frame, { onPlace: () => this.boxes() });
     const on = (node, name, heard, options) => node.addEventListener(name, heard, { signal: this.off.signal, ...options });
     on(document, "keydown", (event) => this.key(event));
-    on(this.picture, "loadedmetadata", () => this.boxes());
+    on(this.picture, "loadedmetadata", () => {
+      this.shape(this.picture.videoWidth, this.picture.videoHeight);
+      this.boxes();
+    });
     this.sizes = new ResizeObserver(() => this.boxes());
     this.sizes.observe(this.frame);
     this.now(0);
+  }
+
+  // The frame has the picture's shape, before there is a picture if that is known.
+  shape(width, height, rotation = 0) {
+    if (!width || !height) return;
+    this.frame.style.aspectRatio = rotation % 180 ? `${height} / ${width}` : `${width} / ${height}`;
   }
 
   action(text, label, act) {
@@ -297,7 +304,7 @@ class View {
         h("div", { class: "called" }, h("b", {}, track.name), Object.entries(track.params).map(([name, value]) => h("code", {}, ` ${name}=${value}`))),
         track.status, track.bar,
         h("div", { class: "acts" }, track.computes, track.cancels,
-          this.action("± params", `add ${text} with other parameters`, () => this.compare(track)),
+          this.action("±", `add ${text} with other parameters`, () => this.compare(track)),
           this.action("why", `where ${text} is from`, () => this.panel.show(track, this.player.time)),
           this.action("×", `remove ${text}`, () => this.go(this.tracks.filter((one) => one !== track).map((one) => one.text)))),
         track.live, track.problem),
@@ -342,7 +349,8 @@ class View {
     track.fill.style.width = running?.total ? `${(100 * running.done) / running.total}%` : "0%";
     track.computes.hidden = Boolean(running) || !missing && !failed;
     track.cancels.hidden = !running;
-    if (track.said !== (track.ended ?? "")) track.live.textContent = `${track.text}: ${(track.said = track.ended ?? "")}`;
+    const said = running ? `${track.text}: computing` : track.ended ? `${track.text}: ${track.ended}` : "";
+    if (track.live.textContent !== said) track.live.textContent = said;
     track.problem.hidden = !track.error;
     track.problem.textContent = track.error?.message ?? "";
     const high = `${heightOf(track)}px`;
