@@ -117,7 +117,9 @@ export class Track {
 
   async ask(name, windows, from, to) {
     if (this.asked.has(windows[0])) return;
+    if (!this.info && !this.version) this.error ??= new Error(`there is no feature ${this.feature}`);
     for (const n of windows) this.asked.add(n);
+    if (!this.info && !this.version) return this.touch();
     try {
       const plan = await this.api.post("v1/explain", this.question(from, to));
       if (this.closed) return;
@@ -145,7 +147,8 @@ export class Track {
   place(told, state) {
     let unit = this.units.get(told.key);
     if (!unit) {
-      const { start, end } = told.unit?.start === undefined ? { start: 0, end: this.asset.duration || 1 } : told.unit;
+      const timed = this.asset.duration && told.unit?.start !== undefined;
+      const { start, end } = timed ? told.unit : { start: 0, end: this.asset.duration || 1 };
       const per = told.unit?.index !== undefined ? "segment" : told.unit?.start !== undefined ? "window" : "asset";
       unit = { key: told.key, start, end, per, each: told.unit?.each, parts: null, bytes: 0, seen: 0, failure: null, track: this };
       this.units.set(told.key, unit);
@@ -212,6 +215,7 @@ export class Track {
     unit.failure = null;
     this.memory.drop(unit);
     unit.parts = read(json ? JSON.parse(row.value) : row.value, unit, this.feature);
+    if (!this.asset.duration) for (const part of unit.parts) Object.assign(part, { start: 0, end: 1 });
     unit.seen = this.memory.turn;
     this.memory.took(unit);
     for (const part of unit.parts) {

@@ -19,7 +19,7 @@ export class Panel {
   async show(track, time) {
     const mine = ++this.turn;
     const { unit, part } = track.at(time);
-    const where = unit ? `${clock(unit.start, 0.1)} to ${clock(unit.end, 0.1)}` : "not asked for yet";
+    const where = !unit ? "not asked for yet" : track.asset.duration ? `${clock(unit.start, 0.1)} to ${clock(unit.end, 0.1)}` : "the picture";
     const value = h("div", { class: "value" });
     const facts = h("div", {}, h("p", { class: "faint" }, unit ? "Asking where it is from." : ""));
     this.body.replaceChildren(h("h3", {}, track.text), h("p", { class: "faint" }, where), value, facts);
@@ -59,7 +59,7 @@ function told(part, time) {
   if (part.kind === "picture") found.push(h("p", {}, `${part.rows} × ${part.columns} numbers from ${shown(part.low)} to ${shown(part.high)}`));
   const { rest } = part;
   if (rest && typeof rest === "object" && !(rest instanceof Grid)) found.push(table(rest));
-  else if (part.text) found.push(h("p", {}, part.text));
+  else if (part.text || part.boxes) found.push(h("p", {}, part.text || "none"));
   if (!rest && part.boxes?.length) found.push(table(part.boxes.map(({ points, ...box }) => box)));
   return found;
 }
