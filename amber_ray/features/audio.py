@@ -1,4 +1,4 @@
-"""`audio` and `spectrogram`: the sound of a segment as samples, and as levels of frequency bands.
+"""`audio`, `spectrogram`, `waveform`: a segment's sound as samples, as levels of bands, as an outline.
 
 `audio` decodes a segment once, with a little of what lies beyond its edges, so that what is made from it
 (windows that reach across an edge) neither decodes again nor depends on where segments begin.
@@ -54,6 +54,15 @@ class Spectrogram:
     levels: Float32[np.ndarray, "t 64"]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Waveform:
+    """One entry for each hop: `times` in seconds, where it begins; the least and the greatest sample in it."""
+
+    times: Float64[np.ndarray, " t"]
+    low: Float32[np.ndarray, " t"]
+    high: Float32[np.ndarray, " t"]
+
+
 @feature(version="3", per="segment", store="never")
 def audio(clip: Clip) -> Audio:
     """The segment's sound: mono, 16,000 samples a second, on a grid that begins with the asset.
@@ -93,6 +102,19 @@ def spectrogram(audio: Audio) -> Spectrogram:
         magnitudes = np.abs(np.fft.rfft(windows * taper, TRANSFORM))
         levels[some - begin : upto - begin] = np.log(magnitudes @ bands + OFFSET)
     return Spectrogram(np.arange(begin, end) * (HOP / RATE), levels)
+
+
+@feature(version="1", per="segment")
+def waveform(audio: Audio) -> Waveform:
+    """The outline of the sound: the least and the greatest sample of every 10 ms of the asset.
+
+    Hop k is of the samples from k / 100 s on, and belongs to the segment in which it begins; past the end of
+    the sound there is silence.
+    """
+    whole = np.concatenate([audio.samples, audio.after])
+    begin, end = -(-audio.first // HOP), -(-(audio.first + len(audio.samples)) // HOP)
+    hops = whole[begin * HOP - audio.first : end * HOP - audio.first].reshape(end - begin, HOP)
+    return Waveform(np.arange(begin, end) * (HOP / RATE), hops.min(axis=1), hops.max(axis=1))
 
 
 def mel_bands() -> np.ndarray:

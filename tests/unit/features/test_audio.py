@@ -1,4 +1,4 @@
-"""`audio` and `spectrogram`: the same values however an asset is cut, and tones in their bands."""
+"""`audio`, `spectrogram`, `waveform`: the same values however an asset is cut, and tones in their bands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from amber_ray.core.model.units import Asset, segments
 from amber_ray.errors import MediaError
-from amber_ray.features.audio import CONTEXT, Audio, Spectrogram, audio, spectrogram
+from amber_ray.features.audio import CONTEXT, HOP, Audio, Spectrogram, audio, spectrogram, waveform
 from amber_ray.media.catalogue import Catalogue
 from amber_ray.media.locate import Locator
 from amber_ray.media.sound import blocks, mono
@@ -69,6 +69,16 @@ def test_segments_follow_on_each_other_however_long_they_are(music: Asset) -> No
             end = a.first + len(a.samples) + CONTEXT
             assert np.array_equal(padded[a.first : a.first + CONTEXT], a.before)
             assert np.array_equal(padded[end : end + CONTEXT], a.after)
+
+
+def test_the_waveform_is_the_outline_of_the_samples_however_an_asset_is_cut(music: Asset) -> None:
+    whole = mono(music, 16_000)
+    padded = np.pad(whole, (0, -len(whole) % HOP)).reshape(-1, HOP)
+    for seconds in (10.0, 0.7):
+        parts = [waveform.__amber__.returns.check(waveform(a)) for a in cut(music, seconds)]
+        assert np.array_equal(np.concatenate([p.low for p in parts]), padded.min(axis=1))
+        assert np.array_equal(np.concatenate([p.high for p in parts]), padded.max(axis=1))
+        assert np.concatenate([p.times for p in parts]) == pytest.approx(np.arange(len(padded)) / 100)
 
 
 def test_the_spectrogram_does_not_depend_on_the_segments(music: Asset) -> None:

@@ -98,6 +98,7 @@ timeline
 transcript
 transitions
 turn_level
+waveform
 words
 """
 

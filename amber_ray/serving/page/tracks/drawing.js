@@ -8,13 +8,12 @@ const NARROW = 26; // pixels below which a range has no text
 const ROW = 22; // pixels of a row of ranges
 const ROWS = 5;
 const BUDGET = 7; // ms of a picture of the screen that may be spent on making images
-const PICTURES = 300; // decoded images that a track keeps
 
 export function heightOf(track) {
   if (track.kind === "picture") return 84;
   if (track.kind === "image") return 64;
   if (track.kind === "range") return Math.max(30, laned(track) * ROW + 8);
-  return track.kind === "bar" ? 40 : track.kind === "curve" ? 60 : 30;
+  return track.kind === "bar" ? 40 : track.kind === "curve" || track.kind === "outline" ? 60 : 30;
 }
 
 // Draws a track; says whether there was more to do than the time allowed.
@@ -40,7 +39,7 @@ export function draw(track, context, view, colours) {
   return more;
 }
 
-const DRAW = { curve, picture, range, bar, image, text: words };
+const DRAW = { curve, outline, picture, range, bar, image, text: words };
 
 function note(text, context, { width, height }, colours) {
   context.fillStyle = colours.faint;
@@ -143,6 +142,22 @@ function trace(line, part, context, view, y, colour, joint) {
   return ended;
 }
 
+// A wave: between the least and the greatest, full scale being 1.
+function outline(part, track, context, view, colours) {
+  const { low, high, times } = part, count = times.length, middle = view.height / 2;
+  const levels = (part.levels ??= [pyramid(low), pyramid(high)]);
+  const left = Math.max(0, Math.floor(view.x(part.start))), right = Math.min(view.width, Math.ceil(view.x(part.end)));
+  const per = (view.to - view.from) / view.width;
+  context.fillStyle = colours.series[0];
+  for (let x = left, i = Math.max(0, lower(times, view.from + left * per + 1e-9) - 1); x < right && i < count; x++) {
+    const next = Math.max(i, lower(times, view.from + (x + 1) * per));
+    const upto = Math.min(count, Math.max(next, i + 1));
+    const top = middle - bounds(high, levels[1], i, upto)[1] * middle, bottom = middle - bounds(low, levels[0], i, upto)[0] * middle;
+    context.fillRect(x, top, 1, Math.max(1, bottom - top));
+    i = Math.max(i, upto - (next <= i + 1 ? 1 : 0));
+  }
+}
+
 function points(part, context, view, colours) {
   const [{ times }] = part.lines;
   context.fillStyle = colours.series[0];
@@ -219,7 +234,10 @@ function picture(part, track, context, view, colours, late) {
     part.bitmap = painted(part, want, track, colours.dark, part.bitmap);
     part.scaled = scaled;
   }
-  if (part.bitmap) context.drawImage(part.bitmap, view.x(part.start), 0, wide, view.height);
+  if (part.bitmap) {
+    track.memory.drew(part, part.bitmap.width * part.bitmap.height);
+    context.drawImage(part.bitmap, view.x(part.start), 0, wide, view.height);
+  }
   return stale && late;
 }
 
@@ -311,7 +329,7 @@ function image(part, track, context, view, colours) {
     const share = shown / scaledWide, cut = part.bitmap.width * share;
     const x = view.x(part.start) < 0 ? Math.min(0, view.x(part.end) - shown - 1) : left;
     context.drawImage(part.bitmap, (part.bitmap.width - cut) / 2, 0, cut, part.bitmap.height, x + 1, 0, shown, view.height);
-    part.used = track.memory.turn;
+    track.memory.drew(part, part.bitmap.width * part.bitmap.height);
   } else if (!part.decoding) {
     decode(part, track, view.height * view.ratio);
   }
@@ -320,24 +338,13 @@ function image(part, track, context, view, colours) {
 async function decode(part, track, high) {
   part.decoding = true;
   try {
-    const blob = new Blob([part.bytes]);
-    part.bitmap = await createImageBitmap(blob, { resizeHeight: Math.round(high), resizeQuality: "medium" });
-    const kept = (track.images ??= []);
-    kept.push(part);
-    if (kept.length > PICTURES) forget(kept, track);
-    track.touch();
+    const bitmap = await createImageBitmap(new Blob([part.bytes]), { resizeHeight: Math.round(high), resizeQuality: "medium" });
+    if (track.closed || !part.decoding) return bitmap.close();
+    part.bitmap = bitmap;
+    track.memory.drew(part, bitmap.width * bitmap.height);
   } catch {
     part.kind = "text"; // bytes that are no picture, or none that this browser knows
     part.text = `${part.bytes.length} bytes`;
-    track.touch();
   }
-}
-
-function forget(kept, track) {
-  kept.sort((a, b) => (b.used ?? 0) - (a.used ?? 0));
-  for (const part of kept.splice(PICTURES / 2)) {
-    part.bitmap?.close();
-    Object.assign(part, { bitmap: null, decoding: false });
-  }
-  track.images = kept;
+  track.touch();
 }

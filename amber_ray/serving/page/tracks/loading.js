@@ -13,6 +13,7 @@ const KEYS = 100; // values in one answer
 const GATHER = 60; // ms that keys wait for others, so that a hundred events are one question
 const AGAIN = 2500; // ms until work of others is looked at again
 const DENSE = 1200; // seconds in view beyond which a picture of a thousand rows a segment says no more
+const PIXELS = 6e6; // of pictures, four bytes each
 const HERE = new Set(["hot", "kept", "cold"]);
 
 // `feature@version?param=value&other.param=value`, as it stands in the address.
@@ -39,10 +40,28 @@ export function write(name, params) {
   return given.length ? `${name}?${new URLSearchParams(given)}` : name;
 }
 
-// How many bytes of values are held, by all tracks of a view.
+// How many bytes of values and of pictures made of them are held, by all tracks of a view.
 export class Memory {
   constructor(most) {
-    Object.assign(this, { most, held: 0, turn: 0, units: new Set() });
+    Object.assign(this, { most, held: 0, turn: 0, units: new Set(), drawn: new Map(), pixels: 0 });
+  }
+
+  // A part was drawn from a picture of so many pixels; those that were not for longest go.
+  drew(part, pixels) {
+    this.pixels += pixels - (this.drawn.get(part) ?? 0);
+    this.drawn.delete(part);
+    this.drawn.set(part, pixels);
+    for (const old of this.drawn.keys()) {
+      if (this.pixels <= PIXELS || old === part) return;
+      this.erase(old);
+    }
+  }
+
+  erase(part) {
+    this.pixels -= this.drawn.get(part) ?? 0;
+    this.drawn.delete(part);
+    part.bitmap?.close?.();
+    Object.assign(part, { bitmap: null, scaled: null, decoding: false });
   }
 
   took(unit) {
@@ -60,7 +79,7 @@ export class Memory {
   drop(unit) {
     if (!this.units.delete(unit)) return;
     this.held -= unit.bytes;
-    for (const part of unit.parts) part.bitmap?.close?.();
+    for (const part of unit.parts) this.erase(part);
     Object.assign(unit, { parts: null, bytes: 0 });
   }
 }
@@ -153,8 +172,9 @@ export class Track {
       unit = { key: told.key, start, end, per, each: told.unit?.each, parts: null, bytes: 0, seen: 0, failure: null, track: this };
       this.units.set(told.key, unit);
       this.order.push(unit);
-      this.order.sort((a, b) => a.start - b.start);
-      if (!unit.each) this.expand();
+      this.sorted = false;
+      if (unit.each) this.templates = true;
+      else if (this.templates) this.expand();
     }
     unit.state = HERE.has(state) || state === "ready" ? "ready" : state;
     unit.here = unit.state === "ready" || unit.state === "failed";
@@ -166,9 +186,12 @@ export class Track {
   expand() {
     for (const unit of this.order.filter((one) => one.each)) this.units.delete(unit.key);
     this.order = this.order.filter((one) => !one.each);
+    this.templates = false;
   }
 
   between(from, to) {
+    if (!this.sorted) this.order.sort((a, b) => a.start - b.start);
+    this.sorted = true;
     return this.order.filter((unit) => unit.end > from && unit.start < to);
   }
 
@@ -208,7 +231,8 @@ export class Track {
     if (!unit || this.closed) return;
     if (row.status !== 200) {
       const gone = row.status === 404; // no longer there: as if it had never been
-      Object.assign(unit, gone ? { state: "missing", here: false } : { state: "failed", failure: { message: row.message, step: row.feature } });
+      if (gone) Object.assign(unit, { state: "missing", here: false });
+      else Object.assign(unit, { state: "failed", failure: unit.failure ?? { message: row.message, step: row.feature } });
       return;
     }
     const json = this.info?.returns.type === "json";
@@ -225,7 +249,8 @@ export class Track {
   }
 
   scale(part) {
-    let low = part.low, high = part.high;
+    let { low, high } = part;
+    if (part.kind === "outline") [low, high] = [-1, 1];
     if (part.kind === "bar") [low, high] = [Math.min(0, part.number), part.number];
     for (const line of part.kind === "curve" ? part.lines : []) {
       for (const value of line.values) {
@@ -305,9 +330,9 @@ export class Track {
   }
 
   at(time) {
-    const unit = this.order.find((one) => one.start <= time && time < one.end) ?? this.order.at(-1);
-    const part = unit?.parts?.find((one) => one.start <= time && time < one.end);
-    return { unit, part };
+    const here = (one) => one.start <= time && (time < one.end || (one.end >= this.asset.duration && time >= one.end));
+    const unit = this.order.find(here);
+    return { unit, part: unit?.parts?.find(here) };
   }
 
   close() {

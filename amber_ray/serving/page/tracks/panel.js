@@ -56,6 +56,10 @@ function told(part, time) {
     const i = nearest(line, part, time);
     found.push(h("p", { class: "number" }, line.name ? `${line.name} ` : "", shown(Number(line.values[i]))));
   }
+  if (part.kind === "outline") {
+    const i = Math.max(0, part.times.findLastIndex((one) => one <= time));
+    found.push(h("p", { class: "number" }, `${shown(part.low[i])} to ${shown(part.high[i])}`));
+  }
   if (part.kind === "picture") found.push(h("p", {}, `${part.rows} × ${part.columns} numbers from ${shown(part.low)} to ${shown(part.high)}`));
   const { rest } = part;
   if (rest && typeof rest === "object" && !(rest instanceof Grid)) found.push(table(rest));

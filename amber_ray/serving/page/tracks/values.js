@@ -3,6 +3,7 @@
 // `read(value, unit, feature)` makes a list of parts, each with `start` and `end` in seconds and one of these kinds:
 //
 //     curve    lines: [{name, values, times}], `times` null where the values are evenly spaced in the unit
+//     outline  low, high: arrays of the least and the greatest at `times`
 //     picture  rows x columns of bytes, a row at a time, `low` and `high` of what they stood for; `times` as above
 //     range    text, score: something from a time to a time
 //     bar      number, text: one number about the unit
@@ -91,6 +92,8 @@ function record(value, at, unit) {
   if (times instanceof Grid) {
     const along = arrays.filter(([, part]) => part.shape[0] === times.shape[0]);
     if (!times.shape[0]) return [];
+    const outline = ["low", "high"].every((name) => along.some(([one, part]) => one === name && part.shape.length === 1));
+    if (outline) return [{ ...at, kind: "outline", low: value.low.data, high: value.high.data, times: times.data }];
     if (along.length) return together(along, times.data, at);
     return [{ ...at, kind: "curve", points: true, lines: [{ name: "", values: new Float32Array(times.shape[0]), times: times.data }] }];
   }
@@ -222,6 +225,7 @@ function merged(value, at) {
 export function size(part) {
   let bytes = 200 + (part.text?.length ?? 0) * 2 + (part.bytes?.length ?? 0) + (part.data?.length ?? 0);
   for (const line of part.lines ?? []) bytes += line.values.byteLength + (line.times?.byteLength ?? 0);
+  if (part.kind === "outline") bytes += part.low.byteLength + part.high.byteLength + part.times.byteLength;
   for (const one of part.pictures ?? []) bytes += one.length;
   if (part.rest instanceof Grid) bytes += part.rest.data.byteLength;
   return bytes + 150 * (part.boxes?.length ?? 0) + (part.rest ? 300 : 0);

@@ -259,8 +259,10 @@ class View {
     const page = await this.context.api.json(`v1/assets/${this.id}/values?limit=1000`);
     if (this.closed || this.tracks.length) return;
     const known = new Set(page.values.filter((one) => one.per !== "collection").map((one) => one.feature));
-    const names = [...FIRST.filter((name) => known.has(name)), ...known].filter((name) => this.features.has(name));
+    const heard = this.kind === "audio" ? ["waveform"] : [];
+    const names = [...heard, ...FIRST.filter((name) => known.has(name)), ...known].filter((name) => this.features.has(name));
     this.lay([...new Set(names)].slice(0, CHOSEN));
+    for (const track of this.tracks) track.shows = heard.includes(track.feature); // what a sound looks like is not asked for
     this.want();
     if (this.tracks.length) this.tell();
   }
@@ -349,6 +351,10 @@ class View {
     track.fill.style.width = running?.total ? `${(100 * running.done) / running.total}%` : "0%";
     track.computes.hidden = Boolean(running) || !missing && !failed;
     track.cancels.hidden = !running;
+    if (track.shows && missing && !running) {
+      track.shows = false;
+      track.compute(from, to);
+    }
     const said = running ? `${track.text}: computing` : track.ended ? `${track.text}: ${track.ended}` : "";
     if (track.live.textContent !== said) track.live.textContent = said;
     track.problem.hidden = !track.error;
