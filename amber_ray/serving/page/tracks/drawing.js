@@ -42,7 +42,10 @@ export function draw(track, context, view, colours) {
 const DRAW = { curve, outline, picture, range, bar, image, text: words };
 
 function note(text, context, { width, height }, colours) {
-  context.fillStyle = colours.faint;
+  const wide = text.length * LETTER + 20;
+  context.fillStyle = colours.panel;
+  context.fillRect(width / 2 - wide / 2, height / 2 - 10, wide, 20);
+  context.fillStyle = colours.ink;
   context.font = "12px system-ui, sans-serif";
   context.textAlign = "center";
   context.textBaseline = "middle";
@@ -149,12 +152,11 @@ function outline(part, track, context, view, colours) {
   const left = Math.max(0, Math.floor(view.x(part.start))), right = Math.min(view.width, Math.ceil(view.x(part.end)));
   const per = (view.to - view.from) / view.width;
   context.fillStyle = colours.series[0];
-  for (let x = left, i = Math.max(0, lower(times, view.from + left * per + 1e-9) - 1); x < right && i < count; x++) {
-    const next = Math.max(i, lower(times, view.from + (x + 1) * per));
-    const upto = Math.min(count, Math.max(next, i + 1));
+  for (let x = left; x < right; x++) {
+    const i = Math.max(0, lower(times, view.from + x * per + 1e-9) - 1);
+    const upto = Math.max(i + 1, lower(times, view.from + (x + 1) * per));
     const top = middle - bounds(high, levels[1], i, upto)[1] * middle, bottom = middle - bounds(low, levels[0], i, upto)[0] * middle;
     context.fillRect(x, top, 1, Math.max(1, bottom - top));
-    i = Math.max(i, upto - (next <= i + 1 ? 1 : 0));
   }
 }
 

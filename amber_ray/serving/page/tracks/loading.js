@@ -9,10 +9,12 @@ import { read, size } from "./values.js";
 
 const WINDOW = 120; // seconds asked about at once
 const RUN = 15; // windows in one question
-const KEYS = 100; // values in one answer
+const KEYS = 100; // values in one answer, at most
+const FIRST = 4; // and of a track of which nobody knows how large its values are
+const ANSWER = 8e6; // bytes of an answer, about
+const VIEW = 48e6; // bytes of values that are loaded for one view of a track; for a longer time one has to zoom in
 const GATHER = 60; // ms that keys wait for others, so that a hundred events are one question
 const AGAIN = 2500; // ms until work of others is looked at again
-const DENSE = 1200; // seconds in view beyond which a picture of a thousand rows a segment says no more
 const PIXELS = 6e6; // of pictures, four bytes each
 const HERE = new Set(["hot", "kept", "cold"]);
 
@@ -95,6 +97,7 @@ export class Track {
     this.running = null; // {id, done, total}
     this.error = null;
     this.note = "";
+    this.view = [0, asset.duration || 1];
     this.kind = null;
     this.low = Infinity;
     this.high = -Infinity;
@@ -113,8 +116,8 @@ export class Track {
   // Sees to it that what is known between two times is here, or comes.
   want(from, to) {
     if (this.closed) return;
-    this.note = this.dense && to - from > DENSE ? `zoom in to ${DENSE / 60} minutes to see it` : "";
-    if (this.note) return;
+    this.view = [from, to];
+    if (this.tooMuch()) return;
     for (const unit of this.between(from, to)) if (unit.here && !unit.parts && !unit.failure) this.fetch(unit);
     if (this.whole) return this.ask("all", [0], 0, this.asset.duration || 1);
     const first = Math.floor(from / WINDOW), last = Math.floor(Math.max(from, Math.min(to, this.asset.duration) - 1e-6) / WINDOW);
@@ -129,9 +132,11 @@ export class Track {
     }
   }
 
-  // A picture of many rows a second, of which an hour is more than a page should hold.
-  get dense() {
-    return this.kind === "picture" && this.info?.per === "segment";
+  // Whether what is in view has more values than are loaded at once; then the track says so.
+  tooMuch() {
+    const most = this.whole || !this.rate ? Infinity : VIEW / this.rate, [from, to] = this.view;
+    this.note = to - from > most ? `zoom in to ${most < 120 ? `${Math.floor(most)} seconds` : `${Math.floor(most / 60)} minutes`} to see all of it` : "";
+    return Boolean(this.note);
   }
 
   async ask(name, windows, from, to) {
@@ -205,24 +210,31 @@ export class Track {
 
   async flush() {
     this.timer = null;
-    const waiting = [...this.queue.values()].filter((unit) => !unit.reading);
-    for (const unit of waiting) unit.reading = true;
-    for (let at = 0; at < waiting.length && !this.closed; at += KEYS) await this.read(waiting.slice(at, at + KEYS));
+    if (this.reads) return; // one answer at a time: whoever reads takes what has come meanwhile
+    this.reads = true;
+    while (this.queue.size && !this.closed) {
+      if (this.tooMuch()) this.queue.clear();
+      const count = this.heavy ? Math.max(1, Math.min(KEYS, Math.floor(ANSWER / this.heavy))) : FIRST;
+      const [from, to] = this.view, seen = (unit) => Number(unit.end > from && unit.start < to);
+      await this.read([...this.queue.values()].sort((a, b) => seen(b) - seen(a) || a.start - b.start).slice(0, count));
+    }
+    this.reads = false;
   }
 
   async read(units) {
+    if (!units.length) return;
     try {
       const headers = { "Content-Type": "application/json" };
       const body = JSON.stringify({ keys: units.map((unit) => unit.key), mixed: true });
       const answer = await this.api.call("v1/values", { method: "POST", headers, body, signal: this.stop.signal });
-      for (const row of rows(await answer.arrayBuffer())) this.take(row);
+      const bytes = await answer.arrayBuffer();
+      this.heavy = bytes.byteLength / units.length;
+      this.rate = bytes.byteLength / units.reduce((sum, unit) => sum + unit.end - unit.start, 0);
+      for (const row of rows(bytes)) this.take(row);
     } catch (error) {
       if (!this.closed) this.error = error;
     }
-    for (const unit of units) {
-      unit.reading = false;
-      this.queue.delete(unit.key);
-    }
+    for (const unit of units) this.queue.delete(unit.key);
     this.touch();
   }
 
