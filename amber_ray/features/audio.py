@@ -56,7 +56,7 @@ class Spectrogram:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Waveform:
-    """One entry for each hop: `times` in seconds, where it begins; the least and the greatest sample in it."""
+    """One entry for each hop: `times` in seconds, where it begins; the least and greatest sample in it."""
 
     times: Float64[np.ndarray, " t"]
     low: Float32[np.ndarray, " t"]

@@ -19,7 +19,13 @@ from tests.media import flat, textured, tone, write_picture, write_sound, write_
 pytestmark = pytest.mark.timeout(400)
 
 LISTENS = {
-    *("loudness", "spectrogram", "waveform", "speech_probability", "speech", "sound_probability", "sound_events"),
+    "loudness",
+    "spectrogram",
+    "waveform",
+    "speech_probability",
+    "speech",
+    "sound_probability",
+    "sound_events",
 }
 HEARD = {*LISTENS, "turn_level", "words", "transcript", "shot_speech"}
 """What needs sound, the last one pictures too; `probe` needs nothing, and everything else pictures."""

@@ -1,7 +1,7 @@
 // Arrow IPC streams, as `POST /v1/values` answers: rows of values, numbers as typed arrays.
 //
 // A reader of what Amber writes and no more: no dictionaries, no compression, little-endian. Apache's own has 200 KB.
-// The format: https://arrow.apache.org/docs/format/Columnar.html; field numbers are those of Schema.fbs and Message.fbs.
+// The format is "Arrow Columnar Format" of its documentation; field numbers are those of Schema.fbs and Message.fbs.
 //
 // An array of numbers of any shape comes as a Grid; whoever keeps one keeps no other byte of the answer.
 
