@@ -180,6 +180,6 @@ def shot(page: Any) -> Callable[[str], None]:
     OUTPUT.mkdir(parents=True, exist_ok=True)
 
     def take(name: str) -> None:
-        page.screenshot(path=OUTPUT / f"{name}.png")
+        page.screenshot(path=OUTPUT / f"{name}.png", full_page=True)
 
     return take

@@ -2,7 +2,7 @@
 
 import { svg as make } from "./dom.js";
 
-const WIDTH = 158, HEIGHT = 34, GAP_X = 62, GAP_Y = 16, MARGIN = 8;
+const WIDTH = 158, LOW = 34, HIGH = 50, GAP_X = 62, GAP_Y = 16, MARGIN = 8;
 
 // Each feature one layer right of its furthest input; within a layer, near the middle of its neighbours.
 function layers(features) {
@@ -37,7 +37,9 @@ function layers(features) {
   return rows;
 }
 
-export function draw(features, { onToggle, onHover }) {
+// `onToggle` and `onHover` are given a feature's name. With `room` each has a second line, which `tell` writes.
+export function draw(features, { onToggle, onHover, room = false }) {
+  const HEIGHT = room ? HIGH : LOW;
   const rows = layers(features);
   const tallest = Math.max(...rows.map((row) => row.length));
   const height = MARGIN * 2 + tallest * (HEIGHT + GAP_Y) - GAP_Y;
@@ -62,16 +64,16 @@ export function draw(features, { onToggle, onHover }) {
   const nodes = new Map();
   for (const f of features) {
     const [x, y] = at.get(f.name);
-    const label = make("text", { x: 15, y: HEIGHT / 2 + 4.5 });
-    label.textContent = f.name.length > 16 ? `${f.name.slice(0, 15)}…` : f.name;
+    const label = make("text", { x: 15, y: LOW / 2 + 4.5 }, f.name.length > 16 ? `${f.name.slice(0, 15)}…` : f.name);
     const node = make(
       "g",
       { class: `node ${f.per}`, transform: `translate(${x} ${y})`, tabindex: 0, role: "button", "aria-label": f.name },
       make("rect", { class: "box", width: WIDTH, height: HEIGHT, rx: 8 }),
       make("rect", { class: "grain", x: 0.6, y: 7, width: 4, height: HEIGHT - 14, rx: 2 }),
       label,
+      room ? make("text", { class: "live", x: 15, y: LOW + 6 }) : null,
     );
-    if (f.is_class) node.append(make("circle", { class: "warm", cx: WIDTH - 13, cy: HEIGHT / 2, r: 4 }));
+    if (f.is_class) node.append(make("circle", { class: "warm", cx: WIDTH - 13, cy: LOW / 2, r: 4 }));
     node.addEventListener("click", () => onToggle(f.name));
     node.addEventListener("keydown", (event) => {
       if (event.key === "Enter" || event.key === " ") {
@@ -99,5 +101,12 @@ export function draw(features, { onToggle, onHover }) {
     }
     for (const [from, to, path] of edges) path.classList.toggle("lit", lit.has(from) && lit.has(to));
   };
-  return { svg, light };
+  // A feature's second line, and what it is in: "there", "missing", "busy", "failed" or nothing.
+  const tell = (name, words, state = "") => {
+    const node = nodes.get(name);
+    node.querySelector(".live").textContent = words;
+    node.dataset.state = state;
+    node.setAttribute("aria-label", words ? `${name}: ${words}` : name);
+  };
+  return { svg, light, tell };
 }
