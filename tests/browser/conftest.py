@@ -175,11 +175,11 @@ def page(site: Site, watch: Watch) -> Iterator[Any]:
 
 
 @pytest.fixture
-def shot(page: Any) -> Callable[[str], None]:
-    """Keep a picture of what is to be seen, under a name."""
+def shot(page: Any) -> Callable[..., None]:
+    """Keep a picture of what is to be seen, under a name; of `page`, or of another window."""
     OUTPUT.mkdir(parents=True, exist_ok=True)
 
-    def take(name: str) -> None:
-        page.screenshot(path=OUTPUT / f"{name}.png", full_page=True)
+    def take(name: str, window: Any = page) -> None:
+        window.screenshot(path=OUTPUT / f"{name}.png", full_page=True)
 
     return take

@@ -9,17 +9,24 @@ import pytest
 
 from tests.browser.conftest import Site, Watch
 
-VIEWS = {"catalogue": "Catalogue", "work": "Work", "graph?feature=shots": "Features", "ask": "Ask"}
+VIEWS = {
+    "catalogue": "Catalogue",
+    "work": "Work",
+    "graph?feature=shots": "Features",
+    "ask?feature=shots": "Ask",
+}
 SERIOUS = {"serious", "critical"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_any_view(page: Any, scheme: str) -> None:
+def test_axe_finds_nothing_serious_in_any_view(site: Site, page: Any, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
     page.emulate_media(color_scheme=scheme)
+    with site.client() as client:
+        film = client.post("/v1/assets", json={"uri": str(site.films["bunny.mp4"])}).json()
     found = {}
-    for address, title in VIEWS.items():
+    for address, title in {**VIEWS, f"assets/{film['id']}": "bunny.mp4"}.items():
         page.goto(f"/#/{address}")
         page.locator(".view:not([aria-busy])").get_by_role("heading", name=title).first.wait_for(
             state="attached"
@@ -31,7 +38,7 @@ def test_axe_finds_nothing_serious_in_any_view(page: Any, scheme: str) -> None:
 
 
 def test_a_token_is_changed_in_the_page_and_the_reader_of_an_address_is_taken_there(
-    site: Site, watch: Watch, shot: Callable[[str], None], page: Any
+    site: Site, watch: Watch, shot: Callable[..., None]
 ) -> None:
     context = site.context("reader", viewport={"width": 1280, "height": 800})
     reader = context.new_page()
@@ -39,9 +46,11 @@ def test_a_token_is_changed_in_the_page_and_the_reader_of_an_address_is_taken_th
     watch.expected.append("status of 403")
     reader.goto(f"/#/ask?uri={site.films['bunny.mp4']}&feature=probe&go=1")
     reader.get_by_role("alert").get_by_text("scope").wait_for()
+    shot("sign-in-refused", reader)
     reader.get_by_role("button", name="token").click()
     reader.get_by_label("API token").fill(site.tokens["owner"])
     reader.get_by_role("button", name="Use it").click()
     reader.get_by_text("1 of 1 ready").wait_for()
     assert reader.get_by_role("alert").is_hidden()
+    shot("sign-in-taken", reader)
     context.close()

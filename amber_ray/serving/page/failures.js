@@ -47,7 +47,7 @@ export function failureList(context) {
         head.textContent = first.step || "asset";
         kind.textContent = `${first.title} · ${many(failures.length, "time")} · ${first.kind === "input" ? "the media's fault" : first.kind === "feature" ? "the feature's fault" : "the system's fault"}`;
         words.textContent = first.message;
-        const above = [...new Set(failures.flatMap((f) => f.blocked))];
+        const above = [...new Set(failures.flatMap((f) => f.blocked ?? []))];
         blocked.textContent = above.length ? `without it there is no ${above.join(", ")}` : "";
         traced.hidden = !first.traceback;
         trace.textContent = first.traceback;

@@ -11,11 +11,12 @@ import hashlib
 import re
 from html.parser import HTMLParser
 from importlib import resources
+from pathlib import Path
 
 import httpx
 import pytest
 
-from amber_ray.serving.routes.page import FILES
+from amber_ray.serving.routes.page import FILES, TYPES
 from amber_ray.settings import Settings
 from tests.http_app import client, run
 
@@ -80,6 +81,21 @@ def test_the_policy_lets_a_page_ask_this_server_and_nobody_else(path: str) -> No
 def test_no_file_names_another_host(path: str) -> None:
     """The bundle is left out: it names specifications and its makers in texts, and is held by the policy."""
     assert not re.search(r"""https?://(?!www\.w3\.org/)|["'(]//""", get(path).text)
+
+
+def test_every_file_of_the_page_is_served_and_no_other() -> None:
+    room = resources.files("amber_ray.serving")
+    here = Path(str(room / "page"))
+    told = {f"page/{path.relative_to(here)}" for path in here.rglob("*") if path.suffix in TYPES}
+    assert told == {name for name, _ in FILES.values() if name.startswith("page/")}
+    for path in (
+        "/page/../app.py",
+        "/page/..%2fapp.py",
+        "/page/%2e%2e/app.py",
+        "/page//app.js",
+        "/page/views",
+    ):
+        assert get(path).status_code in (400, 404), path
 
 
 def test_swagger_ui_is_the_published_one_with_its_licence() -> None:
