@@ -87,6 +87,7 @@ class DemandWorld(World):
         """Messages that were on paper: of which saying of a demand, and with which of all states at first."""
         self.states_noted = 0
         self.found: dict[str, Findings] = {}
+        self.untold: set[str] = set()
         self.became_true: dict[str, int] = {}
         """By the id of a saying, with which of all states all became true for the last time."""
         super().__init__(scenario, traced=traced)
@@ -289,6 +290,14 @@ class DemandWorld(World):
         before, now = self.found.get(record.id, Findings()), state.findings
         if now.all_true and not (before.all_true and before.became == now.became):
             self.became_true[record.id] = self.states_noted
+        told = state.telling.findings
+        if now.all_true and not (told.all_true and told.became == now.became):
+            self.untold.add(record.id)
+        elif now.all_true:
+            self.untold.discard(record.id)
+        elif record.id in self.untold:  # there was no room to tell of it for as long as it was so
+            self.untold.discard(record.id)
+            del self.became_true[record.id]
         self.found[record.id] = now
 
     async def _are_told(self) -> None:
