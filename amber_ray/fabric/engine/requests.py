@@ -290,13 +290,25 @@ class RequestTracker:
         if tracked.error is not None:
             raise tracked.error
         if tracked.starting:
-            interest = tracked.interest
-            tracked.cancel()
-            if interest is not None and interest.starting is not None:
-                interest.starting.cancel()
-        else:
-            await asyncio.gather(*(self._shards[number].cancel(id) for number in sorted(tracked.open)))
+            return await self._cancel_start(tracked)
+        await asyncio.gather(*(self._shards[number].cancel(id) for number in sorted(tracked.open)))
         return tracked.view()
+
+    async def _cancel_start(self, tracked: TrackedRequest) -> RequestView:
+        """End a request that no shard was told of here, and the one that they may know by its id.
+
+        Somebody may be asking again for what was accepted long ago, by an engine that is no more.
+        """
+        interest = tracked.interest
+        tracked.cancel()
+        if interest is not None and interest.starting is not None:
+            interest.starting.cancel()
+        del self._requests[tracked.id]
+        try:
+            return await self.cancel(tracked.id)
+        except UnknownRequest:
+            self._requests.setdefault(tracked.id, tracked)
+            return tracked.view()
 
     async def follow(self, id: str) -> TrackedRequest | Ended:
         """A request known here, or asked of the shards: any engine can answer for any request."""

@@ -427,6 +427,24 @@ def test_cancelled_while_its_assets_are_resolved() -> None:
     run(story())
 
 
+def test_cancelled_while_it_is_asked_for_again_what_was_accepted_before_ends_too() -> None:
+    async def story() -> None:
+        async with world() as w:
+            (one,) = w.films(0)
+            first, second = await w.engine(), await w.engine()
+            await first.compute(ask(one), 0.0, "mine")
+            w.assets.near = False
+            gate = w.assets.gate = Gate()
+            caller = calling(second, ask(one), SECONDS, "mine")
+            await until(lambda: gate.arrived)
+            assert (await second.cancel("mine")).state == "cancelled"
+            assert (await caller).state == "cancelled"
+            assert w.shard.records["mine"].state == "cancelled"
+            assert (await first.status("mine", SECONDS)).state == "cancelled"
+
+    run(story())
+
+
 # --- acceptance
 
 
