@@ -79,10 +79,9 @@ class World:
             shards=scenario.shards,
             replicas=scenario.engines,
             segment_seconds=SEGMENT_SECONDS,
-            limits=self.make_limits(),
             callback_hosts=(HOST, "127.0.0.1"),
             callback_secrets=SECRETS,
-            **scenario.settings,
+            **{"limits": self.make_limits(), **scenario.settings},
         )
         self.media = self.make_media()
         self.places: dict[str, Asset] = {}  # what the store knows of assets
