@@ -28,6 +28,7 @@ BUILTINS: tuple[str, ...] = (
     "amber_ray.features.text",
     "amber_ray.features.phash",
     "amber_ray.features.preview",
+    "amber_ray.features.proxy",
     "amber_ray.features.loudness",
     "amber_ray.features.audio",
     "amber_ray.features.speech",

@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -117,16 +117,43 @@ def mono(
     `start` + i / `rate` on the asset's clock; silence before the stream begins, in its gaps and after its
     end. Raises as `heard`.
     """
+    return _span(asset, rate, start, end, "mono", 1, feature, limits)[0]
+
+
+def stereo(
+    asset: Asset,
+    rate: int,
+    start: float = 0.0,
+    end: float | None = None,
+    *,
+    feature: str = "this feature",
+    limits: Limits | None = None,
+) -> np.ndarray:
+    """The sound that `mono` gives in one channel, in two, left and right: float32[2, n]."""
+    return _span(asset, rate, start, end, "stereo", 2, feature, limits)
+
+
+def _span(
+    asset: Asset,
+    rate: int,
+    start: float,
+    end: float | None,
+    layout: Layout,
+    channels: int,
+    feature: str,
+    limits: Limits | None,
+) -> np.ndarray:
     end = end if end is not None else asset.duration or 0.0
     first = sample_at(start, rate)
     count = max(0, sample_at(end, rate) - first)
-    samples = np.zeros(count, np.float32)
-    with contextlib.closing(_placed(asset, rate, start, feature, limits)) as found:
+    samples = np.zeros((channels, count), np.float32)
+    with contextlib.closing(_placed(asset, rate, start, feature, limits, layout)) as found:
         for place, data in found:
-            a, b = max(0, place - first), min(count, place - first + len(data))
+            length = data.shape[1]
+            a, b = max(0, place - first), min(count, place - first + length)
             if a < b:
-                samples[a:b] = data[a - place + first : b - place + first]
-            if place + len(data) >= first + count:
+                samples[:, a:b] = data[:, a - place + first : b - place + first]
+            if place + length >= first + count:
                 break
     return samples
 
@@ -141,7 +168,8 @@ def blocks(
     begin, count = 0, sample_at(asset.duration or 0.0, rate)
     block = np.zeros(size, np.float32)
     with contextlib.closing(_placed(asset, rate, 0.0, feature, limits)) as found:
-        for place, data in found:
+        for place, channels in found:
+            [data] = channels
             # What comes too late for its block is dropped: only streams whose time jumps back have it.
             data, place = data[max(0, begin - place) :], max(place, begin)
             while len(data) and place < count:
@@ -191,16 +219,16 @@ def sample_at(seconds: float, rate: int) -> int:
 
 
 def _placed(
-    asset: Asset, rate: int, start: float, feature: str, limits: Limits | None
+    asset: Asset, rate: int, start: float, feature: str, limits: Limits | None, layout: Layout = "mono"
 ) -> Generator[tuple[int, np.ndarray], None, None]:
-    """Blocks of mono samples from before `start` seconds on, each with the number of its first sample."""
+    """Blocks of samples, [channel, n], from before `start` seconds on, each with its first sample's number."""
     resampler: Resampler | None = None
     with contextlib.closing(_reached(asset, start, feature, limits)) as found:
         for began, frame in found:
             if began is not None:
                 if resampler is not None:
                     yield from resampler.resample(None)
-                resampler = Resampler(frame, rate, began)
+                resampler = Resampler(frame, rate, began, layout)
             if resampler is not None:
                 yield from resampler.resample(frame)
     if resampler is not None:
@@ -358,27 +386,31 @@ def silence(like: AudioFrame, samples: int) -> AudioFrame:
     return frame
 
 
+Layout = Literal["mono", "stereo"]
+
+
 class Resampler:
-    """Mono samples at `rate` from frames of one form, the first of which begins at its sample number `began`.
+    """Samples at `rate`, in one channel or two, from frames of one form, the first of which begins at its sample number `began`.
 
     Frames may begin anywhere, but the output's samples lie at whole multiples of 1 / `rate` on the asset's
     clock: so many input samples are dropped first that one falls on such a multiple. Channels of which
     nothing tells where they stand are mixed evenly.
     """
 
-    def __init__(self, first: AudioFrame, rate: int, began: int) -> None:
+    def __init__(self, first: AudioFrame, rate: int, began: int, layout: Layout = "mono") -> None:
         given, count = first.sample_rate, first.layout.nb_channels
         drop = -began % (given // math.gcd(given, rate))
         self.place = (began + drop) * rate // given
         chain = [f"atrim=start_sample={drop}"]
         if count > 2 and first.layout.name == f"{count} channels":
-            chain.append("pan=mono|c0=" + "+".join(f"{1 / count:.9f}*c{i}" for i in range(count)))
-        chain.append(f"aresample=osr={rate}:out_chlayout=mono:out_sample_fmt=fltp:rematrix_maxval=1")
+            evenly = "+".join(f"{1 / count:.9f}*c{i}" for i in range(count))
+            chain.append(f"pan=mono|c0={evenly}")
+        chain.append(f"aresample=osr={rate}:out_chlayout={layout}:out_sample_fmt=fltp:rematrix_maxval=1")
         self._filters = Filters(first, ",".join(chain))
 
     def resample(self, frame: AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks of samples, each with the number of its first one on the asset's clock; None flushes."""
+        """Blocks [channel, n], each with the number of its first sample on the asset's clock; None flushes."""
         for block in self._filters.filtered(frame):
-            data: np.ndarray = block.to_ndarray()[0]
+            data: np.ndarray = block.to_ndarray()
             yield self.place, data
-            self.place += len(data)
+            self.place += data.shape[1]
