@@ -66,7 +66,8 @@ SENT: Part = {
     **CACHED,
     "Content-Disposition": header("To be shown; and what the file is called", required=True),
 }
-MEDIA: Part = dict.fromkeys(("video/*", "audio/*", "image/*"), BINARY)
+MEDIA: Part = dict.fromkeys(("application/octet-stream", "video/*", "audio/*", "image/*"), BINARY)
+"""The first is a name that every generator of clients knows."""
 
 
 @described(
