@@ -23,6 +23,13 @@ if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.packet import Packet
 
+MUXED = {
+    "movflags": "empty_moov+default_base_moof+frag_discont+skip_trailer",
+    "use_editlist": "0",
+    "avoid_negative_ts": "disabled",
+    "write_btrt": "0",
+}
+"""Times as they are, and nothing in the initialisation that hangs on the piece, such as its bits a second."""
 TICKS = 90_000
 """Of pictures' clock, a second."""
 RATE = 48_000
@@ -90,8 +97,7 @@ def fragment(
     import av
 
     written = io.BytesIO()
-    options = {"movflags": "empty_moov+default_base_moof+frag_discont+skip_trailer", "use_editlist": "0"}
-    with av.open(written, "w", format="mp4", options={**options, "avoid_negative_ts": "disabled"}) as output:
+    with av.open(written, "w", format="mp4", options=MUXED) as output:
         packets: list[Packet[Any]] = []
         if size is not None:
             packets += _pictures(output, coding, start, end, size, pictures)
@@ -212,8 +218,8 @@ def _sound(
         packets += stream.encode(frame)
     packets += stream.encode(None)
     first, stop = (number * frame_size for number in _frames(start, end, frame_size))
-    # An encoder's delay puts its frames before the samples that were given to it, by part of a frame.
-    return [p for p in packets if p.pts is not None and first <= p.pts + _delay(coding) < stop]
+    # Opus begins a frame before the samples that were given to it. There is no time before the film's.
+    return [p for p in packets if p.pts is not None and p.pts >= 0 and first <= p.pts + _delay(coding) < stop]
 
 
 def _delay(coding: Coding) -> int:
