@@ -23,7 +23,10 @@
     ├ damage    whether the frames of a damaged file can be relied on, or a `MediaError` is due
     ├ stills    still pictures, by Pillow: what they are (for `facts`) and how they look
     └ scale     the size that a picture comes out in, and its conversion to upright RGB
-    sound       the way in for sound: mono samples of a span, resampled, and decoded frames
+    sound       the way in for sound: samples of a span, resampled to one channel or two, and decoded frames
+
+    And back:
+    fragment    pictures and sound as one piece of a fragmented MP4
 
     Below both:
     source      opens an asset's bytes, local or remote, and checks that they are still those registered

@@ -1,9 +1,10 @@
 """Pictures and sound as one piece of a fragmented MP4, which players append to those before it.
 
-A piece begins with its initialisation (`ftyp`, `moov`), which is the same in all pieces of a film, so a player
-may begin with any of them; one fragment follows (`moof`, `mdat`), whose times are the film's own (ISO/IEC
-14496-12). There is a picture at every moment of it: the first is on screen from the piece's beginning, the
-last until its end. Frames of sound lie on a grid that begins with the film, so each is in one piece only.
+A piece begins with its initialisation (`ftyp`, `moov`), which is the same in all pieces of a film, so that a
+player may begin with any of them. One fragment follows (`moof`, `mdat`), whose times are the film's own
+(ISO/IEC 14496-12). There is a picture at every moment of it: the first is on screen from the piece's
+beginning, the last until its end. Frames of sound lie on a grid that begins with the film, so each is in one
+piece only.
 Must not know: where pictures and sound come from.
 """
 
@@ -36,7 +37,7 @@ RATE = 48_000
 """Samples a second."""
 _BT709, _LIMITED = 1, 1
 _RUN_UP = 2
-"""Frames of sound that are encoded before those that are wanted, for the encoder to settle, and behind them."""
+"""Frames of sound that are encoded on either side of those that are wanted, for the encoder to settle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,11 +134,15 @@ def _frames(start: float, end: float, frame: int) -> tuple[int, int]:
     return first, stop
 
 
-def _stream(output: OutputContainer, encoder: str, rate: int | None, options: dict[str, str]) -> Any:
+def _add(output: OutputContainer, encoder: str, rate: int, options: dict[str, str]) -> Any:
+    return output.add_stream(encoder, rate=rate, options=options)
+
+
+def _stream(output: OutputContainer, encoder: str, rate: int, options: dict[str, str]) -> Any:
     import av
 
     try:
-        return output.add_stream(encoder, rate=rate, options=options)
+        return _add(output, encoder, rate, options)
     except (ValueError, av.error.FFmpegError) as error:
         raise FeatureError(
             f"the FFmpeg of this machine's PyAV has no encoder {encoder}; ask for another proxy.codec "
@@ -178,7 +183,8 @@ def _pictures(
     packets += stream.encode(None)
     ends = dict(zip(times, [*times[1:], max(stop, times[-1] + 1)], strict=True))
     for packet in packets:
-        packet.duration = ends[packet.pts] - packet.pts
+        if packet.pts is not None:
+            packet.duration = ends[packet.pts] - packet.pts
     return packets
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
 
+Layout = Literal["mono", "stereo"]
+
 _RUN_UP = Fraction(1, 2)
 """Seconds decoded before the wanted span, for decoders and the resampler to settle."""
 
@@ -117,7 +119,8 @@ def mono(
     `start` + i / `rate` on the asset's clock; silence before the stream begins, in its gaps and after its
     end. Raises as `heard`.
     """
-    return _span(asset, rate, start, end, "mono", 1, feature, limits)[0]
+    [samples] = _span(asset, rate, start, end, "mono", 1, feature, limits)
+    return np.asarray(samples)
 
 
 def stereo(
@@ -221,7 +224,7 @@ def sample_at(seconds: float, rate: int) -> int:
 def _placed(
     asset: Asset, rate: int, start: float, feature: str, limits: Limits | None, layout: Layout = "mono"
 ) -> Generator[tuple[int, np.ndarray], None, None]:
-    """Blocks of samples, [channel, n], from before `start` seconds on, each with its first sample's number."""
+    """Blocks of samples, [channel, n], from before `start` seconds on, each with the number of its first."""
     resampler: Resampler | None = None
     with contextlib.closing(_reached(asset, start, feature, limits)) as found:
         for began, frame in found:
@@ -386,11 +389,10 @@ def silence(like: AudioFrame, samples: int) -> AudioFrame:
     return frame
 
 
-Layout = Literal["mono", "stereo"]
-
-
 class Resampler:
-    """Samples at `rate`, in one channel or two, from frames of one form, the first of which begins at its sample number `began`.
+    """Samples at `rate`, in one channel or two, from frames of one form.
+
+    The first of them begins at its sample number `began`.
 
     Frames may begin anywhere, but the output's samples lie at whole multiples of 1 / `rate` on the asset's
     clock: so many input samples are dropped first that one falls on such a multiple. Channels of which
@@ -409,7 +411,7 @@ class Resampler:
         self._filters = Filters(first, ",".join(chain))
 
     def resample(self, frame: AudioFrame | None) -> Iterator[tuple[int, np.ndarray]]:
-        """Blocks [channel, n], each with the number of its first sample on the asset's clock; None flushes."""
+        """Blocks [channel, n], each with its first sample's number on the asset's clock; None flushes."""
         for block in self._filters.filtered(frame):
             data: np.ndarray = block.to_ndarray()
             yield self.place, data

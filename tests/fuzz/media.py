@@ -277,7 +277,7 @@ def _ask(worker: subprocess.Popen[str], path: Path) -> str:
     return str(told["outcome"])
 
 
-FEATURES = ("probe", "frames", "light", "loudness", "audio", "speech", "preview")
+FEATURES = ("probe", "frames", "light", "loudness", "audio", "speech", "preview", "proxy")
 
 
 def main() -> int:

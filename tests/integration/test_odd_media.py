@@ -28,7 +28,9 @@ LISTENS = {
     "sound_events",
 }
 HEARD = {*LISTENS, "turn_level", "words", "transcript", "shot_speech"}
-"""What needs sound, the last one pictures too; `probe` needs nothing, and everything else pictures."""
+"""What needs sound, the last one pictures too; `EITHER` takes what there is, and everything else pictures."""
+
+EITHER = {"probe", "proxy_parts", "proxy"}
 
 OF_SETS = {"match_cuts", "match_sheet", "duplicate_assets"}
 
@@ -106,7 +108,7 @@ def answers(amber: Any, tmp_path: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_every_feature_answers_for_every_kind_of_file(answers: dict[str, dict[str, Any]]) -> None:
-    seen = set(answers["jpeg"]) - HEARD - {"probe"} | {"shot_speech"}
+    seen = set(answers["jpeg"]) - HEARD - EITHER | {"shot_speech"}
     for name, found in answers.items():
         failed = {feature for feature, value in found.items() if isinstance(value, str)}
         if name in ("rotated", "odd"):

@@ -72,6 +72,8 @@ motion
 near_duplicates
 phash
 probe
+proxy
+proxy_parts
 sharpness
 shot_embedding
 shot_ends
