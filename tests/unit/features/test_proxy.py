@@ -24,6 +24,7 @@ from tests.media import (
     RED,
     catalogue,
     flat,
+    textured,
     tone,
     write_picture,
     write_sound,
@@ -180,9 +181,10 @@ def test_what_can_not_be_made_is_said_in_a_sentence(film: Asset, monkeypatch: py
 
 
 def test_damage_is_of_the_pieces_that_it_is_in(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "film.ts", [flat(RED)] * 108, fps=12, gop=12)
+    path = write_video(tmp_path / "film.mkv", [textured(i) for i in range(108)], fps=12, gop=12)
     data = bytearray(path.read_bytes())
-    data[-len(data) // 4 : -len(data) // 8] = bytes(len(data) // 4 - len(data) // 8)
+    lost = slice(len(data) * 60 // 100, len(data) * 65 // 100)
+    data[lost] = bytes(lost.stop - lost.start)
     path.write_bytes(data)
     film = catalogue(tmp_path).add(str(path))
     first, second, _ = (
