@@ -53,6 +53,11 @@ def test_a_hundred_thousand_assets_are_gone_through_with_few_nodes_and_found_aga
     page.get_by_text(f"film-{archive.COUNT - 1:06}.mp4", exact=True).wait_for()
     most = max(most, tiles(page).count())
     assert most < 100
+    page.wait_for_url(re.compile("at=99[0-9]{3}"))
+    page.get_by_role("link", name="Work").click()
+    page.get_by_role("heading", name="On its way").wait_for()
+    page.go_back()
+    page.get_by_text(f"film-{archive.COUNT - 1:06}.mp4", exact=True).wait_for()
 
 
 def test_many_are_chosen_with_the_keys_and_computed_and_taken_along(

@@ -26,10 +26,12 @@ let turn = 0;
 const context = {
   api,
   say,
-  // Goes to an address, or with `replace` says where one is without going anywhere.
+  session: 0, // goes up when another token is used: what was told to the one before is not for this one
+  // Goes to an address, or with `replace` says where in the view one is. A view that has been left meanwhile says nothing.
   go(path, query, { replace = false } = {}) {
     const to = address.write(path, query);
     if (to === location.hash) return;
+    if (replace && address.read(location.hash).path[0] !== path[0]) return;
     if (replace) history.replaceState(null, "", to);
     else location.hash = to;
   },
@@ -63,7 +65,10 @@ function signIn() {
 async function show() {
   const here = address.read(location.hash);
   const [name, ...rest] = here.path;
-  if (!VIEWS[name]) return context.go([HOME], {}, { replace: true }) ?? show();
+  if (!VIEWS[name]) {
+    history.replaceState(null, "", address.write([HOME]));
+    return show();
+  }
   const identity = JSON.stringify([name, ...rest]);
   if (shown?.identity === identity) return shown.view.update(here);
   const mine = ++turn;
@@ -124,6 +129,8 @@ $("sign-in").addEventListener("submit", (event) => {
   api.useToken($("token").value.trim());
   $("token").value = "";
   $("sign-in").hidden = true;
+  context.session++;
+  numbers.forget();
   known = null;
   shown?.view.close();
   shown = null;

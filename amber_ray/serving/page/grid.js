@@ -30,6 +30,7 @@ export class Grid {
   close() {
     this.resized.disconnect();
     cancelAnimationFrame(this.frame);
+    this.frame = 0; // none is asked for any more
     this.clear();
   }
 

@@ -7,18 +7,18 @@ import { nameOf } from "./words.js";
 const PAGE = 1000;
 
 export class Listing {
-  // `filter` has what `GET /v1/assets` takes; `onMore` is called after each page.
-  constructor(api, filter, onMore) {
-    Object.assign(this, { entries: [], done: false, error: null });
+  // `filter` has what `GET /v1/assets` takes; `onMore(listing)` is called after each page.
+  constructor(api, filter) {
+    Object.assign(this, { entries: [], done: false, error: null, onMore: () => {} });
     this.stopped = new AbortController();
-    this.loaded = this.#load(api, filter, onMore);
+    this.#load(api, filter);
   }
 
   stop() {
     this.stopped.abort();
   }
 
-  async #load(api, filter, onMore) {
+  async #load(api, filter) {
     let cursor = null;
     try {
       do {
@@ -27,12 +27,12 @@ export class Listing {
         for (const asset of page.assets) this.entries.push(kept(asset));
         cursor = page.cursor;
         this.done = cursor === null;
-        onMore(this);
+        this.onMore(this);
       } while (cursor !== null);
     } catch (error) {
       if (error.name === "AbortError") return;
       this.error = error;
-      onMore(this);
+      this.onMore(this);
     }
   }
 }

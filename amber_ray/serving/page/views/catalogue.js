@@ -12,7 +12,9 @@ import { bytes, clock, count, lasting, many } from "../words.js";
 
 const FILTERS = { prefix: "prefix", kind: "kind", min: "min_duration", max: "max_duration" };
 const SIGNS = { video: "▶", audio: "♪", image: "▣" };
-const FOLDERS_SHOWN = 40;
+const FOLDERS_SHOWN = 40, FRESH_MS = 120_000;
+
+let before = null; // the list that was shown last, for whoever comes back from an asset: {asked, session, at, listing}
 
 export function open(root, address, context) {
   const { api, go, say } = context;
@@ -82,7 +84,10 @@ export function open(root, address, context) {
     current = asked;
     listing?.stop();
     say(null);
-    listing = new Listing(api, filter, more);
+    const good = before?.asked === asked && before.session === context.session && Date.now() - before.at < FRESH_MS && before.listing.done;
+    if (!good) before = { asked, session: context.session, at: Date.now(), listing: new Listing(api, filter) };
+    listing = before.listing;
+    listing.onMore = more;
     more(listing);
   }
 
@@ -135,7 +140,7 @@ export function open(root, address, context) {
       h("div", { class: "picture" }, h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[asset.kind] ?? "?"),
         length && h("span", { class: "length" }, length)),
       h("span", { class: "name", title: asset.uri }, asset.name),
-      h("span", { class: "facts" }, [asset.size, bytes(asset.bytes)].filter(Boolean).join(" · ")),
+      h("span", { class: "sizes" }, [asset.size, bytes(asset.bytes)].filter(Boolean).join(" · ")),
       h("span", { class: "known" }, " "));
     node.dataset.asset = asset.id;
     glance?.want(asset.id, asset.kind);
@@ -282,7 +287,7 @@ export function open(root, address, context) {
     ready: begun(),
     close() {
       clearTimeout(noting);
-      listing?.stop();
+      if (listing && !listing.done) listing.stop();
       grid.close();
       glance?.close();
     },

@@ -19,7 +19,7 @@ export function open(root, address, context) {
   const asset = h("input", { name: "asset", placeholder: "/media/film.mp4, or an asset's id", spellcheck: "false" });
   const words = h("p", { class: "status", role: "status" });
   const table = h("div");
-  const form = h("form", { class: "plan", onsubmit: planned },
+  const form = h("form", { class: "planning", onsubmit: planned },
     h("label", {}, "The plan of an asset", asset), h("button", {}, "Draw"),
     h("button", { type: "button", class: "quiet", onclick: () => go({ asset: "" }) }, "Live numbers"));
   root.append(
