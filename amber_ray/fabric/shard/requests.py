@@ -30,7 +30,7 @@ from amber_ray.core.model.units import Segment
 from amber_ray.core.planning.pins import old
 from amber_ray.core.planning.plan import Planner, Target, closure
 from amber_ray.core.state import events as ev
-from amber_ray.errors import AmberError, Unavailable
+from amber_ray.errors import AmberError, DamagedRecord, StoreError, Unavailable
 from amber_ray.fabric.shard.context import ShardContext
 from amber_ray.fabric.shard.records import Record
 from amber_ray.fabric.shard.tallies import Tallies
@@ -546,13 +546,16 @@ class RequestTable:
         return record.reply(self._progress(record), self._context.changes, full=True)
 
     async def _recall(self, id: str) -> Record | None:
-        """The record of a request that is remembered, or in the journal. Raises `StoreError`."""
+        """The record of a request that is remembered, or in the journal.
+
+        Raises `DamagedRecord`, and `StoreError` if it can't be read now.
+        """
         if id in self._records:
             return self._records[id]
         data = await self._journal.read(f"{id}.{self._context.shard}")
         if id in self._records or data is None:
             return self._records.get(id)  # it may have been asked for while the journal was read
-        record = Record.from_json({**data, "id": id})
+        record = _understood(data, id)
         if record.state == "running":
             # Its end could not be journaled, and the record has been forgotten since.
             await self._go_on(record, data)
@@ -602,13 +605,21 @@ class RequestTable:
     async def standing(self, ids: Sequence[str], counted: Collection[str]) -> dict[str, Standing]:
         """How this shard's parts of requests stand, of those that it knows: remembered, or in the journal.
 
-        Of one that runs, answers are counted only if it is among `counted`. Raises `StoreError`.
+        Of one that runs, answers are counted only if it is among `counted`. Each stands for itself: one whose
+        record can't be read now may still run, and one whose record is damaged is not known any more.
         """
         found: dict[str, Standing] = {}
         for id in ids:
-            record = await self._recall(id)
-            if record is not None:
-                found[id] = record.standing(count=record.state != "running" or id in counted)
+            try:
+                record = await self._recall(id)
+            except DamagedRecord as error:
+                log.error("what became of it is lost: %s", error, extra={"id": id})
+            except StoreError as error:
+                log.warning("it is not known how it stands: %s", error, extra={"id": id})
+                found[id] = Standing("running", 0.0, (), 0, 0)
+            else:
+                if record is not None:
+                    found[id] = record.standing(count=record.state != "running" or id in counted)
         return found
 
     async def told(self, tenant: str | None, after: Place | None, most: int) -> Told[RequestInfo]:
@@ -650,7 +661,12 @@ class RequestTable:
             # Requests of shards that no longer exist are taken over by the first.
             owner = int(home) if int(home) < self._settings.shards else 0
             if owner == self._context.shard and id not in self._records:
-                await self._go_on(Record.from_json({**data, "id": id}), data)
+                try:
+                    record = _understood(data, id)
+                except DamagedRecord as error:
+                    log.error("the request can't be resumed: %s", error, extra={"id": id})
+                else:
+                    await self._go_on(record, data)
 
     async def _go_on(self, record: Record, data: Mapping[str, Any]) -> None:
         """Begin a journaled request again; one that can't be is remembered as failed."""
@@ -757,6 +773,14 @@ class RequestTable:
             record.readers.discard(session)
             if record.interest.pop(session, None) is not None:
                 self._drop_unwanted(record)
+
+
+def _understood(data: Mapping[str, Any], id: str) -> Record:
+    """A record on paper. Raises `DamagedRecord` for JSON that is none."""
+    try:
+        return Record.from_json({**data, "id": id})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise DamagedRecord(f"the record of request {id!r} is not understood: {error!r}") from error
 
 
 def _registry_of(part: PlanPart) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.units import Asset
 from amber_ray.core.state import events as ev
-from amber_ray.errors import StoreError, Unavailable
+from amber_ray.errors import DamagedRecord, StoreError, Unavailable
 from amber_ray.fabric.shard.requests import PLACES_BYTES, SESSION_SECONDS, RequestTable
 from amber_ray.fabric.transport.messages import (
     OWN,
@@ -181,6 +182,40 @@ def test_an_end_that_could_not_be_journaled_is_found_out_when_somebody_asks() ->
         assert reply is not None
         assert reply.state == "running"
         assert live(bench) == {"r"}
+
+    run(story())
+
+
+def test_one_record_that_can_not_be_read_says_nothing_of_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def story() -> None:
+        first = Bench()
+        await ask(table(first), *(submission(id, BODY) for id in "abcd"))
+        first.journal.records["d.0"] = json.dumps({"id": "d.0", "state": "running", "targets": 3})
+        second, third = Bench(), Bench()
+        second.journal.records = first.journal.records
+        await table(second).resume(code_of(OLD))
+        assert live(second) == {"a", "b", "c"}  # the process starts
+        assert "the record of request 'd' is not understood" in caplog.text
+
+        made, plain = table(third), third.journal.read
+        await made.resume(code_of(OLD))
+        third.journal.records = first.journal.records
+
+        async def read(name: str) -> Mapping[str, Any] | None:
+            if name == "b.0":
+                raise StoreError("b.0 can't be read now")
+            if name == "c.0":
+                raise DamagedRecord("c.0 is no JSON")
+            return await plain(name)
+
+        third.journal.read = read  # type: ignore[method-assign]
+        told = await made.standing("abcd", ())
+        assert [(id, one.state, one.created > 0) for id, one in told.items()] == [
+            ("a", "running", True),
+            ("b", "running", False),  # it may go on: nobody is told that it is lost
+        ]
 
     run(story())
 
