@@ -233,7 +233,8 @@ function picture(part, track, context, view, colours, late) {
   const scaled = `${want} ${track.low} ${track.high} ${colours.dark}`;
   const stale = part.scaled !== scaled;
   if (stale && !late) {
-    part.bitmap = painted(part, want, track, colours.dark, part.bitmap);
+    part.bitmap?.close();
+    part.bitmap = painted(part, want, track, colours.dark);
     part.scaled = scaled;
   }
   if (part.bitmap) {
@@ -243,11 +244,8 @@ function picture(part, track, context, view, colours, late) {
   return stale && late;
 }
 
-function painted(part, wide, track, dark, old) {
-  const canvas = old ?? document.createElement("canvas");
-  const high = part.columns;
-  canvas.width = wide;
-  canvas.height = high;
+function painted(part, wide, track, dark) {
+  const high = part.columns, canvas = new OffscreenCanvas(wide, high);
   const context = canvas.getContext("2d");
   const image = context.createImageData(wide, high), pixels = new Uint32Array(image.data.buffer);
   const colour = palette(part, track, dark), sums = new Float64Array(high);
@@ -258,7 +256,7 @@ function painted(part, wide, track, dark, old) {
     for (let y = 0; y < high; y++) pixels[(high - 1 - y) * wide + x] = colour[(sums[y] / (last - first)) | 0];
   }
   context.putImageData(image, 0, 0);
-  return canvas;
+  return canvas.transferToImageBitmap();
 }
 
 // A colour for each byte: from the part's own range of numbers to the track's.

@@ -12,10 +12,10 @@ const RUN = 15; // windows in one question
 const KEYS = 100; // values in one answer, at most
 const FIRST = 4; // and of a track of which nobody knows how large its values are
 const ANSWER = 8e6; // bytes of an answer, about
-const VIEW = 48e6; // bytes of values that are loaded for one view of a track; for a longer time one has to zoom in
+const VIEW = 40e6; // bytes of values that are loaded for one view of a track; for a longer time one has to zoom in
 const GATHER = 60; // ms that keys wait for others, so that a hundred events are one question
 const AGAIN = 2500; // ms until work of others is looked at again
-const PIXELS = 6e6; // of pictures, four bytes each
+const PIXELS = 4e6; // of pictures, four bytes each
 const HERE = new Set(["hot", "kept", "cold"]);
 
 // `feature@version?param=value&other.param=value`, as it stands in the address.

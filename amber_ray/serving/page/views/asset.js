@@ -13,7 +13,7 @@ import { draw, heightOf } from "../tracks/drawing.js";
 import { Memory, Track, parse, write } from "../tracks/loading.js";
 import { Panel } from "../tracks/panel.js";
 
-const HELD = 64 * 1024 * 1024; // bytes of values that a view holds
+const HELD = 40 * 1024 * 1024; // bytes of values that a view holds
 const TOLD = 300; // ms after the last change until the address is told
 const FIRST = ["shot_picture", "shots", "brightness", "faces", "speech", "text", "transcript", "spectrogram", "motion", "sound_events"];
 const CHOSEN = 4; // tracks of a view that nobody has chosen any for
