@@ -71,7 +71,8 @@ export class Memory {
     this.held += unit.bytes;
     this.units.add(unit);
     if (this.held <= this.most) return;
-    const idle = [...this.units].filter((one) => one.seen < this.turn - 1 && one !== unit).sort((a, b) => a.seen - b.seen);
+    const away = ({ track, start, end }) => end <= track.view[0] || start >= track.view[1];
+    const idle = [...this.units].filter((one) => one !== unit && away(one)).sort((a, b) => a.seen - b.seen);
     for (const one of idle) {
       if (this.held <= this.most * 0.8) break;
       this.drop(one);
