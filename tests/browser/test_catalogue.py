@@ -103,3 +103,22 @@ def test_what_is_computed_for_many_is_cancelled(site: Site, page: Any, films: st
     page.get_by_role("status").get_by_text("cancelled").wait_for()
     with site.client() as client:
         site.server.until(lambda: client.get("/v1/requests?state=running").json()["requests"] == [])
+
+
+def test_pictures_that_were_scrolled_past_are_not_made(site: Site, page: Any) -> None:
+    def asked(state: str) -> set[str]:
+        with site.client() as client:
+            found = client.get("/v1/requests", params={"state": state, "limit": 1000}).json()["requests"]
+        return {one["id"] for one in found if one["features"] == ["thumbnail"]}
+
+    site.server.clear()
+    with site.client() as client:  # all CPUs are taken
+        body = {"features": ["gated"], "assets": [{"uri": str(path)} for path in site.films.values()]}
+        holding = client.post("/v1/compute", json=body, headers={"Prefer": "wait=0"}).json()["id"]
+        page.goto("/#/catalogue?at=30000")
+        page.get_by_text("film-030000.mp4", exact=True).wait_for()
+        site.server.until(lambda: asked("running"))
+        waiting = asked("running")
+        page.get_by_role("listbox", name="Assets").evaluate("node => { node.scrollTop += 100000 }")
+        site.server.until(lambda: waiting <= asked("cancelled"))
+        client.delete(f"/v1/requests/{holding}").raise_for_status()

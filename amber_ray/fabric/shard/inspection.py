@@ -266,8 +266,10 @@ def _on_the_way(ledger: Ledger, now: float) -> dict[str, float]:
     counts: collections.Counter[tuple[str, int, str, str]] = collections.Counter()
     since: dict[tuple[str, int, str, str], float] = {}
     for entry in ledger.entries.values():
+        if entry.state not in WAITS_FOR:
+            continue
         step, tier = entry.step, entry.rank[0]
-        if entry.state not in WAITS_FOR or tier < 0 or step.home != ledger.shard:
+        if tier < 0 or step.home != ledger.shard:
             continue
         what = "retry" if entry.paused else WAITS_FOR[entry.state]
         group = (what, tier, step.recipe.feature, entry.tenant)
