@@ -1,6 +1,7 @@
 """`amber demo`: a server, two clips of a real film, every built-in feature, twice.
 
 Serves in a process of its own, asks over HTTP, and leaves images and the store behind to try things with.
+With `--serve` the server stays up, over what the last demo has stored, to look at the film in a browser.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from amber_ray.cli.overview import overview
+from amber_ray.cli.serve import stopping
 from amber_ray.cli.summary import summary
 from amber_ray.cli.terminal import cell, console, note, say, seconds, table
 from amber_ray.client.address import connect
@@ -33,6 +35,11 @@ CREDIT = "Big Buck Bunny, (c) copyright 2008, Blender Foundation / www.bigbuckbu
 START_SECONDS = 180.0
 STOP_SECONDS = 60.0
 MOST_SECONDS = 900.0
+OUT = "./demo-out"
+PORT = 8000
+"""Where the server is that stays up: one that a person types, and that the next demo tells of."""
+TRACKS = "shots,brightness,motion,loudness,text,faces,thumbnail"
+"""What the page shows of the film at first, under the player."""
 
 
 def run(args: argparse.Namespace) -> int:
@@ -40,13 +47,14 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     store = out / "store"
-    if (store / "values").is_dir():
+    if (store / "values").is_dir() and not args.serve:
         shutil.rmtree(store)  # An earlier demo's: this one is to compute again.
     for path in CLIPS:
         say(f"clip     {path.name}: {CREDIT}")
     say("starting a server (its log is in " + str(out / "serve.log") + ")")
     began = time.monotonic()
-    with served(store, out / "serve.log", args.port) as url, connect(url) as client:
+    port = args.port if args.port is not None else PORT if args.serve else 0
+    with served(store, out / "serve.log", port) as (url, server), connect(url) as client:
         say(f"serving  {url}, ready after {seconds(time.monotonic() - began)}")
         features = [i.name for i in client.features() if i.store == "parquet"]
         say(f"asking   for all {len(features)} features that are kept, of both clips")
@@ -62,10 +70,26 @@ def run(args: argparse.Namespace) -> int:
         say(f"again    {seconds(total)} for everything; {cached} of {len(first.rows)} values were there")
         for path in _images(first, out):
             say(f"wrote    {path}")
-    _next_steps(out)
+        view = f"#/assets/{client.assets(ASKED[0]).items[0].id}?tracks={TRACKS}"
+        if args.serve:
+            say(f"look at  {url}/{view}    (Ctrl-C ends the server)")
+            _until_told(server, out / "serve.log")
+    _next_steps(out, view)
     for (feature, _), failure in first.failures.items():
         note(f"amber: {feature} failed: {failure.message}")
     return 1 if first.failures else 0
+
+
+def _until_told(server: subprocess.Popen[str], log: Path) -> None:
+    """Wait for SIGINT or SIGTERM.
+
+    Raises:
+        Unavailable: the server has ended by itself.
+    """
+    with stopping() as stop:
+        while not stop.wait(1.0):
+            if server.poll() is not None:
+                raise Unavailable(f"the server has ended by itself: {_last_words(log)}")
 
 
 def _again(client: Client, feature: str) -> tuple[float, int]:
@@ -114,7 +138,7 @@ def _images(results: Results, out: Path) -> Iterator[Path]:
             yield path
 
 
-def _next_steps(out: Path) -> None:
+def _next_steps(out: Path, view: str) -> None:
     """Commands that work when pasted where the demo was run."""
     script = Path(sys.prefix) / "bin" / "amber"
     amber = f"{_shown(Path(sys.executable))} -m amber_ray.cli"
@@ -127,7 +151,8 @@ def _next_steps(out: Path) -> None:
     say(f"  {amber} get shots,text {first} --store {store}    # reads what was just computed")
     say(f"  {amber} get speech,sound_events {first} --store {store} --format json")
     say(f"  {amber} graph match_cuts")
-    say(f"  {amber} serve --media-root {_shown(CLIPS[0].parent)} --store {store}    # and open its URL")
+    serve = f"{amber} demo --serve" + ("" if out == Path(OUT) else f" --out {_shown(out)}")
+    say(f"  {serve}    # keeps the server up, to look at the film: http://127.0.0.1:{PORT}/{view}")
 
 
 def _shown(path: Path) -> str:
@@ -137,24 +162,17 @@ def _shown(path: Path) -> str:
 
 
 @contextmanager
-def served(store: Path, log: Path, port: int = 0) -> Iterator[str]:
-    """A server of the samples in a process of its own, stopped (as by Ctrl-C) at the end; its URL."""
+def served(store: Path, log: Path, port: int = 0) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """A server of the samples in a process of its own, stopped (as by Ctrl-C) at the end; its URL, and it."""
     command = [sys.executable, "-m", "amber_ray.cli", "serve"]
-    command += [
-        "--media-root",
-        str(CLIPS[0].parent),
-        "--store",
-        str(store),
-        "--port",
-        str(port or 0),
-    ]
+    command += ["--media-root", str(CLIPS[0].parent), "--store", str(store), "--port", str(port)]
     with log.open("wb") as errors:
         # A session of its own, so that Ctrl-C here is not also delivered there: this process stops it.
         server = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
         )
         try:
-            yield _url(server, log)
+            yield _url(server, log), server
         finally:
             server.send_signal(signal.SIGINT)
             try:
@@ -174,6 +192,10 @@ def _url(server: subprocess.Popen[str], log: Path) -> str:
     words = lines[0].split() if lines else []
     url = next((word for word in words if word.startswith("http")), None)
     if url is None:
-        said = log.read_text(errors="replace").strip().splitlines()
-        raise Unavailable(f"the server did not come up: {said[-1] if said else f'see {log}'}")
+        raise Unavailable(f"the server did not come up: {_last_words(log)}")
     return url
+
+
+def _last_words(log: Path) -> str:
+    said = log.read_text(errors="replace").strip().splitlines()
+    return said[-1] if said else f"see {log}"

@@ -333,7 +333,10 @@ def build() -> Parser:
         commands, "demo", "serve, compute features of a sample clip, and show what was cached", "demo:run"
     )
     demo.add_argument("--out", default="./demo-out", metavar="DIR", help="where images and the store go")
-    demo.add_argument("--port", type=_port, default=0, help="the server's port (default: a free one)")
+    demo.add_argument("--port", type=_port, help="the server's port (default: a free one; 8000 with --serve)")
+    demo.add_argument(
+        "--serve", action="store_true", help="keep what the last demo stored, and the server up until Ctrl-C"
+    )
     return parser
 
 
