@@ -31,6 +31,7 @@ import numpy as np
 from amber_ray import errors
 from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.model import asked
+from amber_ray.core.model.absent import no_asset, nothing_at
 from amber_ray.core.model.asked import REQUESTS, RequestInfo, checked_state, info_of
 from amber_ray.core.model.audit import AUDIT, EVERY_LINE, AuditFilter, AuditLine, Change, actor, line
 from amber_ray.core.model.audit import PLACE as AUDIT_PLACE
@@ -92,7 +93,6 @@ from amber_ray.errors import (
     AmberError,
     FeatureError,
     MediaNotFound,
-    UnknownAsset,
     UnknownFeature,
     UnknownKey,
     UnknownRequest,
@@ -293,7 +293,7 @@ class MemoryService:
         """The gate of one feature's steps."""
         return self._gates.setdefault(feature, Gate(self.go_on))
 
-    def asset(self, uri: str) -> Asset:
+    def media_at(self, uri: str) -> Asset:
         """What is at a URI, a film unless it is called `.png`. Raises `MediaNotFound`."""
         if "missing" in uri:
             raise MediaNotFound(f"nothing is at {uri!r}")
@@ -350,7 +350,7 @@ class MemoryService:
         self._ask("upload", media_type)
         body = b"".join([chunk async for chunk in chunks])
         self.uploads.append((body, media_type))
-        asset = replace(self.asset("upload"), id=digest(repr(body)), bytes=len(body))
+        asset = replace(self.media_at("upload"), id=digest(repr(body)), bytes=len(body))
         uri = f"{UPLOADS}{uploads_of(actor().tenant)}{asset.id}"
         self.known[asset.id] = asset = replace(asset, uri=uri, media_type=media_type or asset.media_type)
         self.places[asset.uri] = asset
@@ -365,7 +365,7 @@ class MemoryService:
         shows = AssetFilter(tenant=tenant).shows
         of_it = [one for one in self.places.values() if one.id == asset and shows(one.uri, UPLOADS)]
         if not of_it:
-            raise UnknownAsset(f"there is no asset {asset!r}")
+            raise no_asset(asset)
         place = of_it[-1]
         content = self.contents.get(asset) or (place.uri.encode() * place.bytes)[: place.bytes]
         name = name_of(place.uri)
@@ -378,12 +378,25 @@ class MemoryService:
         self._ask("list_assets", (only, limit, cursor))
         return list_assets(self.places.values(), only, limit, cursor, UPLOADS)
 
+    async def asset(self, id: str, tenant: str | None = None) -> Asset:
+        self._ask("asset", id)
+        return self._find(AssetRef(id=id, tenant=tenant))
+
+    def _shows(self, asset: Asset, tenant: str | None, *more: Asset) -> bool:
+        only, places = AssetFilter(tenant=tenant), (*self.places.values(), *more)
+        return any(one.id == asset.id and only.shows(one.uri, UPLOADS) for one in places)
+
     def _find(self, ref: AssetRef) -> Asset:
         if ref.id is not None:
-            if ref.id not in self.known:
-                raise UnknownAsset(f"there is no asset {ref.id!r}")
+            if ref.id not in self.known or not self._shows(self.known[ref.id], ref.tenant):
+                raise no_asset(ref.id)
             return self.known[ref.id]
-        asset = self.asset(ref.uri or "")
+        sent = self.places.get(ref.uri or "")
+        if sent is not None and sent.uri.startswith(UPLOADS):
+            if not self._shows(sent, ref.tenant):
+                raise nothing_at(sent.uri)
+            return sent
+        asset = self.media_at(ref.uri or "")
         self.known[asset.id] = self.places[asset.uri] = asset
         return asset
 
@@ -910,6 +923,11 @@ class MemoryService:
         words = f"no value is stored under {key!r}"
         unknown = Failure("system", "UnknownKey", words, "", key, "", UnknownKey.status)
         return AbsentValue(key, self.failed.get(key, unknown))
+
+    async def shown(self, keys: Sequence[str], tenant: str) -> frozenset[str]:
+        self._ask("shown", (tuple(keys), tenant))
+        mine = {asset.id for asset in self.places.values() if self._shows(asset, tenant)}
+        return frozenset(key for key in keys if key in self.kept and mine.issuperset(self.told(key).assets))
 
     async def list_values(
         self,

@@ -1992,6 +1992,33 @@ class ServiceContract:
             await scene.service.add_asset(scene.nothing())
 
     @case
+    async def test_what_another_tenant_has_uploaded_is_not_there(self, scene: Scene) -> None:
+        service, mine, other = scene.service, scene.tenant, "nobody"
+        [picture] = scene.pictures(1)
+        content = scene.content(picture) + b" and more"  # else it would be in the media roots, too
+
+        async def chunks() -> Any:
+            yield content
+
+        asset = await service.upload(chunks(), "image/png")
+        asked = ComputeRequest(("label",), (AssetRef(id=asset.id),), tenant=mine)
+        [result] = (await done(service, asked)).results
+        assert (await service.asset(asset.id)).id == asset.id
+        assert await service.shown([result.key, "0" * 32], mine) == await service.shown([result.key], other)
+        assert await service.shown([result.key], other) == frozenset()
+        with pytest.raises(errors.UnknownAsset, match="register its URI first"):
+            await service.asset(asset.id, other)
+        for ref in (AssetRef(id=asset.id, tenant=other), AssetRef(uri=asset.uri, tenant=other)):
+            view = await service.compute(dataclasses.replace(asked, assets=(ref,)), WAIT)
+            [failed] = view.failed_assets
+            assert failed.failure.type in ("UnknownAsset", "MediaNotFound"), failed
+        # What lies in the media roots is everybody's.
+        there = await service.add_asset(picture)
+        [known] = (await done(service, scene.ask("label", picture))).results
+        assert (await service.asset(there.id, other)).id == there.id
+        assert await service.shown([known.key], other) == {known.key}
+
+    @case
     async def test_an_upload_is_an_asset(self, scene: Scene) -> None:
         [picture] = scene.pictures(1)
         content = scene.content(picture)

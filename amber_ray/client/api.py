@@ -22,7 +22,6 @@ from amber_ray.client.names import (
     AssetLike,
     CallbackLike,
     FeatureLike,
-    asset_name,
     asset_ref,
     feature_names,
     named_assets,
@@ -556,11 +555,11 @@ class AsyncClient:
         name = None if feature is None else feature_names(feature)[0]
         return await self.service.purge(asset=id, feature=name, version=version)
 
-    async def asset(self, uri: str | os.PathLike[str]) -> Asset:
-        """Identify and probe the media at a path or URI."""
-        ref = asset_ref(uri)
+    async def asset(self, asset: AssetLike) -> Asset:
+        """Identify and probe the media at a path or URI, or tell what is known of an id."""
+        ref = asset_ref(asset)
         if ref.uri is None:
-            raise BadRequest(f"{asset_name(uri)} is an asset's id already; give a path or a URI")
+            return await self.service.asset(ref.id or "")
         return await self.service.add_asset(ref.uri)
 
     async def upload(self, path: str | os.PathLike[str], media_type: str | None = None) -> Asset:

@@ -177,6 +177,10 @@ class HttpService:
         data = await self._json("GET", "/v1/assets", params=query)
         return pages.decode_page("assets", data, views.decode_asset)
 
+    async def asset(self, id: str, tenant: str | None = None) -> Asset:
+        """`GET /v1/assets/{id}`; the tenant is the token's."""
+        return views.decode_asset(await self._json("GET", f"/v1/assets/{quote(id, safe='')}"))
+
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """`POST /v1/assets` with a raw body; sent once, since a stream can't be sent again."""
         headers = {"Content-Type": media_type or "application/octet-stream"}
@@ -338,6 +342,10 @@ class HttpService:
             raise value_stream.BrokenOff(_reason(error)) from error
         finally:
             await response.aclose()
+
+    async def shown(self, keys: Sequence[str], tenant: str) -> frozenset[str]:
+        """All: of what its token may not be told the server says that it is not there."""
+        return frozenset(keys)
 
     async def list_values(
         self,

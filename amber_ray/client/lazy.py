@@ -191,6 +191,10 @@ class LazyService:
         """See `Service.list_assets`."""
         return await self._asked(lambda service: service.list_assets(only, limit, cursor))
 
+    async def asset(self, id: str, tenant: str | None = None) -> Asset:
+        """See `Service.asset`."""
+        return await self._asked(lambda service: service.asset(id, tenant))
+
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """See `Service.upload`."""
         return await (await self._started()).upload(chunks, media_type)
@@ -282,6 +286,10 @@ class LazyService:
         async with self._reading() as reader, aclosing(reader.values(keys)) as batches:
             async for batch in batches:
                 yield batch
+
+    async def shown(self, keys: Sequence[str], tenant: str) -> frozenset[str]:
+        """See `Service.shown`."""
+        return await self._asked(lambda service: service.shown(keys, tenant))
 
     async def list_values(
         self,

@@ -24,11 +24,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeVar
 
+from amber_ray.core.model.absent import no_asset
 from amber_ray.core.model.naming import name_of
 from amber_ray.core.model.pages import AssetFilter, Page, checked_filter, checked_limit
 from amber_ray.core.model.service import MediaPiece, media_span
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import AmberError, MediaChanged, MediaError, StoreError, TooLarge, UnknownAsset
+from amber_ray.errors import AmberError, MediaChanged, MediaError, StoreError, TooLarge
 from amber_ray.media.facts import Facts, facts
 from amber_ray.media.locate import Location, Locator, signature_of
 from amber_ray.media.mounts import is_local
@@ -276,16 +277,23 @@ class Catalogue:
         held = [asset for asset in list(self._unwritten.values()) if asset.id == id]
         return places + [asset for asset in held if asset.uri not in written]
 
-    def get(self, id: str) -> Asset:
-        """The asset with that id, at a place where its content still is.
+    def shows(self, uri: str, tenant: str | None) -> bool:
+        """Whether a tenant may know what is at a place: it may not if others have uploaded it; None may."""
+        return AssetFilter(tenant=tenant).shows(uri, self._uploads.root.rstrip("/") + "/")
+
+    def shown(self, id: str, tenant: str) -> bool:
+        """Whether an asset is known, and not by other tenants' uploads alone."""
+        return any(self.shows(place.uri, tenant) for place in self.places(id))
+
+    def get(self, id: str, tenant: str | None = None) -> Asset:
+        """The asset with that id, at a place where its content still is; for a tenant see `AssetRef.tenant`.
 
         Where it is nowhere to be found any more the asset is given all the same, since its values can be
         read without it; features that need its bytes then fail with `MediaNotFound`. Raises `UnknownAsset`.
         """
-        places = [record.asset for record in self._packs.of(id)] if _ID.match(id) else []
-        places += [asset for asset in list(self._unwritten.values()) if asset.id == id]
+        places = [place for place in self.places(id) if self.shows(place.uri, tenant)]
         if not places:
-            raise _unknown(id)
+            raise no_asset(id)
         for place in reversed(places):
             try:
                 asset = self.add(place.uri)
@@ -315,11 +323,9 @@ class Catalogue:
             last = self._played.get((id, tenant))
         if last is not None and self._signature_at(last.uri) == last.signature:
             return last
-        shows = AssetFilter(tenant=tenant).shows
-        uploads = self._uploads.root.rstrip("/") + "/"
-        places = [place for place in self.places(id) if shows(place.uri, uploads)]
+        places = [place for place in self.places(id) if self.shows(place.uri, tenant)]
         if not places:
-            raise _unknown(id)
+            raise no_asset(id)
         why: AmberError | None = None
         for place in reversed(places):
             try:
@@ -487,10 +493,6 @@ class Catalogue:
         while chunk := file.read(CHUNK):
             digest.update(chunk)
         return digest.hexdigest()
-
-
-def _unknown(id: str) -> UnknownAsset:
-    return UnknownAsset(f"no asset has the id {id[:64]!r}; register its URI first")
 
 
 @contextlib.contextmanager

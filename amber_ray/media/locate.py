@@ -16,8 +16,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from amber_ray.core.model.absent import nothing_at
 from amber_ray.core.model.naming import plain
-from amber_ray.errors import BadRequest, Forbidden, MediaError, MediaNotFound, SystemFault
+from amber_ray.errors import BadRequest, Forbidden, MediaError, SystemFault
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:")
 _LOCAL_HOSTS = ("", "localhost")
@@ -146,7 +147,7 @@ class Locator:
         try:
             real = os.path.realpath(path)
         except (OSError, ValueError) as error:
-            raise MediaNotFound(f"there is no media at {uri!r}") from error
+            raise nothing_at(uri) from error
         if not any(real == root or real.startswith(root.rstrip("/") + "/") for root in self.roots):
             raise Forbidden(
                 f"{uri!r} is outside the media roots; "
@@ -161,7 +162,7 @@ class Locator:
         except PermissionError as error:
             raise Forbidden(f"{uri!r} can't be read: permission denied") from error
         except OSError as error:
-            raise MediaNotFound(f"there is no media at {uri!r}") from error
+            raise nothing_at(uri) from error
         if stat.S_ISDIR(status.st_mode):
             raise MediaError(f"{uri!r} is a directory; name one media file (amber backfill takes folders)")
         if not stat.S_ISREG(status.st_mode):
@@ -238,7 +239,7 @@ def _remote_info(url: str, shown: str) -> Mapping[str, Any]:
         filesystem.invalidate_cache()
         info: Mapping[str, Any] = filesystem.info(path)
     except FileNotFoundError as error:
-        raise MediaNotFound(f"there is no media at {shown!r}") from error
+        raise nothing_at(shown) from error
     except PermissionError as error:
         raise Forbidden(f"{shown!r} can't be read: permission denied") from error
     except (ImportError, ValueError) as error:

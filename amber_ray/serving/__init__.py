@@ -19,6 +19,7 @@ What a request passes, from the outside inwards:
     ├ forms        the file in an uploaded form
     └ presence     hears that a caller hung up, and cancels the call to the service that it waited for;
                    when the server is about to stop, has those who still wait answered in time
+    sight          which assets and values a caller may be told of: no uploads of other tenants
     drain          whether the app is about to end: who is refused then, and when time is up
     console        the socket to the `amber serve` that started the replica: lines of the log, and the end
     app_context    what each handler is given: the service, the settings, the types of values

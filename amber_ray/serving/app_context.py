@@ -14,6 +14,7 @@ from amber_ray.core.values.annotations import ValueType, from_spec, of_value
 from amber_ray.serving.drain import Drain
 from amber_ray.serving.keyring import Keyring
 from amber_ray.serving.media_stream import Streams
+from amber_ray.serving.sight import Sight
 from amber_ray.settings import Settings
 from amber_ray.wire.views import encode_view
 
@@ -30,6 +31,8 @@ class TextRegistrar(Protocol):
 
 class AppContext:
     """One app's service, its settings, its tokens, its end (`drain`), and names for requests (`new_id`).
+
+    `sight` knows which values a caller may be told of.
 
     `registrar` takes features as source text; None where the server takes none. Types of features are kept:
     none changes while a service runs.
@@ -51,6 +54,7 @@ class AppContext:
         self.new_id = new_id
         self.registrar = registrar
         self.streams = Streams()
+        self.sight = Sight(service)
         self._types: dict[str, ValueType | None] = {}
 
     async def know(self, features: Iterable[str]) -> None:

@@ -6,6 +6,7 @@ Must not know: routes, the service.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import functools
 import hashlib
 import json
@@ -22,6 +23,7 @@ from amber_ray.core.model.trace import Span
 from amber_ray.core.model.trust import Caller
 from amber_ray.errors import BadRequest, TooLarge, UnknownRequest
 from amber_ray.serving.presence import ClientGone
+from amber_ray.serving.sight import seen_by
 from amber_ray.settings import Limits
 from amber_ray.wire.compute import REQUEST_ID, decode_request
 from amber_ray.wire.json import describe, loads, quote
@@ -113,7 +115,7 @@ async def compute_request(request: Request, limits: Limits) -> ComputeRequest:
     decode = functools.partial(_decode, body, limits, caller.tenant or "default", trace)
     asked = await asyncio.to_thread(decode) if len(body) > IN_LOOP else decode()
     caller.require_tenant(asked.tenant)
-    return asked
+    return asked if caller.sees_all else dataclasses.replace(asked, assets=seen_by(caller, asked.assets))
 
 
 def _decode(body: bytes, limits: Limits, tenant: str, trace: str) -> ComputeRequest:

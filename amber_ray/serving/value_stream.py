@@ -95,7 +95,7 @@ class ValueStream:
                     raise TooLarge(f"this answer has {sent:,} bytes already: ask for this key in another one")
                 await tell(await anext(self._batches))
         except AmberError as error:
-            await tell([_absent(key, error) for key in self._left])
+            await tell([absent(key, error) for key in self._left])
         await write(rows.ended())
 
 
@@ -176,6 +176,7 @@ class _Pieces:
         return data
 
 
-def _absent(key: str, error: AmberError) -> AbsentValue:
+def absent(key: str, error: AmberError) -> AbsentValue:
+    """Return that a key has no value by reason of an error."""
     name = type(error).__name__
     return AbsentValue(key, Failure("system", name, str(error), "", key, "", error.status))

@@ -305,7 +305,7 @@ class MemoryScene(LoopScene):
         return uri.encode() * 10
 
     def id_of(self, uri: str) -> str:
-        return self._double.asset(uri).id
+        return self._double.media_at(uri).id
 
     def close(self, feature: str) -> None:
         self._double.gate_of(feature).clear()

@@ -436,6 +436,9 @@ class SimulatedService(Service):
     ) -> Page[Asset]:
         return await self._ask(lambda engine: engine.list_assets(only, limit, cursor))
 
+    async def asset(self, id: str, tenant: str | None = None) -> Asset:
+        return await self._ask(lambda engine: engine.asset(id, tenant))
+
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         return await self._ask(lambda engine: engine.upload(chunks, media_type))
 
@@ -514,6 +517,9 @@ class SimulatedService(Service):
             batch = await self._ask(functools.partial(_first_batch, left))
             yield batch
             left = left[len(batch) :]
+
+    async def shown(self, keys: Sequence[str], tenant: str) -> frozenset[str]:
+        return await self._ask(lambda engine: engine.shown(keys, tenant))
 
     async def list_values(
         self,

@@ -16,7 +16,10 @@ from tests.unit.cli.test_export import StoredService
 from tests.unit.gated_service import GatedService
 
 ONE = "it is one object, which shares its memory with no other"
-BY_TOKEN = {"test_an_event_of_another_tenant_is_of_what_no_demand_covers": "the tenant is the token's"}
+BY_TOKEN = {
+    "test_what_another_tenant_has_uploaded_is_not_there": "the tenant is the token's",
+    "test_an_event_of_another_tenant_is_of_what_no_demand_covers": "the tenant is the token's",
+}
 SEES_TO_NOTHING = {"test_a_demand_becomes_true_and_asks_for_each_asset_once": "nobody sees to demands in it"}
 NO_STORE = "what it has ends with its process"
 BY_ANOTHER = {

@@ -375,9 +375,9 @@ class FolderAssets(SimAssets):
         super().__init__(world, process)
         self._folder = world
 
-    def at_hand(self, uri: str) -> Asset | None:
+    def at_hand(self, uri: str, tenant: str | None = None) -> Asset | None:
         """See `Assets.at_hand`."""
-        return None if uri.startswith(FOLDER) else super().at_hand(uri)
+        return None if uri.startswith(FOLDER) else super().at_hand(uri, tenant)
 
     def _resolve(self, ref: AssetRef) -> Asset | AmberError:
         if ref.uri is None or not ref.uri.startswith(FOLDER):

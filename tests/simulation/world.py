@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.ledger.ledger import EXPANDED_AT_ONCE
+from amber_ray.core.model.absent import no_asset
 from amber_ray.core.model.audit import Change
 from amber_ray.core.model.pages import AssetFilter, Page, list_assets
 from amber_ray.core.model.request import AssetRef
@@ -26,7 +27,7 @@ from amber_ray.core.model.trace import Span, TraceContext, Tracer
 from amber_ray.core.model.units import Asset, Collection
 from amber_ray.core.planning.plan import Planner
 from amber_ray.core.state.entry import State
-from amber_ray.errors import AmberError, Forbidden, MediaNotFound, StoreError, UnknownAsset
+from amber_ray.errors import AmberError, Forbidden, MediaNotFound, StoreError
 from amber_ray.fabric.engine import ports as engine_ports
 from amber_ray.fabric.engine.engine import Engine
 from amber_ray.fabric.shard.ports import CallFailed, Demands, Fault, Ports, Stewards
@@ -645,11 +646,12 @@ class SimAssets:
         self._known: set[str] = set()
         self._name = process.name
 
-    def at_hand(self, uri: str) -> Asset | None:
+    def at_hand(self, uri: str, tenant: str | None = None) -> Asset | None:
         """See `Assets.at_hand`."""
         asset = self._world.media.at(uri)
         slow = self._world.draws.unit("not at hand", uri) < 0.3
-        return asset if uri in self._known and not slow else None
+        seen = asset is not None and self._shows(asset, tenant)
+        return asset if uri in self._known and seen and not slow else None
 
     async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
         """See `Assets.resolve`."""
@@ -658,8 +660,8 @@ class SimAssets:
 
     def _resolve(self, ref: AssetRef) -> Asset | AmberError:
         asset = self._world.media.by_id(ref.id) if ref.id else self._world.media.at(ref.uri or "")
-        if asset is None:
-            return UnknownAsset("no such asset") if ref.id else MediaNotFound(f"there is no {ref.uri}")
+        if asset is None or not self._shows(asset, ref.tenant):
+            return no_asset(ref.id) if ref.id else MediaNotFound(f"there is no {ref.uri}")
         self._known.add(asset.uri)
         self._world.places[asset.uri] = asset
         return asset
@@ -679,6 +681,18 @@ class SimAssets:
     async def places(self, ids: Sequence[str]) -> list[Asset]:
         """See `Assets.places`."""
         return [asset for id in ids for asset in self._world.places.values() if asset.id == id]
+
+    async def shown(self, ids: Sequence[str], tenant: str) -> frozenset[str]:
+        """See `Assets.shown`."""
+        known = {asset.id: asset for asset in self._world.places.values()}
+        return frozenset(id for id in ids if id in known and self._shows(known[id], tenant))
+
+    def _shows(self, asset: Asset, tenant: str | None) -> bool:
+        if tenant is None:
+            return True
+        places = (*self._world.places.values(), asset)
+        only = AssetFilter(tenant=tenant)
+        return any(one.id == asset.id and only.shows(one.uri, UPLOADS) for one in places)
 
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         """See `Assets.page`."""

@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from amber_ray.core.model.absent import no_asset, nothing_at
 from amber_ray.core.model.request import AssetRef, ComputeRequest, Failure, RequestView
 from amber_ray.core.model.service import AbsentValue, Answered, FeatureInfo, StoredValue
 from amber_ray.core.model.units import Asset
 from amber_ray.core.values.annotations import Array, Bytes, Json, Scalar
-from amber_ray.errors import MediaNotFound, UnknownAsset, UnknownKey
+from amber_ray.errors import MediaNotFound, UnknownKey
 from tests.memory_service import UPLOADS, Call, Held, Made, MemoryService, digest, info
 
 __all__ = ["JPEG", "GatedService", "digest"]
@@ -93,19 +94,22 @@ class GatedService(MemoryService):
     def inline(self, feature: str) -> bool:
         return super().inline(feature) and feature not in self.large
 
-    def asset(self, uri: str) -> Asset:
+    def media_at(self, uri: str) -> Asset:
         if uri not in self.assets:
             raise MediaNotFound(f"nothing is at {uri}")
         return self.assets[uri]
 
     def _find(self, ref: AssetRef) -> Asset:
         if ref.uri is not None:
-            self.places[ref.uri] = found = self.asset(ref.uri)
+            found = self.media_at(ref.uri)
+            if not self._shows(found, ref.tenant, found):
+                raise nothing_at(ref.uri)
+            self.places[ref.uri] = found
             return found
-        found = next((a for a in self.assets.values() if a.id == ref.id), None)
-        if found is None:
-            raise UnknownAsset(f"no asset {ref.id}")
-        return found
+        known = next((a for a in self.assets.values() if a.id == ref.id), None)
+        if known is None or not self._shows(known, ref.tenant, known):
+            raise no_asset(ref.id or "")
+        return known
 
     def refused(self, asset: Asset) -> AssetRef:
         return AssetRef(uri="/resolved" + asset.uri, id=asset.id)

@@ -19,6 +19,7 @@
     demand_stats how demands stand, under such names
     trace        spans: what a request's are, whichever process they are measured in
     audit        who acts, and the lines that say what was changed
+    absent       what is said of what is not there, or not for whoever asks
     trust        who asks, and what they may: scopes, callers, tenants
     service      `Service`, the protocol that engine and clients implement; values, events of a request
 

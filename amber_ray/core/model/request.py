@@ -34,10 +34,14 @@ MISSING: Final = _Missing.MISSING
 
 @dataclass(frozen=True, slots=True)
 class AssetRef:
-    """How a caller names an asset: by `uri` (a path counts) or by the `id` of a known asset."""
+    """How a caller names an asset: by `uri` (a path counts) or by the `id` of a known asset.
+
+    `tenant` is who asks, if it may not see what others have uploaded: for it that is not there.
+    """
 
     uri: str | None = None
     id: str | None = None
+    tenant: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

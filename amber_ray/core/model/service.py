@@ -165,6 +165,13 @@ class Service(Protocol):
         """
         ...
 
+    async def asset(self, id: str, tenant: str | None = None) -> Asset:
+        """The asset with this id, as it is now or was when it was last looked at. Raises `UnknownAsset`.
+
+        With `tenant` what others alone have uploaded is not there; over HTTP it is the token's.
+        """
+        ...
+
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """Keep the bytes under the store and return their asset."""
         ...
@@ -246,6 +253,14 @@ class Service(Protocol):
         are of bounded size, as far as the values before tell how large they are. They come in the order of
         the keys, except that a way in may tell values of another type later. Raises only what concerns all
         keys together, such as a service that can't be reached.
+        """
+        ...
+
+    async def shown(self, keys: Sequence[str], tenant: str) -> frozenset[str]:
+        """Those of the keys whose values a tenant may be told of.
+
+        Not among them are keys without a value, and values of assets that other tenants alone have
+        uploaded. Over HTTP the token's tenant decides.
         """
         ...
 

@@ -271,6 +271,11 @@ class GatewayService:
         page: Page[Asset] = await self._call("list_assets", only, limit, cursor)
         return page
 
+    async def asset(self, id: str, tenant: str | None = None) -> Asset:
+        """See `Service.asset`."""
+        asset: Asset = await self._call("asset", id, tenant)
+        return asset
+
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """See `Service.upload`; in one piece, so for small files. Raises `TooLarge`."""
         data = bytearray()
@@ -363,6 +368,10 @@ class GatewayService:
             yield answers
             told = {answer.key for answer in answers}
             left = [key for key in left if key not in told]
+
+    async def shown(self, keys: Sequence[str], tenant: str) -> frozenset[str]:
+        """See `Service.shown`."""
+        return frozenset(await self._call("shown", list(keys), tenant))
 
     async def list_values(
         self,

@@ -12,6 +12,7 @@ import time
 import uuid
 from collections.abc import AsyncIterable, Callable, Iterator, Sequence
 
+from amber_ray.core.model.absent import nothing_at
 from amber_ray.core.model.audit import AuditFilter, AuditLine, LinePlace, actor
 from amber_ray.core.model.pages import AssetFilter, Page, Told
 from amber_ray.core.model.request import AssetRef
@@ -59,9 +60,10 @@ class CatalogueAssets:
         self._catalogue = catalogue
         self._players = concurrent.futures.ThreadPoolExecutor(PLAYERS, "amber-media")
 
-    def at_hand(self, uri: str) -> Asset | None:
+    def at_hand(self, uri: str, tenant: str | None = None) -> Asset | None:
         """See `Assets.at_hand`: one `stat` of a local file."""
-        return self._catalogue.at_hand(uri)
+        asset = self._catalogue.at_hand(uri)
+        return asset if asset is not None and self._catalogue.shows(asset.uri, tenant) else None
 
     async def resolve(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
         """See `Assets.resolve`; all in one thread."""
@@ -69,11 +71,20 @@ class CatalogueAssets:
 
     def _resolved(self, refs: Sequence[AssetRef]) -> list[Asset | AmberError]:
         found = iter(self._catalogue.add_all([ref.uri or "" for ref in refs if ref.id is None]))
-        return [next(found) if ref.id is None else self._known(ref.id) for ref in refs]
+        return [
+            self._shown(ref, next(found)) if ref.id is None else self._known(ref.id, ref.tenant)
+            for ref in refs
+        ]
 
-    def _known(self, id: str) -> Asset | AmberError:
+    def _shown(self, ref: AssetRef, found: Asset | AmberError) -> Asset | AmberError:
+        """What was found at a URI; of an upload of others, what is said where nothing is."""
+        if isinstance(found, AmberError) or self._catalogue.shows(found.uri, ref.tenant):
+            return found
+        return nothing_at(ref.uri or "")
+
+    def _known(self, id: str, tenant: str | None) -> Asset | AmberError:
         try:
-            return self._catalogue.get(id)
+            return self._catalogue.get(id, tenant)
         except AmberError as error:
             return error
 
@@ -94,6 +105,10 @@ class CatalogueAssets:
     async def places(self, ids: Sequence[str]) -> list[Asset]:
         """See `Assets.places`."""
         return await asyncio.to_thread(lambda: [asset for id in ids for asset in self._catalogue.places(id)])
+
+    async def shown(self, ids: Sequence[str], tenant: str) -> frozenset[str]:
+        """See `Assets.shown`; all in one thread."""
+        return await asyncio.to_thread(lambda: frozenset(i for i in ids if self._catalogue.shown(i, tenant)))
 
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         """See `Assets.page`."""

@@ -247,6 +247,13 @@ class Engine:
         """A page of the assets that are known; see `Service.list_assets`."""
         return await self._ports.assets.page(only, limit, cursor)
 
+    async def asset(self, id: str, tenant: str | None = None) -> Asset:
+        """What is known of an asset; see `Service.asset`."""
+        [found] = await self._ports.assets.resolve([AssetRef(id=id, tenant=tenant)])
+        if isinstance(found, AmberError):
+            raise found
+        return found
+
     async def upload(self, chunks: AsyncIterable[bytes], media_type: str | None = None) -> Asset:
         """Keep the bytes under the store and return their asset. Raises `TooLarge`."""
         limit = self.settings.limits.upload_bytes
@@ -355,6 +362,13 @@ class Engine:
     def values(self, keys: Sequence[str]) -> AsyncGenerator[Sequence[Answered], None]:
         """Each key's value or why it has none, batch after batch; see `Service.values`."""
         return self._reader.values(keys)
+
+    async def shown(self, keys: Sequence[str], tenant: str) -> frozenset[str]:
+        """Of which values a tenant may be told; see `Service.shown`."""
+        told = await self._lineage.told(keys)
+        ids = list(dict.fromkeys(id for one in told.values() for id in one.assets))
+        seen = await self._ports.assets.shown(ids, tenant)
+        return frozenset(key for key, one in told.items() if seen.issuperset(one.assets))
 
     async def list_values(
         self,

@@ -21,12 +21,13 @@ from collections.abc import Collection as SomeOf
 from collections.abc import Iterable, Mapping, Sequence
 
 from amber_ray.core.declare.registry import Registry
+from amber_ray.core.model.absent import no_value
 from amber_ray.core.model.kept import window_of
 from amber_ray.core.model.provenance import ValueInfo, ValueLineage, merged
 from amber_ray.core.model.request import AssetRef
 from amber_ray.core.model.units import Asset, Collection, Segment, Unit
 from amber_ray.core.planning.plan import Planner, Step, few_of, params_of
-from amber_ray.errors import AmberError, TooLarge, UnknownKey
+from amber_ray.errors import AmberError, TooLarge
 from amber_ray.fabric.engine.ports import Assets
 from amber_ray.fabric.engine.shard_client import ShardClient
 from amber_ray.settings import Settings
@@ -58,9 +59,9 @@ class LineageReader:
             asked.update(wanted)
             if len(asked) > MOST:
                 raise TooLarge(f"more than {MOST:,} values are behind {key}; ask for one of its inputs")
-            found |= await self._told(wanted)
+            found |= await self.told(wanted)
             if key not in found:
-                raise UnknownKey(f"no value is stored under {key!r}")
+                raise no_value(key)
             wanted = list(dict.fromkeys(_inputs(found.values()) - asked))
             if not wanted:
                 users = [one for one in found.values() if one.key not in planned and _lacks(one, found)]
@@ -73,7 +74,8 @@ class LineageReader:
         ids = list(dict.fromkeys(id for node in nodes for id in node.assets))
         return ValueLineage(key, nodes, unknown, tuple(await self._assets.places(ids[:PLACES_OF])))
 
-    async def _told(self, keys: Sequence[str]) -> dict[str, ValueInfo]:
+    async def told(self, keys: Sequence[str]) -> dict[str, ValueInfo]:
+        """What is known of those values that are in memory or stored, by key."""
         told = await asyncio.gather(*(shard.call("provenance", keys) for shard in self._shards))
         return merged(one for some in told for one in some)
 

@@ -83,7 +83,9 @@ class RequestPlanner:
             return None
         near: list[Asset] = []
         for ref in refs:
-            asset = None if ref.uri is None or ref.id is not None else self._assets.at_hand(ref.uri)
+            asset = (
+                None if ref.uri is None or ref.id is not None else self._assets.at_hand(ref.uri, ref.tenant)
+            )
             if asset is None:
                 return None
             near.append(asset)

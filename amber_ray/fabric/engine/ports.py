@@ -69,8 +69,10 @@ class Parts(Protocol):
 class Assets(Protocol):
     """The catalogue."""
 
-    def at_hand(self, uri: str) -> Asset | None:
+    def at_hand(self, uri: str, tenant: str | None = None) -> Asset | None:
         """The asset at a URI, if it can be told without waiting; None says only that `resolve` must be asked.
+
+        See `AssetRef.tenant`.
 
         Never blocks.
         """
@@ -90,6 +92,10 @@ class Assets(Protocol):
 
     async def places(self, ids: Sequence[str]) -> list[Asset]:
         """Assets at their latest places, one for each place; nothing for those that are not known."""
+        ...
+
+    async def shown(self, ids: Sequence[str], tenant: str) -> frozenset[str]:
+        """Those of the assets that are known and that not other tenants alone have uploaded."""
         ...
 
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:

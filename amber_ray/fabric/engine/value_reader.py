@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
+from amber_ray.core.model.absent import no_value
 from amber_ray.core.model.request import Failure
 from amber_ray.core.model.service import AbsentValue, Answered, StoredValue
 from amber_ray.core.model.stats import READS_MEMORY, READS_REPLICA, READS_STORE
@@ -74,7 +75,7 @@ class ValueReader:
             if one.failure.type == Unavailable.__name__:
                 raise Unavailable(one.failure.message)
         if absent:
-            raise UnknownKey(_unknown(absent[0].key))
+            raise no_value(absent[0].key)
         return [answers[key] for key in keys]  # type: ignore[misc]
 
     async def values(self, keys: Sequence[str]) -> AsyncGenerator[list[Answered], None]:
@@ -122,7 +123,7 @@ class ValueReader:
             if key in loaded:
                 answers[key] = loaded[key]
             else:
-                why = absent.get(key) or gone.get(key) or _failure(UnknownKey, key, _unknown(key))
+                why = absent.get(key) or gone.get(key) or _failure(UnknownKey, key, str(no_value(key)))
                 answers[key] = AbsentValue(key, why.told())
         return answers
 
@@ -224,10 +225,6 @@ class ValueReader:
             self._cache.put(stored, size_of(value) if size is None else size)
         loaded[found.key] = stored
         self._counts[READS_MEMORY if found.rank == OWN else READS_STORE] += 1
-
-
-def _unknown(key: str) -> str:
-    return f"no value is stored under key {key!r}; keys come from POST /v1/compute"
 
 
 def _failure(error: type[AmberError], key: str, text: str) -> Failure:

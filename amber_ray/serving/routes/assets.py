@@ -8,8 +8,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from amber_ray.core.model.absent import nothing_at
 from amber_ray.core.model.trust import Scope
-from amber_ray.errors import BadRequest
+from amber_ray.core.model.units import Asset
+from amber_ray.errors import BadRequest, UnknownAsset
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import BINARY, ID, PAGED, TRACED, answer, json, page, query
@@ -18,6 +20,7 @@ from amber_ray.serving.forms import AROUND, UploadedForm
 from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_coded, refuse_longer
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.routes.endpoint import Path, caller_of, described
+from amber_ray.serving.sight import blind
 from amber_ray.wire.compute import KEY, MAX_URI
 from amber_ray.wire.json import describe, members, text
 from amber_ray.wire.pages import ASSET_FILTERS, encode_page, read_asset_filter, read_query
@@ -54,7 +57,7 @@ async def asset(context: AppContext, request: Request) -> Response:
         caller_of(request).require(Scope.COMPUTE)
         fields = members(await json_value(request, limits), ("uri",), "the body")
         uri = text(fields.get("uri"), "uri", MAX_URI)
-        found = await while_present(request.receive, context.service.add_asset(uri), context.drain)
+        found = await while_present(request.receive, _added(context, request, uri), context.drain)
         return json_response(encode_asset(found))
     caller_of(request).require(Scope.UPLOAD)
     kind = request.headers.get("content-type", "")
@@ -108,6 +111,22 @@ async def assets(context: AppContext, request: Request) -> Response:
 @described(
     "assets",
     Scope.READ,
+    {"200": answer("The asset", ASSET)},
+    "400 404",
+    description="As it is where it lies now; of one that is nowhere any more, as it was. What others have "
+    "uploaded is not there for a token of one tenant that may not operate.",
+    parameters=[{**ID, "example": ASSET_ID}],
+)
+async def asset_facts(context: AppContext, request: Request) -> Response:
+    """What is known of an asset."""
+    return json_response(
+        encode_asset(await while_present(request.receive, _seen(context, request), context.drain))
+    )
+
+
+@described(
+    "assets",
+    Scope.READ,
     {"200": page("values", "ValueInfo")},
     "400 404",
     description="By feature, version and time. A value of a set of assets that this one is in is among them. "
@@ -122,10 +141,10 @@ async def assets(context: AppContext, request: Request) -> Response:
 )
 async def about(context: AppContext, request: Request) -> Response:
     """The values that there are about an asset, page by page."""
-    id = request.path_params["id"]
-    if not KEY.match(id):
-        raise BadRequest(f"an asset's id is 32 lower-case hex digits, not {describe(id)}")
+    id = _id(request)
     asked = read_query(request.query_params.multi_items(), VALUE_FILTERS)
+    if not caller_of(request).sees_all:
+        await while_present(request.receive, _seen(context, request), context.drain)
     found = await while_present(
         request.receive,
         context.service.list_values(id, **asked.filters, limit=asked.limit, cursor=asked.cursor),
@@ -134,7 +153,32 @@ async def about(context: AppContext, request: Request) -> Response:
     return json_response(encode_page("values", found, encode_value))
 
 
+def _id(request: Request) -> str:
+    id: str = request.path_params["id"]
+    if not KEY.match(id):
+        raise BadRequest(f"an asset's id is 32 lower-case hex digits, not {describe(id)}")
+    return id
+
+
+async def _seen(context: AppContext, request: Request) -> Asset:
+    """The asset of the path, as far as the caller may know of it."""
+    return await context.service.asset(_id(request), blind(caller_of(request)))
+
+
+async def _added(context: AppContext, request: Request, uri: str) -> Asset:
+    """The asset at a URI; of an upload of others, what is said where nothing is."""
+    found = await context.service.add_asset(uri)
+    tenant = blind(caller_of(request))
+    if tenant is not None:
+        try:
+            await context.service.asset(found.id, tenant)
+        except UnknownAsset:
+            raise nothing_at(uri) from None
+    return found
+
+
 PATHS = [
+    Path("/v1/assets/{id}", GET=asset_facts),
     Path("/v1/assets/{id}/values", GET=about),
     Path("/v1/assets", GET=assets, POST=asset),
 ]

@@ -7,6 +7,8 @@ has to ask before it uses it (`no-cache`). A caller whose copy is still good is 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import Sequence
 
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
@@ -14,7 +16,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from amber_ray.core.model.trust import Scope
+from amber_ray.core.model.absent import no_value
+from amber_ray.core.model.service import StoredValue
+from amber_ray.core.model.trust import Caller, Scope
 from amber_ray.errors import BadRequest, NotAcceptable, TooLarge
 from amber_ray.serving.answers import JSON_TYPE, NO_STORE, json_response
 from amber_ray.serving.app_context import AppContext
@@ -27,8 +31,8 @@ from amber_ray.serving.encodings import encode, offers, tagged
 from amber_ray.serving.incoming import json_body
 from amber_ray.serving.negotiate import choose
 from amber_ray.serving.presence import while_present
-from amber_ray.serving.routes.endpoint import Path, described
-from amber_ray.serving.value_stream import ValueStream
+from amber_ray.serving.routes.endpoint import Path, caller_of, described
+from amber_ray.serving.value_stream import Batches, ValueStream, absent
 from amber_ray.settings import Limits
 from amber_ray.wire.compute import KEY
 from amber_ray.wire.json import describe, loads, members, text
@@ -103,7 +107,7 @@ async def value(context: AppContext, request: Request) -> Response:
     key = request.path_params["key"]
     if not KEY.match(key):
         raise BadRequest(f"a key is 32 lower-case hex digits, not {describe(key)}")
-    [stored] = await while_present(request.receive, context.service.load([key]), context.drain)
+    [stored] = await while_present(request.receive, _stored(context, caller_of(request), key), context.drain)
     offered = offers(stored)
     media_type = choose(request.headers.get("accept"), offered)
     if media_type is None:
@@ -154,7 +158,8 @@ async def values(context: AppContext, request: Request) -> ASGIApp:
     # Generated clients send one `Accept` with all their calls; the stream is the same by either name.
     media_type = choose(request.headers.get("accept"), STREAMS) or ARROW_TYPE
     headers = {"Content-Type": media_type, "Cache-Control": NO_STORE, "Content-Security-Policy": SANDBOX}
-    stream = ValueStream(keys, context.service.values(keys), limits.values_bytes, headers, mixed=mixed)
+    answers = _shown(context, caller_of(request), keys)
+    stream = ValueStream(keys, answers, limits.values_bytes, headers, mixed=mixed)
     await while_present(request.receive, stream.start(), context.drain)
     return stream
 
@@ -187,6 +192,7 @@ async def lineage(context: AppContext, request: Request) -> Response:
     key = request.path_params["key"]
     if not KEY.match(key):
         raise BadRequest(f"a key is 32 lower-case hex digits, not {describe(key)}")
+    await context.sight.require_value(caller_of(request), key)
     found = await while_present(request.receive, context.service.lineage(key), context.drain)
     return json_response(encode_lineage(found))
 
@@ -196,6 +202,28 @@ PATHS = [
     Path("/v1/values/{key}/lineage", GET=lineage),
     Path("/v1/values", POST=values, DELETE=purge),
 ]
+
+
+async def _stored(context: AppContext, caller: Caller, key: str) -> list[StoredValue]:
+    """The value of a key, as far as the caller may know of it."""
+    await context.sight.require_value(caller, key)
+    return await context.service.load([key])
+
+
+def _shown(context: AppContext, caller: Caller, keys: Sequence[str]) -> Batches:
+    """What is said of keys to a caller."""
+    return context.service.values(keys) if caller.sees_all else _as_seen(context, caller, keys)
+
+
+async def _as_seen(context: AppContext, caller: Caller, keys: Sequence[str]) -> Batches:
+    """What is said of keys; those of which the caller may not know have no value."""
+    shown = await context.sight.of_values(caller, keys)
+    async with contextlib.aclosing(context.service.values([key for key in keys if key in shown])) as batches:
+        async for batch in batches:
+            yield batch
+    hidden = [key for key in keys if key not in shown]
+    if hidden:
+        yield [absent(key, no_value(key)) for key in hidden]
 
 
 def _asked(content: bytes, limits: Limits) -> tuple[list[str], bool]:

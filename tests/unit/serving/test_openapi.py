@@ -154,6 +154,7 @@ GOOD = {
     "purge": Case("DELETE", "/v1/values?feature=probe"),
     "asset": Case("POST", "/v1/assets", {"json": {"uri": "/m/a.mp4"}}),
     "assets": Case("GET", "/v1/assets?limit=2"),
+    "asset_facts": Case("GET", f"/v1/assets/{digest('/m/a.mp4')}"),
     "about": Case("GET", f"/v1/assets/{digest('/m/a.mp4')}/values?feature=probe"),
     "media": Case("GET", f"/v1/assets/{digest('/m/a.mp4')}/media"),
     "media_link": Case("POST", f"/v1/assets/{digest('/m/a.mp4')}/media/link"),
@@ -250,6 +251,8 @@ def cases() -> Iterator[tuple[str, str, Case]]:
     yield "replay", "400", GOOD["replay"].but(path="/v1/deliveries/end_rq-000000/replay?tenant=@")
     yield "replay", "404", GOOD["replay"].but(path="/v1/deliveries/end_rq-999999/replay")
     yield "audit", "400", GOOD["audit"].but(path="/v1/audit?what=all")
+    yield "asset_facts", "400", GOOD["asset_facts"].but(path="/v1/assets/x")
+    yield "asset_facts", "404", GOOD["asset_facts"].but(path=f"/v1/assets/{NOBODY}")
     yield "about", "400", GOOD["about"].but(path="/v1/assets/x/values")
     yield "about", "404", GOOD["about"].but(path=f"/v1/assets/{NOBODY}/values")
     for name in ("media", "media_link"):

@@ -34,7 +34,7 @@ class View {
 
   async start() {
     const { api } = this.context;
-    const [features, asset] = await Promise.all([this.context.features(), this.find()]);
+    const [features, asset] = await Promise.all([this.context.features(), api.json(`v1/assets/${this.id}`)]);
     if (this.closed) return;
     this.features = features;
     this.asset = asset;
@@ -47,22 +47,6 @@ class View {
     this.play();
     if (!this.address.query.get("tracks")) this.choose();
     api.json("v1/versions").then((known) => this.offer(known.versions), () => this.offer([]));
-  }
-
-  // What an asset is by its id: a plan names its place, and the list of what is known has it by that.
-  async find() {
-    const { api } = this.context;
-    const features = await this.context.features();
-    const name = features.has("probe") ? "probe" : [...features.values()].find((one) => one.per === "asset" && !one.inputs.length)?.name;
-    const plan = await api.post("v1/explain", { features: [name], assets: [{ id: this.id }] });
-    const uri = plan.steps.find((step) => step.asset === this.id)?.uri;
-    for (let cursor = ""; cursor !== null;) {
-      const page = await api.json(`v1/assets?${new URLSearchParams({ prefix: uri ?? "", limit: 50, ...(cursor && { cursor }) })}`);
-      const found = page.assets.find((one) => one.id === this.id);
-      if (found) return found;
-      cursor = page.cursor;
-    }
-    throw new Error(`nothing is known of asset ${this.id}`);
   }
 
   // --- what there is to see

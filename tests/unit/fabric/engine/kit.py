@@ -636,7 +636,7 @@ class MemoryAssets:
     def put(self, *films: Asset) -> None:
         self.by_uri.update({f.uri: f for f in films})
 
-    def at_hand(self, uri: str) -> Asset | None:
+    def at_hand(self, uri: str, tenant: str | None = None) -> Asset | None:
         return self.by_uri.get(uri) if self.near else None
 
     async def admit(self, prefixes: Sequence[str]) -> None:
@@ -659,6 +659,9 @@ class MemoryAssets:
 
     async def places(self, ids: Sequence[str]) -> list[Asset]:
         return [asset for id in ids for asset in self.by_uri.values() if asset.id == id]
+
+    async def shown(self, ids: Sequence[str], tenant: str) -> frozenset[str]:
+        return frozenset(asset.id for asset in self.by_uri.values()).intersection(ids)
 
     async def page(self, only: AssetFilter, limit: int, cursor: str | None) -> Page[Asset]:
         return list_assets(self.by_uri.values(), only, limit, cursor)
