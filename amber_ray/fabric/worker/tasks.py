@@ -32,6 +32,7 @@ from amber_ray.errors import AmberError
 from amber_ray.fabric.transport import pickled, registry_blob
 from amber_ray.fabric.transport.messages import Made, StepResult, Work
 from amber_ray.fabric.worker import snapshot
+from amber_ray.fabric.worker.imports import made_whole
 from amber_ray.fabric.worker.later import wish_of
 from amber_ray.fabric.worker.now import RUNNING, Now
 from amber_ray.fabric.worker.snapshot import Snapshot
@@ -59,12 +60,14 @@ def registry_of(digest: str, blob: bytes) -> Registry:
 
 def get_ready(digest: str, blob: bytes) -> None:
     """The body of a Ray task: import what the first task of a worker would wait for."""
-    registry_of(digest, blob)
+    with made_whole():
+        registry_of(digest, blob)
 
 
 def run(blob: bytes, work: Work, *slots: list[Any]) -> tuple[Any, ...]:
     """The body of a Ray task: run function steps in order. Returns the report and `work.returns` slots."""
-    return run_steps(registry_of(work.registry, blob), work, slots)
+    with made_whole():
+        return run_steps(registry_of(work.registry, blob), work, slots)
 
 
 def run_steps(registry: Registry, work: Work, slots: Sequence[list[Any]]) -> tuple[Any, ...]:

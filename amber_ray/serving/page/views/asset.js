@@ -59,6 +59,7 @@ class View {
     this.message = h("p", { class: "message", role: "status", hidden: true });
     this.frame = h("div", { class: `frame ${this.kind}`, tabindex: still ? 0 : null, role: still ? "group" : null, "aria-label": still ? "picture, zoomed by + and -" : null },
       this.picture, this.overlay, this.message);
+    this.picture.addEventListener("unplayable", ({ detail }) => this.unplayable(detail));
     if (this.kind === "video") this.shape(this.stream?.width, this.stream?.height, this.stream?.rotation);
     this.clock = h("span", { class: "clock" });
     this.button = h("button", { type: "button", class: "play", onclick: () => this.player.toggle() }, "Play");
@@ -392,9 +393,13 @@ class View {
       else this.media = await source(this.picture, this.asset, this.context.api);
       if (this.closed) this.media?.close();
     } catch (error) {
-      this.message.hidden = false;
-      this.message.textContent = `It can't be ${this.kind === "image" ? "shown" : "played"}: ${error.message}`;
+      this.unplayable(error);
     }
+  }
+
+  unplayable(error) {
+    this.message.hidden = false;
+    this.message.textContent = `It can't be ${this.kind === "image" ? "shown" : "played"}: ${error.message}`;
   }
 
   // The image itself where the browser knows its format, else a large thumbnail of it.
