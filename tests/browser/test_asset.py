@@ -210,6 +210,21 @@ def test_what_runs_is_cancelled(film: str, page: Any, shot: Callable[[str], None
     assert row.get_by_role("button", name="Compute").is_visible()
 
 
+def test_a_token_that_may_only_read_sees_what_is_known(site: Site, film: str, watch: Watch) -> None:
+    known = len(computed(site, film, "brightness"))
+    computed(site, film, "brightness", params={"frames.fps": 1})
+    context = site.context("reader", viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    watch.over(page)
+    watch.expected.append("status of 403")
+    page.goto(f"/#/assets/{film}?tracks=brightness,slow_left")
+    status(page, "brightness", f"{known} known")
+    assert track(page, "slow_left").get_by_role("button", name="Compute").is_hidden()
+    click_at(page, "brightness", 15.0)
+    page.get_by_role("complementary").get_by_text("frames.fps=2").wait_for()
+    context.close()
+
+
 def test_a_name_that_is_html_is_shown_as_text(site: Site, page: Any) -> None:
     hostile = asset_of(site, site.films[archive.HOSTILE])
     page.goto(f"/#/assets/{hostile}?tracks=brightness,<img src=x onerror=alert(2)>")

@@ -34,7 +34,7 @@ export function draw(track, context, view, colours) {
       more = DRAW[part.kind]?.(part, track, context, view, colours, late) || more;
     }
   }
-  if (track.kind === "curve") scale(track, context, view, colours);
+  if (track.kind === "curve" || track.kind === "outline") scale(track, context, view, colours);
   if (track.note) note(track.note, context, view, colours);
   return more;
 }
@@ -145,9 +145,9 @@ function trace(line, part, context, view, y, colour, joint) {
   return ended;
 }
 
-// A wave: between the least and the greatest, full scale being 1.
+// A wave: between the least and the greatest, as high as the loudest that is known.
 function outline(part, track, context, view, colours) {
-  const { low, high, times } = part, count = times.length, middle = view.height / 2;
+  const { low, high, times } = part, count = times.length, middle = view.height / 2, unit = (middle - 2) / (track.high || 1);
   const levels = (part.levels ??= [pyramid(low), pyramid(high)]);
   const left = Math.max(0, Math.floor(view.x(part.start))), right = Math.min(view.width, Math.ceil(view.x(part.end)));
   const per = (view.to - view.from) / view.width;
@@ -155,7 +155,7 @@ function outline(part, track, context, view, colours) {
   for (let x = left; x < right; x++) {
     const i = Math.max(0, lower(times, view.from + x * per + 1e-9) - 1);
     const upto = Math.max(i + 1, lower(times, view.from + (x + 1) * per));
-    const top = middle - bounds(high, levels[1], i, upto)[1] * middle, bottom = middle - bounds(low, levels[0], i, upto)[0] * middle;
+    const top = middle - bounds(high, levels[1], i, upto)[1] * unit, bottom = middle - bounds(low, levels[0], i, upto)[0] * unit;
     context.fillRect(x, top, 1, Math.max(1, bottom - top));
   }
 }

@@ -5,6 +5,7 @@
 // bounded by the Memory that it shares with the others: units that were not looked at for longest let go of their values.
 
 import { rows } from "./arrow.js";
+import { bounds } from "./drawing.js";
 import { read, size } from "./values.js";
 
 const WINDOW = 120; // seconds asked about at once
@@ -88,8 +89,9 @@ export class Memory {
 }
 
 export class Track {
-  constructor(text, { asset, feature, api, memory, changed, say }) {
-    Object.assign(this, parse(text), { asset, info: feature, api, memory, changed, say });
+  constructor(text, { asset, features, api, memory, changed, say }) {
+    Object.assign(this, parse(text), { asset, features, api, memory, changed, say });
+    this.info = features.get(this.feature);
     this.units = new Map(); // by key
     this.order = []; // by time
     this.asked = new Set(); // windows
@@ -146,14 +148,7 @@ export class Track {
     for (const n of windows) this.asked.add(n);
     if (!this.info && !this.version) return this.touch();
     try {
-      const plan = await this.api.post("v1/explain", this.question(from, to));
-      if (this.closed) return;
-      let others = false;
-      for (const step of plan.steps.filter((one) => one.target)) {
-        this.place(step, step.state);
-        others ||= step.state === "running" || step.state === "queued";
-      }
-      if (others && !this.running) setTimeout(() => this.forget(windows), AGAIN);
+      if (this.memory.onlyReads || !(await this.plan(windows, from, to))) await (this.list ??= this.listed());
       this.error = null;
     } catch (error) {
       if (this.closed) return;
@@ -161,6 +156,44 @@ export class Track {
       if (error.status === 401) this.say(error);
     }
     this.touch();
+  }
+
+  // Places what compute would do; false where the token may only read.
+  async plan(windows, from, to) {
+    let plan;
+    try {
+      plan = await this.api.post("v1/explain", this.question(from, to));
+    } catch (error) {
+      this.memory.onlyReads ||= error.status === 403;
+      if (this.memory.onlyReads) return false;
+      throw error;
+    }
+    let others = false;
+    for (const step of this.closed ? [] : plan.steps.filter((one) => one.target)) {
+      this.place(step, step.state);
+      others ||= step.state === "running" || step.state === "queued";
+    }
+    if (others && !this.running) setTimeout(() => this.forget(windows), AGAIN);
+    return true;
+  }
+
+  // Places all that is known of the asset by these parameters: what is left to a token that may not ask for plans.
+  async listed() {
+    const asked = { feature: this.feature, version: this.version || this.info.version, limit: 1000 };
+    for (let cursor = ""; cursor !== null && !this.closed;) {
+      const page = await this.api.json(`v1/assets/${this.asset.id}/values?${new URLSearchParams({ ...asked, ...(cursor && { cursor }) })}`);
+      for (const one of page.values) if (this.meant(one.params)) this.place(one, "ready");
+      cursor = page.cursor;
+    }
+  }
+
+  // Whether a value's parameters are those asked for, all others being the usual ones.
+  meant(params) {
+    return Object.entries(params).every(([name, value]) => {
+      const full = name.includes(".") ? name : `${this.feature}.${name}`, [feature, own] = full.split(".");
+      const usual = this.version ? value : this.features.get(feature)?.params[own]?.default;
+      return (this.params[full] ?? usual) === value;
+    });
   }
 
   forget(windows) {
@@ -263,7 +296,10 @@ export class Track {
 
   scale(part) {
     let { low, high } = part;
-    if (part.kind === "outline") [low, high] = [-1, 1];
+    if (part.kind === "outline") {
+      high = Math.max(...bounds(part.low, [], 0, part.low.length).map(Math.abs), bounds(part.high, [], 0, part.high.length)[1]);
+      low = -high;
+    }
     if (part.kind === "bar") [low, high] = [Math.min(0, part.number), part.number];
     for (const line of part.kind === "curve" ? part.lines : []) {
       for (const value of line.values) {

@@ -23,7 +23,7 @@ export class Panel {
     const value = h("div", { class: "value" });
     const facts = h("div", {}, h("p", { class: "faint" }, unit ? "Asking where it is from." : ""));
     this.body.replaceChildren(h("h3", {}, track.text), h("p", { class: "faint" }, where), value, facts);
-    if (!unit) return;
+    if (!unit) return facts.replaceChildren(h("p", {}, track.memory.onlyReads ? "It is not computed, and your token may only read." : ""));
     this.value(value, track, unit, part, time);
     try {
       const known = unit.state === "ready" && !unit.each;

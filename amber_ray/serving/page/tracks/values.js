@@ -141,7 +141,7 @@ function samples(value, at) {
 // --- lists
 
 function list(value, at, unit) {
-  if (!value.length) return [{ ...at, kind: "text", text: "", rest: value }];
+  if (!value.length) return [{ ...at, kind: "text", text: unit.per === "asset" ? "nothing was found" : "", rest: value }];
   if (value.every((one) => typeof one === "number")) {
     return [{ ...at, kind: "curve", lines: [{ name: "", values: Float32Array.from(value), times: null }] }];
   }

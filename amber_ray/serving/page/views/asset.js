@@ -247,7 +247,7 @@ class View {
     const heard = this.kind === "audio" ? ["waveform"] : [];
     const names = [...heard, ...FIRST.filter((name) => known.has(name)), ...known].filter((name) => this.features.has(name));
     this.lay([...new Set(names)].slice(0, CHOSEN));
-    for (const track of this.tracks) track.shows = heard.includes(track.feature); // what a sound looks like is not asked for
+    for (const track of this.tracks) track.shows = heard.includes(track.feature) && !this.memory.onlyReads; // what a sound looks like is not asked for
     this.want();
     if (this.tracks.length) this.tell();
   }
@@ -267,9 +267,8 @@ class View {
   }
 
   track(text) {
-    const { context, asset, memory } = this;
-    const feature = this.features.get(parse(text).feature);
-    const track = new Track(text, { asset, feature, api: context.api, memory, say: context.say, changed: (one) => this.changed(one) });
+    const { context, asset, memory, features } = this;
+    const track = new Track(text, { asset, features, api: context.api, memory, say: context.say, changed: (one) => this.changed(one) });
     const canvas = h("canvas", { "aria-hidden": "true" });
     track.lane = {
       canvas,
@@ -334,7 +333,7 @@ class View {
     if (track.status.textContent !== words) track.status.textContent = words;
     track.bar.hidden = !running;
     track.fill.style.width = running?.total ? `${(100 * running.done) / running.total}%` : "0%";
-    track.computes.hidden = Boolean(running) || !missing && !failed;
+    track.computes.hidden = this.memory.onlyReads || Boolean(running) || !missing && !failed;
     track.cancels.hidden = !running;
     if (track.shows && missing && !running) {
       track.shows = false;
