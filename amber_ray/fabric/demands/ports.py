@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from amber_ray.core.model.demands import Demand, DemandState, DemandStatus
@@ -164,7 +165,10 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """All of a steward's ports."""
+    """All of a steward's ports.
+
+    `purging` is held by the demand that purges, or finds out what is stored: no other does so meanwhile.
+    """
 
     desk: Desk
     service: Asking
@@ -172,3 +176,4 @@ class Ports:
     listings: Listings
     watching: Watching
     clock: Clock
+    purging: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -453,13 +453,18 @@ class Sweep:
         self._gone_ones += left
 
     async def _purge(self, assets: Iterable[str]) -> None:
-        """Purge the values of those of these assets whose content is nowhere any more."""
+        """Purge the values of those of these assets whose content is nowhere any more.
+
+        Between that look and the end of the purge another demand may find them at a new place, and values
+        that are still there: it learns what is stored before (then the place is known here) or after.
+        """
         ids = list(dict.fromkeys(assets))
         for at in range(0, len(ids), PURGED_AT_ONCE):
             some = ids[at : at + PURGED_AT_ONCE]
-            elsewhere = await self._ports.assets.somewhere(some)
-            if some := [id for id in some if id not in elsewhere]:
-                self._counts.purged += await self._ports.service.purge_assets(some)
+            async with self._ports.purging:
+                elsewhere = await self._ports.assets.somewhere(some)
+                if some := [id for id in some if id not in elsewhere]:
+                    self._counts.purged += await self._ports.service.purge_assets(some)
 
     # --- noting
 
@@ -482,7 +487,8 @@ class Sweep:
         rows = [Noted(change.uri, "", "", "") for change in gone]
         fresh, self._fresh = self._fresh, []
         self._noted_at = self._ports.clock.now()
-        missing = await self._ports.service.unstored([key for _, keys in fresh for key in keys])
+        async with self._ports.purging:
+            missing = await self._ports.service.unstored([key for _, keys in fresh for key in keys])
         for row, keys in fresh:
             if missing.isdisjoint(keys):
                 rows.append(row)

@@ -197,6 +197,46 @@ def test_what_is_gone_is_purged_at_once_and_by_one_purge_but_not_all_of_a_prefix
     asyncio.run(story())
 
 
+def test_what_is_purged_as_gone_while_another_demand_finds_it_elsewhere_is_not_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    media = Media(tmp_path)
+    purging, purged = asyncio.Event(), asyncio.Event()
+    asked: list[Sequence[str]] = []
+
+    async def unstored(keys: Sequence[str]) -> frozenset[str]:
+        asked.append(keys)
+        return frozenset(keys) & set(media.purged)
+
+    async def purge(ids: Sequence[str]) -> int:
+        purging.set()
+        await purged.wait()
+        media.purged += ids
+        return len(ids)
+
+    async def story() -> None:
+        media.write("other", "another good one")
+        one = media.write("one", "the same good one")
+        first = Sweep(media.ports, media.demand(gone="purge"), DemandState(), "by")
+        await first.run()
+        monkeypatch.setattr(media, "unstored", unstored)
+        monkeypatch.setattr(media, "purge_assets", purge)
+        os.unlink(one)
+        looks = [asyncio.create_task(Sweep(media.ports, media.demand(gone="purge"), first.state, "by").run())]
+        await purging.wait()
+        two = media.write("two", "the same good one")
+        second = Sweep(media.ports, media.demand(name="second"), DemandState(), "by")
+        looks.append(asyncio.create_task(second.run()))
+        while not asked and not media.ports.purging._waiters:
+            await asyncio.sleep(0.01)
+        purged.set()
+        await asyncio.gather(*looks)
+        assert second.untrue.keys() == {two}  # it is asked for again
+        assert not second.state.findings.all_true
+
+    asyncio.run(asyncio.wait_for(story(), 30))
+
+
 def test_where_a_look_is_slow_an_event_is_a_glance_and_a_file_is_taken_when_it_has_settled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
