@@ -412,7 +412,11 @@ class Engine:
 
     async def purge_assets(self, assets: Sequence[str]) -> int:
         """Forget all values of many assets at once; returns how many."""
-        gone = await self._shards[0].call("purge", tuple(assets), None, None, seconds=PURGE_SECONDS)
+        some = tuple(assets)
+        subject = f"asset {some[0]}" if len(some) == 1 else f"{len(some)} assets"
+        async with self._auditor.change("values.purged", subject, assets=some) as told:
+            gone = await self._shards[0].call("purge", some, None, None, seconds=PURGE_SECONDS)
+            told["values"] = len(gone)
         self._requests.forget_values(gone)
         return len(gone)
 

@@ -23,6 +23,7 @@ from amber_ray.core.declare.feature import feature
 from amber_ray.core.declare.registry import Registry
 from amber_ray.core.model.asked import RequestInfo
 from amber_ray.core.model.audit import AuditLine
+from amber_ray.core.model.callback import DeliveryView
 from amber_ray.core.model.demands import Demand, DemandStatus, DemandView
 from amber_ray.core.model.kept import Kept, KeptRow, StoredVersion
 from amber_ray.core.model.pages import AssetFilter, Page, Told, list_assets
@@ -584,8 +585,16 @@ class MemoryShard:
     async def promise(self, promise: Any) -> None:
         """Kept nowhere."""
 
+    async def replay(self, id: str, tenant: str | None) -> DeliveryView:
+        return DeliveryView(
+            id, "mine", "default", "https://hooks.example/", "waiting", "request.done", 0.0, 1
+        )
+
     async def keep(self, demand: Demand, id: str) -> DemandView:
         return DemandView(demand, DemandStatus(), 0.0)
+
+    async def stop_keeping(self, name: str, id: str) -> bool:
+        return True
 
     async def audited(self, lines: Sequence[AuditLine]) -> None:
         self.lines += lines
@@ -670,7 +679,7 @@ class MemoryAssets:
         raise NotImplementedError
 
     async def upload(self, chunks: Any, media_type: str | None, limit: int) -> Asset:
-        raise NotImplementedError
+        return next(iter(self.by_uri.values()))
 
 
 class MemoryObjects:

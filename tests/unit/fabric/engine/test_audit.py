@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import pickle
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from amber_ray.core.declare.feature import feature
 from amber_ray.core.model.audit import Actor, AuditLine, acting, detail_text
 from amber_ray.core.model.callback import Callback
 from amber_ray.core.model.demands import Demand
+from amber_ray.core.model.units import Asset
 from amber_ray.errors import BadRequest, StoreError, Unavailable
+from amber_ray.fabric.engine.engine import Engine
 from tests.unit.fabric.engine.kit import SECONDS, Gate, World, ask, calling, run, until, world
 
 CI = Actor("ci", "search", "http-1")
@@ -118,6 +123,92 @@ def test_a_request_is_a_line_once_it_is_accepted_and_none_if_it_is_answered() ->
             w.shard.make_all()
             await answered
             assert len(w.shard.lines) == 1
+
+    run(story())
+
+
+def test_what_a_demand_purges_is_a_line_of_the_demand() -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            gone = [f"{number:032x}" for number in range(25)]
+            with acting(Actor("the demand 'films'", "search")):
+                await engine.purge_assets(gone[:1])
+                await engine.purge_assets(gone)
+            w.shard.raises["purge"] = StoreError("full")
+            with pytest.raises(StoreError):
+                await engine.purge_assets(gone)
+            assert lines(w, "what", "subject", "tenant", "caller", "outcome") == [
+                ("values.purged", f"asset {gone[0]}", "search", "the demand 'films'", "done"),
+                ("values.purged", "25 assets", "search", "the demand 'films'", "done"),
+                ("values.purged", "25 assets", "", "this program", "StoreError"),
+            ]
+            assert w.shard.lines[1].detail == {"assets": gone[:20], "assets_count": 25, "values": 0}
+
+    run(story())
+
+
+CALLED = "https://hooks.example/"
+CHANGING: dict[str, tuple[str, ...]] = {
+    "add_asset": ("asset.added",),
+    "cancel": ("request.cancelled",),
+    "compute": ("request.accepted", "callback.promised"),
+    "keep": ("demand.kept",),
+    "purge": ("values.purged",),
+    "purge_assets": ("values.purged",),
+    "register": ("features.registered",),
+    "replay": ("delivery.replayed",),
+    "stop_keeping": ("demand.stopped",),
+    "upload": ("asset.uploaded",),
+}
+LEAVING_NO_LINE = {
+    **dict.fromkeys(("code", "registry", "by", "open", "aclose"), "of this process alone"),
+    **dict.fromkeys(("audit", "deliveries", "demands", "failures", "features", "lineage", "load"), "reads"),
+    **dict.fromkeys(("list_assets", "list_requests", "list_values", "stats", "status", "troubles"), "reads"),
+    **dict.fromkeys(("events", "explain", "unstored", "values", "versions"), "reads"),
+    **dict.fromkeys(("note", "tend"), "how a demand stands, which its keeper finds out"),
+    "notify": "makes sooner what the next look would find",
+}
+"""Written here by hand, so that of a new method somebody has to say whether it changes anything."""
+
+
+async def _piece() -> AsyncIterator[bytes]:
+    yield b"bytes"
+
+
+def test_each_method_of_an_engine_that_changes_something_leaves_a_line() -> None:
+    methods = {name for name in dir(Engine) if not name.startswith("_")}
+    assert CHANGING.keys() | LEAVING_NO_LINE.keys() == methods
+    assert CHANGING.keys().isdisjoint(LEAVING_NO_LINE)
+    secrets = {"callback_hosts": ("hooks.example",), "callback_secrets": ("whsec_" + "a" * 32,)}
+
+    @feature(version="2")
+    def size(asset: Asset) -> int:
+        return 2 * asset.bytes
+
+    spec = size.__amber__.sealed()  # type: ignore[attr-defined]
+
+    async def story() -> None:
+        async with world(**secrets) as w:
+            (film,) = w.films(0)
+            engine = await w.engine()
+            done: dict[str, Callable[[], Awaitable[object]]] = {
+                "add_asset": lambda: engine.add_asset(film.uri),
+                "upload": lambda: engine.upload(_piece(), "video/mp4"),
+                "compute": lambda: engine.compute(ask(film, callback=Callback(CALLED)), 0.0, "mine"),
+                "cancel": lambda: engine.cancel("mine"),
+                "replay": lambda: engine.replay("end_mine"),
+                "register": lambda: engine.register("", [spec], pickle.dumps(None)),
+                "keep": lambda: engine.keep(Demand("films", ("name_of",), ("/films",))),
+                "stop_keeping": lambda: engine.stop_keeping("films"),
+                "purge": lambda: engine.purge(feature="label"),
+                "purge_assets": lambda: engine.purge_assets(["a" * 32]),
+            }
+            assert done.keys() == CHANGING.keys()
+            for name, change in done.items():
+                w.shard.lines.clear()
+                await change()
+                assert tuple(one.what for one in w.shard.lines) == CHANGING[name], name
 
     run(story())
 
