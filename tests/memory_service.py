@@ -33,7 +33,16 @@ from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.model import asked
 from amber_ray.core.model.absent import no_asset, nothing_at
 from amber_ray.core.model.asked import REQUESTS, RequestInfo, checked_state, info_of
-from amber_ray.core.model.audit import AUDIT, EVERY_LINE, AuditFilter, AuditLine, Change, actor, line
+from amber_ray.core.model.audit import (
+    AUDIT,
+    EVERY_LINE,
+    AuditFilter,
+    AuditLine,
+    Change,
+    actor,
+    line,
+    told_url,
+)
 from amber_ray.core.model.audit import PLACE as AUDIT_PLACE
 from amber_ray.core.model.audit import checked_filter as checked_lines
 from amber_ray.core.model.callback import DeliveryState, DeliveryView
@@ -405,6 +414,7 @@ class MemoryService:
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         self._ask("compute", (request, wait, id))
         if request.callback is not None:
+            request.callback.check()
             CALLS.allow(request.callback.url)
         held = self._admit(id or self.new_id(), request)
         held.callers += 1
@@ -476,7 +486,7 @@ class MemoryService:
             f"end_{held.id}",
             held.id,
             held.request.tenant,
-            held.request.callback.url,
+            told_url(held.request.callback.url),
             "delivered" if over else "waiting",
             f"request.{held.state}" if over else "",
             self.view(held).created,
@@ -1023,6 +1033,7 @@ class MemoryService:
         if "/outside" in demand.prefixes:
             raise errors.Forbidden("'/outside' is outside the media roots")
         if demand.callback is not None:
+            demand.callback.check()
             CALLS.allow(demand.callback.url)
         before = self.kept_true.get(demand.name)
         if before is None or before.demand != demand:

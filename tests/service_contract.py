@@ -909,11 +909,12 @@ class ServiceContract:
         [picture] = scene.pictures(1)
         plain, id = scene.ask("label", picture), scene.new_id()
         scene.close("label")
-        request = dataclasses.replace(plain, callback=Callback(CALLED, ("done", "failed")))
+        secret = f"{CALLED}a-secret?of=theirs"
+        request = dataclasses.replace(plain, callback=Callback(secret, ("done", "failed")))
         await accepted(scene.service, request, id)
         [waiting] = await scene.service.deliveries(tenant=request.tenant)
         told = (waiting.request, waiting.state, waiting.url, waiting.type)
-        assert told == (id, "waiting", CALLED, "")
+        assert told == (id, "waiting", f"{CALLED}…", "")
         with pytest.raises(errors.BadRequest):
             await scene.service.replay(waiting.id)
         with pytest.raises(errors.RequestMismatch):
@@ -938,13 +939,13 @@ class ServiceContract:
     @case
     async def test_a_callback_to_where_none_may_go_is_refused_and_runs_nothing(self, scene: Scene) -> None:
         [picture] = scene.pictures(1)
-        for url in (
-            "https://other.example/",
-            "http://127.0.0.1/",
-            "https://127.0.0.1:444/",
-            "https://127.1/",
+        for callback in (
+            *map(Callback, ("https://other.example/", "http://127.0.0.1/")),
+            *map(Callback, ("https://127.0.0.1:444/", "https://127.1/")),
+            Callback(CALLED, ()),
+            Callback(CALLED, ("sometimes",)),  # type: ignore[arg-type]
         ):
-            request = dataclasses.replace(scene.ask("fresh", picture), callback=Callback(url))
+            request = dataclasses.replace(scene.ask("fresh", picture), callback=callback)
             with pytest.raises(errors.BadRequest, match=r"callback"):
                 await scene.service.compute(request, WAIT, scene.new_id())
         assert scene.runs("fresh", picture) == 0
@@ -1858,6 +1859,7 @@ class ServiceContract:
             ({"prefixes": (picture, "/outside")}, errors.Forbidden, "'/outside' is outside the media roots"),
             ({"every": 0.0}, errors.BadRequest, "every"),
             ({"callback": Callback("https://127.1/")}, errors.BadRequest, r"callback\.url '?https://127\.1/"),
+            ({"callback": Callback(CALLED, ())}, errors.BadRequest, r"callback\.on"),
             (
                 {"callback": Callback("https://other.example/")},
                 errors.BadRequest,

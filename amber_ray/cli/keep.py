@@ -11,7 +11,7 @@ from amber_ray.cli.options import params_of, token_of, wanted
 from amber_ray.cli.terminal import cell, console, count, note, say, seconds, table
 from amber_ray.client.address import connect
 from amber_ray.client.sync import Client
-from amber_ray.core.model.audit import host_of
+from amber_ray.core.model.audit import told_url
 from amber_ray.core.model.demand_codec import view_to_json
 from amber_ray.core.model.demands import DemandStatus, DemandView
 from amber_ray.errors import BadRequest, UnknownDemand
@@ -103,12 +103,12 @@ def _listed(views: list[DemandView], form: str) -> int:
     elif not views:
         say("nothing is kept true here")
     else:
-        shown = table("demand", "features", ">seen", ">true", ">running", ">failed", "stands")
+        shown = table("demand", "features", ">seen", ">true", ">running", ">failed", "tells", "stands")
         for view in views:
             status = view.status
             numbers = (f"{n:,}" for n in (status.seen, status.true, status.running, status.failed))
             features = cell(", ".join(view.demand.features))
-            shown.add_row(cell(view.demand.name), features, *numbers, cell(stands(status)))
+            shown.add_row(cell(view.demand.name), features, *numbers, cell(_told(view)), cell(stands(status)))
         console().print(shown)
     return 0
 
@@ -138,15 +138,16 @@ def _status(view: DemandView, form: str) -> int:
         )
     if status.unwatched:
         say(status.unwatched)
-    if status.untold:
-        say(f"{_host(view)} is told later: {status.untold}")
+    if view.demand.callback is not None:
+        later = f"; told later: {status.untold}" if status.untold else ""
+        say(f"{_told(view)} is told of {', '.join(view.demand.callback.on)}{later}")
     for failing in status.failing:
         say(f"  {failing.uri}: {failing.message}")
     return 0 if status.all_true else 1
 
 
-def _host(view: DemandView) -> str:
-    return "nobody" if view.demand.callback is None else host_of(view.demand.callback.url)
+def _told(view: DemandView) -> str:
+    return "" if view.demand.callback is None else told_url(view.demand.callback.url)
 
 
 def stands(status: DemandStatus) -> str:

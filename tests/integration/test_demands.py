@@ -185,6 +185,15 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
         server.until(lambda: sum(v.rows for v in client.versions() if v.feature == "size") == 56, BOUND)
         assert server.runs("size") == 57
         capsys.readouterr()
+        [line] = client.audit(what="values.purged")
+        assert (line.subject.split()[0], line.caller) == ("asset", "the demand 'films'")
+        assert line.detail["values"] == 1
+        for words, said in (
+            (["--list"], "tells"),
+            (["--status", "films"], f"{hooks.origin}/… is told of done"),
+        ):
+            main(["keep", *words, "--server", server.url])
+            assert said in capsys.readouterr().out
         assert main(["keep", "--list", "--format", "json", "--server", server.url]) == 0
         [told] = json.loads(capsys.readouterr().out)
         assert (told["name"], told["gone"], told["status"]["seen"]) == ("films", "purge", 54)

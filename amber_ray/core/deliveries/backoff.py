@@ -8,15 +8,12 @@ not met by all at the same moment. A receiver may ask for a longer pause (`Retry
 from __future__ import annotations
 
 import hashlib
-import re
-from email.utils import mktime_tz, parsedate_tz
 
 FIRST_SECONDS = 5.0
 FACTOR = 4.0
 LONGEST_SECONDS = 86_400.0
 GIVE_UP_SECONDS = 3 * 86_400.0
 """A message that nobody took for so long is sent again only by hand."""
-_SECONDS = re.compile(r"[0-9]{1,18}")
 
 
 def pause(id: str, attempts: int, asked: float | None = None) -> float:
@@ -28,19 +25,3 @@ def pause(id: str, attempts: int, asked: float | None = None) -> float:
     grown = min(LONGEST_SECONDS, FIRST_SECONDS * FACTOR ** min(attempts - 1, 20))
     drawn = int.from_bytes(hashlib.blake2b(f"{id} {attempts}".encode(), digest_size=4).digest()) / 2**32
     return min(LONGEST_SECONDS, max(grown * (0.5 + 0.5 * drawn), asked or 0.0))
-
-
-def retry_after(header: str | None, now: float) -> float | None:
-    """Return the seconds that a `Retry-After` of either form asks for at a Unix time, at most a day.
-
-    None without one, and for what is neither seconds nor a date (RFC 9110, 10.2.3).
-    """
-    text = (header or "").strip()
-    if _SECONDS.fullmatch(text):
-        return min(LONGEST_SECONDS, float(text))
-    try:
-        moment = parsedate_tz(text) if text else None
-        asked = None if moment is None else mktime_tz(moment) - now
-    except (ValueError, OverflowError, TypeError, IndexError):
-        return None
-    return None if asked is None else max(0.0, min(LONGEST_SECONDS, asked))

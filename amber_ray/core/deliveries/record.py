@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from amber_ray.core.deliveries import backoff
+from amber_ray.core.model.audit import told_url
 from amber_ray.core.model.callback import DELIVERY_STATES, Callback, DeliveryState, DeliveryView
+from amber_ray.core.model.retry_after import retry_after
 from amber_ray.errors import BadRequest
 
 GONE = 410
@@ -91,7 +93,7 @@ class Delivery:
             return dataclasses.replace(tried, state="delivered", ended=now)
         if outcome.status == GONE or now - self.began >= backoff.GIVE_UP_SECONDS:
             return dataclasses.replace(tried, state="failed", ended=now)
-        asked = backoff.retry_after(outcome.retry_after, now)
+        asked = retry_after(outcome.retry_after, now)
         return dataclasses.replace(tried, next_at=now + backoff.pause(self.id, attempts, asked))
 
     def replayed(self, now: float) -> Delivery:
@@ -127,7 +129,7 @@ class Delivery:
             id=self.id,
             request=self.request,
             tenant=self.tenant,
-            url=self.url,
+            url=told_url(self.url),
             state=self.state,
             type=self.type,
             created=self.created,

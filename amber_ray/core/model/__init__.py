@@ -18,6 +18,7 @@
     stats        names of what is counted, with labels
     demand_stats how demands stand, under such names
     trace        spans: what a request's are, whichever process they are measured in
+    retry_after  for how long somebody asks not to be asked again
     audit        who acts, and the lines that say what was changed
     absent       what is said of what is not there, or not for whoever asks
     trust        who asks, and what they may: scopes, callers, tenants

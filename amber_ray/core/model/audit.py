@@ -198,6 +198,15 @@ def host_of(url: str) -> str:
     return f"{scheme}://{rest.partition('/')[0].removeprefix('…@')}" if separator else ""
 
 
+def told_url(url: str) -> str:
+    """Return a callback's URL as it is told to anybody: "https://hooks.example/…", its scheme and host.
+
+    Who knows the rest may call the receiver in another's name, as with the hooks of chat services.
+    """
+    host = host_of(url)
+    return url if url in (host, f"{host}/") else f"{host}/…"
+
+
 def detail_text(detail: Mapping[str, Any]) -> str:
     """Return a line's detail as JSON, in one form."""
     return json.dumps(detail, sort_keys=True, ensure_ascii=False)

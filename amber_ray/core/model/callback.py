@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from amber_ray.errors import BadRequest
+
 CallbackEvent = Literal["done", "failed", "result"]
 """What a caller is told of: the end with at least one value, the end without any, results that came.
 
@@ -29,11 +31,19 @@ class Callback:
     url: str
     on: tuple[CallbackEvent, ...] = ENDS
 
+    def check(self) -> None:
+        """Raise `BadRequest` where nothing would ever be told, or something that there is not."""
+        unknown = [event for event in self.on if event not in EVENTS]
+        if unknown or not self.on:
+            given = f"not {unknown[0]!r}" if unknown else "and names none"
+            raise BadRequest(f"callback.on says what is told: one or more of {', '.join(EVENTS)}, {given}")
+
 
 @dataclass(frozen=True, slots=True)
 class DeliveryView:
     """A delivery as it is told to whoever asks for it. Times are Unix seconds.
 
+    - `url`: where it is sent, by scheme and host alone, since the rest may be a secret (`audit.told_url`);
     - `id`: what the receiver sees as `webhook-id`; `request`: the id of the request that it is about, or
       `demand`: the name of the demand; the other is empty;
     - `type`: such as "request.done"; empty while the request goes on;

@@ -32,6 +32,7 @@ def demand_stats(views: Sequence[DemandView], now: float) -> dict[str, float]:
             ("swept_timestamp_seconds", status.ended),
             ("sweep_seconds", status.seconds),
             ("broken", float(bool(status.error))),
+            ("untold", float(bool(status.untold))),
         ):
             told[series(f"demand_{what}", demand=name)] = value
     return told

@@ -79,6 +79,7 @@ FAMILIES: Final[Mapping[str, Family]] = {
     ),
     "demand_sweep_seconds": _gauge("How long the last whole look of a demand took", "demand"),
     "demand_broken": _gauge("Whether the last look of a demand could not be made", "demand"),
+    "demand_untold": _gauge("Whether a demand's callback has not been told of everything yet", "demand"),
     "computed": _counter("Steps that have run and given a value"),
     "joined": _counter("Answers that another caller's work brings"),
     "failed": _counter("Steps that have come to a failure, those above a failed one included"),

@@ -82,6 +82,11 @@ class Untrue(NamedTuple):
     since: float
     failing: str
 
+    @property
+    def failed(self) -> bool:
+        """Whether something failed: what was lost has not, nor has a file that still changes."""
+        return self.failing not in ("", LOST)
+
 
 @dataclass(slots=True)
 class Counts:
@@ -195,11 +200,7 @@ class Sweep:
 
     def _failing_ones(self) -> list[FailingAsset]:
         """The assets that fail, of those that are remembered; what was lost has not failed."""
-        return [
-            FailingAsset(uri, why.failing)
-            for uri, why in self.untrue.items()
-            if why.failing and why.failing != LOST
-        ]
+        return [FailingAsset(uri, why.failing) for uri, why in self.untrue.items() if why.failed]
 
     def _counted_at(self, places: Mapping[str, Change | None], before: Mapping[str, Untrue]) -> DemandStatus:
         """The status after a glance: what was told of each place is replaced by what is so now."""
@@ -211,7 +212,7 @@ class Sweep:
             was, why = before.get(place), self.untrue.get(place)
             seen += listed - (noted or was is not None)
             true += (listed and why is None) - (noted and was is None)
-            failed += (why is not None and bool(why.failing)) - (was is not None and bool(was.failing))
+            failed += (why is not None and why.failed) - (was is not None and was.failed)
             settling += (why is not None and not why.failing) - (was is not None and not was.failing)
         since = [why.since for why in self.untrue.values()]
         if seen - true > len(since) and status.oldest is not None:
@@ -252,7 +253,7 @@ class Sweep:
             true=self._same + counts.true,
             unsuitable=counts.unsuitable,
             running=sum(len(part.changes) for part in self._running.values()),
-            failed=counts.failed + self._lost,
+            failed=counts.failed,
             settling=counts.settling,
             oldest=min(oldest, default=None),
             listing=self._listing,
@@ -340,9 +341,10 @@ class Sweep:
     def _untrue(self, change: Change, why: str) -> None:
         since = self._since(change)
         self._remember(change.uri, Untrue(since, why))
-        self._counts.oldest = since if self._counts.oldest is None else min(since, self._counts.oldest)
 
     def _remember(self, uri: str, why: Untrue) -> None:
+        counts = self._counts
+        counts.oldest = why.since if counts.oldest is None else min(why.since, counts.oldest)
         if len(self.untrue) < REMEMBERED:
             self.untrue[uri] = why
 

@@ -45,7 +45,11 @@ class Callbacks:
         self._auditor = auditor
 
     def allowed(self, callback: Callback) -> Callback:
-        """Who is to be called, by the URL in its canonical form. Raises `BadRequest` where it may not be."""
+        """Who is to be called, by the URL in its canonical form.
+
+        Raises `BadRequest` where it may not be, and where it would not be told anything.
+        """
+        callback.check()
         return dataclasses.replace(callback, url=str(self._policy.allow(callback.url)))
 
     async def compute(self, request: ComputeRequest, callback: Callback, wait: float, id: str) -> RequestView:

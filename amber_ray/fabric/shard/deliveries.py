@@ -34,6 +34,7 @@ from typing import Any, NamedTuple
 from amber_ray.core.deliveries.policy import Policy
 from amber_ray.core.deliveries.record import Delivery, Outcome
 from amber_ray.core.deliveries.signature import headers
+from amber_ray.core.model.audit import told_url
 from amber_ray.core.model.callback import DELIVERY_STATES, DeliveryState, DeliveryView
 from amber_ray.core.model.stats import series
 from amber_ray.errors import AmberError, BadRequest, Overloaded, RequestMismatch, StoreError, UnknownDelivery
@@ -448,13 +449,11 @@ class Deliveries:
                 return
             tried = known.attempted(outcome, self._context.clock.unix())
             self._set(tried)
-            about = {"request": one.request} if one.request else {}
+            about, to = {"request": one.request} if one.request else {}, told_url(one.url)
             if tried.state == "failed":
-                log.error("delivery %s to %s is given up: %s", one.id, one.url, tried.error, extra=about)
+                log.error("delivery %s to %s is given up: %s", one.id, to, tried.error, extra=about)
             elif tried.state == "pending":
-                log.warning(
-                    "delivery %s to %s will be sent again: %s", one.id, one.url, tried.error, extra=about
-                )
+                log.warning("delivery %s to %s will be sent again: %s", one.id, to, tried.error, extra=about)
             try:
                 await self._save(one.id)
             except StoreError as error:

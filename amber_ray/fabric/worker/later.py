@@ -6,12 +6,11 @@ it, so no HTTP library is imported here.
 
 from __future__ import annotations
 
-import email.utils
-import math
 import time
 from typing import Any
 
 from amber_ray.core.declare.calls import Calls, RetryLater
+from amber_ray.core.model.retry_after import retry_after
 
 
 def wish_of(calls: Calls, error: BaseException) -> RetryLater | None:
@@ -22,18 +21,12 @@ def wish_of(calls: Calls, error: BaseException) -> RetryLater | None:
     status = getattr(response, "status_code", None)
     if not calls.retry_status or status not in calls.retry_status:
         return None
-    return RetryLater(retry_after(response, time.time()), f"{type(error).__name__}: {error}")
+    return RetryLater(_asked(response), f"{type(error).__name__}: {error}")
 
 
-def retry_after(response: Any, now: float) -> float:
-    """Return the seconds that a response's Retry-After asks for: a number, or a date; 0 if there is none."""
+def _asked(response: Any) -> float:
+    """Return the seconds that a response asks for; 0 if it asks for none."""
     headers = getattr(response, "headers", None) or {}
-    text = str(headers.get("Retry-After") or headers.get("retry-after") or "").strip()
-    try:
-        seconds = float(text)
-    except ValueError:
-        try:
-            seconds = email.utils.parsedate_to_datetime(text).timestamp() - now
-        except (ValueError, TypeError, OverflowError):
-            return 0.0
-    return max(0.0, seconds) if math.isfinite(seconds) else 0.0
+    return (
+        retry_after(str(headers.get("Retry-After") or headers.get("retry-after") or ""), time.time()) or 0.0
+    )

@@ -121,7 +121,7 @@ EXAMPLES: dict[str, Any] = {
         "id": f"end_{REQUEST}",
         "request": REQUEST,
         "tenant": "search",
-        "url": "https://hooks.example/amber",
+        "url": "https://hooks.example/…",
         "state": "pending",
         "type": "request.done",
         "created": 1764400000.0,
@@ -639,7 +639,7 @@ SCHEMAS: dict[str, Schema] = {
         request={**TEXT, "description": "the request that it is about; empty if it is about a demand"},
         demand={**TEXT, "description": "the name of the demand that it is about; empty if about a request"},
         tenant=TEXT,
-        url=TEXT,
+        url={**TEXT, "description": "scheme and host of the URL that is called"},
         state={
             "type": "string",
             "enum": list(DELIVERY_STATES),

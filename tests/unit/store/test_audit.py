@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from amber_ray.core.model.audit import EVERY_LINE, AuditFilter, AuditLine, without_secrets
+from amber_ray.core.model.audit import EVERY_LINE, AuditFilter, AuditLine, told_url, without_secrets
 from amber_ray.errors import StoreError
 from amber_ray.store import audit
 from amber_ray.store.audit import AuditBook
@@ -184,3 +184,20 @@ def test_a_process_that_may_not_own_the_store_any_more_changes_nothing(url: str)
 )
 def test_a_line_names_no_credentials(uri: str, told: str) -> None:
     assert without_secrets(uri) == told
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("https://hooks.example", "https://hooks.example"),
+        ("https://hooks.example/", "https://hooks.example/"),
+        ("https://hooks.example:8443/services/T0/B0/SECRET", "https://hooks.example:8443/…"),
+        ("https://hooks.example/?token=SECRET", "https://hooks.example/…"),
+        ("https://hooks.example?token=SECRET", "https://hooks.example/…"),
+        ("https://user:SECRET@hooks.example/", "https://hooks.example/…"),
+        ("https://user:p/SECRET@hooks.example/a", "https://hooks.example/…"),
+        ("http://[::1]:80/a", "http://[::1]:80/…"),
+    ],
+)
+def test_of_a_callback_only_scheme_and_host_are_told(url: str, told: str) -> None:
+    assert told_url(url) == told

@@ -39,35 +39,6 @@ def test_receivers_are_not_all_called_at_one_moment() -> None:
     assert len({backoff.pause(f"end_r{i}", 3) for i in range(100)}) == 100
 
 
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("", None),
-        ("120", 120.0),
-        (" 0 ", 0.0),
-        ("999999999999", DAY),
-        ("9" * 400, None),
-        ("1.5", None),
-        ("-1", None),
-        ("١٢", None),
-        ("soon", None),
-        (formatdate(NOW + 90, usegmt=True), 90.0),
-        (formatdate(NOW - 90, usegmt=True), 0.0),
-        (formatdate(NOW + 9 * DAY, usegmt=True), DAY),
-        ("Fri, 99 Zzz 9999 99:99:99 GMT", None),
-    ],
-)
-def test_both_forms_of_retry_after_are_read_and_bounded(header: str | None, seconds: float | None) -> None:
-    assert backoff.retry_after(header, NOW) == seconds
-
-
-@given(st.text(max_size=60))
-def test_no_retry_after_breaks_a_sender(header: str) -> None:
-    seconds = backoff.retry_after(header, NOW)
-    assert seconds is None or 0.0 <= seconds <= DAY
-
-
 @pytest.mark.parametrize("status", [200, 201, 204, 299])
 def test_any_2xx_is_the_end(status: int) -> None:
     done = pending().attempted(Outcome(status), NOW + 1)

@@ -101,7 +101,7 @@ def test_a_demand_is_told_by_its_name_and_all_of_it_is_in_the_table() -> None:
     status = DemandStatus(
         seen=9, true=5, running=2, failed=1, settling=1, oldest=70.0, ended=90.0, seconds=3.0
     )
-    broken = DemandStatus(error="the disk is gone")
+    broken = DemandStatus(error="the disk is gone", untold="there is no room")
     views = [
         DemandView(Demand("films", ("shots",), ("/films",)), status, 1.0),
         DemandView(Demand("sounds", ("speech",), ("/sounds",)), broken, 1.0),
@@ -113,7 +113,8 @@ def test_a_demand_is_told_by_its_name_and_all_of_it_is_in_the_table() -> None:
     assert told[series("demand_untrue_seconds", demand="films")] == 30
     assert told[series("demand_swept_timestamp_seconds", demand="films")] == 90
     assert told[series("demand_sweep_seconds", demand="films")] == 3
-    assert [told[series("demand_broken", demand=name)] for name in ("films", "sounds")] == [0, 1]
+    for what in ("broken", "untold"):
+        assert [told[series(f"demand_{what}", demand=name)] for name in ("films", "sounds")] == [0, 1]
     assert told[series("demand_untrue_seconds", demand="sounds")] == 0
     for one in told:
         name, labels = split(one)

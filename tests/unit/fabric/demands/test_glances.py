@@ -41,6 +41,7 @@ class Media:
         self.listings = StoreListings(Settings(store=str(folder / "store"), media_roots=(str(self.folder),)))
         self.computed: list[str] = []
         self.purged: list[str] = []
+        self.lost: set[str] = set()
         self.noted: list[DemandState] = [DemandState()]
         self.ports = Ports(self, self, self, self.listings, self, MachineClock())
 
@@ -70,7 +71,9 @@ class Media:
     async def compute(self, request: ComputeRequest, wait: float = 0.0, id: str | None = None) -> RequestView:
         results = []
         for asset in (self._asset(ref.uri or "") for ref in request.assets):
-            bad = b"bad" in Path(asset.uri).read_bytes()
+            words = Path(asset.uri).read_bytes()
+            bad = b"bad" in words
+            self.lost |= {asset.id} if b"lost" in words else set()
             failure = (
                 Failure("feature", "ValueError", "it is bad", "size", asset.id, asset.id) if bad else None
             )
@@ -84,7 +87,7 @@ class Media:
         raise AssertionError("every request has ended when it is answered")
 
     async def unstored(self, keys: Sequence[str]) -> frozenset[str]:
-        return frozenset()
+        return frozenset(self.lost.intersection(keys))
 
     async def purge_assets(self, assets: Sequence[str]) -> int:
         self.purged += assets
@@ -106,6 +109,10 @@ class Media:
             yield (prefix,)
 
 
+WORDS = ("good", "bad", "lost")
+"""What becomes of a file that says so: a value, a failure, a value that is lost before it is stored."""
+
+
 def numbers(status: DemandStatus) -> tuple[object, ...]:
     failing = sorted(one.uri for one in status.failing)
     return status.seen, status.true, status.failed, status.settling, status.oldest is None, failing
@@ -119,11 +126,11 @@ def test_after_glances_the_numbers_are_those_of_a_whole_look(tmp_path: Path, see
 
     async def story() -> None:
         for name in range(8):
-            media.write(str(name), f"{name} {rng.choice(('good', 'bad'))}")
+            media.write(str(name), f"{name} {rng.choice(WORDS)}")
         sweep = Sweep(media.ports, record, DemandState(), "by")
         await sweep.run()
         for turn in range(12):
-            places = [media.write(str(rng.randrange(12)), f"{turn} {rng.choice(('good', 'bad'))}")]
+            places = [media.write(str(rng.randrange(12)), f"{turn} {rng.choice(WORDS)}")]
             gone = media.folder / f"{rng.randrange(12)}.png"
             gone.unlink(missing_ok=True)
             told = [*places, str(gone), str(media.folder / "never.png")]
@@ -133,6 +140,7 @@ def test_after_glances_the_numbers_are_those_of_a_whole_look(tmp_path: Path, see
         whole = Sweep(media.ports, record, sweep.state, "by")
         await whole.run()
         assert numbers(sweep.state.status) == numbers(whole.state.status)
+        assert whole.state.status.failed == len(whole.state.status.failing)  # what was lost has not failed
         assert sweep.state.findings == whole.state.findings == media.state.findings
         assert len(set(media.computed)) == len(media.computed)
 

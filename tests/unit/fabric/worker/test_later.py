@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import types
-from email.utils import formatdate
-from typing import Any
 
 import httpx
 import pytest
 
 from amber_ray import RetryLater
 from amber_ray.core.declare.calls import Calls
-from amber_ray.fabric.worker.later import retry_after, wish_of
+from amber_ray.fabric.worker.later import wish_of
 
 ASKED = Calls(retry_status=(429, 503))
 NOW = 1_700_000_000.0
@@ -54,26 +52,9 @@ def test_an_exception_with_such_a_response_is_known_by_its_shape() -> None:
     assert wish.seconds == 2.0
 
 
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("120", 120.0),
-        (" 1.5 ", 1.5),
-        (formatdate(NOW + 90, usegmt=True), 90.0),
-        (formatdate(NOW - 90, usegmt=True), 0.0),
-        ("-5", 0.0),
-        ("inf", 0.0),
-        ("nan", 0.0),
-        ("soon", 0.0),
-        ("Wed, 99 Foo 2026", 0.0),
-        ("", 0.0),
-        (None, 0.0),
-    ],
-)
-def test_retry_after_is_a_number_or_a_date(text: str | None, seconds: float) -> None:
-    headers: Any = {} if text is None else {"Retry-After": text}
-    assert retry_after(types.SimpleNamespace(headers=headers), NOW) == pytest.approx(seconds)
-
-
 def test_a_response_without_headers_says_nothing_of_when() -> None:
-    assert retry_after(types.SimpleNamespace(), NOW) == 0.0
+    error = OSError("429 Client Error")
+    error.response = types.SimpleNamespace(status_code=429)  # type: ignore[attr-defined]
+    wish = wish_of(ASKED, error)
+    assert wish is not None
+    assert wish.seconds == 0.0
