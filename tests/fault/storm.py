@@ -8,7 +8,8 @@ at the end what it counted. What must be so whatever the moment:
 - nothing lost: each request that anybody has made ends with every value, right, under the id that it was made
   with, and the demand says that all is true;
 - each request's callback reached the receiver at least once, with one id and one body; and so did what the
-  demand has to tell: of each picture that became true, and that all were in the end.
+  demand has to tell: of each picture that became true, and that all were in the end;
+- the audit log tells of each request that was answered, and of the demand.
 """
 
 from __future__ import annotations
@@ -198,10 +199,12 @@ class Storm:
 
     def holds(self) -> str:
         """Check all that was promised; return what was counted."""
+        self._call_again()
         with self._server.client() as client:
             for id, body in self.requests.items():
                 self._has_ended(client, id, body)
         self._is_kept()
+        self._is_audited()
         self._news_was_told()
         calls = self._everybody_was_told()
         runs = self._nothing_twice()
@@ -255,6 +258,22 @@ class Storm:
 
             self._server.until(true, END_SECONDS)
 
+    def _is_audited(self) -> None:
+        """What was answered has a line, whatever died right after: who promised what is on paper first."""
+        lines: set[tuple[str, str]] = set()
+        for part in (self._server.store / "audit").glob("*.parquet"):
+            table = pq.read_table(part, columns=["what", "subject"])
+            lines.update(zip(*(table[name].to_pylist() for name in table.column_names), strict=True))
+        told = {("callback.promised", id) for id in self.requests} | {("demand.kept", "kept")}
+        assert told <= lines, f"the audit log does not tell of {told - lines}"
+
+    def _call_again(self) -> None:
+        """Have sent at once what the receiver refused while it was down: it may be due in many minutes."""
+        with self._server.client() as client:
+            for one in client.get("/v1/deliveries?state=pending").json()["deliveries"]:
+                if one["attempts"]:
+                    client.post(f"/v1/deliveries/{one['id']}/replay")
+
     def _everybody_was_told(self) -> int:
         """Each request's end was taken by the receiver at least once: one id, one body. Return the calls."""
 
@@ -270,9 +289,6 @@ class Storm:
             about = heard()
             return [id for id in self.requests if not any(one.status == 204 for one in about.get(id, ()))]
 
-        with self._server.client() as client:
-            for id in missing():  # those that the receiver refused may be due in many minutes
-                client.post(f"/v1/deliveries/end_{id}/replay")
         try:
             self._server.until(lambda: not missing(), END_SECONDS)
         except AssertionError:

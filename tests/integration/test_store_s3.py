@@ -8,7 +8,9 @@ import pytest
 from moto.server import ThreadedMotoServer
 from s3fs import S3FileSystem
 
+from amber_ray.core.model.audit import EVERY_LINE, AuditLine
 from amber_ray.errors import StoreBusy, StoreError
+from amber_ray.store.audit import JOIN, AuditBook
 from amber_ray.store.files import Files
 from amber_ray.store.journal import Journal
 from amber_ray.store.lease import Lease
@@ -68,6 +70,21 @@ class TestS3(InBucket, StoreContract):
         journal.remove("a")
         journal.remove("a")
         assert journal.read("a") is None
+
+    def test_the_audit_log(self, url: str) -> None:
+        def line(number: int) -> AuditLine:
+            return AuditLine(f"line-{number:03}", 1.7e9 + number, "values.purged", f"f{number}", "", "ci")
+
+        book = AuditBook(url)
+        for number in range(JOIN):
+            book.write([line(number)])
+        book.write([line(JOIN - 1)])  # its answer was lost: the same line again
+        told = AuditBook(url).read(EVERY_LINE, None, 5)
+        newest_first = [line(number).id for number in reversed(range(JOIN))]
+        assert [one.id for one in told.values] == newest_first[:5]
+        book.tidy(1.7e9 + JOIN)
+        assert len(S3FileSystem().ls(f"{url.removeprefix('s3://')}/audit")) == 1
+        assert [one.id for one in AuditBook(url).read(EVERY_LINE, None, 2 * JOIN).values] == newest_first
 
     def test_the_lease(self, url: str) -> None:
         times = iter(range(1000))
