@@ -503,10 +503,13 @@ class Engine:
         """What keeps the service from its work now, a few words each; see `Service.troubles`."""
 
         async def of(shard: ShardClient) -> list[str]:
+            starting = [f"shard {shard.number} is starting: its process is gone, and another one is made"]
+            if shard.is_reviving():
+                return starting
             try:
                 told: list[str] = await shard.call("troubles", seconds=TROUBLES_SECONDS)
             except AmberError as error:
-                return [str(error)]
+                return starting if shard.is_reviving() else [str(error)]
             return told
 
         return [trouble for some in await asyncio.gather(*map(of, self._shards)) for trouble in some]

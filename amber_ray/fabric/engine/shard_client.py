@@ -411,6 +411,10 @@ class ShardClient:
 
     # --- calls
 
+    def is_reviving(self) -> bool:
+        """Whether the shard's process is gone, and another one waited for."""
+        return self._reconnecting is not None and not self._reconnecting.done()
+
     async def call(self, method: str, *arguments: Any, seconds: float = CALL_SECONDS) -> Any:
         """Call the shard; while it restarts, wait and call again. All calls are repeatable. `Unavailable`."""
         return await self._bounded(self._persist(method, arguments), method, seconds)
@@ -441,9 +445,10 @@ class ShardClient:
         """Wait for the shard, once however many calls of this connection failed. Raises `Unavailable`."""
         if connection != self._connection:
             return  # another call has seen to it since
-        if self._reconnecting is None or self._reconnecting.done():
+        if not self.is_reviving():
             self._reconnecting = asyncio.create_task(self._bring_back())
             self._reconnecting.add_done_callback(_noticed)
+        assert self._reconnecting is not None
         await asyncio.shield(self._reconnecting)
 
     async def _bring_back(self) -> None:

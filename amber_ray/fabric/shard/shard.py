@@ -79,6 +79,8 @@ log = logging.getLogger("amber.shard")
 STRAGGLER_SECONDS = 300.0
 """How long a write may go on whose shard has died: its worker is ended by then."""
 
+START_LOOK = 1.0
+"""How long a question how the shard is doing may wait for a start, which may say why it fails."""
 STORED_SECONDS, STORED_LOOK = 30.0, 0.05
 """How long a question whether values are stored may wait, and how often it looks."""
 
@@ -175,12 +177,16 @@ class Shard:
 
         A start that failed, because the store can't be reached say, is tried again by the next call.
         """
-        started = self._started
-        if started is None or (started.done() and started.exception() is not None):
-            started = self._started = asyncio.create_task(self._start())
+        started = self._starting()
         if not started.done():
             await asyncio.shield(started)
         started.result()
+
+    def _starting(self) -> asyncio.Task[None]:
+        started = self._started
+        if started is None or (started.done() and started.exception() is not None):
+            started = self._started = asyncio.create_task(self._start())
+        return started
 
     async def _start(self) -> None:
         context = self.context
@@ -630,8 +636,12 @@ class Shard:
         return inspection.failures(self._ledger)
 
     async def troubles(self) -> list[str]:
-        """What keeps this shard from its work now, a few words each."""
-        await self._up()
+        """What keeps this shard from its work now, a few words each. Does not wait until it is up."""
+        started = self._starting()
+        await asyncio.wait({started}, timeout=START_LOOK)
+        if not started.done():
+            return [f"shard {self.context.shard} is starting: it reads what the store has"]
+        started.result()
         upkeep = [self._upkeep] if self._lease_upkeep is None else [self._upkeep, self._lease_upkeep]
         lacking = 0 if self._audit is None else self._audit.unwritten
         log_ = [f"{lacking:,} lines of the audit log are not written"] if lacking else []

@@ -611,6 +611,9 @@ class MemoryShard:
     async def versions(self) -> list[StoredVersion]:
         return []
 
+    async def troubles(self) -> list[str]:
+        return []
+
     async def failures(self) -> list[Any]:
         return []
 

@@ -598,3 +598,22 @@ def test_counters_are_summed_over_shards() -> None:
             assert await engine.failures() == []
 
     run(story())
+
+
+def test_a_shard_that_is_made_again_is_told_as_starting_until_it_answers() -> None:
+    async def story() -> None:
+        async with world() as w:
+            engine = await w.engine()
+            assert await engine.troubles() == []
+            w.shard.down = True
+            starting = ["shard 0 is starting: its process is gone, and another one is made"]
+            assert await engine.troubles() == starting
+            began = asyncio.get_running_loop().time()
+            assert await engine.troubles() == starting
+            assert asyncio.get_running_loop().time() - began < 1.0  # nobody waits for what is known
+            w.shard.down = False
+            w.shard.restart()
+            while await engine.troubles():
+                await asyncio.sleep(0.1)
+
+    run(story(), LONG)
