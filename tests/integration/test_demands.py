@@ -187,7 +187,7 @@ def test_a_demand_is_kept_whatever_appears_changes_vanishes_and_is_killed(
         capsys.readouterr()
         [line] = client.audit(what="values.purged")
         assert (line.subject.split()[0], line.caller) == ("asset", "the demand 'films'")
-        assert line.detail["values"] == 1
+        assert line.detail["values"] == 3  # of size, and of both versions of tint
         for words, said in (
             (["--list"], "tells"),
             (["--status", "films"], f"{hooks.origin}/… is told of done"),

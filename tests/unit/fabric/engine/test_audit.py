@@ -165,7 +165,7 @@ LEAVING_NO_LINE = {
     **dict.fromkeys(("code", "registry", "by", "open", "aclose"), "of this process alone"),
     **dict.fromkeys(("audit", "deliveries", "demands", "failures", "features", "lineage", "load"), "reads"),
     **dict.fromkeys(("list_assets", "list_requests", "list_values", "stats", "status", "troubles"), "reads"),
-    **dict.fromkeys(("events", "explain", "unstored", "values", "versions"), "reads"),
+    **dict.fromkeys(("events", "explain", "shown", "unstored", "values", "versions"), "reads"),
     **dict.fromkeys(("note", "tend"), "how a demand stands, which its keeper finds out"),
     "notify": "makes sooner what the next look would find",
 }
