@@ -163,9 +163,9 @@ CHANGING: dict[str, tuple[str, ...]] = {
 }
 LEAVING_NO_LINE = {
     **dict.fromkeys(("code", "registry", "by", "open", "aclose"), "of this process alone"),
-    **dict.fromkeys(("audit", "deliveries", "demands", "failures", "features", "lineage", "load"), "reads"),
+    **dict.fromkeys(("asset", "audit", "deliveries", "demands", "failures", "features", "load"), "reads"),
     **dict.fromkeys(("list_assets", "list_requests", "list_values", "stats", "status", "troubles"), "reads"),
-    **dict.fromkeys(("events", "explain", "shown", "unstored", "values", "versions"), "reads"),
+    **dict.fromkeys(("events", "explain", "lineage", "shown", "unstored", "values", "versions"), "reads"),
     **dict.fromkeys(("note", "tend"), "how a demand stands, which its keeper finds out"),
     "notify": "makes sooner what the next look would find",
 }
