@@ -36,10 +36,26 @@ export function playable(media, { media_type: type = "", streams = [] }) {
   const codecs = shown.map((one) => (one.kind === "video" ? VIDEO : SOUND)[one.codec]);
   if (type === "audio/wav" && shown.every((one) => one.codec?.startsWith("pcm_"))) return media.canPlayType(type) !== "";
   if (type === "audio/mpeg" || type === "audio/flac") return media.canPlayType(type) !== "";
-  if (codecs.includes(undefined)) return false;
+  if (codecs.includes(undefined) || shown.some((one) => one.mirrored)) return false;
+  // A browser plays the first track of each kind.
+  const first = (kind) => shown.find((one) => one.kind === kind);
+  if (shown.some((one) => one.chosen && one !== first(one.kind))) return false;
   if (shown.some((one) => one.codec === "h264" && DEEP.test(one.pixel_format ?? ""))) return false;
   const kind = KINDS[type] ?? type;
   return media.canPlayType(codecs.length ? `${kind}; codecs="${codecs.join(",")}"` : kind) !== "";
+}
+
+// Whether a browser shows pictures in the shape that they are meant to have: not all heed every turn, crop and
+// pixel shape.
+export function shaped(media, { streams = [] }) {
+  const shown = streams.find((one) => one.kind === "video");
+  if (!shown) return true;
+  const [left, top, right, bottom] = shown.crop ?? [0, 0, 0, 0];
+  const [over, under] = (shown.pixel_aspect ?? "1/1").split("/").map(Number);
+  const wide = (shown.width - left - right) * over;
+  const high = (shown.height - top - bottom) * (under || 1);
+  const wanted = (shown.rotation ?? 0) % 180 ? high / wide : wide / high;
+  return Math.abs(media.videoWidth / media.videoHeight / wanted - 1) < 0.03;
 }
 
 class Player {
@@ -71,8 +87,7 @@ class Player {
     // The link's own path begins at the server's root; the page may be mounted elsewhere.
     media.src = `v1/assets/${asset.id}/media${new URL(url, location.href).search}`;
     const shown = await happens(media, "loadeddata", "error");
-    const pictures = asset.streams?.some((one) => one.kind === "video") ?? false;
-    if (!shown || (pictures && !media.videoWidth)) return false;
+    if (!shown || !shaped(media, asset)) return false;
     if (at) media.currentTime = at;
     this.way = "direct";
     return true;
