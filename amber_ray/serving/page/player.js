@@ -2,6 +2,7 @@
 //
 // Where nothing can be played the clock still goes where it is told, so that tracks can be looked at.
 
+const PATIENCE = 250; // ms that a seek is waited for: what is not there yet may take long, and nobody wants it any more
 const NUDGE = 0.0005; // a seek to the very beginning of a picture may show the one before it, by rounding
 
 export class Player {
@@ -10,6 +11,7 @@ export class Player {
     this.rate = 0;
     this.alone = 0; // the time, where nothing plays
     this.wanted = null; // a seek that waits for the one under way
+    this.last = -Infinity; // when one was made
     this.loop = 0;
     this.off = new AbortController();
     const on = (names, heard) => names.split(" ").forEach((name) => media?.addEventListener(name, heard, { signal: this.off.signal }));
@@ -29,17 +31,29 @@ export class Player {
     return this.rate < 0 || Boolean(this.media && !this.media.paused && !this.media.ended);
   }
 
-  // Goes to a time. While one seek is under way the next waits, and only the last of those that wait is made.
+  // Goes to a time. While one seek is under way the next waits a moment, and only the last of those that wait is made.
   seek(time) {
     const to = Math.min(Math.max(0, time), this.duration);
-    if (this.media?.seeking) this.wanted = to;
-    else this.put(to);
+    const left = PATIENCE - (performance.now() - this.last);
+    if (this.media?.seeking && left > 0) {
+      this.wanted = to;
+      this.waits ??= setTimeout(() => {
+        this.waits = null;
+        if (this.wanted !== null) this.put(this.wanted);
+      }, left);
+    } else this.put(to);
     this.tell();
+  }
+
+  // There is something to play: it begins where the clock was sent before that.
+  began() {
+    if (this.media && this.alone > 0 && this.media.currentTime === 0) this.put(this.alone);
   }
 
   put(time) {
     this.wanted = null;
     this.alone = time;
+    this.last = performance.now();
     if (this.media) this.media.currentTime = time;
   }
 
@@ -111,6 +125,7 @@ export class Player {
 
   close() {
     this.off.abort();
+    clearTimeout(this.waits);
     this.rate = 0;
     cancelAnimationFrame(this.loop);
     this.media?.pause();

@@ -391,6 +391,7 @@ class View {
       if (this.kind === "image") await this.showStill();
       else this.media = await source(this.picture, this.asset, this.context.api);
       if (this.closed) this.media?.close();
+      else this.player.began();
     } catch (error) {
       this.unplayable(error);
     }
