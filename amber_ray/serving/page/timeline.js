@@ -117,7 +117,7 @@ export class Timeline {
 
   place() {
     const x = this.x(this.time);
-    this.head.hidden = x < -1 || x > this.width + 1;
+    this.head.hidden = this.width <= 1 || x < -1 || x > this.width + 1;
     this.head.style.transform = `translateX(${this.left + x}px)`;
   }
 

@@ -217,12 +217,14 @@ function scale(track, context, { height }, colours) {
   if (track.low > track.high) return;
   context.font = "10px ui-monospace, monospace";
   context.textAlign = "left";
-  context.fillStyle = colours.faint;
-  const short = (value) => String(Number(value.toPrecision(3)));
   context.textBaseline = "top";
-  context.fillText(short(track.high), 2, 2);
-  context.textBaseline = "bottom";
-  context.fillText(short(track.low), 2, height - 1);
+  for (const [value, top] of [[track.high, 1], [track.low, height - 13]]) {
+    const words = String(Number(value.toPrecision(3)));
+    context.fillStyle = colours.soft;
+    context.fillRect(0, top, words.length * LETTER + 4, 12);
+    context.fillStyle = colours.faint;
+    context.fillText(words, 2, top + 1);
+  }
 }
 
 // --- pictures of numbers, time to the right and columns upward

@@ -29,7 +29,7 @@ export class Panel {
       const known = unit.state === "ready" && !unit.each;
       const found = known ? lineage(await this.api.json(`v1/values/${unit.key}/lineage`), unit)
         : plan(await this.api.post("v1/explain", track.question(unit.start, Math.min(unit.end, unit.start + 1e-3))), unit);
-      if (mine === this.turn) facts.replaceChildren(...found);
+      if (mine === this.turn) facts.replaceChildren(...found.filter(Boolean));
     } catch (error) {
       if (mine === this.turn) facts.replaceChildren(h("p", { class: "error" }, error.message));
     }
@@ -153,6 +153,6 @@ function plan(found, unit) {
     h("ol", { class: "plan" }, [...rows.values()].map((row) => h("li", { class: row.action },
       h("b", {}, row.feature), ` ${DONE[row.action] ?? row.action}${row.count > 1 ? `, ${row.count} times` : ""}`,
       h("span", { class: "faint" }, row.action === "run" ? ` ${row.known ? took(row.seconds) : ""} ${Object.entries(row.resources).map(([name, n]) => `${n} ${name}`).join(", ")}` : "")))),
-    h("p", { class: "faint" }, estimate),
+    [...rows.values()].some((row) => row.action === "run") && h("p", { class: "faint" }, estimate),
   ];
 }
