@@ -24,6 +24,7 @@ from amber_ray.client.exchange import loaded
 from amber_ray.client.http import HttpService
 from amber_ray.client.results import Identified, assigned
 from amber_ray.client.row import Row
+from amber_ray.core.model.absent import no_asset
 from amber_ray.core.model.request import MISSING, Failure, RequestView, Result
 from amber_ray.core.model.service import Answered
 from amber_ray.core.model.units import Asset, EachRange, Segment
@@ -90,7 +91,7 @@ class World:
 
     def value(self, feature: str, name: str) -> Any:
         if name not in self.assets:
-            return f"MediaNotFound: nothing is at {name}" if "/" in name else f"UnknownAsset: no asset {name}"
+            return f"MediaNotFound: nothing is at {name}" if "/" in name else f"UnknownAsset: {no_asset(name)}"
         asset = self.assets[name]
         if feature == "size":
             return asset.bytes
