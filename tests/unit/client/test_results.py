@@ -91,7 +91,9 @@ class World:
 
     def value(self, feature: str, name: str) -> Any:
         if name not in self.assets:
-            return f"MediaNotFound: nothing is at {name}" if "/" in name else f"UnknownAsset: {no_asset(name)}"
+            return (
+                f"MediaNotFound: nothing is at {name}" if "/" in name else f"UnknownAsset: {no_asset(name)}"
+            )
         asset = self.assets[name]
         if feature == "size":
             return asset.bytes
