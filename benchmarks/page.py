@@ -168,14 +168,17 @@ COUNT = """() => {
 
 
 def tab_bytes(browser: Any) -> int:
-    """What the processes that draw pages hold, shared memory by its share."""
+    """What the process of the tab holds, shared memory by its share.
+
+    It is the largest of those that draw pages: the others are spare ones that Chromium keeps ready.
+    """
     known = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
-    held = 0
-    for one in known:
-        if one["type"] == "renderer":
-            lines = Path(f"/proc/{one['id']}/smaps_rollup").read_text().splitlines()
-            held += next(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-    return held
+    return max(_held(one["id"]) for one in known if one["type"] == "renderer")
+
+
+def _held(process: int) -> int:
+    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 def told(name: str, words: str, good: bool) -> None:
