@@ -37,11 +37,11 @@ def write(store: Path, folder: Path) -> None:
     )
 
 
-def films(folder: Path, clip: Path) -> dict[str, Path]:
-    """Films that are there: the same pictures, in files that are not the same."""
-    folder.mkdir(parents=True)
+def films(folder: Path, clip: Path, first: int = 0) -> dict[str, Path]:
+    """Films that are there: the same pictures, in files that are not the same, by numbers from `first` on."""
+    folder.mkdir(parents=True, exist_ok=True)
     found = {name: folder / name for name in ("bunny.mp4", "second.mp4", "third.mp4", HOSTILE)}
-    for number, path in enumerate(found.values()):
+    for number, path in enumerate(found.values(), first):
         shutil.copy(clip, path)
         with open(path, "ab") as file:
             file.write((12).to_bytes(4, "big") + b"free" + number.to_bytes(4, "big"))
