@@ -32,7 +32,7 @@ from tests.server import CLIP, Server, running
 
 OUTPUT = Path(__file__).parents[1] / "output" / "browser"
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-WAIT_MS = 20_000
+WAIT_MS = 60_000
 """Longest wait for something to be seen, which may take a computation on a machine with much else to do."""
 SCOPES = {"owner": frozenset(Scope), "reader": frozenset({Scope.READ})}
 VIOLATIONS = """addEventListener("securitypolicyviolation", (e) =>
