@@ -95,9 +95,19 @@ class Receiver:
             return
         if data["failed_assets"] and not any(data["results"].values()):
             return  # nothing is asked of shards; what is in the journal is of an attempt that was withdrawn
-        for shard in range(world.scenario.shards):
-            if f"{ask.id}.{shard}" in world.store.journal:
-                assert world.oracle.has_ended(ask.id, shard), f"{id} came before {ask.id} ended at {shard}"
+        for shard in self._asked(ask.id):
+            assert world.oracle.has_ended(ask.id, shard), f"{id} came before {ask.id} ended at {shard}"
+
+    def _asked(self, request: str) -> list[int]:
+        """The shards that have a part of a request on paper, as it was asked for last.
+
+        Asked again when an asset was gone, it has no part any more at the shard of that.
+        """
+        paper = self._world.store.journal
+        names = {shard: f"{request}.{shard}" for shard in range(self._world.scenario.shards)}
+        parts = {shard: json.loads(paper[name]) for shard, name in names.items() if name in paper}
+        newest = max(parts.values(), key=lambda part: part["created"], default=None)
+        return [] if newest is None else [shard for shard in parts if shard in newest["shards"]]
 
     # --- at the end
 
