@@ -335,6 +335,7 @@ class DemandWorld(World):
         """
         if (
             name not in self.records
+            or self.faults.purges  # somebody is about to be told that it is done
             or {"a purge", "a part was damaged", "a part was torn"} & self.seen.keys()
         ):
             return
