@@ -13,6 +13,7 @@ import pytest
 from amber_ray.testing import write_picture, write_sound
 from tests.browser import archive
 from tests.browser.conftest import WAIT_MS, Site, Watch
+from tests.browser.features import HOSTILE
 
 SERIOUS = {"serious", "critical"}
 FILM_SECONDS = 30.0
@@ -231,6 +232,19 @@ def test_a_name_that_is_html_is_shown_as_text(site: Site, page: Any) -> None:
     page.get_by_role("heading", name=archive.HOSTILE).wait_for()
     page.locator(".track .error", has_text="<img src=x onerror=alert(2)>").wait_for()
     assert page.locator("main img").count() == 0
+
+
+def test_a_line_on_the_screen_that_is_html_is_shown_as_text(
+    site: Site, page: Any, shot: Callable[[str], None]
+) -> None:
+    hostile = asset_of(site, site.films[archive.HOSTILE])
+    computed(site, hostile, "graffiti")
+    page.goto(f"/#/assets/{hostile}?tracks=graffiti&from=0&to=4")
+    status(page, "graffiti", "1 known")
+    click_at(page, "graffiti", 1.5, 0.0, 4.0)
+    page.get_by_role("complementary").get_by_text(f"{HOSTILE} written").first.wait_for()
+    assert page.locator("main img").count() == 0
+    shot("asset-html-is-text")
 
 
 def test_a_sound_and_a_picture(site: Site, page: Any, watch: Watch, shot: Callable[[str], None]) -> None:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from amber_ray.core.model.absent import nothing_at
 from amber_ray.core.model.trust import Scope
 from amber_ray.core.model.units import Asset
-from amber_ray.errors import BadRequest, UnknownAsset
+from amber_ray.errors import UnknownAsset
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import BINARY, ID, PAGED, TRACED, answer, json, page, query
@@ -19,10 +19,10 @@ from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, ref
 from amber_ray.serving.forms import AROUND, UploadedForm
 from amber_ray.serving.incoming import is_json, json_value, pieces, refuse_coded, refuse_longer
 from amber_ray.serving.presence import while_present
-from amber_ray.serving.routes.endpoint import Path, caller_of, described
+from amber_ray.serving.routes.endpoint import Path, asset_id, caller_of, described
 from amber_ray.serving.sight import blind
-from amber_ray.wire.compute import KEY, MAX_URI
-from amber_ray.wire.json import describe, members, text
+from amber_ray.wire.compute import MAX_URI
+from amber_ray.wire.json import members, text
 from amber_ray.wire.pages import ASSET_FILTERS, encode_page, read_asset_filter, read_query
 from amber_ray.wire.provenance import VALUE_FILTERS, encode_value
 from amber_ray.wire.views import encode_asset
@@ -141,7 +141,7 @@ async def asset_facts(context: AppContext, request: Request) -> Response:
 )
 async def about(context: AppContext, request: Request) -> Response:
     """The values that there are about an asset, page by page."""
-    id = _id(request)
+    id = asset_id(request)
     asked = read_query(request.query_params.multi_items(), VALUE_FILTERS)
     if not caller_of(request).sees_all:
         await while_present(request.receive, _seen(context, request), context.drain)
@@ -153,16 +153,9 @@ async def about(context: AppContext, request: Request) -> Response:
     return json_response(encode_page("values", found, encode_value))
 
 
-def _id(request: Request) -> str:
-    id: str = request.path_params["id"]
-    if not KEY.match(id):
-        raise BadRequest(f"an asset's id is 32 lower-case hex digits, not {describe(id)}")
-    return id
-
-
 async def _seen(context: AppContext, request: Request) -> Asset:
     """The asset of the path, as far as the caller may know of it."""
-    return await context.service.asset(_id(request), blind(caller_of(request)))
+    return await context.service.asset(asset_id(request), blind(caller_of(request)))
 
 
 async def _added(context: AppContext, request: Request, uri: str) -> Asset:

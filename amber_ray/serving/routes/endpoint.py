@@ -24,9 +24,11 @@ from starlette.types import Scope as AsgiScope
 
 from amber_ray.core.model.audit import Actor, acting
 from amber_ray.core.model.trust import Caller, Scope
+from amber_ray.errors import BadRequest
 from amber_ray.serving.app_context import AppContext
 from amber_ray.serving.described.parts import Part, operation
-from amber_ray.wire.json import quote
+from amber_ray.wire.compute import KEY
+from amber_ray.wire.json import describe, quote
 
 CHANGING = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 """Methods that may change something, and so by whom is noted."""
@@ -87,6 +89,14 @@ def caller_of(request: Request) -> Caller:
     """Who asks, as the guard found out."""
     caller: Caller = request.scope["amber.caller"]
     return caller
+
+
+def asset_id(request: Request) -> str:
+    """The asset's id in the path. Raises `BadRequest` for what can be none."""
+    id: str = request.path_params["id"]
+    if not KEY.match(id):
+        raise BadRequest(f"an asset's id is 32 lower-case hex digits, not {describe(id)}")
+    return id
 
 
 def _actor(scope: AsgiScope) -> Actor:

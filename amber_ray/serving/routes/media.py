@@ -17,7 +17,6 @@ from starlette.types import ASGIApp
 
 from amber_ray.core.model.service import MediaPiece
 from amber_ray.core.model.trust import Scope
-from amber_ray.errors import BadRequest
 from amber_ray.serving import grants
 from amber_ray.serving.answers import json_response
 from amber_ray.serving.app_context import AppContext, base
@@ -27,8 +26,8 @@ from amber_ray.serving.described.schemas import ASSET_ID, EXAMPLES, GRANT, ref
 from amber_ray.serving.media_stream import MediaStream
 from amber_ray.serving.presence import while_present
 from amber_ray.serving.ranges import asked_part
-from amber_ray.serving.routes.endpoint import Path, caller_of, described
-from amber_ray.wire.compute import KEY
+from amber_ray.serving.routes.endpoint import Path, asset_id, caller_of, described
+from amber_ray.serving.sight import blind
 from amber_ray.wire.json import describe
 
 NAMED = {**ID, "example": ASSET_ID}
@@ -89,9 +88,9 @@ MEDIA: Part = dict.fromkeys(("application/octet-stream", "video/*", "audio/*", "
 )
 async def media(context: AppContext, request: Request) -> ASGIApp:
     """The asset's bytes, all or a part."""
-    id = _id(request)
+    id = asset_id(request)
     caller = caller_of(request)
-    tenant = None if caller.sees_all else caller.tenant
+    tenant = blind(caller)
 
     async def piece(start: int, end: int) -> MediaPiece:
         return await context.service.media(id, start, end, tenant)
@@ -144,9 +143,9 @@ async def media(context: AppContext, request: Request) -> ASGIApp:
 )
 async def media_link(context: AppContext, request: Request) -> Response:
     """An address of the asset's bytes that needs no token for some minutes."""
-    id = _id(request)
+    id = asset_id(request)
     caller = caller_of(request)
-    asked = context.service.media(id, 0, 0, None if caller.sees_all else caller.tenant)
+    asked = context.service.media(id, 0, 0, blind(caller))
     await while_present(request.receive, asked, context.drain)
     grant = context.keyring.link(request.headers.get("authorization", "").encode("latin-1"), id)
     shown = "" if grant is None else f"?{grants.PARAMETER}={grant}"
@@ -158,13 +157,6 @@ def disposition(name: str) -> str:
     """Return a `Content-Disposition` that shows the bytes and says what they are called (RFC 6266)."""
     plain = _ODD.sub("_", name)
     return f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"
-
-
-def _id(request: Request) -> str:
-    id: str = request.path_params["id"]
-    if not KEY.match(id):
-        raise BadRequest(f"an asset's id is 32 lower-case hex digits, not {describe(id)}")
-    return id
 
 
 PATHS = [
