@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import unquote
 
@@ -38,6 +39,8 @@ class App:
 
     def __call__(self, call: Call) -> Answer:
         # One of the names that are drawn has a value and a demand; a purge, or a stop, may have taken it.
+        film = replace(self.service.media_at("/m/0.mp4"), id="0" * 32)
+        self.service.known[film.id] = self.service.places[film.uri] = film
         self.service.put("0" * 32, StoredValue("0" * 32, "embedding", "1", parse(np.ndarray), np.eye(3)))
         demand = Demand("0" * 32, ("embedding",), ("/m/",))
         self.service.kept_true[demand.name] = DemandView(demand, DemandStatus(), 0.0)
@@ -116,6 +119,7 @@ def test_any_call_is_answered_as_the_contract_says(app: App) -> None:
     @example(Call("DELETE", f"/v1/requests/{'0' * 32}", (), b"", "/v1/requests/{id}"))
     @example(Call("GET", f"/v1/requests/{'0' * 32}/events", (), b"", "/v1/requests/{id}/events"))
     @example(Call("POST", f"/v1/deliveries/end_{'0' * 32}/replay", (), b"", "/v1/deliveries/{id}/replay"))
+    @example(Call("GET", f"/v1/assets/{'0' * 32}", (), b"", "/v1/assets/{id}"))
     @example(Call("GET", f"/v1/assets/{'0' * 32}/values", (), b"", "/v1/assets/{id}/values"))
     @example(Call("GET", f"/v1/assets/{'0' * 32}/media", (), b"", "/v1/assets/{id}/media"))
     @example(Call("POST", f"/v1/assets/{'0' * 32}/media/link", (), b"", "/v1/assets/{id}/media/link"))

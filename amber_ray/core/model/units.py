@@ -60,7 +60,10 @@ class Stream:
         if self.width is None or self.height is None:
             return None
         left, top, right, bottom = self.crop or (0, 0, 0, 0)
-        w, h = squared(self.width - left - right, self.height - top - bottom, self.pixel_aspect)
+        w, h = self.width - left - right, self.height - top - bottom
+        if min(w, h) < 1:  # so says a damaged header
+            return None
+        w, h = squared(w, h, self.pixel_aspect)
         return (h, w) if (self.rotation or 0) % 180 else (w, h)
 
 

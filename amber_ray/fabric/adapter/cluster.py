@@ -29,6 +29,12 @@ from amber_ray.store.lease import Lease
 
 log = logging.getLogger("amber.cluster")
 
+TRIES = 3
+"""How often a Ray of its own is started, where its node does not come up."""
+NOT_UP = "node timed out during startup"
+"""What Ray says then: it waits 15 s for a helper of its own and 30 s in all, whatever else is done here."""
+START = "start_ray_processes"
+"""What a node's processes are started by."""
 WRITERS = 6
 """Workers that may stay at hand beside one for each CPU."""
 
@@ -57,9 +63,9 @@ def environment() -> dict[str, str]:
 def start_local(settings: Settings, **options: Any) -> None:
     """Start a Ray of its own in this machine; it ends with this process or with `stop`.
 
-    `options` go to `ray.init`. Raises `Unavailable` if Ray is already running in this process, `StoreError`
-    if the store's folder can't be made and `StoreBusy` if a process of this machine has it: that is found out
-    sooner here than by an actor.
+    `options` go to `ray.init`. Raises `Unavailable` if Ray is already running in this process, or does not
+    come up; `StoreError` if the store's folder can't be made and `StoreBusy` if a process of this machine has
+    it: that is found out sooner here than by an actor.
     """
     if ray.is_initialized():
         raise Unavailable(
@@ -86,8 +92,40 @@ def start_local(settings: Settings, **options: Any) -> None:
     unneeded = {"start_monitor"}  # which would ask for more nodes
     unneeded |= set() if given["log_to_driver"] else {"start_log_monitor"}
     unneeded |= set() if given["include_dashboard"] else {"start_api_server"}
-    with _without(unneeded):
-        ray.init(**given)
+    with _without(unneeded), _noted() as nodes:
+        for tries_left in reversed(range(TRIES)):
+            try:
+                ray.init(**given)
+                return
+            except Exception as error:
+                if NOT_UP not in str(error):
+                    raise
+                for node in nodes:
+                    node.kill_all_processes(check_alive=False, allow_graceful=False)
+                nodes.clear()
+                if not tries_left:
+                    raise Unavailable(
+                        f"Ray's node did not come up, {TRIES} times in a row; this machine may have too "
+                        "much else to do"
+                    ) from error
+                log.warning("Ray's node did not come up within 30 s; it is started again")
+
+
+@contextlib.contextmanager
+def _noted() -> Iterator[list[Any]]:
+    """Note the nodes that Ray starts: what there is of one that is not up it ends with this process only."""
+    started: list[Any] = []
+    start = getattr(Node, START)
+
+    def noted(node: Any) -> None:
+        started.append(node)
+        start(node)
+
+    setattr(Node, START, noted)
+    try:
+        yield started
+    finally:
+        setattr(Node, START, start)
 
 
 @contextlib.contextmanager
