@@ -45,7 +45,7 @@ server.serve_forever()
 
 def run(session: Session) -> list[Measured]:
     """A read and a question of one small value each, on many connections."""
-    total, rounds = session.size((4000, 7), (40, 1))
+    total, rounds = session.size((4000, 15), (40, 1))
     with (
         collector() as endpoint,
         session.server() as off,
