@@ -291,7 +291,7 @@ class View {
         track.status, track.bar,
         h("div", { class: "acts" }, track.computes, track.cancels,
           this.action("±", `add ${text} with other parameters`, () => this.compare(track)),
-          this.action("why", `where ${text} is from`, () => this.panel.show(track, this.player.time)),
+          this.action("why", `why ${text} is there, and where it is from`, () => this.panel.show(track, this.player.time)),
           this.action("×", `remove ${text}`, () => this.go(this.tracks.filter((one) => one !== track).map((one) => one.text)))),
         track.live, track.problem),
       slot);
