@@ -279,7 +279,7 @@ class Catalogue:
 
     def shows(self, uri: str, tenant: str | None) -> bool:
         """Whether a tenant may know what is at a place: it may not if others have uploaded it; None may."""
-        return AssetFilter(tenant=tenant).shows(uri, self._uploads.root.rstrip("/") + "/")
+        return AssetFilter(tenant=tenant).shows(uri, self._uploads.below)
 
     def shown(self, id: str, tenant: str) -> bool:
         """Whether an asset is known, and not by other tenants' uploads alone."""
@@ -381,8 +381,7 @@ class Catalogue:
             only = dataclasses.replace(only, prefix=path)
         with self._lock:  # before the packs are listed: what is written meanwhile is in them
             held = list(self._unwritten.values())
-        uploads = self._uploads.root.rstrip("/") + "/"
-        return self._packs.page(checked_filter(only), limit, cursor, held, uploads)
+        return self._packs.page(checked_filter(only), limit, cursor, held, self._uploads.below)
 
     def upload(self, chunks: Iterable[bytes], media_type: str | None = None, tenant: str = "") -> Asset:
         """Keep the bytes under `<store>/uploads/`, as a tenant's or nobody's, and return their asset.

@@ -119,7 +119,7 @@ def mono(
     `start` + i / `rate` on the asset's clock; silence before the stream begins, in its gaps and after its
     end. Raises as `heard`.
     """
-    [samples] = _span(asset, rate, start, end, "mono", 1, feature, limits)
+    [samples] = _span(asset, rate, start, end, "mono", feature, limits)
     return np.asarray(samples)
 
 
@@ -133,7 +133,7 @@ def stereo(
     limits: Limits | None = None,
 ) -> np.ndarray:
     """The sound that `mono` gives in one channel, in two, left and right: float32[2, n]."""
-    return _span(asset, rate, start, end, "stereo", 2, feature, limits)
+    return _span(asset, rate, start, end, "stereo", feature, limits)
 
 
 def _span(
@@ -142,14 +142,13 @@ def _span(
     start: float,
     end: float | None,
     layout: Layout,
-    channels: int,
     feature: str,
     limits: Limits | None,
 ) -> np.ndarray:
     end = end if end is not None else asset.duration or 0.0
     first = sample_at(start, rate)
     count = max(0, sample_at(end, rate) - first)
-    samples = np.zeros((channels, count), np.float32)
+    samples = np.zeros((1 if layout == "mono" else 2, count), np.float32)
     with contextlib.closing(_placed(asset, rate, start, feature, limits, layout)) as found:
         for place, data in found:
             length = data.shape[1]

@@ -48,7 +48,10 @@ class Part:
 
 
 class Uploads:
-    """The folder `<store>/uploads`, local or remote; `root` is the media root it makes."""
+    """The folder `<store>/uploads`, local or remote; `root` is the media root it makes.
+
+    `below` is what the places of uploads begin with.
+    """
 
     def __init__(self, store_url: str, limits: Limits) -> None:
         self._limits = limits
@@ -58,6 +61,7 @@ class Uploads:
         self._parts = os.path.join(directory, "uploads", ".parts") if directory else tempfile.gettempdir()
         self._made = not self._local
         self.root = os.path.realpath(self.root) if self._local else self.root
+        self.below = self.root.rstrip("/") + "/"
 
     @contextlib.contextmanager
     def receive(self, chunks: Iterable[bytes]) -> Iterator[Part]:

@@ -1,6 +1,7 @@
 // One card per result, with the value shown as what it is: a picture, a number, a curve, a strip, or text.
 
 import { call } from "./api.js";
+import { took } from "./words.js";
 
 const SHOWN = 200, FETCHED = 60;
 
@@ -21,10 +22,7 @@ export function place(result) {
 
 const listOf = (result) => `${result.feature}|${result.uri || result.asset}`;
 
-const took = (result) => {
-  if (result.cached) return "cached";
-  return result.seconds == null ? "" : result.seconds < 1 ? `${Math.round(result.seconds * 1000)} ms` : `${result.seconds.toFixed(1)} s`;
-};
+const making = (result) => (result.cached ? "cached" : result.seconds == null ? "" : took(result.seconds));
 
 export class Results {
   constructor(panel, list, count) {
@@ -46,7 +44,7 @@ export class Results {
     if (!old && this.cards.size >= SHOWN) return;
     const card = element("article", "", `result ${result.state}`);
     const head = element("h3", result.feature || "");
-    head.append(element("span", result.state === "ready" ? took(result) : result.state));
+    head.append(element("span", result.state === "ready" ? making(result) : result.state));
     const where = element("p", place(result), "where");
     where.title = result.uri || result.asset || "";
     card.append(head, where);

@@ -3,20 +3,12 @@
 // Whoever draws over it is a lane: {canvas, draw(context, view, colours)}. Nothing is drawn unless something has changed,
 // and nothing of a lane that is scrolled out of sight. The playhead is a node of its own, so playing draws no lane again.
 
+import { clock } from "./words.js";
+
 const LEAST = 0.05; // seconds that the axis shows at most zoom
 const STEPS = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400];
 const APART = 84; // pixels between two ticks, at least
 const STILL = 4; // pixels that a pointer may move and have clicked
-
-export function clock(seconds, step = 1) {
-  const digits = step >= 1 ? 0 : Math.min(3, Math.ceil(-Math.log10(step)));
-  const scale = 10 ** digits;
-  const all = Math.round(seconds * scale);
-  const whole = Math.floor(all / scale), rest = digits ? `.${String(all % scale).padStart(digits, "0")}` : "";
-  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
-  const two = (n) => String(n).padStart(2, "0");
-  return `${h ? `${h}:${two(m)}` : m}:${two(s)}${rest}`;
-}
 
 export class Timeline {
   constructor(root, ruler, head, { duration, onSeek, onView, onFrame, onClick }) {

@@ -1,11 +1,18 @@
 // Numbers as people read them.
 
-// 75.4 -> "1:15", 3725 -> "1:02:05"
-export function clock(seconds) {
-  const whole = Math.floor(seconds), [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
+// To a fraction of a second as fine as the step: 75.4 -> "1:15", 3725 -> "1:02:05", (75.4, 0.5) -> "1:15.4"
+export function clock(seconds, step = 1) {
+  const digits = step >= 1 ? 0 : Math.min(3, Math.ceil(-Math.log10(step)));
+  const scale = 10 ** digits;
+  const all = Math.round(seconds * scale);
+  const whole = Math.floor(all / scale), rest = digits ? `.${String(all % scale).padStart(digits, "0")}` : "";
+  const [h, m, s] = [Math.floor(whole / 3600), Math.floor(whole / 60) % 60, whole % 60];
   const two = (n) => String(n).padStart(2, "0");
-  return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
+  return `${h ? `${h}:${two(m)}` : m}:${two(s)}${rest}`;
 }
+
+// How long something took: "340 ms", "12.0 s"
+export const took = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`);
 
 // A length of time in its largest fitting unit: "340 ms", "12 s", "4 min", "3 h", "2 days"
 export function lasting(seconds) {

@@ -1,7 +1,7 @@
 // Where a value is from, and why it is or is not there: beside the tracks, about what was clicked.
 
 import { h } from "../dom.js";
-import { clock } from "../timeline.js";
+import { clock, took } from "../words.js";
 import { Grid } from "./arrow.js";
 import { plain, shown } from "./values.js";
 
@@ -96,8 +96,6 @@ function facts(pairs) {
   return h("dl", { class: "facts" }, pairs.filter(([, value]) => value != null && value !== "").map(([name, value]) =>
     [h("dt", {}, name), h("dd", {}, value)]));
 }
-
-const took = (seconds) => (seconds < 1 ? `${Math.round(seconds * 1000)} ms` : `${seconds.toFixed(1)} s`);
 
 function lineage(found, unit) {
   const nodes = new Map(found.nodes.map((node) => [node.key, node]));

@@ -7,11 +7,12 @@ import { h } from "../dom.js";
 import { source } from "../media.js";
 import { Player } from "../player.js";
 import { Still } from "../still.js";
-import { Timeline, clock } from "../timeline.js";
+import { Timeline } from "../timeline.js";
 import { boxesAt, contained, drawBoxes } from "../tracks/boxes.js";
 import { draw, heightOf } from "../tracks/drawing.js";
 import { Memory, Track, parse, write } from "../tracks/loading.js";
 import { Panel } from "../tracks/panel.js";
+import { clock } from "../words.js";
 
 const HELD = 40 * 1024 * 1024; // bytes of values that a view holds
 const TOLD = 300; // ms after the last change until the address is told

@@ -135,7 +135,7 @@ export function open(root, address, context) {
 
   function tile(index) {
     const asset = shown[index];
-    const length = asset.duration == null ? "" : clock(asset.duration);
+    const length = asset.duration == null ? "" : clock(Math.floor(asset.duration));
     const node = h("div", { class: `tile of-${asset.kind}` },
       h("div", { class: "picture" }, h("span", { class: "sign", "aria-hidden": "true" }, SIGNS[asset.kind] ?? "?"),
         length && h("span", { class: "length" }, length)),
