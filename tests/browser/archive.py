@@ -9,10 +9,11 @@ from pathlib import Path
 from amber_ray.core.model.units import Asset, Stream
 from amber_ray.media.catalogue import FORMAT
 from amber_ray.store.assets import AssetPacks
+from tests.browser import features
 
 COUNT = 100_000
 FOLDERS = 100
-HOSTILE = "<img src=x onerror=alert(1)>.mp4"
+HOSTILE = f"{features.HOSTILE}.mp4"
 
 
 def place(folder: Path, number: int) -> str:

@@ -35,6 +35,13 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 WAIT_MS = 60_000
 """Longest wait for something to be seen, which may take a computation on a machine with much else to do."""
 SCOPES = {"owner": frozenset(Scope), "reader": frozenset({Scope.READ})}
+SERIOUS = {"serious", "critical"}
+STATE = """() => {
+    const { currentTime, readyState, seeking, currentSrc, error } = document.querySelector("video") ?? {};
+    const said = [...document.querySelectorAll("[role=status]")].map((one) => one.textContent);
+    return { currentTime, readyState, seeking, currentSrc, error: error?.message, said };
+}"""
+"""What there is to say of a player that did not come to what was waited for."""
 VIOLATIONS = """addEventListener("securitypolicyviolation", (e) =>
     console.error(`the policy forbids ${e.blockedURI || "inline"} (${e.effectiveDirective})`))"""
 
@@ -57,6 +64,11 @@ class Site:
         """Calls without a browser, as the owner."""
         headers = {"Authorization": f"Bearer {self.tokens['owner']}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=90, trust_env=False, verify=False)
+
+    def asset(self, path: Path) -> str:
+        """The id of what lies somewhere."""
+        with self.client() as client:
+            return str(client.post("/v1/assets", json={"uri": str(path)}).raise_for_status().json()["id"])
 
     def context(self, token: str = "owner", **options: Any) -> Any:
         """A browser's window of its own, that answers the server's question for a password by a token."""
@@ -87,6 +99,22 @@ class Watch:
 
     def complaints(self) -> list[str]:
         return [one for one in self.said if not any(re.search(known, one) for known in self.expected)]
+
+
+def until(page: Any, holds: str, given: Any = None, within: float = WAIT_MS / 1000) -> None:
+    """Wait until a function of the page's is true. Playwright's own wait evaluates text, as no page may."""
+    give_up = time.monotonic() + within
+    while not page.evaluate(holds, given):
+        assert time.monotonic() < give_up, (holds, given, page.url, page.evaluate(STATE))
+        page.wait_for_timeout(50)
+
+
+def serious(page: Any) -> list[tuple[str, list[str]]]:
+    """What axe finds that is serious or worse: its name, and where."""
+    from axe_playwright_python.sync_playwright import Axe
+
+    found = [one for one in Axe().run(page).response["violations"] if one["impact"] in SERIOUS]
+    return [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in found]
 
 
 _site: Site | None = None

@@ -7,37 +7,20 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs
 
-import httpx
 import pytest
 
 from amber_ray.testing import write_picture, write_sound
 from tests.browser import archive
-from tests.browser.conftest import WAIT_MS, Site, Watch
+from tests.browser.conftest import Site, Watch, serious, until
 from tests.browser.features import HOSTILE
 
-SERIOUS = {"serious", "critical"}
 FILM_SECONDS = 30.0
 
 
-def asked(site: Site, path: str, **body: Any) -> Any:
-    """What the server answers its owner."""
-    answer = httpx.post(
-        f"{site.url}{path}",
-        json=body,
-        auth=("owner", site.tokens["owner"]),
-        headers={"Prefer": "wait=60"},
-        timeout=90,
-    )
-    answer.raise_for_status()
-    return answer.json()
-
-
-def asset_of(site: Site, uri: Any) -> str:
-    return str(asked(site, "/v1/assets", uri=str(uri))["id"])
-
-
 def computed(site: Site, id: str, *features: str, **more: Any) -> list[dict[str, Any]]:
-    view = asked(site, "/v1/compute", features=list(features), assets=[{"id": id}], **more)
+    body = {"features": list(features), "assets": [{"id": id}], **more}
+    with site.client() as client:
+        view = client.post("/v1/compute", json=body, headers={"Prefer": "wait=60"}).raise_for_status().json()
     assert view["state"] == "done", view
     return list(view["results"])
 
@@ -67,26 +50,16 @@ def place(page: Any) -> dict[str, str]:
     return {name: values[0] for name, values in parse_qs(page.url.partition("?")[2]).items()}
 
 
-def until(page: Any, condition: str, value: Any = None) -> None:
-    """Wait for what the page itself says; Playwright's own wait would be forbidden by the page's policy."""
-    for _ in range(WAIT_MS // 50):
-        if page.evaluate(f"(value) => {condition}", value):
-            return
-        page.wait_for_timeout(50)
-    raise AssertionError(f"it never came to this: {condition} ({value})")
-
-
 @pytest.fixture
 def film(site: Site) -> str:
-    return asset_of(site, site.films["bunny.mp4"])
+    return site.asset(site.films["bunny.mp4"])
 
 
 def test_a_film_plays_and_a_click_on_a_track_seeks_to_a_face_with_its_box_on_the_picture(
     site: Site, film: str, page: Any, shot: Callable[[str], None]
 ) -> None:
     found = [one for one in computed(site, film, "faces") if one["state"] == "ready"]
-    auth = ("owner", site.tokens["owner"])
-    with httpx.Client(base_url=site.url, auth=auth, headers={"Accept": "application/json"}) as client:
+    with site.client() as client:
         values = [client.get(f"/v1/values/{one['key']}").json() for one in found]
     faces = next(value for value in values if value["frame"])
     time, box = faces["times"][faces["frame"][0]], faces["boxes"][0]
@@ -94,11 +67,11 @@ def test_a_film_plays_and_a_click_on_a_track_seeks_to_a_face_with_its_box_on_the
     page.goto(f"/#/assets/{film}?tracks=faces")
     status(page, "faces", f"{len(found)} known")
     page.get_by_role("button", name="Play").click()
-    until(page, "document.querySelector('video').currentTime > 0.3")
+    until(page, "(value) => document.querySelector('video').currentTime > 0.3")
     page.get_by_role("button", name="Pause").click()
 
     click_at(page, "faces", time + 0.2)
-    until(page, "document.querySelector('.overlay').dataset.boxes > 0")
+    until(page, "(value) => document.querySelector('.overlay').dataset.boxes > 0")
     assert seconds(page) == pytest.approx(time + 0.2, abs=0.1)
     drawn = page.evaluate(EDGES, box)
     assert drawn == {"on the box": True, "outside": False, "inside": False}
@@ -131,7 +104,7 @@ def test_what_one_sees_is_in_the_address(
     status(page, "brightness", "known")
     click_at(page, "brightness", 12.0)
     page.mouse.wheel(0, -400)  # zooms where the pointer is
-    until(page, "location.hash.includes('from=')")
+    until(page, "(value) => location.hash.includes('from=')")
     zoomed = place(page)
     begin, end = float(zoomed["from"]), float(zoomed["to"])
     assert end - begin < FILM_SECONDS * 0.8
@@ -144,24 +117,28 @@ def test_what_one_sees_is_in_the_address(
     page.mouse.down()
     page.mouse.move(lane["x"] + 300, y, steps=5)
     page.mouse.up()
-    until(page, "Number(location.hash.match(/from=([\\d.]+)/)[1]) > value", begin + 0.1)
+    until(page, "(value) => Number(location.hash.match(/from=([\\d.]+)/)[1]) > value", begin + 0.1)
     assert float(place(page)["t"]) == pytest.approx(12.0, abs=0.1), "dragging does not seek"
 
     before = seconds(page)
     page.keyboard.press("ArrowRight")
-    until(page, "document.querySelector('video').currentTime > value", before)
+    until(page, "(value) => document.querySelector('video').currentTime > value", before)
     assert seconds(page) == pytest.approx(before + 1 / 24, abs=0.03)  # one picture
     page.get_by_role("combobox", name="Feature").fill("motion")
     page.get_by_role("button", name="Add track").click()
     status(page, "motion", "known")
-    until(page, "location.hash.includes('motion')")
+    until(page, "(value) => location.hash.includes('motion')")
     page.wait_for_timeout(500)  # the address is told of the last change
     shown = place(page)
 
     page.reload()
     status(page, "motion", "known")
     status(page, "brightness", "known")
-    until(page, "Math.abs(document.querySelector('video').currentTime - value) < .02", float(shown["t"]))
+    until(
+        page,
+        "(value) => Math.abs(document.querySelector('video').currentTime - value) < .02",
+        float(shown["t"]),
+    )
     assert place(page) == shown
     shot("asset-again")
 
@@ -227,7 +204,7 @@ def test_a_token_that_may_only_read_sees_what_is_known(site: Site, film: str, wa
 
 
 def test_a_name_that_is_html_is_shown_as_text(site: Site, page: Any) -> None:
-    hostile = asset_of(site, site.films[archive.HOSTILE])
+    hostile = site.asset(site.films[archive.HOSTILE])
     page.goto(f"/#/assets/{hostile}?tracks=brightness,<img src=x onerror=alert(2)>")
     page.get_by_role("heading", name=archive.HOSTILE).wait_for()
     page.locator(".track .error", has_text="<img src=x onerror=alert(2)>").wait_for()
@@ -237,7 +214,7 @@ def test_a_name_that_is_html_is_shown_as_text(site: Site, page: Any) -> None:
 def test_a_line_on_the_screen_that_is_html_is_shown_as_text(
     site: Site, page: Any, shot: Callable[[str], None]
 ) -> None:
-    hostile = asset_of(site, site.films[archive.HOSTILE])
+    hostile = site.asset(site.films[archive.HOSTILE])
     computed(site, hostile, "graffiti")
     page.goto(f"/#/assets/{hostile}?tracks=graffiti&from=0&to=4")
     status(page, "graffiti", "1 known")
@@ -252,13 +229,13 @@ def test_a_sound_and_a_picture(site: Site, page: Any, watch: Watch, shot: Callab
 
     folder = site.films["bunny.mp4"].parent
     tone = np.sin(np.arange(16_000 * 12) * 0.05).astype(np.float32) * 0.5
-    sound = asset_of(site, write_sound(folder / "tone.wav", tone, 16_000))
+    sound = site.asset(write_sound(folder / "tone.wav", tone, 16_000))
     page.goto(f"/#/assets/{sound}?tracks=spectrogram")
     track(page, "spectrogram").get_by_role("button", name="Compute").click()
     status(page, "spectrogram", "2 known")
     shot("asset-sound")
 
-    picture = asset_of(site, write_picture(folder / "grey.png", np.full((90, 160, 3), 128, np.uint8)))
+    picture = site.asset(write_picture(folder / "grey.png", np.full((90, 160, 3), 128, np.uint8)))
     page.goto(f"/#/assets/{picture}?tracks=brightness")
     image = page.locator("main img")
     image.wait_for()
@@ -271,15 +248,12 @@ def test_a_sound_and_a_picture(site: Site, page: Any, watch: Watch, shot: Callab
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_view_is_for_everybody(film: str, page: Any, scheme: str, shot: Callable[[str], None]) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto(f"/#/assets/{film}?tracks=brightness,slow_left")
     status(page, "slow_left", "not computed")
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
-    violations = [one for one in Axe().run(page).response["violations"] if one["impact"] in SERIOUS]
-    assert [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in violations] == []
+    assert serious(page) == []
     shot(f"asset-phone-{scheme}")
     row = track(page, "brightness")
     row.focus()

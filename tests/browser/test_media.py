@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Site, Watch
+from tests.browser.conftest import Site, Watch, until
 from tests.media import BLUE, GREEN, RED, flat, tone, write_video
 
 COLOURS = (RED, GREEN, BLUE)
@@ -28,11 +27,6 @@ PICTURE = """() => {
 """The colour of what the player shows."""
 
 
-STATE = """() => {
-    const { currentTime, readyState, seeking, currentSrc, error } = document.querySelector("video") ?? {};
-    const said = [...document.querySelectorAll("[role=status]")].map((one) => one.textContent);
-    return { currentTime, readyState, seeking, currentSrc, error: error?.message, said };
-}"""
 ODD = Path(__file__).parents[1] / "odd" / "files"
 SHOWN = """() => document.querySelector("video, audio")?.readyState >= 2
     || document.querySelector(".media img")?.naturalWidth
@@ -40,19 +34,6 @@ SHOWN = """() => document.querySelector("video, audio")?.readyState >= 2
 SHAPE = "() => (v => v && [v.videoWidth, v.videoHeight])(document.querySelector('video'))"
 SECONDS = 30
 """Longest wait for the player."""
-
-
-def until(page: Any, holds: str, given: Any = None) -> None:
-    """Wait until a function of the page's is true. Playwright's own wait evaluates text, as no page may."""
-    give_up = time.monotonic() + SECONDS
-    while not page.evaluate(holds, given):
-        assert time.monotonic() < give_up, (holds, given, page.evaluate(STATE))
-        page.wait_for_timeout(50)
-
-
-def added(site: Site, path: Path) -> str:
-    with site.client() as client:
-        return str(client.post("/v1/assets", json={"uri": str(path)}).raise_for_status().json()["id"])
 
 
 def coloured(path: Path, **options: Any) -> Path:
@@ -63,7 +44,7 @@ def coloured(path: Path, **options: Any) -> Path:
 
 def opened(page: Any, id: str, at: float = 0.0) -> Any:
     page.goto(f"/#/assets/{id}" + (f"?t={at}" if at else ""))
-    until(page, "() => document.querySelector('video')?.readyState >= 2")
+    until(page, "() => document.querySelector('video')?.readyState >= 2", within=SECONDS)
     return page.locator("video")
 
 
@@ -78,6 +59,7 @@ def sought(page: Any, moment: float, colour: tuple[int, int, int]) -> None:
                 && ({PICTURE})().every((one, i) => Math.abs(one - wanted[i]) < 40);
         }}""",
         [moment, list(colour)],
+        SECONDS,
     )
 
 
@@ -85,7 +67,7 @@ def played(page: Any) -> None:
     """Play, and see that time goes on."""
     page.evaluate("() => { const v = document.querySelector('video'); v.muted = true; return v.play() }")
     before = page.evaluate("document.querySelector('video').currentTime")
-    until(page, "before => document.querySelector('video').currentTime > before + 1", before)
+    until(page, "before => document.querySelector('video').currentTime > before + 1", before, SECONDS)
     page.evaluate("document.querySelector('video').pause()")
 
 
@@ -94,10 +76,10 @@ def test_a_film_that_the_browser_can_play_is_played_by_ranges_without_its_token(
 ) -> None:
     answers: list[tuple[int, str]] = []
     page.on("response", lambda one: answers.append((one.status, one.url)) if "/media?" in one.url else None)
-    video = opened(page, added(site, site.films["bunny.mp4"]))
+    video = opened(page, site.asset(site.films["bunny.mp4"]))
     played(page)
     page.evaluate("document.querySelector('video').currentTime = 25")
-    until(page, "() => !document.querySelector('video').seeking")
+    until(page, "() => !document.querySelector('video').seeking", within=SECONDS)
     played(page)
     assert video.evaluate("v => [v.videoWidth, v.videoHeight]") == [640, 360]
     assert {status for status, _ in answers} == {206}
@@ -111,7 +93,7 @@ def test_a_film_that_the_browser_can_not_play_is_played_by_its_proxy(
     site: Site, page: Any, shot: Callable[[str], None], name: str, options: dict[str, Any]
 ) -> None:
     path = coloured(site.server.media / name, **options)
-    video = opened(page, added(site, path))
+    video = opened(page, site.asset(path))
     assert video.evaluate("v => v.currentSrc").startswith("blob:")
     assert video.evaluate("v => [v.videoWidth, v.videoHeight]") == [320, 180]
     played(page)
@@ -130,7 +112,7 @@ def test_a_piece_that_can_not_be_made_is_said_and_the_others_are_played(
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) * 55 // 100] = bytes(len(data) * 55 // 100 - len(data) // 2)
     path.write_bytes(data)
-    opened(page, added(site, path))
+    opened(page, site.asset(path))
     page.evaluate("document.querySelector('video').currentTime = 12.5")
     page.get_by_role("status").get_by_text("damaged").wait_for()
     sought(page, 1.0, RED)
@@ -149,7 +131,7 @@ def test_every_odd_file_is_shown_or_says_its_sentence(site: Site, page: Any) -> 
             assert answer.json()["detail"]
             continue
         page.goto(f"/#/assets/{answer.json()['id']}")
-        until(page, SHOWN)
+        until(page, SHOWN, within=SECONDS)
         shown[path.name] = page.evaluate(SHAPE)
     assert len(shown) > 60
     # As the files' notes say, though some browsers would show them otherwise by themselves.

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.conftest import Site, Watch
+from tests.browser.conftest import Site, Watch, serious
 
 VIEWS = {
     "catalogue": "Catalogue",
@@ -15,25 +15,18 @@ VIEWS = {
     "graph?feature=shots": "Features",
     "ask?feature=shots": "Ask",
 }
-SERIOUS = {"serious", "critical"}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_any_view(site: Site, page: Any, scheme: str) -> None:
-    from axe_playwright_python.sync_playwright import Axe
-
     page.emulate_media(color_scheme=scheme)
-    with site.client() as client:
-        film = client.post("/v1/assets", json={"uri": str(site.films["bunny.mp4"])}).json()
     found = {}
-    for address, title in {**VIEWS, f"assets/{film['id']}": "bunny.mp4"}.items():
+    for address, title in {**VIEWS, f"assets/{site.asset(site.films['bunny.mp4'])}": "bunny.mp4"}.items():
         page.goto(f"/#/{address}")
         page.locator(".view:not([aria-busy])").get_by_role("heading", name=title).first.wait_for(
             state="attached"
         )
-        violations = Axe().run(page).response["violations"]
-        bad = [one for one in violations if one["impact"] in SERIOUS]
-        found[address] = [(one["id"], [node["html"][:120] for node in one["nodes"][:3]]) for one in bad]
+        found[address] = serious(page)
     assert {address: bad for address, bad in found.items() if bad} == {}
 
 
