@@ -174,7 +174,7 @@ def encode(source: Path, path: Path, length: int, size: tuple[int, int]) -> None
         out.mux(audio.encode(None))
 
 
-def repeat(source: Path, path: Path, times: int, length: int) -> None:
+def repeat(source: Path, path: Path, times: int, length: float) -> None:
     """The same packets again and again, each time `length` seconds later: nothing is encoded anew."""
     with av.open(str(source)) as first, av.open(str(path), "w") as out:
         streams = [out.add_stream_from_template(stream) for stream in first.streams]

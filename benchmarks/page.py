@@ -26,39 +26,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx
+
+from benchmarks.film import repeat
 
 CLIP = Path(__file__).parents[1] / "amber_ray" / "samples" / "big-buck-bunny-30s.mp4"
 TRACKS = ("brightness", "colour", "spectrogram", "speech_probability")
-GAP = 0.25
-"""Seconds between two copies: enough that no time stamp comes twice where pictures are reordered."""
+ROUND = 30.25
+"""Seconds from one copy of the clip to the next: no time stamp comes twice where pictures are reordered."""
 PAINT_SECONDS, FRAME_RATE, TAB_BYTES = 1.0, 60.0, 300 * 2**20
 """What is aimed at."""
 DRAG_SECONDS = 5.0
-
-
-def repeated(clip: Path, path: Path, seconds: float) -> Path:
-    """Write a film that is the clip over and over, without encoding anything."""
-    with av.open(str(path), "w") as film:
-        streams: dict[int, Any] = {}
-        begin = 0.0
-        while begin < seconds:
-            end = begin
-            with av.open(str(clip)) as source:
-                for stream in source.streams:
-                    if stream.index not in streams:
-                        streams[stream.index] = film.add_stream_from_template(stream)
-                for packet in source.demux():
-                    if packet.dts is None or packet.pts is None or packet.duration is None:
-                        continue
-                    shift = round(begin / packet.time_base)
-                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    end = max(end, float((packet.pts + packet.duration) * packet.time_base))
-                    packet.stream = streams[packet.stream_index]
-                    film.mux(packet)
-            begin = end + GAP
-    return path
 
 
 @contextmanager
@@ -224,7 +202,8 @@ def main() -> int:
         raise SystemExit("no Chromium on the PATH: apt-get install chromium")
     with tempfile.TemporaryDirectory(prefix="amber-page-") as name:
         folder = Path(name)
-        film = repeated(CLIP, folder / "film.mp4", asked.seconds)
+        film = folder / "film.mp4"
+        repeat(CLIP, film, math.ceil(asked.seconds / ROUND), ROUND)
         with served(folder) as url, sync_playwright() as playwright:
             id = computed(url, film)
             flags = ["--no-sandbox"] if os.geteuid() == 0 else []
